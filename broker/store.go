@@ -1,0 +1,435 @@
+package broker
+
+import (
+	"context"
+	"errors"
+	"sync/atomic"
+	"time"
+)
+
+// Store keeps messages, leases, streams and keys. Policy (attempt limits, dead
+// letters, access) is the broker's; state and time are the store's. All methods
+// may be called from any goroutine.
+type Store interface {
+	// State tells what the store promises and how it is now. It never blocks
+	// and is cheap enough for every request.
+	State() State
+	// Bind gives the receiver of events. It is called once, before any other
+	// method but State; until then no lease lapses and no timer runs.
+	Bind(Events)
+	// Definitions lists the queues and streams that were defined, in no order.
+	Definitions(ctx context.Context) ([]Definition, error)
+	// Define creates the target d.Name of d.Kind, or alters it when it exists,
+	// and returns its handle once the definition is recorded. An impossible
+	// change (driver, fewer partitions) is ErrConflict.
+	Define(ctx context.Context, d Def) (Target, error)
+	// Drop removes a target with all its messages. Waits on it end in ErrGone,
+	// and so do old Refs, also when the name is made again.
+	Drop(ctx context.Context, t Target) error
+	// Submit hands over b, whose units were closed with End. The store owns b
+	// until it calls c.Done(b), once, which it never does before Submit
+	// returns. Submit blocks only for back-pressure and is never cancelled.
+	Submit(b *Batch, l Level, c Completion)
+	// Receive registers w. w.Sink.Deliver(w) is called once: when at least one
+	// message is there (at once, on the caller's goroutine, if so now), at
+	// w.Until, or on an error. Waits of one target are served in order of
+	// arrival; the leases of w.Got run from the call to Deliver.
+	Receive(w *Wait)
+	// Cancel withdraws w if it still waits, and then Deliver is never called;
+	// it reports whether it did. A withdrawn wait took nothing: no lease, no attempt.
+	Cancel(w *Wait) bool
+	// Read appends up to max entries from p on to dst, without leasing them.
+	// On a stream a position below the first entry is ErrGone, never a silent
+	// jump. On a queue it browses what p.State asks for.
+	Read(ctx context.Context, t Target, p Pos, max int, dst []Delivery) ([]Delivery, error)
+	// Find returns the delivery of the message id if t handed it out at least
+	// once and still holds it, else ErrNotFound. It may be slow: it serves the
+	// wording of errors only.
+	Find(ctx context.Context, t Target, id ID) (Ref, error)
+	// Info counts one target. Numbers may lag behind acks by State().Lag.
+	Info(ctx context.Context, t Target) (Info, error)
+	// Get returns the newest recorded entry of a key, or ErrNotFound.
+	Get(ctx context.Context, s Space, key string) (Entry, error)
+	// List calls f with every entry whose key begins with prefix, in order of
+	// key, until f returns false.
+	List(ctx context.Context, s Space, prefix string, f func(Entry) bool) error
+	// Close refuses new work, ends every wait with ErrClosed, waits for what is
+	// under way until ctx ends, and releases what it holds.
+	Close(ctx context.Context) error
+}
+
+// Completion is told the end of a batch, exactly once, from a goroutine of the
+// store; it must not block. If State().Ordered, calls come in order of Submit.
+type Completion interface{ Done(b *Batch) }
+
+// Sink of a Wait gets its outcome in w.Got and w.Err, exactly once. It must not
+// block, and may call Receive again with the same Wait.
+type WaitSink interface{ Deliver(w *Wait) }
+
+// Events of the store. Calls come from goroutines of the store and must not
+// block; the broker answers with a Submit of its own.
+type Events interface {
+	// Lapsed: these messages of t are held for the broker, which either
+	// publishes them elsewhere and acks them in one unit, or parks them. They
+	// are not delivered meanwhile. A store that is closed first tells them
+	// again after it was opened.
+	Lapsed(t Target, why Reason, ds []Delivery)
+	// Dropped: n messages of t are gone, and nothing is to be published.
+	Dropped(t Target, why Reason, n int)
+}
+
+// Level of a Submit.
+type Level uint8
+
+const (
+	// Durable calls Done after the record is as safe as State().Durability says.
+	Durable Level = iota
+	// Lazy calls Done without waiting for the disk. Order is kept.
+	Lazy
+)
+
+// Durability says what a positive answer means.
+type Durability string
+
+// The words of the Millrace-Durability header.
+const (
+	DurabilityDisk    Durability = "disk"    // survives a power cut
+	DurabilityRelaxed Durability = "relaxed" // survives kill -9, a power cut may take the last second
+	DurabilityMemory  Durability = "memory"  // gone with the process
+)
+
+// State is what the store promises (fixed at start) and its condition (moves).
+type State struct {
+	Durability   Durability
+	Atomic       bool          // a unit is applied wholly or not at all
+	Ordered      bool          // Done in order of Submit
+	StaleRefused bool          // an older Ref is refused after redelivery
+	Resolution   time.Duration // of leases and delays
+	Lag          time.Duration // of Info behind acks
+	Nodes        int           // more than 1: other nodes share this store
+	Err          error         // nil: writes work now
+	Full         bool          // publishes are refused, acks and deletes go on
+}
+
+// Target is a queue or a stream. It is made new for every definition and never
+// used again, also over restarts, so that it can stand in a receipt.
+type Target uint64
+
+// TargetKind tells a queue from a stream.
+type TargetKind uint8
+
+// The kinds of target.
+const (
+	QueueTarget TargetKind = iota + 1
+	StreamTarget
+)
+
+// Space is a namespace of keys.
+type Space uint8
+
+// The spaces. Their numbers are on disk: append only.
+const (
+	SpaceSystem Space = iota + 1 // the broker's own: receipt key
+	SpaceAuth                    // users, API keys
+	SpaceSessions
+	SpaceRetained
+	SpaceCursors
+)
+
+// Reason says why a message left a queue, or is held for the broker. The
+// numbers are on disk: append only.
+type Reason uint8
+
+// The reasons.
+const (
+	ReasonNone         Reason = iota
+	ReasonAcked               // a consumer is done with it
+	ReasonAttempts            // its last lease lapsed or was nacked
+	ReasonExpired             // its time was over
+	ReasonOverflow            // the queue was full and drops its oldest
+	ReasonPurged              // an operator purged the queue
+	ReasonDeadLettered        // published to the dead-letter topic
+	ReasonHops                // dead-lettered more often than the limit
+	ReasonRetention           // parked for longer than the queue keeps its dead
+	ReasonMoved               // redriven or moved elsewhere
+	Reasons                   // how many there are
+)
+
+// String returns the reason as metrics and dialects show it.
+func (r Reason) String() string {
+	names := [...]string{"none", "acked", "attempts", "expired", "overflow", "purged", "dead_lettered", "hops", "retention", "moved"}
+	if int(r) < len(names) {
+		return names[r]
+	}
+	return "unknown"
+}
+
+// Def defines a target as far as the store needs to know it.
+type Def struct {
+	Name string
+	Kind TargetKind
+	// Meta is the broker's own settings, recorded with the definition.
+	Meta []byte
+
+	// Volatile targets live in memory; their definition is recorded.
+	Volatile bool
+	// MaxMessages and MaxBytes limit what the target holds; 0 = no limit.
+	// DropOldest makes room by taking the oldest ready message; otherwise a
+	// publish that does not fit is ErrFull. Lapsing says that what an overflow
+	// or an expiry takes is held and told to Events.Lapsed instead of dropped.
+	MaxMessages, MaxBytes         int64
+	DropOldest                    bool
+	OverflowLapses, ExpiryLapses  bool
+	// TTL ends a message that long after it entered the queue (or was due),
+	// unless it is leased; 0 = never.
+	TTL time.Duration
+	// Delay is added to every publish into the queue.
+	Delay time.Duration
+	// LapseAt is the attempt whose lapse or nack is told to Events.Lapsed;
+	// 0 = never: the message is ready again without end.
+	LapseAt uint32
+	// MaxInFlight leases at once, then receives wait; 0 = no limit.
+	MaxInFlight int
+	// DeadRetention removes parked messages after that long; 0 = never.
+	DeadRetention time.Duration
+	// Paused queues accept and deliver nothing.
+	Paused bool
+	// KeyedFIFO allows one message of a Key in flight.
+	KeyedFIFO bool
+
+	// Partitions of a stream, at least 1. They only grow.
+	Partitions uint32
+	// Retention and MaxBytes of a stream are recorded, and not yet enforced.
+	Retention time.Duration
+}
+
+// Definition is a recorded Def and its handle.
+type Definition struct {
+	Target Target
+	Def    Def
+}
+
+// Route is one destination of a message. Partition is 0 for a queue.
+type Route struct {
+	Target    Target
+	Partition uint32
+}
+
+// Ref names one delivery of one message. A receipt is its bytes under a MAC;
+// nothing is stored for it.
+type Ref struct {
+	Target  Target
+	Seq     uint64
+	Attempt uint32
+	Epoch   uint32 // the store's: which start of the process handed it out
+}
+
+// Delivery is a message in the hands of one consumer, or shown by Read.
+type Delivery struct {
+	Ref
+	Message
+	Until     int64      // end of the lease, Unix milliseconds
+	Queued    int64      // when it entered the target
+	Partition uint32     // of a stream; Seq is then its offset
+	State     EntryState // of a queue
+	Reason    Reason     // why it is dead, or lapsed
+}
+
+// EntryState is where a message of a queue stands. broker/doc.go draws it.
+type EntryState uint8
+
+// The states, and the set that Pos.States wants.
+const (
+	Ready EntryState = 1 << iota
+	Delayed
+	Leased
+	Dead
+)
+
+// Pos is where a Read begins. On a stream: at offset Seq, or at the first entry
+// not before Time, or at the end. On a queue: after skipping Skip entries in one of the States.
+type Pos struct {
+	Partition uint32
+	Seq       uint64
+	Time      time.Time
+	End       bool
+	States    EntryState
+	Skip      int
+}
+
+// Wait asks for messages of a queue. The caller fills the first part and must
+// not touch it until Deliver; it may reuse the Wait after that.
+type Wait struct {
+	Target   Target
+	Max      int           // messages, at least 1
+	MaxBytes int           // payload bytes; at least one message comes; 0 = no limit
+	Lease    time.Duration // 0 leases nothing: ready again at once, attempt counted
+	Consume  bool          // no lease: gone on delivery (removed durably before Deliver)
+	Until    time.Time     // zero = do not wait
+	Sink     WaitSink
+	Tag      any // the caller's
+
+	Got []Delivery
+	Err error
+
+	// Priv is the store's.
+	Priv any
+}
+
+// Info counts a target.
+type Info struct {
+	Ready, Leased, Delayed, Dead, Held int64
+	Bytes                              int64 // payload and headers, as stored
+	Oldest                             time.Time
+	In                                 uint64          // messages that ever entered
+	Out                                [Reasons]uint64 // and left, by reason
+	Partitions                         []PartitionInfo // of a stream
+}
+
+// PartitionInfo bounds one partition: First is the oldest offset that can be
+// read, Next the one the next message gets.
+type PartitionInfo struct {
+	First, Next uint64
+	Bytes       int64
+}
+
+// Entry is a key with its newest value.
+type Entry struct {
+	Key   string
+	Value []byte
+	Rev   uint64
+}
+
+// RevNone as the revision of a Put says that the key must not exist.
+const RevNone = ^uint64(0)
+
+// Errors of a Store. All but ErrUnknown are definite: it did not happen.
+var (
+	ErrUnknown  = errors.New("outcome unknown")
+	ErrFull     = errors.New("queue or store full")
+	ErrConflict = errors.New("revision or definition does not match")
+	ErrGone     = errors.New("no longer there")
+	ErrStale    = errors.New("handed out again since")
+	ErrNotFound = errors.New("not found")
+	ErrClosed   = errors.New("store closed")
+)
+
+// Batch collects units of work and is reused: no method allocates once it is
+// warm. A unit is what one End closes, and is one commit: all of it happens, or
+// none. A full queue fails its unit only.
+type Batch struct {
+	Tag   any // the caller's
+	Ops   []Op
+	Units []Unit
+
+	routes []Route
+	open   int
+
+	// Left and Priv are the store's.
+	Left atomic.Int32
+	Priv any
+}
+
+// Unit is one atomic part of a Batch and, after Done, its result.
+type Unit struct {
+	First, Last int // Ops[First:Last]
+	Result      Result
+}
+
+// Result of a unit, valid after Done. Err is nil, or definite, or ErrUnknown.
+type Result struct {
+	Err       error
+	Full      Target // with ErrFull: the target that refused
+	Duplicate bool   // de-duplicated: nothing was stored, ID is the first one's
+	ID        ID
+	Seq       uint64 // of the first Publish in its first route
+	Rev       uint64 // of the last Put
+	Count     int    // what a Purge removed
+}
+
+// OpKind says what an Op does.
+type OpKind uint8
+
+// The operations.
+const (
+	OpPublish OpKind = iota + 1
+	OpSettle
+	OpDefer
+	OpPark
+	OpPut
+	OpPurge
+)
+
+// Op is one operation of a unit.
+type Op struct {
+	Kind    OpKind
+	Reason  Reason
+	All     bool
+	Space   Space
+	Ref     Ref
+	Until   int64
+	Message *Message
+	Routes  []Route
+	Key     string
+	Value   []byte
+	Rev     uint64
+}
+
+// Publish adds m to each route. m and its bytes stay untouched until Done. A
+// route to a full target that rejects fails the unit with ErrFull.
+func (b *Batch) Publish(m *Message, to ...Route) {
+	n := len(b.routes)
+	b.routes = append(b.routes, to...)
+	b.Ops = append(b.Ops, Op{Kind: OpPublish, Message: m, Routes: b.routes[n:]})
+}
+
+// Settle removes a delivered message for good, for the reason given. The unit
+// fails with ErrGone if it is no longer there, ErrStale if r is older than its
+// newest delivery, ErrNotFound if the target is unknown.
+func (b *Batch) Settle(r Ref, why Reason) {
+	b.Ops = append(b.Ops, Op{Kind: OpSettle, Ref: r, Reason: why})
+}
+
+// Defer moves the end of a lease to until. With giveBack the message leaves
+// its consumer: ready (or, at its last attempt, lapsed) at once when until is
+// not in the future, delayed otherwise; it keeps its place. Without, the lease is extended.
+// Errors as Settle.
+func (b *Batch) Defer(r Ref, until time.Time, giveBack bool) {
+	b.Ops = append(b.Ops, Op{Kind: OpDefer, Ref: r, Until: until.UnixMilli(), All: giveBack})
+}
+
+// Park moves a held message to the state dead. Errors as Settle.
+func (b *Batch) Park(r Ref, why Reason) {
+	b.Ops = append(b.Ops, Op{Kind: OpPark, Ref: r, Reason: why})
+}
+
+// Put writes a key, or deletes it if v is nil. rev 0 takes whatever is there,
+// RevNone wants the key absent, anything else must be its revision (ErrConflict).
+func (b *Batch) Put(s Space, key string, v []byte, rev uint64) {
+	b.Ops = append(b.Ops, Op{Kind: OpPut, Space: s, Key: key, Value: v, Rev: rev})
+}
+
+// Purge removes the ready and delayed messages of t, with all also the leased
+// and dead ones; Result.Count says how many.
+func (b *Batch) Purge(t Target, all bool) {
+	b.Ops = append(b.Ops, Op{Kind: OpPurge, Ref: Ref{Target: t}, All: all})
+}
+
+// End closes a unit and returns its index. A unit without operations is
+// answered in its turn and touches no disk.
+func (b *Batch) End() int {
+	b.Units = append(b.Units, Unit{First: b.open, Last: len(b.Ops)})
+	b.open = len(b.Ops)
+	return len(b.Units) - 1
+}
+
+// OpsOf returns the operations of unit i.
+func (b *Batch) OpsOf(i int) []Op { return b.Ops[b.Units[i].First:b.Units[i].Last] }
+
+// Reset empties b for reuse.
+func (b *Batch) Reset() {
+	clear(b.Ops)
+	clear(b.Units)
+	b.Tag, b.Priv = nil, nil
+	b.Ops, b.Units, b.routes, b.open = b.Ops[:0], b.Units[:0], b.routes[:0], 0
+}
