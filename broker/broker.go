@@ -39,18 +39,19 @@ func (o *Options) setDefaults() error {
 // settles and defines. All methods may be called from any goroutine. The
 // principal of a call comes from its context (auth.From).
 type Broker struct {
-	opts     Options
-	store    Store
-	auth     *auth.Auth
-	log      zerolog.Logger
-	limits   router.Limits
-	tree     *router.Tree[destination]
-	ids      idSource
-	receipts *receiptKey
-	dead     *deadLetters
-	waiting  atomic.Int64  // receives that wait
-	turn     atomic.Uint32 // round robin over partitions
-	closed   atomic.Bool
+	opts       Options
+	store      Store
+	auth       *auth.Auth
+	log        zerolog.Logger
+	limits     router.Limits
+	tree       *router.Tree[destination]
+	ids        idSource
+	receipts   *receiptKey
+	dead       *deadLetters
+	durability Durability    // of the store; fixed
+	waiting    atomic.Int64  // receives that wait
+	turn       atomic.Uint32 // round robin over partitions
+	closed     atomic.Bool
 
 	defining sync.Mutex // orders the calls that define and drop
 
@@ -71,11 +72,12 @@ func Open(ctx context.Context, o Options) (*Broker, error) {
 	}
 	b := &Broker{
 		opts: o, store: o.Store, auth: o.Auth, log: o.Log,
-		limits:  o.Topics,
-		tree:    new(router.Tree[destination]),
-		queues:  make(map[string]*queue),
-		streams: make(map[string]*stream),
-		targets: make(map[Target]*queue),
+		limits:     o.Topics,
+		durability: o.Store.State().Durability,
+		tree:       new(router.Tree[destination]),
+		queues:     make(map[string]*queue),
+		streams:    make(map[string]*stream),
+		targets:    make(map[Target]*queue),
 	}
 	var err error
 	if b.receipts, err = loadReceiptKey(ctx, b.store); err != nil {

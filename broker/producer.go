@@ -43,8 +43,9 @@ func (b *Broker) NewProducer(p *auth.Principal, done func([]Outcome)) *Producer 
 }
 
 // Publish takes m, whose bytes must not change any more. It is gathered until
-// Flush, or until 1,024 messages or 1 MiB are. A QoS 0 message has no Outcome,
-// and one that nothing durable matches is delivered at once.
+// Flush, or until 1,024 messages or 1 MiB are. A QoS 0 message has an Outcome
+// only when it was refused, and one that nothing durable matches is delivered
+// at once.
 func (p *Producer) Publish(m *Message, tag uint64) {
 	if p.cur == nil {
 		p.cur = p.take()
@@ -209,7 +210,7 @@ func (c *pending) Done(*Batch) {
 				p.outcome.Duplicate, p.outcome.ID = true, r.ID
 			}
 		}
-		if p.m.QoS > 0 || c.every {
+		if p.m.QoS > 0 || c.every || p.outcome.Err != nil {
 			c.outcomes = append(c.outcomes, p.outcome)
 		}
 	}

@@ -146,7 +146,7 @@ func (b *Broker) match(p *auth.Principal, m *Message, found []destination, route
 			disk = true
 		}
 	}
-	r.durability = b.store.State().Durability
+	r.durability = b.durability
 	if !disk && r.Queues > 0 {
 		r.durability = DurabilityMemory
 	}

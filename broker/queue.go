@@ -198,11 +198,12 @@ func (q *queue) deadLettered(m *Message) bool {
 	return len(m.Origins) > 0 && slices.Contains(m.Origins, q.config().Name)
 }
 
-func (q *queue) durability(s State) Durability {
+// promise is what a positive answer about q means.
+func (b *Broker) promise(q *queue) Durability {
 	if q.volatile {
 		return DurabilityMemory
 	}
-	return s.Durability
+	return b.durability
 }
 
 // QueueInfo is a queue and its counts.
@@ -328,7 +329,7 @@ func (b *Broker) queueInfo(ctx context.Context, q *queue) (QueueInfo, error) {
 	if err != nil {
 		return QueueInfo{}, storeError(err)
 	}
-	return QueueInfo{QueueConfig: *q.config(), Info: info, Durability: q.durability(b.store.State())}, nil
+	return QueueInfo{QueueConfig: *q.config(), Info: info, Durability: b.promise(q)}, nil
 }
 
 // lookup finds a queue that the principal of ctx may act on. Without the right

@@ -152,7 +152,7 @@ func (b *Broker) streamInfo(ctx context.Context, s *stream) (StreamInfo, error) 
 	}
 	return StreamInfo{
 		StreamConfig: *s.settings, Partitioned: info.Partitions, Bytes: info.Bytes,
-		Durability: b.store.State().Durability,
+		Durability: b.durability,
 	}, nil
 }
 
