@@ -58,13 +58,13 @@ func live(w http.ResponseWriter, r *httpx.Request) error {
 // machine's own users: others learn yes or no.
 func (o *ops) ready(w http.ResponseWriter, r *httpx.Request) error {
 	why := ""
-	switch state := o.broker.State(); {
+	switch err := o.broker.Ready(); {
 	case o.shared.Draining.Err() != nil:
 		why = "draining"
-	case state.Err != nil:
-		why = "store failed"
-	case state.Full:
-		why = "store full"
+	case err != nil:
+		why = err.Error()
+	case o.broker.State().Full:
+		why = "the store is full"
 	}
 	if why == "" {
 		return live(w, r)

@@ -26,7 +26,7 @@ var byKind = map[broker.Kind]reply{
 	broker.NotFound:        {http.StatusNotFound, "NOT_FOUND"},
 	broker.Conflict:        {http.StatusConflict, "CONFLICT"},
 	broker.TooLarge:        {http.StatusRequestEntityTooLarge, "PAYLOAD_TOO_LARGE"},
-	broker.Full:            {http.StatusInsufficientStorage, "STORAGE_FULL"},
+	broker.Full:            {http.StatusTooManyRequests, "TOO_MANY_REQUESTS"},
 	broker.Unavailable:     {http.StatusServiceUnavailable, "UNAVAILABLE"},
 	broker.Unknown:         {http.StatusGatewayTimeout, "OUTCOME_UNKNOWN"},
 }
@@ -96,7 +96,11 @@ func classify(err error) (int, problem) {
 		e = &broker.Error{Kind: broker.Internal}
 	}
 	rep, ok := bySubject[fact{e.Kind, e.Subject}]
-	if !ok {
+	switch {
+	case ok:
+	case e.Kind == broker.Full && errors.Is(err, broker.ErrFull): // the disk, not one queue
+		rep = reply{http.StatusInsufficientStorage, "STORAGE_FULL"}
+	default:
 		rep = byKind[e.Kind]
 	}
 	p := problem{Code: rep.code, Message: e.Message}
@@ -123,7 +127,7 @@ func renderError(w http.ResponseWriter, r *httpx.Request, err error) {
 	switch status {
 	case http.StatusUnauthorized:
 		w.Header()["Www-Authenticate"] = []string{`Bearer realm="millrace"`, `Basic realm="millrace", charset="UTF-8"`}
-	case http.StatusTooManyRequests, http.StatusServiceUnavailable:
+	case http.StatusTooManyRequests, http.StatusServiceUnavailable, http.StatusInsufficientStorage:
 		w.Header().Set("Retry-After", "1")
 	}
 	body := append(r.Buffer(), `{"success":false,"data":null,"error":`...)

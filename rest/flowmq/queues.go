@@ -33,7 +33,7 @@ func (a *api) createQueue(w http.ResponseWriter, r *httpx.Request) error {
 	if err != nil {
 		return err
 	}
-	a.setDurability(w)
+	httpx.SetDurability(w, q.Durability)
 	return answer(w, r, http.StatusCreated, viewQueue(&q))
 }
 
@@ -81,7 +81,7 @@ func (a *api) changeQueue(w http.ResponseWriter, r *httpx.Request) error {
 	if err != nil {
 		return err
 	}
-	a.setDurability(w)
+	httpx.SetDurability(w, q.Durability)
 	return answer(w, r, http.StatusOK, viewQueue(&q))
 }
 

@@ -34,12 +34,11 @@ func viewStream(s *broker.StreamInfo) streamView {
 	v := streamView{
 		Name: s.Name, TopicFilter: orNull(s.Filter, ""),
 		RetentionDays: int64(s.Retention / day), MaxSizeGB: (s.MaxBytes + 1<<30 - 1) >> 30,
-		PartitionCount: s.StreamConfig.Partitions, Partitions: []partitionView{}, CreatedAt: timestamp(s.Created),
+		PartitionCount: s.StreamConfig.Partitions, SizeBytes: s.Bytes, Partitions: []partitionView{}, CreatedAt: timestamp(s.Created),
 	}
 	for i, p := range s.Partitioned {
 		v.Partitions = append(v.Partitions, partitionView{i, p.First, p.Next, p.Bytes})
 		v.MessageCount += p.Next - p.First
-		v.SizeBytes += p.Bytes
 	}
 	return v
 }
@@ -90,7 +89,7 @@ func (a *api) createStream(w http.ResponseWriter, r *httpx.Request) error {
 	if err != nil {
 		return err
 	}
-	a.setDurability(w)
+	httpx.SetDurability(w, s.Durability)
 	return answer(w, r, http.StatusCreated, viewStream(&s))
 }
 

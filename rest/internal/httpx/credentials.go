@@ -65,13 +65,14 @@ func authError(err error) error {
 	switch {
 	case err == nil:
 		return nil
-	case errors.Is(err, auth.ErrUnauthenticated):
-		return unauthenticated("the credentials are unknown or wrong")
 	case errors.Is(err, auth.ErrBusy):
 		return &broker.Error{Kind: broker.Unavailable, Message: "too many logins at once, try again", Err: err}
 	}
-	if _, ok := errors.AsType[*auth.DelayedError](err); ok {
+	if _, ok := errors.AsType[*auth.DelayedError](err); ok { // is ErrUnauthenticated too
 		return &broker.Error{Kind: broker.Unavailable, Message: "too many wrong passwords, wait and try again", Err: err}
+	}
+	if errors.Is(err, auth.ErrUnauthenticated) {
+		return unauthenticated("the credentials are unknown or wrong")
 	}
 	return err
 }
