@@ -108,7 +108,7 @@ func (pt *pattern) relate(name string) relation {
 		return holds(!internal(name))
 	case pt.kind != Topic:
 		return holds(glob(pt.text, name))
-	case !strings.ContainsAny(name, "+#"):
+	case strings.IndexByte(name, '+') < 0 && strings.IndexByte(name, '#') < 0:
 		return holds(match(pt.text, name))
 	case covers(pt.text, name):
 		return whole
