@@ -69,22 +69,14 @@ func (m *rights) server(act Action) Decision {
 // dollar judges a topic that begins with $: it returns the topic or filter
 // which is really meant, or why the broker keeps it for itself.
 func (m *rights) dollar(act Action, name string) (meant, refusal string) {
-	switch act {
-	case Subscribe:
-		if rest, ok := strings.CutPrefix(name, "$share/"); ok {
-			if _, filter, ok := strings.Cut(rest, "/"); ok {
-				name = filter
-			}
-		}
-	case Publish:
-		if rest, ok := strings.CutPrefix(name, "$delayed/"); ok {
-			if _, topic, ok := strings.Cut(rest, "/"); ok {
-				name = topic
-			}
+	s := space(name)
+	if act == Subscribe && s == "$share" || act == Publish && s == "$delayed" {
+		_, rest, _ := strings.Cut(name, "/") // GROUP or SECONDS, and what is meant
+		if _, rest, ok := strings.Cut(rest, "/"); ok {
+			name, s = rest, space(rest)
 		}
 	}
-	first, _, _ := strings.Cut(name, "/")
-	switch first {
+	switch s {
 	case "$SYS":
 		if act == Publish || m.role != Administrator {
 			return "", "reserved topic $SYS"
@@ -93,8 +85,9 @@ func (m *rights) dollar(act Action, name string) (meant, refusal string) {
 		if act == Publish || m.who.Kind == Anonymous && m.role != Administrator {
 			return "", "reserved topic $events"
 		}
-	case "$queue", "$q", "$stream", "$share", "$delayed":
-		return "", "reserved topic " + first
+	case "":
+	default:
+		return "", "reserved topic " + s
 	}
 	return name, ""
 }

@@ -95,6 +95,7 @@ func TestRolesDecideWhereNoRuleDoes(t *testing.T) {
 		{nobody, auth.Publish, topic("a"), "yes"},
 		{nobody, auth.Subscribe, topic("$share/g/#"), "yes"},
 		{nobody, auth.Subscribe, topic("$share/g/$SYS/#"), "no"},
+		{nobody, auth.Subscribe, topic("$SHARE/g/$Events/#"), "no"},
 		{nobody, auth.Subscribe, topic("$other/#"), "yes"},
 		{nobody, auth.Subscribe, topic("$SYS/#"), "no"},
 		{nobody, auth.Subscribe, topic("$events/#"), "no"},
@@ -108,7 +109,7 @@ func TestRolesDecideWhereNoRuleDoes(t *testing.T) {
 func TestReservedTopicsAreNobodys(t *testing.T) {
 	a := open(t, &memory{})
 	for _, p := range []*auth.Principal{superuser, admin, dev, nobody} {
-		for _, name := range []string{"$SYS/a", "$events/a", "$queue/a", "$q/a", "$stream/a", "$share/a/b", "$delayed", "$delayed/5/$SYS/a", "$delayed/5/$delayed/5/a"} {
+		for _, name := range []string{"$SYS/a", "$events/a", "$queue/a", "$q/a", "$stream/a", "$share/a/b", "$delayed", "$delayed/5/$SYS/a", "$delayed/5/$delayed/5/a", "$sys/a", "$DELAYED/5/$Queue/a"} {
 			if d := a.Decide(p, auth.Publish, topic(name)); d.Allowed {
 				t.Errorf("%s may publish to %s by %s", p, name, d.Rule)
 			}
@@ -116,7 +117,7 @@ func TestReservedTopicsAreNobodys(t *testing.T) {
 		if d := a.Decide(p, auth.Publish, topic("$delayed/5/a")); !d.Allowed {
 			t.Errorf("%s may not publish with a delay: %s", p, d.Rule)
 		}
-		for _, name := range []string{"$queue/a", "$q/a", "$stream/a", "$share/a", "$share/g/$queue/a", "$delayed/#"} {
+		for _, name := range []string{"$queue/a", "$q/a", "$stream/a", "$share/a", "$share/g/$queue/a", "$SHARE/g/$share/g/a", "$delayed/#"} {
 			if d := a.Decide(p, auth.Subscribe, topic(name)); d.Allowed {
 				t.Errorf("%s may subscribe to %s as a topic by %s", p, name, d.Rule)
 			}

@@ -34,7 +34,7 @@ func parsePattern(s string) (pattern, string) {
 	if err := validFilter(s); err != nil {
 		return pattern{}, err.Error()
 	}
-	switch first, _, _ := strings.Cut(s, "/"); first {
+	switch space(s) {
 	case "$share":
 		return pattern{}, "write the filter without $share/GROUP/, it holds for shared subscriptions too"
 	case "$queue", "$q":
@@ -128,11 +128,8 @@ func holds(ok bool) relation {
 
 // internal reports whether a topic is the broker's own to publish.
 func internal(topic string) bool {
-	if topic == "" || topic[0] != '$' {
-		return false
-	}
-	first, _, _ := strings.Cut(topic, "/")
-	return first == "$SYS" || first == "$events"
+	s := space(topic)
+	return s == "$SYS" || s == "$events"
 }
 
 // glob reports whether name matches g, where * stands for any characters. It
