@@ -115,6 +115,22 @@ func validFilter(filter string) error {
 	return nil
 }
 
+// space returns the first level of a topic or filter if the broker keeps it for
+// itself, in its usual spelling, else "". Case does not matter, so that no
+// other spelling is a way around.
+func space(name string) string {
+	if name == "" || name[0] != '$' {
+		return ""
+	}
+	first, _, _ := strings.Cut(name, "/")
+	for _, reserved := range []string{"$SYS", "$events", "$queue", "$q", "$stream", "$share", "$delayed"} {
+		if strings.EqualFold(first, reserved) {
+			return reserved
+		}
+	}
+	return ""
+}
+
 func wildcardFirst(filter string) bool {
 	return filter != "" && (filter[0] == '+' || filter[0] == '#')
 }
