@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"strconv"
 )
@@ -161,5 +160,3 @@ func writeEach(w io.WriterAt, off int64, bufs [][]byte) error {
 	}
 	return nil
 }
-
-func isMissing(err error) bool { return errors.Is(err, fs.ErrNotExist) }

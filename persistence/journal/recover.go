@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"io/fs"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -15,10 +16,7 @@ import (
 // begin a new segment. A crash at any point of it leaves the next recovery the
 // same task.
 func (j *Journal) recover(replay func([]Record) error) error {
-	if err := j.o.FS.MkdirAll(j.o.Dir); err != nil {
-		return err
-	}
-	if err := j.o.FS.SyncDir(filepath.Dir(j.o.Dir)); err != nil {
+	if err := j.makeDir(); err != nil {
 		return err
 	}
 	log, err := j.inventory()
@@ -35,6 +33,27 @@ func (j *Journal) recover(replay func([]Record) error) error {
 	j.durable.Store(uint64(j.recovered))
 	j.synced = j.recovered
 	j.lastSeg, j.lastEnd = j.recovered.Segment(), j.recovered.Offset()
+	return nil
+}
+
+// makeDir makes the directory durably, with those above it that are missing. It
+// syncs the one above in any case: an earlier process may have died in between.
+func (j *Journal) makeDir() error {
+	parents := []string{filepath.Dir(j.o.Dir)}
+	for dir := parents[0]; dir != filepath.Dir(dir); dir = filepath.Dir(dir) {
+		if _, err := j.o.FS.List(dir); !errors.Is(err, fs.ErrNotExist) {
+			break
+		}
+		parents = append(parents, filepath.Dir(dir))
+	}
+	if err := j.o.FS.MkdirAll(j.o.Dir); err != nil {
+		return err
+	}
+	for _, dir := range parents {
+		if err := j.o.FS.SyncDir(dir); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 
