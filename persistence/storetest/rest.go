@@ -8,4 +8,4 @@ import (
 
 func diffMessage(got, want broker.Message) string { return cmp.Diff(want, got) }
 
-var timeTests, limitTests, waitTests, streamTests, keyTests, targetTests, batchTests, reopenTests []test
+var limitTests, waitTests, streamTests, keyTests, targetTests, batchTests []test
