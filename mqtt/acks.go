@@ -54,12 +54,11 @@ func (in *inbound) repeated(c *conn, p *publish) bool {
 	return known
 }
 
-// expect queues p, whose outcome the broker will tell, and returns its tag.
-func (in *inbound) expect(p *publish) (tag uint64) {
+// expect queues p, whose outcome the broker will tell.
+func (in *inbound) expect(p *publish) {
 	in.mu.Lock()
-	defer in.mu.Unlock()
 	in.add(owed{id: p.id, qos: p.qos})
-	return uint64(p.id)
+	in.mu.Unlock()
 }
 
 // refused queues p with its answer.
@@ -81,6 +80,7 @@ func (in *inbound) add(o owed) {
 }
 
 // outcomes takes what became of publishes, in their order: a commit is done.
+// The tag of an outcome is the QoS of its publish.
 func (c *conn) outcomes(os []broker.Outcome) {
 	in := &c.acks
 	in.mu.Lock()
@@ -89,6 +89,10 @@ func (c *conn) outcomes(os []broker.Outcome) {
 		return
 	}
 	for i := range os {
+		if os[i].Tag == 0 { // QoS 0, and refused
+			c.settle(&owed{}, &os[i])
+			continue
+		}
 		for in.told < len(in.queue) && in.queue[in.told].ready {
 			in.told++
 		}
@@ -124,6 +128,7 @@ func (c *conn) settle(o *owed, out *broker.Outcome) (end bool) {
 		c.logDenied()
 	}
 	switch {
+	case o.qos == 0 && !(denied && !c.v5 && c.srv.o.CloseOnDeny): // there is no answer
 	case a.end, !c.v5 && !denied, !c.v5 && c.srv.o.CloseOnDeny:
 		c.end(&fault{a.code, "publish failed", closeQuota})
 		return true

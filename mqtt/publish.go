@@ -6,7 +6,6 @@ import (
 	"unicode/utf8"
 
 	"millrace/broker"
-	"millrace/broker/auth"
 )
 
 // messageProps are the properties of a message as we keep them: copies.
@@ -71,17 +70,10 @@ func (c *conn) publish(p *publish) *fault {
 	case !validResponse(p.props.responseTopic):
 		return broken(protocolError, "response topic has wildcards")
 	}
-	if p.qos == 0 {
-		if !c.mayDrop(t, p) {
-			c.producer.Publish(c.message(t.name, p), 0)
-			c.input.dirty = true
-		}
-		return nil
-	}
 	if c.acks.repeated(c, p) {
 		return nil
 	}
-	if c.v5 && c.acks.count() >= c.srv.o.ReceiveMaximum {
+	if p.qos > 0 && c.v5 && c.acks.count() >= c.srv.o.ReceiveMaximum {
 		return &fault{receiveMaximum, "receive maximum exceeded", closeQuota}
 	}
 	switch {
@@ -90,45 +82,30 @@ func (c *conn) publish(p *publish) *fault {
 		c.logDenied()
 		return c.refuse(p, badTopic)
 	case p.props.format == 1 && !validPayload(p.payload):
+		c.srv.stats.drop(dropFormat)
 		return c.refuse(p, badPayloadFormat)
 	}
-	tag := c.acks.expect(p)
-	c.producer.Publish(c.message(t.name, p), tag)
+	if p.qos > 0 {
+		c.acks.expect(p)
+	}
+	c.producer.Publish(c.message(t.name, p), uint64(p.qos))
 	c.input.dirty = true
 	return nil
 }
 
-// refuse answers a QoS > 0 publish that goes nowhere. 3.1.1 has no negative
-// ack: a refusal looks like an ack, or closes the connection.
+// refuse answers a publish that goes nowhere. 3.1.1 has no negative ack: a
+// refusal looks like an ack, or closes the connection. QoS 0 has no answer.
 func (c *conn) refuse(p *publish, code reason) *fault {
-	if !c.v5 {
+	if !c.v5 && (p.qos > 0 || c.srv.o.CloseOnDeny) {
 		if code != badTopic || c.srv.o.CloseOnDeny {
 			return &fault{code, "publish was refused", closeProtocol}
 		}
 		code = success
 	}
-	c.acks.refused(c, p, code)
+	if p.qos > 0 {
+		c.acks.refused(c, p, code)
+	}
 	return nil
-}
-
-// mayDrop reports that a QoS 0 publish goes no further, and books why. The
-// broker has no outcome for QoS 0, so that the right is asked here.
-func (c *conn) mayDrop(t *topic, p *publish) bool {
-	switch {
-	case t.reserved:
-		c.srv.stats.drop(dropReserved)
-	case p.props.format == 1 && !validPayload(p.payload):
-		return true
-	case !t.allowed(c.srv.auth, c.who):
-		c.srv.stats.drop(dropDenied)
-	default:
-		return false
-	}
-	c.logDenied()
-	if c.srv.o.CloseOnDeny && !c.v5 {
-		c.end(&fault{notAuthorized, "publish was denied", closeAuth})
-	}
-	return true
 }
 
 // logDenied tells of refused publishes of one client, at most every 10 s.
@@ -158,16 +135,6 @@ func (c *conn) message(name string, p *publish) *broker.Message {
 type topic struct {
 	name     string
 	reserved bool
-	gen      uint64 // of the rules that ok was asked of, 0 = never
-	ok       bool
-}
-
-// allowed asks whether who may publish to t, and remembers until rules change.
-func (t *topic) allowed(a *auth.Auth, who *auth.Principal) bool {
-	if gen := a.Generation() + 1; gen != t.gen {
-		t.ok, t.gen = a.Allow(who, auth.Publish, auth.TopicResource(t.name)), gen
-	}
-	return t.ok
 }
 
 // topicCache keeps the last topics of one connection: a device publishes to

@@ -31,11 +31,12 @@ const (
 	dropTooLarge                   // over the client's Maximum Packet Size
 	dropExpired                    // expired while it waited
 	dropEnded                      // still waiting when its clean session ended
+	dropFormat                     // payload is not the UTF-8 it says it is
 	dropWill                       // will that could not be published
 	dropReasons
 )
 
-var dropNames = [dropReasons]string{"denied", "reserved", "shed", "backlog", "too_large", "expired", "session_ended", "will"}
+var dropNames = [dropReasons]string{"denied", "reserved", "shed", "backlog", "too_large", "expired", "session_ended", "payload_format", "will"}
 
 // closeReason says why a connection ended, or never began.
 type closeReason uint8
