@@ -156,7 +156,10 @@ func (c *pending) route(p *auth.Principal, m *Message, tag uint64) {
 	r, c.found, c.routes, c.subs = c.b.match(p, m, c.found, c.routes[:0], c.subs)
 	if len(c.routes) > 0 {
 		c.batch.Publish(m, c.routes...)
-	} else if m.QoS == 0 && !c.every {
+	}
+	if m.Retain {
+		c.b.retained.record(&c.batch, m)
+	} else if len(c.routes) == 0 && m.QoS == 0 && !c.every {
 		c.b.fanOut(m, c.subs[first:])
 		c.subs = c.subs[:first]
 		return
@@ -208,6 +211,8 @@ func (c *pending) Done(*Batch) {
 				p.outcome.Err = c.b.publishError(r)
 			case r.Duplicate:
 				p.outcome.Duplicate, p.outcome.ID = true, r.ID
+			case p.m.Retain:
+				c.b.retained.committed(p.m)
 			}
 		}
 		if p.m.QoS > 0 || c.every || p.outcome.Err != nil {

@@ -3,7 +3,6 @@ package broker
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"regexp"
 	"slices"
 	"strings"
@@ -313,7 +312,7 @@ func (b *Broker) Queues(ctx context.Context) ([]QueueInfo, error) {
 			continue
 		}
 		info, err := b.queueInfo(ctx, q)
-		if errors.Is(err, ErrGone) || errors.Is(err, ErrNotFound) {
+		if isGone(err) {
 			continue // deleted meanwhile
 		}
 		if err != nil {
