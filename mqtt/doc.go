@@ -4,13 +4,13 @@
 //
 // # Who does what
 //
-// mochi (v2.7.9) decodes and answers CONNECT, decodes the rare packets
-// (SUBSCRIBE, UNSUBSCRIBE, DISCONNECT), and runs the loop of each connection.
+// mochi (v2.7.9) decodes and answers CONNECT, decodes SUBSCRIBE and
+// UNSUBSCRIBE, and runs the loop of each connection.
 // Everything else is ours: the hook takes the decoded packets and hands mochi
 // one that does nothing, so none of mochi's topic tree, sessions, in-flight
 // table, wills or fan-out is ever reached. Its decoders forget what the rules
 // need (reserved bits, repeated properties, trailing bytes) and some panic, so
-// every packet is checked from its raw bytes first (check.go). The packets that
+// every packet is checked from its raw bytes first (packet.go, connect.go). The packets that
 // come by the million, PUBLISH and its acks and PINGREQ, are parsed straight
 // from the read buffer and never become a mochi packet.
 //

@@ -32,7 +32,10 @@ func (c *conn) handle(head byte, body []byte) (cold bool, err error) {
 	case typeUnsubscribe:
 		cold, f = true, checkUnsubscribe(body, c.v5, &c.props)
 	case typeDisconnect:
-		cold, f = true, checkDisconnect(body, c.v5, &c.props)
+		var code reason
+		if code, f = parseDisconnect(body, c.v5, &c.props); f == nil {
+			f = c.disconnect(code, c.props.sessionExpiry > 0)
+		}
 	case typeAuth: // we take no authentication method, so none can be under way
 		f = broken(protocolError, "AUTH without an authentication method")
 	default: // 3.1.0-2: a second CONNECT; the rest are the server's packets
@@ -78,4 +81,17 @@ func (c *conn) ack(kind byte, a ack) *fault {
 		c.pubrel(a)
 		return nil
 	}
+}
+
+// disconnect takes the client's DISCONNECT, section 3.14.4: 0x00 takes the
+// will back, anything else lets it be sent.
+func (c *conn) disconnect(code reason, expiry bool) *fault {
+	if expiry && c.hello.sessionExpiry == 0 { // section 3.14.2.2.2
+		return broken(protocolError, "DISCONNECT raises the session expiry from 0")
+	}
+	if code == success {
+		c.will = nil
+	}
+	c.stop.Store(true)
+	return nil
 }

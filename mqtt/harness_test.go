@@ -38,7 +38,7 @@ type edge struct {
 // open starts an edge with the options changed by each of change.
 func open(t testing.TB, change ...func(*mqtt.Options)) *edge {
 	t.Helper()
-	inner, err := local.Open(t.Context(), local.Options{})
+	inner, err := local.Open(local.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}

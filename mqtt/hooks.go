@@ -64,9 +64,6 @@ func (h *hook) OnPacketRead(cl *mochi.Client, pk packets.Packet) (packets.Packet
 			filters[i] = pk.Filters[i].Filter
 		}
 		c.unsubscribe(pk.PacketID, filters)
-	case packets.Disconnect:
-		p := &pk.Properties
-		f = c.disconnect(reason(pk.ReasonCode), p.SessionExpiryIntervalFlag && p.SessionExpiryInterval > 0)
 	default: // nothing else is fed to it
 		f = broken(implementation, "packet mochi should not have")
 	}
@@ -165,17 +162,4 @@ func (h *hook) OnPacketEncode(cl *mochi.Client, pk packets.Packet) packets.Packe
 	}
 	p.ServerKeepAlive, p.ServerKeepAliveFlag = c.serverKeepAlive()
 	return pk
-}
-
-// disconnect takes the client's DISCONNECT, section 3.14.4: 0x00 takes the
-// will back, anything else lets it be sent.
-func (c *conn) disconnect(code reason, expiry bool) *fault {
-	if expiry && c.hello.sessionExpiry == 0 { // section 3.14.2.2.2
-		return broken(protocolError, "DISCONNECT raises the session expiry from 0")
-	}
-	if code == success {
-		c.will = nil
-	}
-	c.stop.Store(true)
-	return nil
 }

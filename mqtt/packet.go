@@ -107,18 +107,19 @@ func checkUnsubscribe(body []byte, v5 bool, p *props) *fault {
 	return r.err
 }
 
-// checkDisconnect does the same for section 3.14.
-func checkDisconnect(body []byte, v5 bool, p *props) *fault {
+// parseDisconnect reads section 3.14. A DISCONNECT of one byte has a reason
+// code and no properties, which mochi's decoder does not know.
+func parseDisconnect(body []byte, v5 bool, p *props) (code reason, f *fault) {
 	r := cursor{b: body}
 	p.reset()
 	if v5 && len(r.b) > 0 {
-		r.byte()
+		code = reason(r.byte())
 		if len(r.b) > 0 {
 			r.properties(p, disconnectProps)
 		}
 	}
 	if r.err == nil && len(r.b) > 0 {
-		return broken(malformed, "bytes after the packet")
+		return code, broken(malformed, "bytes after the packet")
 	}
-	return r.err
+	return code, r.err
 }

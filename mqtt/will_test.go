@@ -80,7 +80,7 @@ func TestRightToWillIsAskedTwice(t *testing.T) { // X061, B11, SB10
 	eventually(t, "a will counted as dropped", func() bool { return e.Stats().Dropped["will"] == 1 })
 	s.quiet()
 	late := dial(t, e)
-	late.sendHex("10 14 00 04 4D 51 54 54 05 06 00 3C 00 00 01 61 00 00 01 77 00 01 78")
+	late.sendHex("10 15 00 04 4D 51 54 54 05 06 00 3C 00 00 01 61 00 00 01 77 00 01 78")
 	late.want("20 03 00 87 00")
 	if !strings.Contains(e.log.String(), "will was not published") {
 		t.Error("nothing was logged")
