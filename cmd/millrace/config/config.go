@@ -45,10 +45,10 @@ type MQTT struct {
 	MaxPacketSize   Size     `yaml:"max_packet_size" doc:"largest MQTT packet that is taken"`
 	ReceiveMaximum  int      `yaml:"receive_maximum" doc:"QoS 1 and 2 messages that a client may have unacknowledged"`
 	MaxInflight     int      `yaml:"max_inflight" doc:"QoS 1 and 2 messages that a client is sent without an acknowledgement"`
-	MaxKeepalive    Duration `yaml:"max_keepalive" soon:"a cap on keep-alive" doc:"longest keep-alive that a client may ask for; 0s has no cap"`
+	MaxKeepalive    Duration `yaml:"max_keepalive" doc:"longest keep-alive that a client may ask for; 0s has no cap"`
 	MaxOutput       Size     `yaml:"max_output" doc:"bytes that wait for one slow client before QoS 0 is shed"`
-	MaxSessionQueue int      `yaml:"max_session_queue" soon:"durable sessions" doc:"messages that wait for one offline session"`
-	DenyAction      string   `yaml:"deny_action" one:"ack|close" soon:"closing on a denied publish" doc:"what an MQTT 3.1.1 client meets after a publish that it may not make"`
+	MaxSessionQueue int      `yaml:"max_session_queue" doc:"messages that wait for one session before the oldest is dropped"`
+	DenyAction      string   `yaml:"deny_action" one:"ack|close" doc:"what an MQTT 3.1.1 client meets after a publish that it may not make"`
 }
 
 // HTTP is the shared HTTP listener.
@@ -94,7 +94,7 @@ type Limits struct {
 	TopicBytes  int  `yaml:"topic_bytes" doc:"longest topic and filter"`
 	TopicLevels int  `yaml:"topic_levels" doc:"most levels of a topic and filter"`
 	Waiting     int  `yaml:"waiting" doc:"receives that wait at once"`
-	PerAddress  int  `yaml:"per_address" soon:"a limit of connections" doc:"connections of one address; 0 has no limit"`
+	PerAddress  int  `yaml:"per_address" doc:"MQTT connections of one address; 0 has no limit"`
 	PerIdentity int  `yaml:"per_identity" soon:"a limit of connections" doc:"connections of one identity; 0 has no limit"`
 	AcceptRate  int  `yaml:"accept_rate" soon:"a limit of new connections" doc:"new connections a second; 0 has no limit"`
 	KeyRate     int  `yaml:"key_rate" soon:"a limit of requests" doc:"requests of one API key a second; 0 has no limit"`

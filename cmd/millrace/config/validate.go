@@ -26,6 +26,9 @@ func (c *Config) Validate() error {
 		{"mqtt.receive_maximum", int64(c.MQTT.ReceiveMaximum), 1, 65535},
 		{"mqtt.max_inflight", int64(c.MQTT.MaxInflight), 1, 65535},
 		{"mqtt.max_output", int64(c.MQTT.MaxOutput), 64 << 10, 4 << 30},
+		{"mqtt.max_session_queue", int64(c.MQTT.MaxSessionQueue), 1, 1 << 30},
+		{"mqtt.max_keepalive", int64(time.Duration(c.MQTT.MaxKeepalive) / time.Millisecond), 0, 65_535_000},
+		{"limits.per_address", int64(c.Limits.PerAddress), 0, 1 << 30},
 		{"limits.payload", int64(c.Limits.Payload), 1, 256 << 20},
 		{"limits.topic_bytes", int64(c.Limits.TopicBytes), 16, 65535},
 		{"limits.topic_levels", int64(c.Limits.TopicLevels), 1, 65535},
@@ -50,6 +53,8 @@ func bounds(key string, lo, hi int64) string {
 	switch key {
 	case "drain_timeout":
 		return "100ms to 1h"
+	case "mqtt.max_keepalive":
+		return "0s to 65535s"
 	case "limits.payload", "mqtt.max_packet_size", "mqtt.max_output":
 		return Size(lo).String() + " to " + Size(hi).String()
 	}
