@@ -177,9 +177,9 @@ type Def struct {
 	// DropOldest makes room by taking the oldest ready message; otherwise a
 	// publish that does not fit is ErrFull. Lapsing says that what an overflow
 	// or an expiry takes is held and told to Events.Lapsed instead of dropped.
-	MaxMessages, MaxBytes         int64
-	DropOldest                    bool
-	OverflowLapses, ExpiryLapses  bool
+	MaxMessages, MaxBytes        int64
+	DropOldest                   bool
+	OverflowLapses, ExpiryLapses bool
 	// TTL ends a message that long after it entered the queue (or was due),
 	// unless it is leased; 0 = never.
 	TTL time.Duration
@@ -358,6 +358,7 @@ const (
 	OpPark
 	OpPut
 	OpPurge
+	OpReturn
 )
 
 // Op is one operation of a unit.
@@ -397,6 +398,10 @@ func (b *Batch) Settle(r Ref, why Reason) {
 func (b *Batch) Defer(r Ref, until time.Time, giveBack bool) {
 	b.Ops = append(b.Ops, Op{Kind: OpDefer, Ref: r, Until: until.UnixMilli(), All: giveBack})
 }
+
+// Return undoes a delivery that reached nobody: ready again at its place, the
+// attempt not counted. Errors as Settle.
+func (b *Batch) Return(r Ref) { b.Ops = append(b.Ops, Op{Kind: OpReturn, Ref: r}) }
 
 // Park moves a held message to the state dead. Errors as Settle.
 func (b *Batch) Park(r Ref, why Reason) {

@@ -1,0 +1,170 @@
+package broker
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"millrace/broker/auth"
+)
+
+// Matched says what a publish met: live subscriptions, queues and streams.
+type Matched struct{ Subscribers, Queues, Streams int }
+
+// Published is the broker's answer to a publish.
+type Published struct {
+	ID         ID
+	Time       int64 // when it was taken, Unix milliseconds
+	Matched    Matched
+	Duplicate  bool
+	Durability Durability
+}
+
+// Publish takes m, and returns when it is as durable as Published.Durability
+// says. The principal comes from ctx. ctx bounds the wait only: when it ends
+// first the outcome is Unknown. m and its bytes must not change any more.
+//
+// Errors: Invalid (topic, payload), Forbidden, TooLarge, Full (a queue that
+// rejects; nothing was stored anywhere), Unavailable, Unknown.
+func (b *Broker) Publish(ctx context.Context, m *Message) (Published, error) {
+	ps, err := b.publish(ctx, []*Message{m})
+	if err != nil {
+		if e, ok := errors.AsType[*BatchError](err); ok {
+			err = e.Err
+		}
+		return Published{}, err
+	}
+	return ps[0], nil
+}
+
+// PublishBatch is Publish for many in one commit: all are stored, or none. The
+// error of a bad entry is a *BatchError that names its index.
+func (b *Broker) PublishBatch(ctx context.Context, ms []*Message) ([]Published, error) {
+	return b.publish(ctx, ms)
+}
+
+// BatchError is the error of one entry of a batch; nothing of the batch was
+// stored.
+type BatchError struct {
+	Index int
+	Err   error
+}
+
+// Error returns the entry's error text.
+func (e *BatchError) Error() string { return e.Err.Error() }
+
+// Unwrap returns the entry's error.
+func (e *BatchError) Unwrap() error { return e.Err }
+
+// publish commits ms as one unit and waits.
+func (b *Broker) publish(ctx context.Context, ms []*Message) ([]Published, error) {
+	w := &waitingPublish{done: make(chan struct{}), outcomes: make([]Outcome, 0, len(ms))}
+	p := b.newPending(w)
+	p.every = true
+	principal := auth.From(ctx)
+	for i, m := range ms {
+		if err := p.add(principal, m, uint64(i)); err != nil {
+			return nil, &BatchError{Index: i, Err: err}
+		}
+	}
+	p.closeUnit()
+	if len(p.batch.Ops) == 0 {
+		p.Done(&p.batch)
+	} else {
+		p.submit()
+	}
+	select {
+	case <-w.done:
+	case <-ctx.Done():
+		return nil, storeError(ErrUnknown)
+	}
+	ps := make([]Published, len(ms))
+	for i := range w.outcomes {
+		if err := w.outcomes[i].Err; err != nil {
+			return nil, &BatchError{Index: i, Err: err}
+		}
+		ps[i] = w.outcomes[i].Published
+	}
+	return ps, nil
+}
+
+// waitingPublish is the owner of a pending whose caller waits for it.
+type waitingPublish struct {
+	done     chan struct{}
+	outcomes []Outcome
+}
+
+func (w *waitingPublish) finished(_ *pending, os []Outcome) { w.outcomes = append(w.outcomes, os...) }
+func (w *waitingPublish) fannedOut(*pending)                { close(w.done) }
+
+// admit checks that p may publish m, and stamps it.
+func (b *Broker) admit(p *auth.Principal, m *Message, now time.Time) error {
+	if b.closed.Load() {
+		return errClosed
+	}
+	if err := b.CheckTopic(m.Topic); err != nil {
+		return err
+	}
+	if len(m.Payload) > b.opts.MaxPayload {
+		return errorf(TooLarge, PayloadSubject, "payload of %d bytes is over the limit of %d; send it in parts, or raise limits.payload",
+			len(m.Payload), b.opts.MaxPayload)
+	}
+	if err := b.permit(p, auth.Publish, auth.TopicResource(m.Topic)); err != nil {
+		return err
+	}
+	m.ID, m.Published = b.ids.next(now), now.UnixMilli()
+	return nil
+}
+
+// matches is what a message met in the topic tree.
+type matches struct {
+	Matched
+	durability Durability
+}
+
+// match appends where m goes to routes and subs. Queues named in m.Origins,
+// which dead-lettered it, are left out.
+func (b *Broker) match(p *auth.Principal, m *Message, found []destination, routes []Route, subs []*Subscription) (matches, []destination, []Route, []*Subscription) {
+	var r matches
+	found = b.tree.Match(m.Topic, found[:0])
+	disk := false
+	for _, d := range found {
+		switch d := d.(type) {
+		case *Subscription:
+			r.Subscribers++
+			subs = append(subs, d)
+		case *queue:
+			if d.deadLettered(m) {
+				continue
+			}
+			r.Queues++
+			routes = append(routes, Route{Target: d.target})
+			disk = disk || !d.volatile
+		case *stream:
+			r.Streams++
+			routes = append(routes, Route{Target: d.target, Partition: b.partition(d, p, m)})
+			disk = true
+		}
+	}
+	r.durability = b.durability
+	if !disk && r.Queues > 0 {
+		r.durability = DurabilityMemory
+	}
+	return r, found, routes, subs
+}
+
+// partition chooses by key, then by the MQTT client that published, which
+// keeps its order, then in turn.
+func (b *Broker) partition(s *stream, p *auth.Principal, m *Message) uint32 {
+	n := s.partitions
+	switch {
+	case n <= 1:
+		return 0
+	case m.Key != "":
+		return murmur2(m.Key) % n
+	case p != nil && p.ClientID != "":
+		return murmur2(p.ClientID) % n
+	default:
+		return b.turn.Add(1) % n
+	}
+}
