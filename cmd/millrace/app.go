@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -13,8 +12,8 @@ import (
 	"millrace/broker"
 	"millrace/broker/auth"
 	"millrace/cmd/millrace/config"
-	"millrace/mqtt"
 	"millrace/persistence/local"
+	"millrace/router"
 )
 
 // app is the running server: it builds the parts, from the store outwards, and
@@ -24,7 +23,7 @@ type app struct {
 	log   zerolog.Logger
 	out   io.Writer
 	stack stack
-	// failed gets the first write or fsync that failed.
+	// failed gets the first fault after which the server cannot go on.
 	failed chan error
 
 	temporary bool // the data directory goes when the process goes
@@ -63,7 +62,7 @@ func (a *app) start(ctx context.Context) error {
 	if err := a.openMQTT(); err != nil {
 		return err
 	}
-	if err := a.openHTTP(); err != nil {
+	if err := a.openHTTP(ctx); err != nil {
 		return err
 	}
 	for _, o := range a.open {
@@ -97,10 +96,7 @@ func (a *app) openBroker(ctx context.Context) error {
 	store, err := local.Open(ctx, local.Options{
 		Dir: a.cfg.Data, Log: a.log,
 		OnFailure: func(err error) {
-			select {
-			case a.failed <- err:
-			default: // the first one counts
-			}
+			a.fail(&failure{code: exitDisk, err: fmt.Errorf("the store cannot write: %w", err), hint: "look at the disk, then start again: everything acknowledged is there"})
 		},
 	})
 	if err != nil {
@@ -109,7 +105,7 @@ func (a *app) openBroker(ctx context.Context) error {
 	a.store = store
 	a.stack.push("store", store.Close)
 	accounts, err := auth.Open(ctx, auth.Options{
-		Store: authKeys{store}, AllowAnonymous: a.cfg.AllowAnonymous != config.Off, Log: a.log,
+		Store: broker.NewKeys(store, broker.SpaceAuth), AllowAnonymous: a.cfg.AllowAnonymous != config.Off, Log: a.log,
 	})
 	if err != nil {
 		return fmt.Errorf("open the accounts: %w", err)
@@ -117,8 +113,8 @@ func (a *app) openBroker(ctx context.Context) error {
 	a.stack.push("accounts", accounts.Close)
 	a.broker, err = broker.Open(ctx, broker.Options{
 		Store: store, Auth: accounts, Log: a.log,
-		MaxPayload: int(a.cfg.Limits.Payload), MaxTopicBytes: a.cfg.Limits.TopicBytes,
-		MaxTopicLevels: a.cfg.Limits.TopicLevels, MaxWaiting: a.cfg.Limits.Waiting,
+		MaxPayload: int(a.cfg.Limits.Payload), MaxWaiting: a.cfg.Limits.Waiting,
+		Topics: router.Limits{MaxBytes: a.cfg.Limits.TopicBytes, MaxLevels: a.cfg.Limits.TopicLevels},
 	})
 	if err != nil {
 		return fmt.Errorf("open the broker: %w", err)
@@ -170,31 +166,10 @@ func (a *app) demoQueue(ctx context.Context) error {
 	return nil
 }
 
-func (a *app) openMQTT() error {
-	addr := a.cfg.MQTT.Listen
-	if addr == config.None {
-		return nil
+// fail ends the server because of a fault while it runs; the first one counts.
+func (a *app) fail(err error) {
+	select {
+	case a.failed <- err:
+	default:
 	}
-	host, _, _ := net.SplitHostPort(addr) // it was validated
-	c := a.cfg.MQTT
-	s, err := mqtt.Listen(mqtt.Options{
-		Broker: a.broker, Log: a.log,
-		Listeners: []mqtt.Listener{{
-			Address:        addr,
-			AllowAnonymous: a.cfg.AllowAnonymous == config.Any || a.cfg.AllowAnonymous == config.On && config.Loopback(host),
-		}},
-		MaxPayload: int(a.cfg.Limits.Payload), MaxPacket: int(c.MaxPacketSize),
-		ReceiveMaximum: c.ReceiveMaximum, MaxInflight: c.MaxInflight, MaxInflightV3: min(c.MaxInflight, mqtt.DefaultMaxInflightV3),
-		MaxOutput: int(c.MaxOutput), MaxTopicBytes: a.cfg.Limits.TopicBytes, MaxTopicLevels: a.cfg.Limits.TopicLevels,
-		MaxPerAddress: a.cfg.Limits.PerAddress, MaxKeepAlive: time.Duration(c.MaxKeepalive),
-		BacklogMessages: c.MaxSessionQueue, CloseOnDeny: c.DenyAction == "close",
-	})
-	if err != nil {
-		return listenFailure(addr, "mqtt-listen", err)
-	}
-	a.stack.push("MQTT", s.Close)
-	for _, at := range s.Addrs() {
-		a.open = append(a.open, opened{"mqtt", at.String()})
-	}
-	return nil
 }

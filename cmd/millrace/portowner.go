@@ -11,17 +11,26 @@ import (
 	"syscall"
 )
 
-// listenFailure says for people why a listener could not be opened, and with
-// what to move it.
-func listenFailure(addr, flag string, err error) error {
-	move := "Use --" + flag + " or MILLRACE_" + strings.ToUpper(strings.ReplaceAll(flag, "-", "_")) + "."
-	if errors.Is(err, syscall.EADDRINUSE) {
-		return &failure{code: exitBusy, err: fmt.Errorf("cannot listen on %s: in use%s. %s [E1003]", addr, inUseBy(addr), move)}
+// listenFailure says for people which of the listeners could not be opened, why,
+// and what moves it.
+func listenFailure(wanted []opened, err error) error {
+	l := wanted[0]
+	if op, ok := errors.AsType[*net.OpError](err); ok && op.Addr != nil {
+		_, port, _ := net.SplitHostPort(op.Addr.String())
+		for _, w := range wanted {
+			if strings.HasSuffix(w.addr, ":"+port) {
+				l = w
+			}
+		}
 	}
-	if errors.Is(err, syscall.EACCES) {
-		return &failure{code: exitConfig, err: fmt.Errorf("cannot listen on %s: ports below 1024 are root's. %s [E1003]", addr, move)}
+	move := fmt.Sprintf("Use --%s-listen or MILLRACE_%s_LISTEN.", l.name, strings.ToUpper(l.name))
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE):
+		return &failure{code: exitBusy, err: fmt.Errorf("cannot listen on %s: in use%s. %s [E1003]", l.addr, inUseBy(l.addr), move)}
+	case errors.Is(err, syscall.EACCES):
+		return &failure{code: exitConfig, err: fmt.Errorf("cannot listen on %s: ports below 1024 are root's. %s [E1003]", l.addr, move)}
 	}
-	return &failure{code: exitConfig, err: fmt.Errorf("cannot listen on %s: %w. %s [E1003]", addr, err, move)}
+	return &failure{code: exitConfig, err: fmt.Errorf("cannot listen on %s: %w. %s [E1003]", l.addr, err, move)}
 }
 
 // inUseBy names the process that listens on the port, where /proc tells.

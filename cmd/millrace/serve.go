@@ -66,8 +66,8 @@ wait:
 			}
 			break wait
 		case fault := <-a.failed:
-			a.log.Error().Err(fault).Msg("the store cannot write; nothing more is acknowledged")
-			err = &failure{code: exitDisk, err: fmt.Errorf("the store cannot write: %w", fault), hint: "look at the disk, then start again: everything acknowledged is there"}
+			a.log.Error().Err(fault).Msg("cannot go on")
+			err = fault
 			break wait
 		}
 	}

@@ -54,7 +54,7 @@ type MQTT struct {
 // HTTP is the shared HTTP listener.
 type HTTP struct {
 	Listen         string   `yaml:"listen" flag:"http-listen" doc:"address of HTTP with all dialects but memfifo; none closes it"`
-	AllowedOrigins []string `yaml:"allowed_origins" soon:"cross-origin requests" doc:"origins of web pages that may call the API"`
+	AllowedOrigins []string `yaml:"allowed_origins" doc:"origins of web pages that may call the API"`
 }
 
 // Dialect is a listener of one dialect at its native port.
@@ -65,13 +65,13 @@ type Dialect struct {
 // FastQueue is the FastQueue dialect.
 type FastQueue struct {
 	Listen       string `yaml:"listen" flag:"fastqueue-listen" doc:"address of the FastQueue API alone; its own port is 9080"`
-	Registration bool   `yaml:"registration" doc:"let anyone make a FastQueue account; true with --dev"`
+	Registration bool   `yaml:"registration" soon:"the FastQueue dialect" doc:"let anyone make a FastQueue account; true with --dev"`
 }
 
 // Memfifo is the memfifo dialect.
 type Memfifo struct {
 	Listen string `yaml:"listen" flag:"memfifo-listen" doc:"address of the memfifo API; its own port is 7532"`
-	Auth   bool   `yaml:"auth" doc:"ask for credentials on the memfifo listener; false with --dev"`
+	Auth   bool   `yaml:"auth" soon:"the memfifo dialect" doc:"ask for credentials on the memfifo listener; false with --dev"`
 }
 
 // TLS is the certificate of the listeners that use one.

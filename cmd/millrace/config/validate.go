@@ -72,7 +72,7 @@ func (c *Config) checkChoices() []error {
 			errs = append(errs, fmt.Errorf("%s is %q (from %s); it is one of %s", s.Key, value, c.Origin(s.Key), strings.Join(s.One, ", ")))
 			continue
 		}
-		if s.Soon != "" && value != normal.Get(s) {
+		if s.Soon != "" && c.Given(s.Key) && value != normal.Get(s) {
 			errs = append(errs, fmt.Errorf("%s (from %s): %s does not exist in this version yet; leave it out", s.Key, c.Origin(s.Key), s.Soon))
 		}
 	}
