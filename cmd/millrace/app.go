@@ -12,6 +12,7 @@ import (
 	"millrace/broker"
 	"millrace/broker/auth"
 	"millrace/cmd/millrace/config"
+	"millrace/persistence/journal"
 	"millrace/persistence/local"
 	"millrace/router"
 )
@@ -65,9 +66,6 @@ func (a *app) start(ctx context.Context) error {
 	if err := a.openHTTP(ctx); err != nil {
 		return err
 	}
-	for _, o := range a.open {
-		a.log.Info().Str("listener", o.name).Str("addr", o.addr).Msg("listening")
-	}
 	if a.cfg.PortsFile != "" {
 		if err := writePorts(a.cfg.PortsFile, a.open); err != nil {
 			return &failure{code: exitConfig, err: err}
@@ -93,9 +91,10 @@ func (a *app) openBroker(ctx context.Context) error {
 	} else if err := openDataDir(a.cfg.Data, a.log); err != nil {
 		return err
 	}
-	store, err := local.Open(ctx, local.Options{
+	store, err := local.Open(local.Options{
 		Dir: a.cfg.Data, Log: a.log,
-		OnFailure: func(err error) {
+		Relaxed: a.cfg.Store.Sync == "interval", AcceptLoss: a.cfg.Store.AcceptLoss == config.On,
+		Failed: func(err error) {
 			a.fail(&failure{code: exitDisk, err: fmt.Errorf("the store cannot write: %w", err), hint: "look at the disk, then start again: everything acknowledged is there"})
 		},
 	})
@@ -126,7 +125,7 @@ func (a *app) openBroker(ctx context.Context) error {
 // storeFailure tells a directory that another process holds from one that
 // cannot be read.
 func storeFailure(dir string, err error) error {
-	if locked, ok := errors.AsType[*local.LockedError](err); ok {
+	if locked, ok := errors.AsType[*journal.LockedError](err); ok {
 		return &failure{code: exitBusy, err: fmt.Errorf("the data directory %s is in use by process %d", dir, locked.PID), hint: "stop that one, or name another directory with --data"}
 	}
 	return &failure{code: exitFailed, err: fmt.Errorf("open the store in %s: %w", dir, err)}

@@ -114,7 +114,7 @@ func (b *banner) commands(t *strings.Builder) {
 // sed: message ids and receipts hold no quotes.
 func ackCommand(curl, url string) string {
 	field := func(name string) string {
-		return fmt.Sprintf(`$(printf %s "$M" | sed 's/.*"%s":"\([^"]*\)".*/\1/')`, name)
+		return fmt.Sprintf(`$(printf %%s "$M" | sed 's/.*"%s":"\([^"]*\)".*/\1/')`, name)
 	}
 	return fmt.Sprintf(`%s -d "{\"receipt_handle\":\"%s\"}" "%s/api/v1/queues/demo/messages/%s/ack"`,
 		curl, field("receipt_handle"), url, field("message_id"))

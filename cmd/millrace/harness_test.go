@@ -14,8 +14,8 @@ import (
 	"time"
 )
 
-// binary builds the program once for all tests of the package.
-func binary(t testing.TB) string {
+// program builds the program once for all tests of the package.
+func program(t testing.TB) string {
 	t.Helper()
 	path, err := buildOnce()
 	if err != nil {
@@ -72,7 +72,7 @@ func startServer(t testing.TB, args ...string) *server {
 	ports := filepath.Join(dir, "ports.json")
 	s := &server{t: t, out: filepath.Join(dir, "out"), log: filepath.Join(dir, "log"), ended: make(chan struct{})}
 	args = append([]string{"serve", "--ports-file", ports, "--mqtt-listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0"}, args...)
-	s.cmd = exec.Command(binary(t), args...)
+	s.cmd = exec.Command(program(t), args...)
 	s.cmd.Env = cleanEnv(dir)
 	out, err := os.Create(s.out)
 	if err != nil {
@@ -180,10 +180,19 @@ func command(t testing.TB, args ...string) (out, errs string, code int) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, binary(t), args...)
+	cmd := exec.CommandContext(ctx, program(t), args...)
 	cmd.Env = cleanEnv(t.TempDir())
 	var o, e strings.Builder
 	cmd.Stdout, cmd.Stderr = &o, &e
 	_ = cmd.Run() // the code tells
 	return o.String(), e.String(), cmd.ProcessState.ExitCode()
+}
+
+// TestMain removes what tests share after the last of them.
+func TestMain(m *testing.M) {
+	code := m.Run()
+	if buildDir != "" {
+		_ = os.RemoveAll(buildDir) // the system cleans its temporary folder, too
+	}
+	os.Exit(code)
 }

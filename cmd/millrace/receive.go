@@ -30,7 +30,10 @@ func queueReceive(a *api) *cobra.Command {
 		Example: `  millrace queue receive demo --wait 20s
   millrace queue receive demo --max 10 --ack -o json`,
 		RunE: action(func(c *cobra.Command, args []string) error {
-			body := map[string]any{"max_messages": most, "timeout_seconds": wholeSeconds(wait)}
+			body := map[string]any{"max_messages": most}
+			if wait > 0 {
+				body["timeout_seconds"] = wholeSeconds(wait)
+			}
 			if c.Flags().Changed("lease") {
 				body["visibility_timeout_seconds"] = wholeSeconds(lease)
 			}

@@ -25,7 +25,11 @@ type leased struct {
 // take leases up to most messages and acknowledges them in one request.
 func (c *caller) take(queue string, most, wait int) (leased, error) {
 	var got leased
-	text, err := c.must("/queues/"+queue+"/messages/consume", fmt.Appendf(nil, `{"max_messages":%d,"timeout_seconds":%d}`, most, wait))
+	body := fmt.Appendf(nil, `{"max_messages":%d`, most)
+	if wait > 0 {
+		body = fmt.Appendf(body, `,"timeout_seconds":%d`, wait)
+	}
+	text, err := c.must("/queues/"+queue+"/messages/consume", append(body, '}'))
 	if err != nil {
 		return got, err
 	}

@@ -83,9 +83,10 @@ type TLS struct {
 
 // Store is where messages are kept.
 type Store struct {
-	URL     string `yaml:"url" flag:"store" secret:"yes" soon:"a store outside this process" doc:"NATS cluster to keep messages in; empty keeps them in the data directory"`
-	Sync    string `yaml:"sync" one:"group|interval" soon:"relaxed durability" doc:"group acknowledges after the disk has it, one sync for many messages; interval syncs once a second"`
-	LowDisk Size   `yaml:"low_disk" soon:"a disk reserve of your choice" doc:"free bytes under which publishes are refused; 0 chooses"`
+	URL        string `yaml:"url" flag:"store" secret:"yes" soon:"a store outside this process" doc:"NATS cluster to keep messages in; empty keeps them in the data directory"`
+	Sync       string `yaml:"sync" one:"group|interval" doc:"group acknowledges after the disk has it, one sync for many messages; interval acknowledges before the sync that follows within a second, and marks every answer as relaxed"`
+	AcceptLoss Switch `yaml:"accept_loss" flag:"accept-loss" one:"false|true" doc:"open a damaged store without what is damaged; the log names what is gone"`
+	LowDisk    Size   `yaml:"low_disk" soon:"a disk reserve of your choice" doc:"free bytes under which publishes are refused; 0 chooses"`
 }
 
 // Limits hold on every door.
@@ -117,7 +118,7 @@ func Default() *Config {
 		EMQX:      Dialect{Listen: None},
 		FastQueue: FastQueue{Listen: None},
 		Memfifo:   Memfifo{Listen: None, Auth: true},
-		Store:     Store{Sync: "group"},
+		Store:     Store{Sync: "group", AcceptLoss: Off},
 		Limits:    Limits{Payload: 4 << 20, TopicBytes: 1024, TopicLevels: 201, Waiting: 10_000},
 		origins:   map[string]Origin{},
 	}
