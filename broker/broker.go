@@ -48,6 +48,7 @@ type Broker struct {
 	ids        idSource
 	receipts   *receiptKey
 	dead       *deadLetters
+	retained   retained
 	durability Durability    // of the store; fixed
 	waiting    atomic.Int64  // receives that wait
 	turn       atomic.Uint32 // round robin over partitions
@@ -91,6 +92,10 @@ func Open(ctx context.Context, o Options) (*Broker, error) {
 		if err := b.restore(d); err != nil {
 			return nil, fmt.Errorf("definition of %q: %w", d.Def.Name, err)
 		}
+	}
+	b.retained.store = b.store
+	if err := b.retained.load(ctx); err != nil {
+		return nil, fmt.Errorf("read the retained messages: %w", err)
 	}
 	b.dead = startDeadLetters(b)
 	b.store.Bind(b.dead)
@@ -151,6 +156,9 @@ func forbidden(p *auth.Principal, act auth.Action, r auth.Resource, rule string)
 // clock is the time of a message. It is one function, so that a batch of
 // publishes may share a reading.
 func clock() time.Time { return time.Now() }
+
+// isGone reports whether err says that the thing is not there any more.
+func isGone(err error) bool { return errors.Is(err, ErrGone) || errors.Is(err, ErrNotFound) }
 
 // storeError turns an error of the store into one for people.
 func storeError(err error) error {

@@ -84,7 +84,7 @@ func (b *Broker) await(ctx context.Context, q *queue, w *receive) ([]Received, e
 		b.giveBack(w.Got)
 		return nil, gaveUp(ctx)
 	}
-	if errors.Is(w.Err, ErrGone) || errors.Is(w.Err, ErrNotFound) {
+	if isGone(w.Err) {
 		return nil, noQueue(q.config().Name)
 	}
 	if w.Err != nil {
@@ -280,7 +280,7 @@ func (b *Broker) settleError(q *queue, id ID, err error) error {
 	case errors.Is(err, ErrStale):
 		return &Error{Kind: Invalid, Subject: ReceiptSubject, Err: err, Message: "the receipt is no longer good: message " + id.String() +
 			" was handed out again since; extend the lease, or raise visibility_timeout_seconds"}
-	case errors.Is(err, ErrGone), errors.Is(err, ErrNotFound):
+	case isGone(err):
 		return noMessage(q, id)
 	}
 	return storeError(err)
@@ -298,7 +298,7 @@ func (b *Broker) Browse(ctx context.Context, queue string, states EntryState, sk
 		return nil, err
 	}
 	ds, err := b.store.Read(ctx, q.target, Pos{States: states, Skip: skip}, limit, nil)
-	if errors.Is(err, ErrGone) || errors.Is(err, ErrNotFound) {
+	if isGone(err) {
 		return nil, noQueue(queue)
 	}
 	return ds, storeError(err)

@@ -91,7 +91,7 @@ type mover struct {
 // page reads some entries and moves those that match.
 func (m *mover) page(ctx context.Context) error {
 	ds, err := m.b.store.Read(ctx, m.q.target, Pos{States: m.o.States, Skip: m.skip}, movePage, nil)
-	if errors.Is(err, ErrGone) || errors.Is(err, ErrNotFound) {
+	if isGone(err) {
 		return noQueue(m.q.config().Name)
 	}
 	if err != nil {
@@ -133,7 +133,7 @@ func (m *mover) page(ctx context.Context) error {
 			m.Moved.Moved++
 		case errors.Is(r.Err, ErrStale), errors.Is(r.Err, ErrGone): // a consumer was faster
 		default:
-			return m.b.publishError(r)
+			return m.b.publishError(&Message{}, r)
 		}
 	}
 	return nil

@@ -3,7 +3,6 @@ package broker
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"regexp"
 	"slices"
 	"strings"
@@ -111,9 +110,6 @@ func (b *Broker) validate(c *QueueConfig) error {
 	}
 	if c.Overflow != DropOldest && c.Overflow != Reject {
 		return fieldError("overflow", "%q is neither drop-oldest nor reject", c.Overflow)
-	}
-	if c.FIFOGroups {
-		return fieldError("fifo_groups", "is not built yet; leave it out")
 	}
 	return c.validateRanges()
 }
@@ -313,7 +309,7 @@ func (b *Broker) Queues(ctx context.Context) ([]QueueInfo, error) {
 			continue
 		}
 		info, err := b.queueInfo(ctx, q)
-		if errors.Is(err, ErrGone) || errors.Is(err, ErrNotFound) {
+		if isGone(err) {
 			continue // deleted meanwhile
 		}
 		if err != nil {

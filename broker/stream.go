@@ -3,7 +3,6 @@ package broker
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"strings"
 	"time"
 	"unicode"
@@ -134,7 +133,7 @@ func (b *Broker) Streams(ctx context.Context) ([]StreamInfo, error) {
 			continue
 		}
 		info, err := b.streamInfo(ctx, s)
-		if errors.Is(err, ErrGone) || errors.Is(err, ErrNotFound) {
+		if isGone(err) {
 			continue // deleted meanwhile
 		}
 		if err != nil {

@@ -70,6 +70,7 @@ func (a *Auth) runCheck(ctx context.Context, fp fingerprint, t attempt) (bool, e
 	if err := a.delayed(t); err != nil {
 		return false, err
 	}
+	a.hasher.runs.Add(1)
 	right := false
 	if t.user == nil {
 		a.hasher.pretend(t.password)

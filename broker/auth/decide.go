@@ -39,6 +39,9 @@ func (a *Auth) Decide(p *Principal, act Action, r Resource) Decision {
 	if r.Kind == WholeServer {
 		return m.server(act)
 	}
+	if m.free.has(act, r.Kind) && (r.Kind != Topic || r.Name == "" || r.Name[0] != '$') {
+		return allowed(m.freeBy) // the common case: a whole role, and nothing denied
+	}
 	if r.Kind == Topic && strings.HasPrefix(r.Name, "$") {
 		name, refusal := m.dollar(act, r.Name)
 		if refusal != "" {
@@ -69,22 +72,14 @@ func (m *rights) server(act Action) Decision {
 // dollar judges a topic that begins with $: it returns the topic or filter
 // which is really meant, or why the broker keeps it for itself.
 func (m *rights) dollar(act Action, name string) (meant, refusal string) {
-	switch act {
-	case Subscribe:
-		if rest, ok := strings.CutPrefix(name, "$share/"); ok {
-			if _, filter, ok := strings.Cut(rest, "/"); ok {
-				name = filter
-			}
-		}
-	case Publish:
-		if rest, ok := strings.CutPrefix(name, "$delayed/"); ok {
-			if _, topic, ok := strings.Cut(rest, "/"); ok {
-				name = topic
-			}
+	s := space(name)
+	if act == Subscribe && s == "$share" || act == Publish && s == "$delayed" {
+		_, rest, _ := strings.Cut(name, "/") // GROUP or SECONDS, and what is meant
+		if _, rest, ok := strings.Cut(rest, "/"); ok {
+			name, s = rest, space(rest)
 		}
 	}
-	first, _, _ := strings.Cut(name, "/")
-	switch first {
+	switch s {
 	case "$SYS":
 		if act == Publish || m.role != Administrator {
 			return "", "reserved topic $SYS"
@@ -93,8 +88,9 @@ func (m *rights) dollar(act Action, name string) (meant, refusal string) {
 		if act == Publish || m.who.Kind == Anonymous && m.role != Administrator {
 			return "", "reserved topic $events"
 		}
-	case "$queue", "$q", "$stream", "$share", "$delayed":
-		return "", "reserved topic " + first
+	case "":
+	default:
+		return "", "reserved topic " + s
 	}
 	return name, ""
 }
@@ -156,57 +152,4 @@ func grants(allow []clause, act Action, r Resource) string {
 		}
 	}
 	return ""
-}
-
-// subscribe refuses only if nothing the filter asks for is allowed. It may
-// grant a filter of which several denies together leave nothing; then each
-// delivery is refused.
-func (m *rights) subscribe(r Resource) Decision {
-	gaps := false
-	for i := range m.deny {
-		c := &m.deny[i]
-		if !c.speaks(Subscribe, r.Kind) {
-			continue
-		}
-		switch c.relate(r.Name) {
-		case whole:
-			return refused(c.by)
-		case partial:
-			gaps = true
-		}
-	}
-	by, some := "", false
-	for i := range m.allow {
-		c := &m.allow[i]
-		if !c.speaks(Subscribe, r.Kind) {
-			continue
-		}
-		switch c.relate(r.Name) {
-		case whole:
-			return Decision{Allowed: true, Rule: c.by, Overlap: gaps}
-		case partial:
-			if !some && (!gaps || !m.swallows(c.text, r.Name)) {
-				by, some = c.by, true
-			}
-		}
-	}
-	if !some {
-		return refused(m.refusal())
-	}
-	return Decision{Allowed: true, Rule: by, Overlap: true}
-}
-
-// swallows reports whether one deny takes away all that the filters allow and
-// asked share.
-func (m *rights) swallows(allow, asked string) bool {
-	shared, ok := intersect(allow, asked)
-	if !ok {
-		return true
-	}
-	for i := range m.deny {
-		if c := &m.deny[i]; c.speaks(Subscribe, Topic) && c.relate(shared) == whole {
-			return true
-		}
-	}
-	return false
 }

@@ -13,7 +13,7 @@
 //  2. The broker itself ([System]): allowed.
 //  3. [Server]: administrators do everything, viewers view. Rules and scopes
 //     say nothing about it, so no rule can lock the administrators out.
-//  4. Reserved topics: nobody publishes to $SYS, $events, $queue, $q, $stream,
+//  4. Reserved topics, in any case: nobody publishes to $SYS, $events, $queue, $q, $stream,
 //     $share or $delayed; $SYS is read by administrators and superusers only,
 //     $events never by anonymous clients. $share/GROUP/FILTER is judged as
 //     FILTER, and a publish to $delayed/SECONDS/TOPIC as TOPIC.

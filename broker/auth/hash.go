@@ -66,6 +66,9 @@ func parsePHC(s string) (phc, error) {
 	return h, nil
 }
 
+// Hashes counts the passwords that were hashed since the start.
+func (a *Auth) Hashes() uint64 { return a.hasher.runs.Load() }
+
 // matches runs argon2id over password, also over one too long to be right.
 func (h phc) matches(password string) bool {
 	tooLong := len(password) > maxPasswordBytes
@@ -103,6 +106,7 @@ type hasher struct {
 	nobody  phc // what passwords of unknown users are compared with
 	slots   chan struct{}
 	waiting atomic.Int64
+	runs    atomic.Uint64
 
 	mu      sync.Mutex
 	flights map[flightKey]*flight
@@ -145,6 +149,7 @@ func (h *hasher) hash(ctx context.Context, password string) (string, error) {
 		return "", err
 	}
 	defer release()
+	h.runs.Add(1)
 	p := phc{cost: h.cost, salt: make([]byte, saltBytes)}
 	_, _ = rand.Read(p.salt)
 	p.hash = argon2.IDKey([]byte(password), p.salt, p.time, p.memory, p.threads, hashBytes)

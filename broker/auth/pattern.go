@@ -34,7 +34,7 @@ func parsePattern(s string) (pattern, string) {
 	if err := validFilter(s); err != nil {
 		return pattern{}, err.Error()
 	}
-	switch first, _, _ := strings.Cut(s, "/"); first {
+	switch space(s) {
 	case "$share":
 		return pattern{}, "write the filter without $share/GROUP/, it holds for shared subscriptions too"
 	case "$queue", "$q":
@@ -108,7 +108,7 @@ func (pt *pattern) relate(name string) relation {
 		return holds(!internal(name))
 	case pt.kind != Topic:
 		return holds(glob(pt.text, name))
-	case !strings.ContainsAny(name, "+#"):
+	case strings.IndexByte(name, '+') < 0 && strings.IndexByte(name, '#') < 0:
 		return holds(match(pt.text, name))
 	case covers(pt.text, name):
 		return whole
@@ -128,11 +128,8 @@ func holds(ok bool) relation {
 
 // internal reports whether a topic is the broker's own to publish.
 func internal(topic string) bool {
-	if topic == "" || topic[0] != '$' {
-		return false
-	}
-	first, _, _ := strings.Cut(topic, "/")
-	return first == "$SYS" || first == "$events"
+	s := space(topic)
+	return s == "$SYS" || s == "$events"
 }
 
 // glob reports whether name matches g, where * stands for any characters. It

@@ -22,6 +22,15 @@ type rights struct {
 	deny   []clause // by rules
 	allow  []clause // by rules if named, else by the role
 	byRole []clause
+	free   freedom // what needs no look at the clauses
+	freeBy string
+}
+
+// freedom is a set of actions for each kind of thing that rules speak of.
+type freedom [WholeServer]actions
+
+func (f *freedom) has(act Action, kind ResourceKind) bool {
+	return int(kind) < len(f) && f[kind].has(act)
 }
 
 // rightsOf returns the rights of p under the present policy, compiled on the
@@ -40,6 +49,7 @@ func (a *Auth) compile(p *Principal, now *policy) *rights {
 	m := &rights{policy: now, who: p, super: p.Superuser, role: p.Role, ended: a.ended(p)}
 	if m.super {
 		m.role = Administrator
+		m.free, m.freeBy = freedom{allActions, allActions, allActions}, m.roleText()
 		return m
 	}
 	m.byRole = roleClauses(p)
@@ -63,6 +73,13 @@ func (a *Auth) compile(p *Principal, now *policy) *rights {
 	}
 	if m.named {
 		m.allow = given
+	} else if len(m.deny) == 0 {
+		m.freeBy = m.roleText()
+		for _, c := range m.byRole {
+			if c.reach != literal {
+				m.free[c.kind] |= c.do
+			}
+		}
 	}
 	return m
 }

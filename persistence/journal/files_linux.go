@@ -1,0 +1,61 @@
+package journal
+
+import (
+	"errors"
+	"io"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+const maxVector = 1024 // IOV_MAX
+
+// WriteAt is pwritev, called again for what a short write left over.
+func (o *osFile) WriteAt(off int64, bufs ...[]byte) error {
+	for len(bufs) > 0 {
+		vector := bufs[:min(len(bufs), maxVector)]
+		n, err := unix.Pwritev(int(o.f.Fd()), vector, off)
+		if errors.Is(err, unix.EINTR) {
+			continue
+		}
+		if err == nil && n == 0 {
+			err = io.ErrShortWrite
+		}
+		if err != nil {
+			return &os.PathError{Op: "write", Path: o.f.Name(), Err: err}
+		}
+		off += int64(n)
+		bufs = rest(bufs, n)
+	}
+	return nil
+}
+
+// rest returns what remains of bufs after n bytes. A buffer that was written in
+// part is shortened in a copy of the list, which belongs to the caller.
+func rest(bufs [][]byte, n int) [][]byte {
+	for len(bufs) > 0 && n >= len(bufs[0]) {
+		n -= len(bufs[0])
+		bufs = bufs[1:]
+	}
+	if n == 0 {
+		return bufs
+	}
+	left := append([][]byte(nil), bufs...)
+	left[0] = left[0][n:]
+	return left
+}
+
+// SyncData is fdatasync. It is repeated only when a signal interrupted it
+// before it reported anything.
+func (o *osFile) SyncData() error {
+	for {
+		err := unix.Fdatasync(int(o.f.Fd()))
+		if errors.Is(err, unix.EINTR) {
+			continue
+		}
+		if err != nil {
+			return &os.PathError{Op: "fdatasync", Path: o.f.Name(), Err: err}
+		}
+		return nil
+	}
+}

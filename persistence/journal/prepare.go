@@ -1,0 +1,292 @@
+package journal
+
+import (
+	"fmt"
+	"path/filepath"
+	"sync/atomic"
+	"time"
+)
+
+const (
+	zeroBytes = 512 << 10 // of one zero-filling write
+	zeroSync  = 8 << 20   // zero-filled bytes between syncs, so that no commit waits behind a whole segment
+	zeroPause = time.Millisecond
+	maxFree   = 8 // files kept for reuse
+)
+
+var zeros [zeroBytes]byte
+
+// freeFile is a file of a given size, all of it on disk, whose contents nobody
+// needs.
+type freeFile struct {
+	name string
+	size int64
+}
+
+// prepared is the state between those who need the next segment and the
+// preparer. Guarded by Journal.mu but for the atomics.
+type prepared struct {
+	ask      chan struct{}
+	next     *segment   // ready to be rolled into
+	unneeded []*segment // prepared, and skipped
+	want     int64      // size of the segment to prepare; 0 = none
+	regular  int64      // size of the next one that is asked for in advance
+	number   uint32     // of the next one; preparer only once open
+
+	prepErr    error // the last attempt failed
+	failedAt   time.Time
+	failedSize int64
+
+	hurry   atomic.Bool  // somebody waits
+	used    atomic.Int64 // end of the records in the current segment
+	segSize atomic.Int64
+}
+
+type fullError struct{ cause error }
+
+func (e *fullError) Error() string        { return ErrFull.Error() + ": " + e.cause.Error() }
+func (e *fullError) Unwrap() error        { return e.cause }
+func (e *fullError) Is(target error) bool { return target == ErrFull }
+
+// requestSegment asks the preparer for a segment of at least size bytes; mu is
+// held.
+func (j *Journal) requestSegment(size int64) {
+	j.want = max(j.want, size, j.regular)
+	poke(j.ask)
+}
+
+// takeNext waits for a prepared segment of at least size bytes.
+func (j *Journal) takeNext(size int64) (*segment, error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	defer j.hurry.Store(false)
+	for asked := false; ; {
+		if err := j.stopped(); err != nil {
+			return nil, err
+		}
+		if s := j.next; s != nil && s.size >= size {
+			j.next = nil
+			return s, nil
+		}
+		if j.prepErr != nil && max(size, j.regular) >= j.failedSize &&
+			(asked || time.Since(j.failedAt) < j.o.RetryEvery) {
+			return nil, &fullError{j.prepErr}
+		}
+		if !asked {
+			asked = true
+			j.hurry.Store(true)
+			j.requestSegment(size)
+		}
+		j.ready.Wait()
+	}
+}
+
+// prepareSegments is the preparer. After a failure it tries again by itself
+// until a segment is ready.
+func (j *Journal) prepareSegments() {
+	retry := time.NewTimer(0)
+	<-retry.C
+	for {
+		select {
+		case <-j.quit:
+			return
+		case <-j.ask:
+		case <-retry.C:
+		}
+		j.mu.Lock()
+		size, unneeded := j.want, j.unneeded
+		if j.next != nil && j.next.size >= size {
+			size = 0
+		}
+		j.want, j.unneeded = 0, nil
+		j.mu.Unlock()
+		for _, s := range unneeded {
+			j.setFree(s)
+		}
+		if size == 0 {
+			continue
+		}
+		s, err := j.prepare(size)
+		if s == nil && err == nil {
+			return // closing
+		}
+		if j.hand(s, err, size) {
+			retry.Reset(j.o.RetryEvery)
+		}
+	}
+}
+
+// hand gives the outcome of an attempt to those who wait for it. It reports
+// whether to try again later.
+func (j *Journal) hand(s *segment, err error, size int64) (again bool) {
+	j.mu.Lock()
+	old := j.next
+	before := j.prepErr
+	if err == nil {
+		j.next, j.prepErr = s, nil
+		j.regular = min(j.regular*2, j.o.SegmentSize)
+	} else {
+		j.prepErr, j.failedAt, j.failedSize = err, time.Now(), size
+		if again = old == nil; again {
+			j.want = max(j.want, j.regular)
+		}
+	}
+	j.ready.Broadcast()
+	j.mu.Unlock()
+	switch {
+	case err != nil && before == nil:
+		j.o.Log.Warn().Err(err).Int64("bytes", size).Msg("segment could not be prepared")
+	case err == nil && before != nil:
+		j.o.Log.Info().Int64("bytes", size).Msg("segment prepared after failures")
+	}
+	if err == nil && old != nil {
+		j.setFree(old)
+	}
+	return again
+}
+
+// prepare makes a segment of at least size bytes: all its blocks written, its
+// header and its directory entry durable. It reuses a free file, or fills a new
+// one with zeros, because overwriting is twice as fast as growing. Without
+// segment and error the journal is closing.
+func (j *Journal) prepare(size int64) (*segment, error) {
+	name, size, f, err := j.blank(size)
+	if f == nil {
+		return nil, err
+	}
+	s := newSegment(j.number, size, j.store)
+	path := filepath.Join(j.o.Dir, segmentName(s.number))
+	err = f.WriteAt(0, s.header())
+	if err == nil {
+		err = f.SyncData()
+	}
+	if err == nil {
+		// From here on the number is spent, whatever becomes of the file.
+		j.number++
+		if err = j.o.FS.Rename(name, path); err == nil {
+			name = path
+			err = j.o.FS.SyncDir(j.o.Dir)
+		}
+	}
+	if err != nil {
+		_ = f.Close()           // its contents do not matter any more
+		_ = j.o.FS.Remove(name) // else the next Open does
+		return nil, fmt.Errorf("prepare segment: %w", err)
+	}
+	s.file = f
+	return s, nil
+}
+
+// blank returns a file of at least size bytes that is wholly allocated.
+func (j *Journal) blank(size int64) (string, int64, File, error) {
+	if old, ok := j.takeFree(size); ok {
+		f, err := j.o.FS.Open(old.name)
+		if err == nil {
+			return old.name, old.size, f, nil
+		}
+		j.o.Log.Warn().Err(err).Msg("free file not usable")
+		_ = j.o.FS.Remove(old.name) // it was of no use
+	}
+	name := filepath.Join(j.o.Dir, fmt.Sprintf("%08x.new", j.number))
+	f, err := j.o.FS.Create(name)
+	if err != nil {
+		return "", 0, nil, fmt.Errorf("prepare segment: %w", err)
+	}
+	done, err := j.zeroFill(f, size)
+	if err == nil && done {
+		return name, size, f, nil
+	}
+	_ = f.Close()           // its contents do not matter any more
+	_ = j.o.FS.Remove(name) // else the next Open does
+	if err != nil {
+		return "", 0, nil, fmt.Errorf("prepare segment: %w", err)
+	}
+	return "", 0, nil, nil
+}
+
+// zeroFill fills f in steps, keeping twice as far ahead as the current segment
+// is full; beyond that it leaves the disk to the commits. It is false when the
+// journal closes meanwhile.
+func (j *Journal) zeroFill(f File, size int64) (bool, error) {
+	var unsynced int64
+	for off := int64(0); off < size; {
+		n := min(zeroBytes, size-off)
+		if err := f.WriteAt(off, zeros[:n]); err != nil {
+			return false, err
+		}
+		off += n
+		if unsynced += n; unsynced >= zeroSync || off == size {
+			if err := f.SyncData(); err != nil {
+				return false, err
+			}
+			unsynced = 0
+		}
+		ahead := float64(off)*float64(j.segSize.Load()) > 2*float64(j.used.Load())*float64(size)
+		var pause <-chan time.Time
+		if ahead && off < size && !j.hurry.Load() && j.segSize.Load() > 0 {
+			pause = time.After(zeroPause)
+		}
+		select {
+		case <-j.quit:
+			return false, nil
+		default:
+		}
+		if pause != nil {
+			<-pause
+		}
+	}
+	return true, nil
+}
+
+// takeFree takes the smallest free file that is large enough and not larger
+// than a regular segment needs to be.
+func (j *Journal) takeFree(size int64) (freeFile, bool) {
+	j.tableMu.Lock()
+	defer j.tableMu.Unlock()
+	best := -1
+	for i, f := range j.free {
+		if f.size >= size && f.size <= max(size, j.o.SegmentSize) && (best < 0 || f.size < j.free[best].size) {
+			best = i
+		}
+	}
+	if best < 0 {
+		return freeFile{}, false
+	}
+	f := j.free[best]
+	j.free = append(j.free[:best], j.free[best+1:]...)
+	return f, true
+}
+
+// setFree turns a prepared segment that is not needed into a free file.
+func (j *Journal) setFree(s *segment) {
+	_ = s.file.Close() // nothing was written since it was synced
+	if err := j.freeSegment(s.number, s.size); err != nil {
+		j.o.Log.Warn().Err(err).Msg("segment not freed")
+	}
+}
+
+// freeSegment takes a segment's file out of the log, for reuse or for good. The
+// new name is durable before anybody may overwrite the header.
+func (j *Journal) freeSegment(number uint32, size int64) error {
+	path := filepath.Join(j.o.Dir, segmentName(number))
+	j.tableMu.Lock()
+	keep := len(j.free) < maxFree && size <= j.o.SegmentSize
+	j.tableMu.Unlock()
+	if !keep {
+		if err := j.o.FS.Remove(path); err != nil {
+			return err
+		}
+		return j.o.FS.SyncDir(j.o.Dir)
+	}
+	name := filepath.Join(j.o.Dir, fmt.Sprintf("%08x.free", number))
+	if err := j.o.FS.Rename(path, name); err != nil {
+		return err
+	}
+	if err := j.o.FS.SyncDir(j.o.Dir); err != nil {
+		return err
+	}
+	j.tableMu.Lock()
+	j.free = append(j.free, freeFile{name, size})
+	j.tableMu.Unlock()
+	return nil
+}

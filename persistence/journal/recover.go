@@ -1,0 +1,346 @@
+package journal
+
+import (
+	"cmp"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// recover reads the directory, replays the log and leaves the journal ready to
+// begin a new segment. A crash at any point of it leaves the next recovery the
+// same task.
+func (j *Journal) recover(replay func([]Record) error) error {
+	if err := j.makeDir(); err != nil {
+		return err
+	}
+	log, err := j.inventory()
+	if err != nil {
+		return err
+	}
+	if err := j.identify(log); err != nil {
+		return err
+	}
+	if err := j.replayAll(log, replay); err != nil {
+		return err
+	}
+	j.end = j.recovered
+	j.durable.Store(uint64(j.recovered))
+	j.synced = j.recovered
+	j.lastSeg, j.lastEnd = j.recovered.Segment(), j.recovered.Offset()
+	return nil
+}
+
+// makeDir makes the directory durably, with those above it that are missing. It
+// syncs the one above in any case: an earlier process may have died in between.
+func (j *Journal) makeDir() error {
+	parents := []string{filepath.Dir(j.o.Dir)}
+	for dir := parents[0]; dir != filepath.Dir(dir); dir = filepath.Dir(dir) {
+		if _, err := j.o.FS.List(dir); !errors.Is(err, fs.ErrNotExist) {
+			break
+		}
+		parents = append(parents, filepath.Dir(dir))
+	}
+	if err := j.o.FS.MkdirAll(j.o.Dir); err != nil {
+		return err
+	}
+	for _, dir := range parents {
+		if err := j.o.FS.SyncDir(dir); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// inventory sorts out the files of the directory and returns the active
+// segments in log order. Prepared segments are taken back: one that a power cut
+// left behind may hold records that were never durable, and only a fresh
+// generation makes sure that they never count.
+func (j *Journal) inventory() ([]*segment, error) {
+	names, err := j.o.FS.List(j.o.Dir)
+	if err != nil {
+		return nil, err
+	}
+	var log, prepared []*segment
+	j.number = 1
+	for _, name := range names {
+		stem, kind, _ := strings.Cut(name, ".")
+		n, err := strconv.ParseUint(stem, 16, 32)
+		if err != nil || len(stem) != 8 {
+			continue // not ours
+		}
+		j.number = max(j.number, uint32(n)+1)
+		path := filepath.Join(j.o.Dir, name)
+		switch kind {
+		case "new":
+			if err := j.o.FS.Remove(path); err != nil {
+				return nil, err
+			}
+		case "free":
+			if err := j.adoptFree(path); err != nil {
+				return nil, err
+			}
+		case "seg":
+			s, err := j.load(path)
+			switch {
+			case err != nil:
+				return nil, err
+			case s == nil:
+			case s.active:
+				log = append(log, s)
+			default:
+				prepared = append(prepared, s)
+			}
+		}
+	}
+	for _, s := range prepared {
+		if err := j.freeSegment(s.number, s.size); err != nil {
+			return nil, err
+		}
+	}
+	slices.SortFunc(log, func(a, b *segment) int { return cmp.Compare(a.number, b.number) })
+	return log, nil
+}
+
+func (j *Journal) adoptFree(path string) error {
+	f, err := j.o.FS.Open(path)
+	if err != nil {
+		return err
+	}
+	size, err := f.Size()
+	if err := errors.Join(err, f.Close()); err != nil {
+		return err
+	}
+	if len(j.free) >= maxFree || size < 2*pageSize || size%pageSize != 0 {
+		return j.o.FS.Remove(path)
+	}
+	j.free = append(j.free, freeFile{path, size})
+	return nil
+}
+
+// load reads a segment's header and checks the size of its file. It returns nil
+// for a segment that was given up.
+func (j *Journal) load(path string) (*segment, error) {
+	f, err := j.o.FS.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	s, err := readHeader(f, path)
+	if err == nil {
+		err = j.checkSize(f, path, s)
+	}
+	if err2 := f.Close(); err == nil {
+		err = err2
+	}
+	var damage *DamageError
+	if errors.As(err, &damage) && j.o.AcceptLoss && s == nil {
+		j.o.Log.Error().Err(err).Msg("segment given up")
+		if err := j.o.FS.Rename(path, path+".bad"); err != nil {
+			return nil, err
+		}
+		return nil, j.o.FS.SyncDir(j.o.Dir)
+	}
+	return s, err
+}
+
+// checkSize compares the file with the size it had when it was prepared. It was
+// durable at that size before it got its name, so a shorter one lost its end.
+func (j *Journal) checkSize(f File, path string, s *segment) error {
+	size, err := f.Size()
+	if err != nil || size >= s.size {
+		return err
+	}
+	err = &DamageError{File: path, Offset: size, Reason: fmt.Sprintf("the file has lost its end, it had %d bytes", s.size)}
+	if !j.o.AcceptLoss {
+		return err
+	}
+	j.o.Log.Error().Err(err).Msg("segment extended")
+	if err := f.Truncate(s.size); err != nil {
+		return err
+	}
+	return f.SyncData()
+}
+
+// identify finds out whose log this is; a new one gets an identity of its own.
+func (j *Journal) identify(log []*segment) error {
+	if len(log) == 0 {
+		_, _ = rand.Read(j.store[:]) // never fails, see crypto/rand
+		return nil
+	}
+	j.store = log[0].store
+	for _, s := range log {
+		if s.store != j.store {
+			return j.damage(s.number, 16, "the segment belongs to another store")
+		}
+	}
+	return nil
+}
+
+// replayAll goes through the log, whose segments must form a chain from the
+// first that is needed, and sets where it ended.
+func (j *Journal) replayAll(log []*segment, replay func([]Record) error) error {
+	var prev *segment
+	var end int64
+	for i, s := range log {
+		if err := j.checkChain(prev, end, s); err != nil {
+			return err
+		}
+		var next *segment
+		known := int64(0)
+		if i+1 < len(log) {
+			if next = log[i+1]; next.prevNumber == s.number {
+				known = int64(next.prevEnd)
+			}
+		}
+		var err error
+		if end, err = j.replaySegment(s, known, next == nil, replay); err != nil {
+			return err
+		}
+		s.end = uint32(end)
+		j.table[s.number] = s
+		j.recovered = position(s.number, s.end)
+		prev = s
+	}
+	if j.recovered < j.o.From {
+		return &DamageError{
+			File: j.o.Dir, Offset: 0,
+			Reason: fmt.Sprintf("the log ends at %#x, before the position %#x that was durable", j.recovered, j.o.From),
+		}
+	}
+	return nil
+}
+
+// checkChain makes sure that nothing is missing between two segments.
+func (j *Journal) checkChain(prev *segment, end int64, s *segment) error {
+	if s.number <= j.o.From.Segment() {
+		return nil // those before it are not replayed, and may have been removed
+	}
+	var number uint32
+	if prev != nil {
+		number = prev.number
+	}
+	if s.prevNumber == number && (prev == nil || int64(s.prevEnd) == end) {
+		return nil
+	}
+	err := j.damage(s.prevNumber, 0, fmt.Sprintf("the segment is missing, %s follows it", segmentName(s.number)))
+	if !j.o.AcceptLoss {
+		return err
+	}
+	j.o.Log.Error().Err(err).Msg("missing segment given up")
+	s.prevNumber, s.prevEnd = number, uint32(end)
+	f, err := j.o.FS.Open(filepath.Join(j.o.Dir, segmentName(s.number)))
+	if err != nil {
+		return err
+	}
+	if err = f.WriteAt(0, s.header()); err == nil {
+		err = f.SyncData()
+	}
+	return errors.Join(err, f.Close())
+}
+
+// replaySegment replays one segment and returns where its records end: at known
+// if that is not zero, else at the first bad record.
+func (j *Journal) replaySegment(s *segment, known int64, last bool, replay func([]Record) error) (int64, error) {
+	from := int64(pageSize)
+	switch {
+	case s.number < j.o.From.Segment() && !last:
+		return known, nil
+	case s.number < j.o.From.Segment():
+		replay = nil
+	case s.number == j.o.From.Segment():
+		from = max(from, int64(j.o.From.Offset()))
+	}
+	f, err := j.o.FS.Open(filepath.Join(j.o.Dir, segmentName(s.number)))
+	if err != nil {
+		return 0, err
+	}
+	end, err := j.scanSegment(f, s, from, known, replay)
+	if err == nil && last {
+		// What was read may be in memory only. The next segment will claim that
+		// it is durable.
+		err = f.SyncData()
+	}
+	return end, errors.Join(err, f.Close())
+}
+
+// scanSegment scans, and decides what a bad record means.
+func (j *Journal) scanSegment(f File, s *segment, from, known int64, replay func([]Record) error) (int64, error) {
+	sc := &scanner{file: f, seg: s, end: s.size}
+	if known > 0 {
+		sc.end = min(known, s.size)
+	}
+	for {
+		o, err := sc.groups(from, replay)
+		if err != nil {
+			return 0, err
+		}
+		if known > 0 && o.good == known {
+			return known, nil
+		}
+		resume, proven, err := j.weigh(sc, o, known)
+		if err != nil {
+			return 0, err
+		}
+		if !proven {
+			j.o.Log.Info().Uint32("segment", s.number).Int64("offset", o.good).Int64("dropped", o.bad-o.good).Msg("log ends")
+			return o.good, nil
+		}
+		damage := j.damage(s.number, o.bad, "not a valid record, although the log was durable beyond it")
+		if !j.o.AcceptLoss {
+			return 0, damage
+		}
+		j.o.Log.Error().Err(damage).Int64("from", o.good).Int64("to", resume).Msg("damaged records given up")
+		if err := giveUp(f, s, o.good, resume); err != nil {
+			return 0, err
+		}
+		from = o.good
+	}
+}
+
+// weigh tells damage from a torn tail. It is damage if the log is known to have
+// been durable beyond the last whole group: from where the next segment says
+// this one ends, or from a synced record further on. Where to resume is the next
+// synced record, which always lies between groups, or the end.
+func (j *Journal) weigh(sc *scanner, o outcome, known int64) (resume int64, proven bool, err error) {
+	proven = known > 0
+	good := position(sc.seg.number, uint32(o.good))
+	for off := max(o.bad, o.good+RecordHeader); ; {
+		at, durable, ok, err := sc.nextSynced(off)
+		if err != nil {
+			return 0, false, err
+		}
+		if !ok {
+			break
+		}
+		if resume == 0 {
+			resume = at
+		}
+		if proven = proven || durable > good; proven {
+			return resume, true, nil
+		}
+		off = at + 1
+	}
+	return known, proven, nil
+}
+
+// giveUp turns the bytes between two offsets into one valid record that nobody
+// reads, by writing a header that fits what is there.
+func giveUp(f File, s *segment, from, to int64) error {
+	if to-from < RecordHeader {
+		return fmt.Errorf("segment %08x: nothing to give up between %d and %d", s.number, from, to)
+	}
+	b := make([]byte, to-from)
+	if _, err := f.ReadAt(b, from); err != nil {
+		return err
+	}
+	sealRecord(s.seed, b, typeLost, 0)
+	if err := f.WriteAt(from, b[:RecordHeader]); err != nil {
+		return err
+	}
+	return f.SyncData()
+}

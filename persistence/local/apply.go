@@ -1,0 +1,230 @@
+package local
+
+import (
+	"encoding/binary"
+
+	"millrace/broker"
+)
+
+// apply writes the records of a unit that passed check, and does what they say.
+func (u *unit) apply(ops []broker.Op) {
+	for i := range ops {
+		op := &ops[i]
+		switch op.Kind {
+		case broker.OpPublish:
+			if !u.skip[i] {
+				u.publish(op)
+			}
+		case broker.OpSettle:
+			u.settle(op)
+		case broker.OpDefer, broker.OpReturn:
+			u.postpone(op)
+		case broker.OpPark:
+			u.park(op)
+		case broker.OpPut:
+			u.put(op)
+		case broker.OpPurge:
+			u.purge(op)
+		}
+	}
+	for _, q := range u.locked {
+		if q.unit.trim {
+			q.makeRoom()
+		}
+	}
+}
+
+// publish encodes the message once, with the sequences it will have, and adds
+// it to every target.
+func (u *unit) publish(op *broker.Op) {
+	s, m := u.s, op.Message
+	first := u.res.ID == (broker.ID{})
+	if first {
+		u.res.ID = m.ID
+	}
+	var pos uint64
+	var size uint32
+	if !s.mem && s.anyDurable(op.Routes) {
+		pos, size = u.writeMessage(op)
+	}
+	var body []byte
+	for i := range op.Routes {
+		r := &op.Routes[i]
+		t, ok := s.targets[r.Target]
+		if !ok {
+			continue
+		}
+		at, n, b := pos, size, []byte(nil)
+		if t.volatile() {
+			if body == nil {
+				body = broker.AppendMessage(make([]byte, 0, broker.SizeBound(m)), m)
+			}
+			at, n, b = 0, uint32(len(body)), body
+		}
+		var seq uint64
+		if t.st != nil {
+			p := t.st.parts[r.Partition]
+			seq = p.add(at, n, u.now, b)
+			u.cm.touchStream(p, seq+1)
+		} else {
+			seq = t.q.next
+			t.q.add(seq, at, n, u.now, m, b)
+			u.cm.touch(t.q, seq+1)
+		}
+		if first && i == 0 {
+			u.res.Seq = seq
+		}
+	}
+	if m.DedupKey != "" {
+		s.dedup.add(m.DedupKey, m.ID, m.BodyHash, u.now)
+	}
+}
+
+// writeMessage writes the record of a message with its routes that are on disk.
+func (u *unit) writeMessage(op *broker.Op) (uint64, uint32) {
+	s := u.s
+	b := binary.AppendUvarint(u.record(recMessage), uint64(u.now))
+	n := 0
+	for i := range op.Routes {
+		if t, ok := s.targets[op.Routes[i].Target]; ok && !t.volatile() {
+			n++
+		}
+	}
+	b = binary.AppendUvarint(b, uint64(n))
+	for i := range op.Routes {
+		r := &op.Routes[i]
+		t, ok := s.targets[r.Target]
+		if !ok || t.volatile() {
+			continue
+		}
+		var seq uint64
+		if t.st != nil {
+			seq = t.st.parts[r.Partition].next()
+		} else {
+			seq = t.q.next
+		}
+		b = appendNums(b, uint64(r.Target), uint64(r.Partition), seq)
+	}
+	return u.end(broker.AppendMessage(b, op.Message))
+}
+
+// settle removes a message.
+func (u *unit) settle(op *broker.Op) {
+	q := u.s.targets[op.Ref.Target].q
+	if !q.volatile {
+		b := append(appendNums(u.record(recSettle), uint64(q.id)), byte(op.Reason))
+		u.end(appendNums(b, op.Ref.Seq, 1))
+	}
+	c, i := q.chunks.find(op.Ref.Seq)
+	if c == nil || c.entries[i].state() == gone {
+		return // settled twice in one unit
+	}
+	q.remove(c, i, op.Reason)
+	u.changed(q)
+}
+
+// changed has the waits of q looked at when the unit is committed.
+func (u *unit) changed(q *queue) {
+	if q.waits.first != nil {
+		u.cm.touch(q, 0)
+	}
+}
+
+// postpone moves the end of a lease, or gives the message back.
+func (u *unit) postpone(op *broker.Op) {
+	q := u.s.targets[op.Ref.Target].q
+	c, i := q.chunks.find(op.Ref.Seq)
+	if c == nil || c.entries[i].state() == gone {
+		if !q.volatile {
+			u.end(append(appendNums(u.record(recState), uint64(q.id)), kindBack, 0))
+		}
+		return // settled in the same unit
+	}
+	e := &c.entries[i]
+	s := q.slotOf(c, i)
+	s.attempt = max(s.attempt, op.Ref.Attempt) // of an earlier start, and its record was lost
+	kind := kindLeased
+	if op.All {
+		kind = kindBack
+	}
+	if op.Kind == broker.OpReturn {
+		kind = kindBack
+		s.attempt = max(s.attempt, 1) - 1
+	}
+	if !q.volatile {
+		b := append(appendNums(u.record(recState), uint64(q.id)), kind)
+		u.end(appendNums(b, uint64(op.Until), op.Ref.Seq, uint64(s.attempt), uint64(s.rank)))
+	}
+	q.postpone(c, i, e, kind, op.Until, u.now)
+	u.changed(q)
+}
+
+// postpone is what a state record says.
+func (q *queue) postpone(c *chunk, i int, e *entry, kind byte, until, now int64) {
+	s := q.slotOf(c, i)
+	s.until = until
+	switch {
+	case kind == kindLeased:
+		if q.set(e, leased); until > now {
+			q.leases.push(&q.slots, e.slot-1, uint64(until), 0)
+			return
+		}
+		q.leases.push(&q.slots, e.slot-1, uint64(until), 0)
+		q.lapse(c, i, now)
+	case until > now:
+		q.set(e, delayed)
+		q.delayed.push(&q.slots, e.slot-1, uint64(until), 0)
+	default:
+		q.lapse(c, i, now)
+	}
+}
+
+// park keeps a message as dead.
+func (u *unit) park(op *broker.Op) {
+	q := u.s.targets[op.Ref.Target].q
+	c, i := q.chunks.find(op.Ref.Seq)
+	there := c != nil && c.entries[i].state() != gone
+	var s slot
+	if there {
+		s = *q.slotOf(c, i)
+	}
+	if !q.volatile {
+		b := appendNums(u.record(recPark), uint64(q.id), op.Ref.Seq, uint64(s.attempt), uint64(s.rank))
+		u.end(binary.AppendUvarint(append(b, byte(op.Reason)), uint64(u.now)))
+	}
+	if there {
+		q.park(c, i, op.Reason, u.now)
+		u.changed(q)
+	}
+}
+
+// park is what a park record says.
+func (q *queue) park(c *chunk, i int, why broker.Reason, now int64) {
+	e := &c.entries[i]
+	if q.keyed {
+		q.release(c, i)
+	}
+	s := q.slotOf(c, i)
+	s.until = now
+	q.set(e, dead)
+	e.meta = e.meta&^reasonMask | uint32(why)<<reasonShift
+	q.dead.push(&q.slots, e.slot-1, uint64(now), 0)
+}
+
+// put writes or deletes a key.
+func (u *unit) put(op *broker.Op) {
+	s := u.s
+	s.rev++
+	if !s.mem {
+		if op.Value == nil {
+			b := appendNums(append(u.record(recDelete), byte(op.Space)), s.rev, uint64(len(op.Key)))
+			u.end(append(b, op.Key...))
+		} else {
+			b := appendNums(append(u.record(recPut), byte(op.Space)), s.rev, uint64(len(op.Key)))
+			b = appendNums(append(b, op.Key...), uint64(len(op.Value)))
+			u.end(append(b, op.Value...))
+		}
+	}
+	u.cm.puts = append(u.cm.puts, s.keys.add(op.Space, op.Key, op.Value, s.rev))
+	u.res.Rev = s.rev
+}

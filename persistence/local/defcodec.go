@@ -1,0 +1,69 @@
+package local
+
+import (
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"millrace/broker"
+)
+
+// storedDef is a definition as it is on disk: JSON, because definitions are few
+// and gain fields with time. Names are never changed; durations are nanoseconds.
+type storedDef struct {
+	Name           string        `json:"name"`
+	Kind           uint8         `json:"kind"`
+	Meta           []byte        `json:"meta,omitempty"`
+	Volatile       bool          `json:"volatile,omitempty"`
+	MaxMessages    int64         `json:"max_messages,omitempty"`
+	MaxBytes       int64         `json:"max_bytes,omitempty"`
+	DropOldest     bool          `json:"drop_oldest,omitempty"`
+	OverflowLapses bool          `json:"overflow_lapses,omitempty"`
+	ExpiryLapses   bool          `json:"expiry_lapses,omitempty"`
+	TTL            time.Duration `json:"ttl,omitempty"`
+	Delay          time.Duration `json:"delay,omitempty"`
+	LapseAt        uint32        `json:"lapse_at,omitempty"`
+	MaxInFlight    int           `json:"max_in_flight,omitempty"`
+	DeadRetention  time.Duration `json:"dead_retention,omitempty"`
+	Paused         bool          `json:"paused,omitempty"`
+	KeyedFIFO      bool          `json:"keyed_fifo,omitempty"`
+	Partitions     uint32        `json:"partitions,omitempty"`
+	Retention      time.Duration `json:"retention,omitempty"`
+}
+
+// encodeDef appends the body of a define record.
+func encodeDef(b []byte, id broker.Target, d *broker.Def) []byte {
+	j, err := json.Marshal(storedDef{
+		Name: d.Name, Kind: uint8(d.Kind), Meta: d.Meta, Volatile: d.Volatile,
+		MaxMessages: d.MaxMessages, MaxBytes: d.MaxBytes, DropOldest: d.DropOldest,
+		OverflowLapses: d.OverflowLapses, ExpiryLapses: d.ExpiryLapses,
+		TTL: d.TTL, Delay: d.Delay, LapseAt: d.LapseAt, MaxInFlight: d.MaxInFlight,
+		DeadRetention: d.DeadRetention, Paused: d.Paused, KeyedFIFO: d.KeyedFIFO,
+		Partitions: d.Partitions, Retention: d.Retention,
+	})
+	if err != nil {
+		panic("local: a definition always has an encoding: " + err.Error())
+	}
+	return append(appendNums(b, uint64(id)), j...)
+}
+
+// decodeDef reads the body of a define record.
+func decodeDef(b []byte) (broker.Target, broker.Def, error) {
+	f := fields{b: b}
+	id := broker.Target(f.num())
+	var d storedDef
+	if err := json.Unmarshal(f.b, &d); err != nil {
+		return 0, broker.Def{}, fmt.Errorf("definition of target %d: %w", id, err)
+	}
+	if k := broker.TargetKind(d.Kind); k != broker.QueueTarget && k != broker.StreamTarget {
+		return 0, broker.Def{}, errRecord
+	}
+	return id, broker.Def{
+		Name: d.Name, Kind: broker.TargetKind(d.Kind), Meta: d.Meta, Volatile: d.Volatile,
+		MaxMessages: d.MaxMessages, MaxBytes: d.MaxBytes, DropOldest: d.DropOldest,
+		OverflowLapses: d.OverflowLapses, ExpiryLapses: d.ExpiryLapses,
+		TTL: d.TTL, Delay: d.Delay, LapseAt: d.LapseAt, MaxInFlight: d.MaxInFlight,
+		DeadRetention: d.DeadRetention, Paused: d.Paused, KeyedFIFO: d.KeyedFIFO,
+		Partitions: d.Partitions, Retention: d.Retention,
+	}, nil
+}

@@ -1,0 +1,284 @@
+package local
+
+import (
+	"context"
+	"slices"
+
+	"millrace/broker"
+	"millrace/persistence/journal"
+)
+
+// seqEpoch spaces the sequences of volatile queues: nothing tells a start how
+// far the one before it came, and a sequence must not be used twice.
+const seqEpoch = 1 << 40
+
+// Definitions lists what was defined.
+func (s *Store) Definitions(context.Context) ([]broker.Definition, error) {
+	if err := s.closed(); err != nil {
+		return nil, err
+	}
+	s.targetMu.RLock()
+	defer s.targetMu.RUnlock()
+	list := make([]broker.Definition, 0, len(s.targets))
+	for id, t := range s.targets {
+		list = append(list, broker.Definition{Target: id, Def: t.def()})
+	}
+	return list, nil
+}
+
+// def returns the definition of t.
+func (t target) def() broker.Def {
+	if t.q != nil {
+		t.q.mu.Lock()
+		defer t.q.mu.Unlock()
+		return t.q.def
+	}
+	t.st.mu.RLock()
+	defer t.st.mu.RUnlock()
+	return t.st.def
+}
+
+// Define creates or alters a target.
+func (s *Store) Define(ctx context.Context, d broker.Def) (broker.Target, error) {
+	d.Meta = slices.Clone(d.Meta)
+	if d.Kind == broker.StreamTarget {
+		d.Partitions = max(d.Partitions, 1)
+	}
+	if err := s.wal.Lock(); err != nil {
+		return 0, unavailable(err)
+	}
+	id, known := s.names[d.Kind-broker.QueueTarget][d.Name]
+	if known {
+		if !s.targets[id].alterable(&d) {
+			s.wal.Unlock(journal.Lazy, nil)
+			return 0, broker.ErrConflict
+		}
+	} else {
+		id = s.nextTarget
+	}
+	if !s.mem {
+		body := encodeDef(nil, id, &d)
+		if err := s.wal.Reserve(journal.RecordHeader + len(body)); err != nil {
+			s.wal.Unlock(journal.Lazy, nil)
+			return 0, refusal(err)
+		}
+		s.wal.End(append(s.wal.Start(recDefine), body...), false)
+	}
+	s.define(id, d)
+	return id, s.wait(ctx)
+}
+
+// wait gives the append lock back and waits until everything before is safe.
+func (s *Store) wait(ctx context.Context) error {
+	c := confirmation{s: s, done: make(chan error, 1)}
+	s.outstanding.Add(1)
+	s.wal.Unlock(journal.Durable, c)
+	select {
+	case err := <-c.done:
+		return err
+	case <-ctx.Done():
+		return unknown(context.Cause(ctx))
+	}
+}
+
+// confirmation is the completion of one who waits.
+type confirmation struct {
+	s    *Store
+	done chan error
+}
+
+// Done ends the wait.
+func (w confirmation) Done(err error) {
+	if err != nil {
+		w.s.failed(err)
+		err = unknown(err)
+	}
+	w.done <- err
+	w.s.completed()
+}
+
+// alterable reports whether t can become d.
+func (t target) alterable(d *broker.Def) bool {
+	old := t.def()
+	if old.Volatile != d.Volatile {
+		return false
+	}
+	if t.st != nil {
+		return d.Partitions >= old.Partitions
+	}
+	return old.KeyedFIFO == d.KeyedFIFO
+}
+
+// define makes id what d says. The append lock is held.
+func (s *Store) define(id broker.Target, d broker.Def) {
+	t, known := s.targets[id]
+	switch {
+	case !known:
+		t = s.newTarget(id, d)
+		s.targetMu.Lock()
+		s.targets[id] = t
+		s.names[d.Kind-broker.QueueTarget][d.Name] = id
+		s.targetMu.Unlock()
+		s.nextTarget = max(s.nextTarget, id+1)
+	case t.q != nil:
+		s.alter(t.q, d)
+	default:
+		t.st.mu.Lock()
+		t.st.def = d
+		t.st.grow(d.Partitions)
+		t.st.mu.Unlock()
+	}
+}
+
+// newTarget returns an empty queue or stream.
+func (s *Store) newTarget(id broker.Target, d broker.Def) target {
+	volatile := s.mem || d.Volatile
+	if d.Kind == broker.StreamTarget {
+		st := &stream{id: id, volatile: volatile, def: d}
+		st.grow(d.Partitions)
+		return target{st: st}
+	}
+	q := &queue{s: s, id: id, def: d, volatile: volatile, keyed: d.KeyedFIFO, next: 1}
+	if volatile {
+		q.next += uint64(s.epoch) * seqEpoch
+	}
+	if q.keyed {
+		q.busy = map[uint64]*group{}
+	}
+	q.shown, q.cursor = q.next, q.next
+	return target{q: q}
+}
+
+// grow adds partitions up to n.
+func (st *stream) grow(n uint32) {
+	parts := slices.Clone(st.parts)
+	for uint32(len(parts)) < n {
+		parts = append(parts, &partition{})
+	}
+	st.parts = parts
+}
+
+// alter gives q a new definition. The ends of messages that came back are noted
+// anew when the time to live changed.
+func (s *Store) alter(q *queue, d broker.Def) {
+	q.mu.Lock()
+	ttl := q.def.TTL
+	q.def = d
+	if d.TTL != ttl {
+		q.expiries.filter(func(x expiry) bool { return !x.ttl })
+		for i := range q.slots.all {
+			c, j := q.chunks.find(q.slots.all[i].seq)
+			if c == nil || d.TTL <= 0 {
+				continue
+			}
+			if e := &c.entries[j]; e.state() == returned || e.state() == blocked {
+				q.expiries.add(q.queuedAt(c, e)+d.TTL.Milliseconds(), q.slots.all[i].seq, true)
+			}
+		}
+	}
+	q.mu.Unlock()
+	if s.bound.Load() {
+		s.timers.set(q, 1) // now: what was waiting for the old definition may go on
+	}
+}
+
+// Drop removes a target with all that is in it.
+func (s *Store) Drop(ctx context.Context, id broker.Target) error {
+	if err := s.wal.Lock(); err != nil {
+		return unavailable(err)
+	}
+	if _, ok := s.targets[id]; !ok {
+		err := broker.ErrNotFound
+		if s.used(id) {
+			err = broker.ErrGone
+		}
+		s.wal.Unlock(journal.Lazy, nil)
+		return err
+	}
+	if !s.mem {
+		if err := s.wal.Reserve(journal.RecordHeader + maxSmall); err != nil {
+			s.wal.Unlock(journal.Lazy, nil)
+			return refusal(err)
+		}
+		s.wal.End(appendNums(s.wal.Start(recDrop), uint64(id)), false)
+	}
+	t := s.drop(id)
+	err := s.wait(ctx)
+	if t.q != nil {
+		s.endWaitsOf(t.q, broker.ErrGone)
+	}
+	return err
+}
+
+// drop forgets a target. The append lock is held.
+func (s *Store) drop(id broker.Target) target {
+	t := s.targets[id]
+	d := t.def()
+	s.targetMu.Lock()
+	delete(s.targets, id)
+	delete(s.names[d.Kind-broker.QueueTarget], d.Name)
+	s.targetMu.Unlock()
+	if t.q != nil {
+		t.q.mu.Lock()
+		t.q.dropped = true
+		t.q.wake = 0
+		t.q.untold = nil
+		t.q.chunks = chunks{}
+		t.q.slots = slots{}
+		t.q.forgetSlots()
+		t.q.expiries = expiries{}
+		t.q.unshown = 0
+		s.timers.set(t.q, 0)
+		t.q.mu.Unlock()
+	}
+	return t
+}
+
+// used reports whether id was a target of this store once.
+func (s *Store) used(id broker.Target) bool { return id >= s.firstOwn && id < s.nextTarget }
+
+// target returns a target, or why there is none. No lock is needed.
+func (s *Store) target(id broker.Target) (target, error) {
+	s.targetMu.RLock()
+	defer s.targetMu.RUnlock()
+	if t, ok := s.targets[id]; ok {
+		return t, nil
+	}
+	if id >= s.firstOwn && id < s.nextTarget {
+		return target{}, broker.ErrGone
+	}
+	return target{}, broker.ErrNotFound
+}
+
+// queueOf returns a queue. No lock is needed.
+func (s *Store) queueOf(id broker.Target) (*queue, error) {
+	t, err := s.target(id)
+	if err == nil && t.q == nil {
+		err = broker.ErrNotFound
+	}
+	return t.q, err
+}
+
+// queueAt is queueOf for the holder of the append lock.
+func (s *Store) queueAt(id broker.Target) (*queue, error) {
+	t, ok := s.targets[id]
+	switch {
+	case t.q != nil:
+		return t.q, nil
+	case !ok && s.used(id):
+		return nil, broker.ErrGone
+	default:
+		return nil, broker.ErrNotFound
+	}
+}
+
+// all returns the targets there are.
+func (s *Store) all() []target {
+	s.targetMu.RLock()
+	defer s.targetMu.RUnlock()
+	list := make([]target, 0, len(s.targets))
+	for _, t := range s.targets {
+		list = append(list, t)
+	}
+	return list
+}

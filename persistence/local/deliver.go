@@ -1,0 +1,184 @@
+package local
+
+import (
+	"time"
+
+	"millrace/broker"
+)
+
+// pick is a message that was taken for a wait, as far as the queue knows it.
+type pick struct {
+	seq, pos uint64
+	queued   int64
+	until    int64
+	rank     int64
+	body     []byte
+	size     uint32
+	attempt  uint32
+}
+
+// serve hands what is ready to the waits in turn; those served go to l.
+func (q *queue) serve(now int64, l *waitQueue) {
+	for wt := q.waits.first; wt != nil; wt = q.waits.first {
+		if q.pick(wt, now) == 0 {
+			return
+		}
+		q.waits.remove(wt)
+		l.push(wt)
+	}
+}
+
+// pick takes ready messages for wt, up to its limits and the queue's, and
+// returns how many.
+func (q *queue) pick(wt *waiter, now int64) int {
+	w := wt.w
+	if q.def.Paused {
+		return 0
+	}
+	room := max(w.Max, 1)
+	if q.def.MaxInFlight > 0 && w.Lease > 0 && !w.Consume {
+		room = min(room, q.def.MaxInFlight-int(q.count[leased]))
+	}
+	size := 0
+	for len(wt.picks) < room {
+		c, i := q.candidate(q.shown)
+		if c == nil {
+			break
+		}
+		e := &c.entries[i]
+		if w.MaxBytes > 0 && size > 0 && size+int(e.size) > w.MaxBytes {
+			break
+		}
+		if q.keyed && !q.acquire(c, i) {
+			continue
+		}
+		size += int(e.size)
+		wt.picks = append(wt.picks, q.take(c, i, w, now))
+	}
+	return len(wt.picks)
+}
+
+// take moves one entry into the hands of w.
+func (q *queue) take(c *chunk, i int, w *broker.Wait, now int64) pick {
+	e := &c.entries[i]
+	p := pick{seq: c.base + uint64(i), pos: e.pos, size: e.size, queued: q.queuedAt(c, e)}
+	if c.bodies != nil {
+		p.body = c.bodies[i]
+	}
+	if w.Consume {
+		p.attempt = q.attempt(e) + 1
+		q.remove(c, i, broker.ReasonAcked)
+		return p
+	}
+	s := q.slotOf(c, i)
+	s.attempt++
+	s.until = now + w.Lease.Milliseconds()
+	p.attempt, p.until, p.rank = s.attempt, s.until, s.rank
+	e.meta |= metaHanded
+	q.set(e, leased)
+	q.leases.push(&q.slots, e.slot-1, uint64(s.until), 0)
+	return p
+}
+
+// handOut delivers the waits of l, and goes on with those whose sinks ask
+// again meanwhile. No lock is held.
+func (s *Store) handOut(l *waitQueue) {
+	for wt := l.pop(); wt != nil; wt = l.pop() {
+		w := wt.w
+		if w.Err == nil && len(wt.picks) > 0 {
+			if s.fill(wt, l); w.Consume && !wt.q.Load().volatile && len(w.Got) > 0 {
+				s.box.consume(wt)
+				continue
+			}
+		}
+		s.deliver(wt, l)
+	}
+}
+
+// deliver calls the sink of wt. After that the wait is its caller's, unless it
+// asked again.
+func (s *Store) deliver(wt *waiter, l *waitQueue) {
+	clear(wt.picks)
+	wt.picks = wt.picks[:0]
+	wt.phase.Store(delivering)
+	wt.w.Sink.Deliver(wt.w)
+	for !wt.phase.CompareAndSwap(delivering, atRest) {
+		if wt.phase.CompareAndSwap(again, registered) {
+			s.register(wt, l)
+			return
+		}
+	}
+}
+
+// fill reads the messages that were picked, and starts their leases.
+func (s *Store) fill(wt *waiter, l *waitQueue) {
+	w, q := wt.w, wt.q.Load()
+	for i := range wt.picks {
+		p := &wt.picks[i]
+		w.Got = append(w.Got, broker.Delivery{})
+		d := &w.Got[len(w.Got)-1]
+		if err := s.load(q, p, &d.Message); err != nil {
+			// The message keeps its lease: it is tried again when that ends.
+			s.log.Error().Err(err).Str("queue", q.def.Name).Msg("message cannot be read")
+			w.Got, w.Err = w.Got[:len(w.Got)-1], err
+			p.attempt = 0
+			continue
+		}
+		d.Ref = broker.Ref{Target: q.id, Seq: p.seq, Attempt: p.attempt, Epoch: s.epoch}
+		d.Queued, d.State = p.queued, broker.Leased
+	}
+	if len(w.Got) > 0 {
+		w.Err = nil
+	}
+	if !w.Consume {
+		s.startLeases(wt, l)
+	}
+}
+
+// startLeases lets the leases of w.Got run from now, and has them recorded.
+func (s *Store) startLeases(wt *waiter, l *waitQueue) {
+	w, q := wt.w, wt.q.Load()
+	now := time.Now().UnixMilli()
+	until := now + w.Lease.Milliseconds()
+	got := w.Got
+	q.mu.Lock()
+	for i := range wt.picks {
+		p := &wt.picks[i]
+		if p.attempt == 0 {
+			continue
+		}
+		d := &got[0]
+		got = got[1:]
+		c, j := q.chunks.find(p.seq)
+		if c == nil || c.entries[j].state() != leased || q.attempt(&c.entries[j]) != p.attempt {
+			continue // purged meanwhile, or a lease of no length that ended
+		}
+		e := &c.entries[j]
+		sl := q.slotOf(c, j)
+		sl.id = d.ID
+		if d.Until = until; p.until != until {
+			sl.until = until
+			q.leases.leave(&q.slots, e.slot-1)
+			q.leases.push(&q.slots, e.slot-1, uint64(until), 0)
+		}
+		if !q.volatile {
+			q.s.box.lease(q.id, p.seq, p.attempt, until, p.rank)
+		}
+		if w.Lease <= 0 {
+			q.lapse(c, j, now)
+		}
+	}
+	if w.Lease <= 0 {
+		q.serve(now, l)
+	}
+	q.schedule()
+	q.mu.Unlock()
+}
+
+// load reads the message of p.
+func (s *Store) load(q *queue, p *pick, m *broker.Message) error {
+	if q.volatile {
+		return broker.DecodeMessage(p.body, m)
+	}
+	return s.read(p.pos, p.size, m)
+}

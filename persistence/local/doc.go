@@ -1,0 +1,52 @@
+// Package local is the embedded store: every message, lease, stream and key of
+// one process, over a journal on disk or, without a directory, in memory. It is
+// one piece of code with two promises; a single queue can be volatile in a
+// store that is not.
+//
+// # What is where
+//
+// The journal holds the messages, and a record of everything that happened to
+// them (record.go). Memory holds an index: 24 bytes for a message that waits,
+// about 150 for one that is leased, delayed or dead. A volatile queue holds the
+// encoded messages as well. Opening reads the journal once and builds the index
+// anew, counters included.
+//
+// # The way of a message
+//
+// Submit writes the unit's records under the append lock and adds the message
+// to its queues, where nobody sees it yet. When the log has committed, the
+// commit makes it visible, answers the batch and serves the waits. Leases and
+// discarded messages are noted and written without anybody waiting for that
+// (outbox.go): a crash may hand a message out once more, and never loses one.
+//
+// # States
+//
+//	(published) -> delayed -> ready -> leased -> gone
+//	                 ^          ^        |
+//	                 |          +--------+  lease ended, given back
+//	                 +-------------------+  given back for later
+//	                                     |
+//	                                     +-> held -> gone | dead
+//
+// Ready is waiting (never handed out: the cursor of the queue comes to it),
+// returned (in a heap, by place), or blocked (its key is in flight).
+//
+// # Goroutines
+//
+// The timers' (ends leases, delays and messages, and calls Events), the
+// writer's (writes what is noted when no Submit does), and those of the log.
+// None polls, and in an idle store no timer runs.
+//
+// # Locks
+//
+// The append lock of the log, then one queue's, then any of the small ones
+// (timers, teller, outbox, keys, partition). Only the holder of the append lock
+// may hold several queues' locks. No lock is held while a Completion, a
+// WaitSink or Events is called, nor while something is read from disk. What the
+// log's own goroutine runs never takes the append lock.
+//
+// # What it cannot promise
+//
+// With Relaxed, or for what was submitted as Lazy, a power cut may take
+// messages that were seen already; an offset of a stream is then used again.
+package local

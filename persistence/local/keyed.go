@@ -1,0 +1,69 @@
+package local
+
+import "hash/maphash"
+
+// group is one key of a keyed queue: at most one of its messages is in flight.
+// A key stays taken while its message is leased, held, or was given back with
+// a delay, because a later one must not overtake it.
+type group struct {
+	owner   uint64 // sequence of the message in flight; 0: none
+	blocked heap   // by place; nodes of messages that left are stale
+}
+
+var keySeed = maphash.MakeSeed()
+
+// keyHash returns what stands for a key in memory, 0 for none. Two keys with
+// one hash wait for each other, which is harmless and rare.
+func keyHash(key string) uint64 {
+	if key == "" {
+		return 0
+	}
+	return max(1, maphash.String(keySeed, key))
+}
+
+// acquire takes the key of an entry that is ready, or puts the entry behind
+// the one that has it.
+func (q *queue) acquire(c *chunk, i int) bool {
+	key := c.keys[i]
+	if key == 0 {
+		return true
+	}
+	g := q.busy[key]
+	if g == nil {
+		g = &group{}
+		q.busy[key] = g
+	}
+	seq := c.base + uint64(i)
+	if g.owner == 0 || g.owner == seq {
+		g.owner = seq
+		return true
+	}
+	e := &c.entries[i]
+	s := q.slotOf(c, i)
+	if e.state() == waiting && q.def.TTL > 0 {
+		q.expiries.add(q.queuedAt(c, e)+q.def.TTL.Milliseconds(), seq, true)
+	}
+	q.set(e, blocked)
+	g.blocked.push(&q.slots, e.slot-1, s.place, s.rank)
+	return false
+}
+
+// release gives the key of an entry free, and makes the next one ready.
+func (q *queue) release(c *chunk, i int) {
+	key := c.keys[i]
+	g := q.busy[key]
+	if g == nil || g.owner != 0 && g.owner != c.base+uint64(i) {
+		return
+	}
+	g.owner = 0
+	n := g.blocked.top(&q.slots)
+	if n == nil {
+		delete(q.busy, key)
+		return
+	}
+	place, rank := n.key, n.rank
+	next := g.blocked.take(&q.slots)
+	bc, bi := q.chunks.find(q.slots.all[next].seq)
+	q.set(&bc.entries[bi], returned)
+	q.ready.push(&q.slots, next, place, rank)
+}

@@ -1,0 +1,139 @@
+package local
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"sync"
+
+	"millrace/broker"
+)
+
+// spaces is how many spaces of keys there can be.
+const spaces = 256
+
+// keys holds the keyed values. What is recorded is in maps, and can be read;
+// what is on its way there is in ahead, so that conditions see it.
+type keys struct {
+	ahead map[spacedKey]aheadKey // under the append lock and mu
+
+	mu   sync.RWMutex
+	maps [spaces]map[string]value
+}
+
+type spacedKey struct {
+	space broker.Space
+	key   string
+}
+
+// value is a recorded value and its revision.
+type value struct {
+	bytes []byte
+	rev   uint64
+}
+
+// aheadKey is the newest value of a key that is not recorded yet.
+type aheadKey struct {
+	rev    uint64
+	absent bool
+}
+
+// pendingPut is a Put whose record is under way.
+type pendingPut struct {
+	spacedKey
+	value
+}
+
+// check reports whether the condition of a Put holds. The append lock is held.
+func (k *keys) check(op *broker.Op) error {
+	if op.Rev == 0 {
+		return nil
+	}
+	k.mu.RLock()
+	defer k.mu.RUnlock()
+	a, ok := k.ahead[spacedKey{op.Space, op.Key}]
+	if !ok {
+		v, there := k.maps[op.Space][op.Key]
+		a = aheadKey{rev: v.rev, absent: !there}
+	}
+	if op.Rev == broker.RevNone && a.absent || op.Rev == a.rev && !a.absent {
+		return nil
+	}
+	return broker.ErrConflict
+}
+
+// add notes a Put under way. A nil value deletes. The append lock is held.
+func (k *keys) add(s broker.Space, key string, v []byte, rev uint64) pendingPut {
+	p := pendingPut{spacedKey: spacedKey{s, key}, value: value{bytes: v, rev: rev}}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.ahead == nil {
+		k.ahead = map[spacedKey]aheadKey{}
+	}
+	k.ahead[p.spacedKey] = aheadKey{rev: rev, absent: v == nil}
+	return p
+}
+
+// apply makes Puts readable that are recorded.
+func (k *keys) apply(puts []pendingPut) {
+	if len(puts) == 0 {
+		return
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for i := range puts {
+		p := &puts[i]
+		if k.ahead[p.spacedKey].rev == p.rev {
+			delete(k.ahead, p.spacedKey)
+		}
+		if p.bytes == nil {
+			delete(k.maps[p.space], p.key)
+			continue
+		}
+		m := k.maps[p.space]
+		if m == nil {
+			m = map[string]value{}
+			k.maps[p.space] = m
+		}
+		m[p.key] = value{bytes: slices.Clone(p.bytes), rev: p.rev}
+	}
+}
+
+// Get returns the newest recorded entry of a key.
+func (s *Store) Get(_ context.Context, sp broker.Space, key string) (broker.Entry, error) {
+	if err := s.closed(); err != nil {
+		return broker.Entry{}, err
+	}
+	s.keys.mu.RLock()
+	defer s.keys.mu.RUnlock()
+	v, ok := s.keys.maps[sp][key]
+	if !ok {
+		return broker.Entry{}, broker.ErrNotFound
+	}
+	return broker.Entry{Key: key, Value: v.bytes, Rev: v.rev}, nil
+}
+
+// List calls f with every entry whose key begins with prefix, in order.
+func (s *Store) List(ctx context.Context, sp broker.Space, prefix string, f func(broker.Entry) bool) error {
+	if err := s.closed(); err != nil {
+		return err
+	}
+	s.keys.mu.RLock()
+	var list []broker.Entry
+	for key, v := range s.keys.maps[sp] {
+		if strings.HasPrefix(key, prefix) {
+			list = append(list, broker.Entry{Key: key, Value: v.bytes, Rev: v.rev})
+		}
+	}
+	s.keys.mu.RUnlock()
+	slices.SortFunc(list, func(a, b broker.Entry) int { return strings.Compare(a.Key, b.Key) })
+	for _, e := range list {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if !f(e) {
+			break
+		}
+	}
+	return nil
+}

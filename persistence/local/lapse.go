@@ -1,0 +1,256 @@
+package local
+
+import "millrace/broker"
+
+// advance does everything that is due in q at now: delays and leases that
+// end, messages that expire, waits whose time is over (which go to l).
+func (q *queue) advance(now int64, l *waitQueue) {
+	if !q.s.bound.Load() {
+		return
+	}
+	for n := q.delayed.top(&q.slots); n != nil && int64(n.key) <= now; n = q.delayed.top(&q.slots) {
+		q.due(q.chunks.find(q.slots.all[n.slot].seq))
+	}
+	for n := q.leases.top(&q.slots); n != nil && int64(n.key) <= now; n = q.leases.top(&q.slots) {
+		c, i := q.chunks.find(q.slots.all[n.slot].seq)
+		q.lapse(c, i, now)
+	}
+	q.expireDue(now)
+	if ttl := q.def.TTL.Milliseconds(); ttl > 0 {
+		for c, i := q.front(q.shown); c != nil && q.queuedAt(c, &c.entries[i])+ttl <= now; c, i = q.front(q.shown) {
+			q.expire(c, i)
+		}
+	}
+	if keep := q.def.DeadRetention.Milliseconds(); keep > 0 {
+		for n := q.dead.top(&q.slots); n != nil && int64(n.key)+keep <= now; n = q.dead.top(&q.slots) {
+			c, i := q.chunks.find(q.slots.all[n.slot].seq)
+			q.discard(c, i, broker.ReasonRetention)
+		}
+	}
+	for len(q.waits.until) > 0 && q.waits.until[0].until <= now {
+		wt := q.waits.until[0]
+		q.waits.remove(wt)
+		l.push(wt)
+	}
+}
+
+// due makes a delayed message ready.
+func (q *queue) due(c *chunk, i int) {
+	e := &c.entries[i]
+	s := q.slotOf(c, i)
+	if q.exhausted(s) {
+		q.hold(c, i, broker.ReasonAttempts)
+		return
+	}
+	q.giveBack(c, i, max(s.until, e.time(c)))
+}
+
+// settlePlace gives a delayed publish its place: behind all that was queued
+// before it was due. The clock of the store moves past that time, so that what
+// is queued later is behind it also when the journal is read again.
+func (q *queue) settlePlace(s *slot, now int64) {
+	if s.place == 0 {
+		s.rank = min(s.rank, now)
+		s.place = q.placeAt(s.rank)
+		q.s.after(s.rank)
+	}
+}
+
+// time returns when an entry was published into its queue.
+func (e *entry) time(c *chunk) int64 { return c.time + int64(e.queued) }
+
+// exhausted reports whether the broker decides about a message instead of the
+// next consumer.
+func (q *queue) exhausted(s *slot) bool {
+	return q.def.LapseAt > 0 && s.attempt >= q.def.LapseAt
+}
+
+// lapse ends the lease of a message.
+func (q *queue) lapse(c *chunk, i int, now int64) {
+	if q.exhausted(q.slotOf(c, i)) {
+		q.hold(c, i, broker.ReasonAttempts)
+		return
+	}
+	if q.keyed {
+		q.release(c, i)
+	}
+	q.giveBack(c, i, now)
+}
+
+// giveBack makes a message that has a slot ready at its place, or expires it.
+func (q *queue) giveBack(c *chunk, i int, now int64) {
+	e := &c.entries[i]
+	s := q.slotOf(c, i)
+	q.settlePlace(s, now)
+	if s.expires != 0 && s.expires <= now {
+		q.expire(c, i)
+		return
+	}
+	if ttl := q.def.TTL.Milliseconds(); ttl > 0 {
+		end := q.queuedAt(c, e) + ttl
+		if end <= now {
+			q.expire(c, i)
+			return
+		}
+		q.expiries.add(end, s.seq, true)
+		q.sweepExpiries()
+	}
+	q.set(e, returned)
+	q.ready.push(&q.slots, e.slot-1, s.place, s.rank)
+}
+
+// expireDue ends the messages whose time was noted and is over. One that is
+// leased now ends when its lease does.
+func (q *queue) expireDue(now int64) {
+	for len(q.expiries.list) > 0 && q.expiries.list[0].time <= now {
+		x := q.expiries.pop()
+		c, i := q.chunks.find(x.seq)
+		if c == nil {
+			continue
+		}
+		e := &c.entries[i]
+		switch e.state() {
+		case waiting, returned, delayed, blocked:
+			if ttl := q.def.TTL.Milliseconds(); x.ttl && (ttl == 0 || q.queuedAt(c, e)+ttl > now) {
+				continue
+			}
+			q.expire(c, i)
+		case leased, held, dead:
+			if !x.ttl {
+				q.slotOf(c, i).expires = x.time
+			}
+		case gone:
+		}
+	}
+}
+
+// sweepExpiries drops the notes about messages that are gone, if they are many.
+func (q *queue) sweepExpiries() {
+	if len(q.expiries.list) > 64 {
+		q.expiries.sweep(q.expiries.live+int(q.count[returned]+q.count[blocked]), func(x expiry) bool {
+			c, i := q.chunks.find(x.seq)
+			return c != nil && c.entries[i].state() != gone && !(x.ttl && c.entries[i].state() == leased)
+		})
+	}
+}
+
+// expire ends a message whose time is over.
+func (q *queue) expire(c *chunk, i int) {
+	if q.def.ExpiryLapses {
+		q.hold(c, i, broker.ReasonExpired)
+		return
+	}
+	q.discard(c, i, broker.ReasonExpired)
+}
+
+// hold keeps a message for the broker, which is told.
+func (q *queue) hold(c *chunk, i int, why broker.Reason) {
+	e := &c.entries[i]
+	s := q.slotOf(c, i)
+	q.set(e, held)
+	e.meta = e.meta&^reasonMask | uint32(why)<<reasonShift
+	q.untold = append(q.untold, s.seq)
+	q.s.teller.add(q)
+}
+
+// discard removes a message of the store's own accord. The record of it is
+// written without haste: if it is lost, the message is discarded once more.
+func (q *queue) discard(c *chunk, i int, why broker.Reason) {
+	if !q.volatile {
+		q.s.box.settle(q.id, c.base+uint64(i), why)
+	}
+	q.remove(c, i, why)
+	q.dropt[why]++
+	q.s.teller.add(q)
+}
+
+// makeRoom discards, or holds for the broker, the oldest messages until q is
+// within its limits: ready ones first, then delayed ones, then dead ones.
+func (q *queue) makeRoom() {
+	for q.over(0, 0) {
+		c, i := q.candidate(q.next)
+		if c == nil {
+			if n := q.delayed.top(&q.slots); n != nil {
+				c, i = q.chunks.find(q.slots.all[n.slot].seq)
+			} else if n = q.dead.top(&q.slots); n != nil {
+				c, i = q.chunks.find(q.slots.all[n.slot].seq)
+			} else {
+				return
+			}
+		}
+		if q.def.OverflowLapses && c.entries[i].state() != dead {
+			q.hold(c, i, broker.ReasonOverflow)
+		} else {
+			q.discard(c, i, broker.ReasonOverflow)
+		}
+	}
+}
+
+// over reports whether q with n more messages of size bytes is beyond its
+// limits. Held messages are on their way out and do not count.
+func (q *queue) over(n, size int64) bool {
+	for s := waiting; s < states; s++ {
+		if s != held {
+			n += q.count[s]
+			size += q.bytes[s]
+		}
+	}
+	return q.def.MaxMessages > 0 && n > q.def.MaxMessages || q.def.MaxBytes > 0 && size > q.def.MaxBytes
+}
+
+// fits reports whether n more messages of size bytes can be taken, if need be
+// by making room.
+func (q *queue) fits(n, size int64) bool {
+	if !q.over(n, size) {
+		return true
+	}
+	if !q.def.DropOldest {
+		return false
+	}
+	n += q.count[leased]
+	size += q.bytes[leased]
+	return (q.def.MaxMessages <= 0 || n <= q.def.MaxMessages) && (q.def.MaxBytes <= 0 || size <= q.def.MaxBytes)
+}
+
+// nextEvent returns when something is due in q, 0 for never.
+func (q *queue) nextEvent() int64 {
+	var at int64
+	sooner := func(t int64) {
+		if at == 0 || t < at {
+			at = t
+		}
+	}
+	for _, h := range [...]*heap{&q.delayed, &q.leases} {
+		if n := h.top(&q.slots); n != nil {
+			sooner(int64(n.key))
+		}
+	}
+	if n := q.dead.top(&q.slots); n != nil && q.def.DeadRetention > 0 {
+		sooner(int64(n.key) + q.def.DeadRetention.Milliseconds())
+	}
+	if len(q.expiries.list) > 0 {
+		sooner(q.expiries.list[0].time)
+	}
+	if len(q.waits.until) > 0 {
+		sooner(q.waits.until[0].until)
+	}
+	if ttl := q.def.TTL.Milliseconds(); ttl > 0 {
+		if c, i := q.front(q.shown); c != nil {
+			sooner(c.entries[i].time(c) + ttl)
+		}
+	}
+	return at
+}
+
+// schedule sets the timer of q, if it must look earlier than it will, or not
+// at all. A timer that is too early finds nothing, and is set anew then.
+func (q *queue) schedule() {
+	if !q.s.bound.Load() {
+		return
+	}
+	at := q.nextEvent()
+	if at != 0 && (q.wake == 0 || at < q.wake) || at == 0 && q.wake != 0 {
+		q.wake = at
+		q.s.timers.set(q, at)
+	}
+}

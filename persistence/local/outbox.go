@@ -1,0 +1,216 @@
+package local
+
+import (
+	"sync"
+
+	"millrace/broker"
+	"millrace/persistence/journal"
+)
+
+// outbox holds what the store does of its own accord until it is written:
+// leases, discarded messages, and what waits that consume have taken. Those who
+// fill it hold a queue's lock, or are the journal's own goroutines, and so must
+// not wait for the append lock. Every Submit writes the notes first, so that
+// they stand before whatever refers to them; else the writer goroutine does.
+type outbox struct {
+	mu     sync.Mutex
+	notes  []note
+	spare  []note
+	takers waitQueue
+	kick   chan struct{} // holds one
+}
+
+// note is one record to be, or part of one.
+type note struct {
+	target  broker.Target
+	seq     uint64
+	until   int64
+	rank    int64
+	attempt uint32
+	kind    byte // kindLeased, or 0: discarded
+	why     broker.Reason
+}
+
+// lease notes that a message was handed out.
+func (o *outbox) lease(t broker.Target, seq uint64, attempt uint32, until, rank int64) {
+	o.add(note{target: t, seq: seq, attempt: attempt, until: until, rank: rank, kind: kindLeased})
+}
+
+// settle notes that a message was discarded.
+func (o *outbox) settle(t broker.Target, seq uint64, why broker.Reason) {
+	o.add(note{target: t, seq: seq, why: why})
+}
+
+func (o *outbox) add(n note) {
+	o.mu.Lock()
+	o.notes = append(o.notes, n)
+	first := len(o.notes) == 1
+	o.mu.Unlock()
+	if first {
+		o.wake()
+	}
+}
+
+// consume has what wt took removed durably, and then delivered.
+func (o *outbox) consume(wt *waiter) {
+	o.mu.Lock()
+	o.takers.push(wt)
+	o.mu.Unlock()
+	o.wake()
+}
+
+func (o *outbox) wake() {
+	select {
+	case o.kick <- struct{}{}:
+	default:
+	}
+}
+
+// write is the writer goroutine.
+func (s *Store) write() {
+	for {
+		select {
+		case <-s.box.kick:
+		case <-s.stop:
+			return
+		}
+		s.box.mu.Lock()
+		idle := len(s.box.notes) == 0 && s.box.takers.head == nil
+		s.box.mu.Unlock()
+		if idle {
+			continue
+		}
+		if err := s.wal.Lock(); err != nil {
+			s.failTakers(err)
+			continue
+		}
+		s.flushNotes()
+		s.writeTakers()
+	}
+}
+
+// flushNotes writes what is noted. The append lock is held.
+func (s *Store) flushNotes() {
+	o := &s.box
+	o.mu.Lock()
+	if len(o.notes) == 0 {
+		o.mu.Unlock()
+		return
+	}
+	notes := o.notes
+	o.notes, o.spare = o.spare[:0], nil
+	o.mu.Unlock()
+	for rest := notes; len(rest) > 0; {
+		n := s.writeNotes(rest)
+		if n == 0 {
+			break // full or failed: it costs a redelivery after a crash, nothing more
+		}
+		rest = rest[n:]
+	}
+	o.mu.Lock()
+	if o.spare == nil && cap(notes) <= 1<<16 {
+		o.spare = notes[:0]
+	}
+	o.mu.Unlock()
+}
+
+// notesAtOnce is how many notes share a record at most.
+const notesAtOnce = 512
+
+// writeNotes writes one record of the notes at the head of list that share a
+// target and what happened, and returns how many those are.
+func (s *Store) writeNotes(list []note) int {
+	head := &list[0]
+	n := 1
+	for n < len(list) && n < notesAtOnce && list[n].target == head.target && list[n].kind == head.kind &&
+		list[n].why == head.why && list[n].until == head.until {
+		n++
+	}
+	if err := s.wal.Reserve(journal.RecordHeader + maxSmall + n*30); err != nil {
+		return 0
+	}
+	var b []byte
+	if head.kind == 0 {
+		b = append(appendNums(s.wal.Start(recSettle), uint64(head.target)), byte(head.why))
+		for i := 0; i < n; {
+			run := 1
+			for i+run < n && list[i+run].seq == list[i].seq+uint64(run) {
+				run++
+			}
+			b = appendNums(b, list[i].seq, uint64(run))
+			i += run
+		}
+	} else {
+		b = append(appendNums(s.wal.Start(recState), uint64(head.target)), head.kind)
+		b = appendNums(b, uint64(head.until))
+		for i := range list[:n] {
+			b = appendNums(b, list[i].seq, uint64(list[i].attempt), uint64(list[i].rank))
+		}
+	}
+	s.wal.End(b, false)
+	return n
+}
+
+// writeTakers settles what waits have consumed, and gives the append lock back.
+func (s *Store) writeTakers() {
+	o := &s.box
+	o.mu.Lock()
+	takers := o.takers
+	o.takers = waitQueue{}
+	o.mu.Unlock()
+	if takers.head == nil {
+		s.wal.Unlock(journal.Lazy, nil)
+		return
+	}
+	tc := &taken{s: s}
+	for wt := takers.pop(); wt != nil; wt = takers.pop() {
+		if err := s.wal.Reserve(journal.RecordHeader + maxSmall + 20*len(wt.w.Got)); err != nil {
+			wt.w.Got, wt.w.Err = wt.w.Got[:0], err
+			tc.list.push(wt)
+			continue
+		}
+		b := append(appendNums(s.wal.Start(recSettle), uint64(wt.w.Target)), byte(broker.ReasonAcked))
+		for i := range wt.w.Got {
+			b = appendNums(b, wt.w.Got[i].Seq, 1)
+		}
+		s.wal.End(b, false)
+		tc.list.push(wt)
+	}
+	s.outstanding.Add(1)
+	s.wal.Unlock(journal.Durable, tc)
+}
+
+// failTakers ends the waits whose messages can not be removed any more.
+func (s *Store) failTakers(err error) {
+	s.box.mu.Lock()
+	takers := s.box.takers
+	s.box.takers = waitQueue{}
+	s.box.mu.Unlock()
+	(&taken{s: s, list: takers}).finish(unavailable(err))
+}
+
+// taken is the completion of consuming waits.
+type taken struct {
+	s    *Store
+	list waitQueue
+}
+
+// Done delivers what was removed.
+func (t *taken) Done(err error) {
+	if err != nil {
+		err = unknown(err)
+	}
+	t.finish(err)
+	t.s.completed()
+}
+
+func (t *taken) finish(err error) {
+	for wt := t.list.pop(); wt != nil; wt = t.list.pop() {
+		if err != nil {
+			wt.w.Got, wt.w.Err = wt.w.Got[:0], err
+		}
+		var l waitQueue
+		t.s.deliver(wt, &l)
+		t.s.handOut(&l)
+	}
+}

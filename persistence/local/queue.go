@@ -1,0 +1,281 @@
+package local
+
+import (
+	"sync"
+
+	"millrace/broker"
+)
+
+// queue is one queue. Its sequences grow with every message and are never used
+// again; gaps between them mean nothing.
+//
+// The fields below mu are under it. Those that only Submit changes (next, and
+// what a unit notes) are changed under the append lock as well, so that the
+// holder of either may read them.
+type queue struct {
+	s        *Store
+	id       broker.Target
+	volatile bool
+	keyed    bool
+
+	mu      sync.Mutex
+	def     broker.Def
+	dropped bool
+
+	chunks  chunks
+	next    uint64 // sequence of the next message
+	shown   uint64 // sequences from here on are not committed yet: nobody sees them
+	unshown int64  // messages there
+	cursor  uint64 // no entry before it is in the state waiting
+	clock   int64  // when the newest message was queued
+
+	slots    slots
+	ready    heap // by place
+	delayed  heap // by time
+	leases   heap // by time
+	dead     heap // by time
+	expiries expiries
+	busy     map[uint64]*group // of a keyed queue: keys in flight
+
+	count [states]int64
+	bytes [states]int64
+	in    uint64
+	out   [broker.Reasons]uint64
+
+	waits   waitList
+	wake    int64 // when the timers will look here; 0: they will not
+	untold  []uint64
+	dropt   [broker.Reasons]int // dropped, and Events not told yet
+	telling bool
+
+	unit unitNotes
+}
+
+// add appends a message. It becomes visible with show.
+func (q *queue) add(seq, pos uint64, size uint32, now int64, m *broker.Message, body []byte) {
+	now = max(now, q.clock)
+	q.clock = now
+	c := q.chunks.tail(seq, now, q.volatile, q.keyed)
+	i := len(c.entries)
+	e := entry{pos: pos, size: size, queued: uint32(now - c.time), meta: uint32(waiting)}
+	if m.Expires != 0 {
+		e.meta |= metaExpires
+	}
+	if body != nil {
+		c.bodies[i] = body
+	}
+	if q.keyed {
+		c.keys[i] = keyHash(m.Key)
+	}
+	c.entries = append(c.entries, e)
+	c.live++
+	q.next = seq + 1
+	q.in++
+	q.unshown++
+	q.count[waiting]++
+	q.bytes[waiting] += int64(size)
+	if m.Expires != 0 {
+		q.expiries.add(m.Expires, seq, false)
+	}
+	if due := dueOf(m, &q.def, now); due > now {
+		p := &c.entries[i]
+		p.meta |= metaDelayed
+		s := q.slotOf(c, i)
+		s.place, s.rank, s.until, s.expires, s.id = 0, due, due, m.Expires, m.ID
+		q.set(p, delayed)
+		q.delayed.push(&q.slots, p.slot-1, uint64(due), 0)
+	}
+}
+
+// dueOf returns when m may be delivered first from a queue with definition d.
+func dueOf(m *broker.Message, d *broker.Def, now int64) int64 {
+	due := m.NotBefore
+	if d.Delay > 0 {
+		due = max(due, now+d.Delay.Milliseconds())
+	}
+	return due
+}
+
+// show makes everything before upto visible.
+func (q *queue) show(upto uint64) {
+	for seq := q.shown; seq < upto && q.unshown > 0; {
+		c := q.chunks.from(seq)
+		if c == nil || c.base >= upto {
+			break
+		}
+		seq = max(seq, c.base)
+		for i := seq - c.base; i < uint64(len(c.entries)) && seq < upto; i++ {
+			if c.entries[i].state() != gone {
+				q.unshown--
+			}
+			seq++
+		}
+	}
+	q.shown = max(q.shown, upto)
+}
+
+// slotOf returns the slot of an entry, which gets one if it has none. The
+// pointer is good until the next call.
+func (q *queue) slotOf(c *chunk, i int) *slot {
+	e := &c.entries[i]
+	if e.slot == 0 {
+		seq := c.base + uint64(i)
+		e.slot = q.slots.get(seq) + 1
+		q.slots.all[e.slot-1].place = 2 * seq
+	}
+	return &q.slots.all[e.slot-1]
+}
+
+// queuedAt returns when an entry entered the queue, or was due.
+func (q *queue) queuedAt(c *chunk, e *entry) int64 {
+	if e.has(metaDelayed) && e.slot != 0 {
+		return q.slots.all[e.slot-1].rank
+	}
+	return c.time + int64(e.queued)
+}
+
+// attempt returns how often an entry was handed out.
+func (q *queue) attempt(e *entry) uint32 {
+	if e.slot == 0 {
+		return 0
+	}
+	return q.slots.all[e.slot-1].attempt
+}
+
+// set moves an entry to another state. The caller puts it into the heap of
+// that state; it is taken out of the heap of the old one.
+func (q *queue) set(e *entry, to state) {
+	from := e.state()
+	if h := q.heapOf(from); h != nil {
+		h.leave(&q.slots, e.slot-1)
+	} else if from == blocked {
+		q.slots.all[e.slot-1].version++
+	}
+	e.meta = e.meta&^metaState | uint32(to)
+	q.count[from]--
+	q.bytes[from] -= int64(e.size)
+	q.count[to]++
+	q.bytes[to] += int64(e.size)
+}
+
+// heapOf returns the heap that every entry of a state is in.
+func (q *queue) heapOf(s state) *heap {
+	switch s {
+	case returned:
+		return &q.ready
+	case delayed:
+		return &q.delayed
+	case leased:
+		return &q.leases
+	case dead:
+		return &q.dead
+	default:
+		return nil
+	}
+}
+
+// remove takes an entry out for good.
+func (q *queue) remove(c *chunk, i int, why broker.Reason) {
+	e := &c.entries[i]
+	if q.keyed {
+		q.release(c, i)
+	}
+	q.set(e, gone)
+	q.count[gone], q.bytes[gone] = 0, 0
+	q.out[why]++
+	if e.has(metaExpires) {
+		q.expiries.live--
+	}
+	if c.base+uint64(i) >= q.shown {
+		q.unshown--
+	}
+	if e.slot != 0 {
+		q.slots.put(e.slot - 1)
+		e.slot = 0
+		if q.slots.used == 0 && len(q.slots.all) > 4096 {
+			q.forgetSlots()
+		}
+	}
+	if c.bodies != nil {
+		c.bodies[i] = nil
+	}
+	if c.live--; c.live == 0 && c.full() {
+		q.chunks.drop(c)
+	}
+}
+
+// forgetSlots gives the memory of many slots back once none is used. All nodes
+// in the heaps are stale then.
+func (q *queue) forgetSlots() {
+	q.slots = slots{}
+	q.ready, q.delayed, q.leases, q.dead = heap{}, heap{}, heap{}, heap{}
+	clear(q.busy)
+}
+
+// front returns the first entry before limit in the state waiting, and moves
+// the cursor to it.
+func (q *queue) front(limit uint64) (*chunk, int) {
+	for q.cursor < limit {
+		c := q.chunks.from(q.cursor)
+		if c == nil {
+			q.cursor = limit
+			break
+		}
+		q.cursor = max(q.cursor, c.base)
+		for i := int(q.cursor - c.base); i < len(c.entries) && q.cursor < limit; i++ {
+			if c.entries[i].state() == waiting {
+				return c, i
+			}
+			q.cursor++
+		}
+	}
+	return nil, 0
+}
+
+// candidate returns the ready entry before limit with the first place, or nil.
+func (q *queue) candidate(limit uint64) (*chunk, int) {
+	c, i := q.front(limit)
+	if n := q.ready.top(&q.slots); n != nil && n.seq < limit && (c == nil || n.key < 2*(c.base+uint64(i))) {
+		return q.chunks.find(n.seq)
+	}
+	return c, i
+}
+
+// placeAt returns the place behind everything that was queued at due or before.
+func (q *queue) placeAt(due int64) uint64 {
+	list := q.chunks.list
+	lo, hi := 0, len(list)
+	for lo < hi {
+		if mid := int(uint(lo+hi) >> 1); list[mid].time <= due {
+			lo = mid + 1
+		} else {
+			hi = mid
+		}
+	}
+	if lo == 0 {
+		return 1 // before everything
+	}
+	c := list[lo-1]
+	i, j := 0, len(c.entries)
+	for i < j {
+		if mid := int(uint(i+j) >> 1); c.time+int64(c.entries[mid].queued) <= due {
+			i = mid + 1
+		} else {
+			j = mid
+		}
+	}
+	return 2*(c.base+uint64(i)) - 1
+}
+
+// visible counts the entries that may be shown as ready or delayed: those that
+// are not committed yet are taken off, whichever of the two they are.
+func (q *queue) visible() (ready, later int64) {
+	ready, later = q.count[waiting]+q.count[returned]+q.count[blocked], q.count[delayed]
+	hidden := q.unshown
+	if hidden > 0 {
+		n := min(hidden, q.count[waiting])
+		ready, hidden = ready-n, hidden-n
+		later -= min(hidden, later)
+	}
+	return ready, later
+}

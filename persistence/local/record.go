@@ -1,0 +1,119 @@
+package local
+
+import (
+	"encoding/binary"
+	"errors"
+
+	"millrace/broker"
+	"millrace/persistence/journal"
+)
+
+// The types of records in the journal. They are on disk: append only. Numbers
+// are varints unless a width is given; times are Unix milliseconds.
+//
+//	start    format u8, epoch, time             one at each start of the process
+//	message  time, n, n × (target, partition, sequence), message
+//	settle   target, reason u8, runs of (sequence, count)
+//	state    target, kind u8, until, runs of (sequence, attempt, rank)
+//	park     target, sequence, attempt, rank, reason u8, time
+//	put      space u8, revision, key, value
+//	delete   space u8, revision, key
+//	define   target, definition
+//	drop     target
+const (
+	recStart byte = iota + 1
+	recMessage
+	recSettle
+	recState
+	recPark
+	recPut
+	recDelete
+	recDefine
+	recDrop
+)
+
+// Kinds of a state record.
+const (
+	kindLeased byte = iota + 1 // until is the end of the lease
+	kindBack                   // given back, until is when it is ready
+)
+
+// recordFormat is the first byte of a start record.
+const recordFormat = 1
+
+// maxSmall bounds the body of a record without key, value or message.
+const maxSmall = 64
+
+// routeBound is how many bytes a route takes at most in a message record.
+const routeBound = 10 + 5 + 10
+
+// errRecord says that a record is not one of ours, though its checksum is right.
+var errRecord = errors.New("record is malformed")
+
+// appendNums appends varints.
+func appendNums(b []byte, vs ...uint64) []byte {
+	for _, v := range vs {
+		b = binary.AppendUvarint(b, v)
+	}
+	return b
+}
+
+// read reads a message from the journal.
+func (s *Store) read(pos uint64, size uint32, m *broker.Message) error {
+	typ, body, err := s.wal.Read(journal.Position(pos), size)
+	if err != nil {
+		return err
+	}
+	if typ != recMessage {
+		return errRecord
+	}
+	f := fields{b: body}
+	f.num()
+	for n := f.num(); n > 0 && !f.bad; n-- {
+		f.num()
+		f.num()
+		f.num()
+	}
+	if f.bad {
+		return errRecord
+	}
+	return broker.DecodeMessage(f.b, m)
+}
+
+// fields reads the fields of a record. After the first that does not fit it is
+// bad, and every further one is zero.
+type fields struct {
+	b   []byte
+	bad bool
+}
+
+func (f *fields) num() uint64 {
+	v, n := binary.Uvarint(f.b)
+	if n <= 0 {
+		f.bad, f.b = true, nil
+		return 0
+	}
+	f.b = f.b[n:]
+	return v
+}
+
+func (f *fields) byte() byte {
+	if len(f.b) == 0 {
+		f.bad = true
+		return 0
+	}
+	v := f.b[0]
+	f.b = f.b[1:]
+	return v
+}
+
+func (f *fields) bytes() []byte {
+	n := f.num()
+	if n > uint64(len(f.b)) {
+		f.bad, f.b = true, nil
+		return nil
+	}
+	v := f.b[:n:n]
+	f.b = f.b[n:]
+	return v
+}

@@ -1,0 +1,223 @@
+package local
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"millrace/broker"
+	"millrace/persistence/journal"
+)
+
+// Options configure a Store. Zero values take the stated default.
+type Options struct {
+	// Dir is the data directory. Without one everything is in memory only.
+	Dir string
+	// FS is where Dir is; default the machine's file system.
+	FS journal.FS
+
+	SegmentSize, FirstSegmentSize     int64 // of the journal; default its own
+	WindowSize, MaxPending, CacheSize int   // of the journal; default its own
+
+	// Relaxed answers before the sync, which follows within SyncEvery.
+	Relaxed   bool
+	SyncEvery time.Duration // default 1s
+	// AcceptLoss opens a damaged journal without what is damaged.
+	AcceptLoss bool
+	// Failed is called once when the journal failed and nothing is stored any
+	// more; it must not block.
+	Failed func(error)
+	Log    zerolog.Logger
+}
+
+// Store is a broker.Store.
+type Store struct {
+	log        zerolog.Logger
+	wal        wal
+	mem        bool // nothing is kept
+	durability broker.Durability
+	journal    *journal.Journal // nil in memory
+	unlockDir  func() error
+	events     broker.Events
+	epoch      uint32 // which start of the process this is
+
+	// Under the append lock.
+	unit       unit
+	submits    uint64
+	clock      int64 // time of the newest unit
+	nextTarget broker.Target
+	firstOwn   broker.Target // targets before it are not ours
+	rev        uint64
+	dedup      dedup
+
+	floor       atomic.Int64 // units from now on have this time or a later one
+	outstanding atomic.Int64 // completions that the log still owes
+	bound       atomic.Bool
+	closing     atomic.Bool
+	ended       atomic.Bool // no wait is taken any more
+	poison      atomic.Pointer[error]
+
+	// Changed under the append lock and targetMu: the holder of either may read.
+	targetMu sync.RWMutex
+	targets  map[broker.Target]target
+	names    [2]map[string]broker.Target // of queues, of streams
+
+	keys   keys
+	timers timers
+	teller teller
+	box    outbox
+	late   late
+
+	spareMu sync.Mutex
+	spare   *commit
+
+	stop     chan struct{}
+	helpers  sync.WaitGroup
+	closeOne sync.Once
+}
+
+// target is a queue or a stream.
+type target struct {
+	q  *queue
+	st *stream
+}
+
+func (t target) volatile() bool {
+	if t.q != nil {
+		return t.q.volatile
+	}
+	return t.st.volatile
+}
+
+// newStore returns a Store without a log.
+func newStore(o Options) *Store {
+	s := &Store{
+		log: o.Log, targets: map[broker.Target]target{},
+		names:  [2]map[string]broker.Target{{}, {}},
+		timers: timers{at: map[*queue]int{}, kick: make(chan struct{}, 1)},
+		late:   late{idle: make(chan struct{}, 1)},
+		box:    outbox{kick: make(chan struct{}, 1)},
+		stop:   make(chan struct{}),
+	}
+	s.unit.s, s.teller.s = s, s
+	return s
+}
+
+// Open opens the store in o.Dir, which it makes if needed, or an empty one in
+// memory.
+func Open(o Options) (*Store, error) {
+	s := newStore(o)
+	if o.Dir != "" {
+		return s, errors.New("not yet")
+	}
+	s.mem, s.durability, s.epoch = true, broker.DurabilityMemory, 1
+	s.wal = newMemLog()
+	// A target of an earlier process must not be one of this: count from the time.
+	s.firstOwn = broker.Target(time.Now().UnixMilli()) << 16
+	s.nextTarget = s.firstOwn
+	return s, nil
+}
+
+// State tells what the store promises and how it is.
+func (s *Store) State() broker.State {
+	st := broker.State{
+		Durability: s.durability, Atomic: true, Ordered: true, StaleRefused: true,
+		Resolution: time.Millisecond, Nodes: 1, Err: s.closed(),
+	}
+	if s.journal != nil {
+		st.Full = s.journal.State().Full
+	}
+	return st
+}
+
+// Bind gives the receiver of events and starts time.
+func (s *Store) Bind(e broker.Events) {
+	s.events = e
+	s.bound.Store(true)
+	var l waitQueue
+	now := time.Now().UnixMilli()
+	for _, t := range s.all() {
+		if q := t.q; q != nil {
+			q.mu.Lock()
+			q.advance(now, &l)
+			q.schedule()
+			q.mu.Unlock()
+		}
+	}
+	s.handOut(&l)
+	s.helpers.Go(s.run)
+	s.helpers.Go(s.write)
+}
+
+// Close refuses new work, ends every wait, and waits for what is under way.
+func (s *Store) Close(ctx context.Context) error {
+	var err error
+	s.closeOne.Do(func() {
+		s.closing.Store(true)
+		s.endWaits()
+		err = s.wal.Close(ctx)
+		close(s.stop)
+		s.helpers.Wait()
+		if s.unlockDir != nil {
+			err = errors.Join(err, s.unlockDir())
+		}
+	})
+	return err
+}
+
+// closed says why nothing is taken any more.
+func (s *Store) closed() error {
+	if s.closing.Load() {
+		return broker.ErrClosed
+	}
+	if p := s.poison.Load(); p != nil {
+		return unavailable(*p)
+	}
+	return nil
+}
+
+// failed ends the store after the first failed write or sync: what is not on
+// disk must not be acted upon, and what is can be read after a restart.
+func (s *Store) failed(err error) {
+	if s.poison.CompareAndSwap(nil, &err) {
+		go s.endWaits() // it calls sinks, and ends with the last of them
+	}
+}
+
+// endWaits answers all that wait.
+func (s *Store) endWaits() {
+	s.ended.Store(true)
+	err := s.closed()
+	for _, t := range s.all() {
+		if t.q != nil {
+			s.endWaitsOf(t.q, err)
+		}
+	}
+	s.failTakers(err)
+}
+
+// endWaitsOf answers the waits of one queue.
+func (s *Store) endWaitsOf(q *queue, err error) {
+	var l waitQueue
+	q.mu.Lock()
+	for wt := q.waits.first; wt != nil; wt = q.waits.first {
+		q.waits.remove(wt)
+		wt.w.Err = err
+		l.push(wt)
+	}
+	q.mu.Unlock()
+	s.handOut(&l)
+}
+
+// after keeps the clock of units behind a time.
+func (s *Store) after(t int64) {
+	for old := s.floor.Load(); old <= t; old = s.floor.Load() {
+		if s.floor.CompareAndSwap(old, t+1) {
+			return
+		}
+	}
+}

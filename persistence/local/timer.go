@@ -1,0 +1,270 @@
+package local
+
+import (
+	"sync"
+	"time"
+
+	"millrace/broker"
+)
+
+// timers wakes queues at their earliest event: one goroutine and one timer for
+// the whole store, and none that runs while nothing is due.
+type timers struct {
+	mu   sync.Mutex
+	heap []timed // by time
+	at   map[*queue]int
+	kick chan struct{} // holds one: look again
+}
+
+// timed is a queue and when it is due.
+type timed struct {
+	q    *queue
+	time int64
+}
+
+// set has q woken at the given time; 0 forgets it.
+func (t *timers) set(q *queue, at int64) {
+	t.mu.Lock()
+	i, ok := t.at[q]
+	switch {
+	case at == 0 && ok:
+		t.removeAt(i)
+	case at == 0:
+	case ok:
+		t.heap[i].time = at
+		t.fix(i)
+	default:
+		t.heap = append(t.heap, timed{q: q})
+		i = len(t.heap) - 1
+		t.heap[i].time = at
+		t.at[q] = i
+		t.fix(i)
+	}
+	first := len(t.heap) > 0 && t.heap[0].q == q
+	t.mu.Unlock()
+	if first || at == 0 {
+		t.wake()
+	}
+}
+
+// wake makes the goroutine look again.
+func (t *timers) wake() {
+	select {
+	case t.kick <- struct{}{}:
+	default:
+	}
+}
+
+// pop returns a queue that is due at now, or nil and how long until the next.
+func (t *timers) pop(now int64) (*queue, time.Duration) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if len(t.heap) == 0 {
+		return nil, 0
+	}
+	if first := t.heap[0]; first.time <= now {
+		t.removeAt(0)
+		return first.q, 0
+	}
+	return nil, time.Duration(t.heap[0].time-now) * time.Millisecond
+}
+
+func (t *timers) removeAt(i int) {
+	delete(t.at, t.heap[i].q)
+	last := len(t.heap) - 1
+	if i != last {
+		t.heap[i] = t.heap[last]
+		t.at[t.heap[i].q] = i
+	}
+	t.heap[last] = timed{}
+	t.heap = t.heap[:last]
+	if i < last {
+		t.fix(i)
+	}
+}
+
+// fix moves element i to where it belongs.
+func (t *timers) fix(i int) {
+	h := t.heap
+	for i > 0 && h[i].time < h[(i-1)/2].time {
+		i = t.swap(i, (i-1)/2)
+	}
+	for {
+		c := 2*i + 1
+		if c+1 < len(h) && h[c+1].time < h[c].time {
+			c++
+		}
+		if c >= len(h) || h[i].time <= h[c].time {
+			return
+		}
+		i = t.swap(i, c)
+	}
+}
+
+// swap exchanges two elements and returns where the first went.
+func (t *timers) swap(i, j int) int {
+	t.heap[i], t.heap[j] = t.heap[j], t.heap[i]
+	t.at[t.heap[i].q], t.at[t.heap[j].q] = i, j
+	return j
+}
+
+// run is the goroutine of the timers: it also tells the broker what happened.
+func (s *Store) run() {
+	timer := time.NewTimer(time.Hour)
+	timer.Stop()
+	for {
+		s.tellAll()
+		q, wait := s.timers.pop(time.Now().UnixMilli())
+		if q != nil {
+			s.tick(q)
+			continue
+		}
+		var due <-chan time.Time
+		if wait > 0 {
+			timer.Reset(wait)
+			due = timer.C
+		}
+		select {
+		case <-due:
+		case <-s.timers.kick:
+		case <-s.stop:
+			timer.Stop()
+			return
+		}
+		timer.Stop()
+	}
+}
+
+// tick does what is due in q.
+func (s *Store) tick(q *queue) {
+	var l waitQueue
+	now := time.Now().UnixMilli()
+	q.mu.Lock()
+	q.wake = 0
+	if !q.dropped {
+		q.advance(now, &l)
+		q.serve(now, &l)
+		q.schedule()
+	}
+	q.mu.Unlock()
+	s.handOut(&l)
+}
+
+// teller lists the queues of which the broker must be told something.
+type teller struct {
+	mu   sync.Mutex
+	list []*queue
+	s    *Store
+}
+
+// add lists q once; q.mu is held.
+func (t *teller) add(q *queue) {
+	if q.telling {
+		return
+	}
+	q.telling = true
+	t.mu.Lock()
+	t.list = append(t.list, q)
+	t.mu.Unlock()
+	t.s.timers.wake()
+}
+
+// tellAll calls Events for all that is listed.
+func (s *Store) tellAll() {
+	s.teller.mu.Lock()
+	list := s.teller.list
+	s.teller.list = nil
+	s.teller.mu.Unlock()
+	for _, q := range list {
+		s.tell(q)
+	}
+}
+
+// toldAtOnce is how many messages one call of Events.Lapsed holds at most.
+const toldAtOnce = 256
+
+// tell calls Events for what happened in q.
+func (s *Store) tell(q *queue) {
+	for {
+		q.mu.Lock()
+		q.telling = false
+		dropt := q.dropt
+		q.dropt = [broker.Reasons]int{}
+		picks, whys := q.takeUntold()
+		q.mu.Unlock()
+		for why, n := range dropt {
+			if n > 0 {
+				s.events.Dropped(q.id, broker.Reason(why), n)
+			}
+		}
+		if len(picks) == 0 {
+			return
+		}
+		s.tellLapsed(q, picks, whys)
+	}
+}
+
+// takeUntold returns held messages that the broker was not told of. Those that
+// are not committed yet stay; their commit lists the queue again.
+func (q *queue) takeUntold() (picks []pick, whys []broker.Reason) {
+	rest := q.untold[:0]
+	for _, seq := range q.untold {
+		if seq >= q.shown || len(picks) == toldAtOnce {
+			rest = append(rest, seq)
+			continue
+		}
+		c, i := q.chunks.find(seq)
+		if c == nil || c.entries[i].state() != held {
+			continue
+		}
+		p, why := q.look(c, i)
+		picks = append(picks, p)
+		whys = append(whys, why)
+	}
+	if q.untold = rest; len(rest) == 0 {
+		q.untold = nil
+	}
+	return picks, whys
+}
+
+// look returns an entry as a pick, without taking it.
+func (q *queue) look(c *chunk, i int) (pick, broker.Reason) {
+	e := &c.entries[i]
+	p := pick{seq: c.base + uint64(i), pos: e.pos, size: e.size, queued: q.queuedAt(c, e), attempt: q.attempt(e)}
+	if c.bodies != nil {
+		p.body = c.bodies[i]
+	}
+	if e.slot != 0 {
+		p.until = q.slots.all[e.slot-1].until
+	}
+	return p, broker.Reason(e.meta & reasonMask >> reasonShift)
+}
+
+// tellLapsed calls Events.Lapsed, once for each reason.
+func (s *Store) tellLapsed(q *queue, picks []pick, whys []broker.Reason) {
+	for why := range broker.Reasons {
+		var ds []broker.Delivery
+		for i := range picks {
+			if whys[i] != why {
+				continue
+			}
+			d := s.shownAs(q, &picks[i], broker.Leased, why)
+			if err := s.load(q, &picks[i], &d.Message); err != nil {
+				s.log.Error().Err(err).Str("queue", q.def.Name).Msg("message cannot be read")
+				continue
+			}
+			ds = append(ds, d)
+		}
+		if len(ds) > 0 {
+			s.events.Lapsed(q.id, why, ds)
+		}
+	}
+}
+
+// shownAs returns a delivery of p that leases nothing.
+func (s *Store) shownAs(q *queue, p *pick, state broker.EntryState, why broker.Reason) broker.Delivery {
+	return broker.Delivery{
+		Ref:   broker.Ref{Target: q.id, Seq: p.seq, Attempt: p.attempt, Epoch: s.epoch},
+		Until: p.until, Queued: p.queued, State: state, Reason: why,
+	}
+}

@@ -1,0 +1,352 @@
+// Package storetest is the one suite that every broker.Store passes. What a
+// store does not promise (State) turns the expectation of a test around, and
+// never skips it silently.
+package storetest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"millrace/broker"
+)
+
+// Place is where a store keeps what it keeps. Open may be called again after
+// the store it returned was closed: durable stores then find everything again.
+type Place interface {
+	Open(t testing.TB) broker.Store
+}
+
+// Checker is a store that can verify itself. The suite asks after every test.
+type Checker interface{ Check() error }
+
+// Run runs the suite. newPlace makes an empty place; it is called inside a
+// synctest bubble, once for each test.
+func Run(t *testing.T, newPlace func(t testing.TB) Place) {
+	for _, group := range [][]test{queueTests, timeTests, limitTests, waitTests, streamTests, keyTests, targetTests, batchTests, reopenTests} {
+		for _, tc := range group {
+			t.Run(tc.name, func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					h := &harness{T: t, place: newPlace(t)}
+					h.open()
+					tc.run(h)
+					h.close()
+				})
+			})
+		}
+	}
+}
+
+// test is one sentence of the contract.
+type test struct {
+	name string
+	run  func(h *harness)
+}
+
+// harness is a store under test and what it told.
+type harness struct {
+	*testing.T
+	place  Place
+	store  broker.Store
+	events *events
+	ids    uint64
+}
+
+// open opens the store and binds its events.
+func (h *harness) open() {
+	h.Helper()
+	h.store = h.place.Open(h.T)
+	h.events = &events{}
+	h.store.Bind(h.events)
+}
+
+// close verifies the store and closes it.
+func (h *harness) close() {
+	h.Helper()
+	h.check()
+	if err := h.store.Close(context.Background()); err != nil {
+		h.Fatalf("close: %v", err)
+	}
+}
+
+// check has the store verify its books.
+func (h *harness) check() {
+	h.Helper()
+	synctest.Wait()
+	if c, ok := h.store.(Checker); ok && h.store.State().Err == nil {
+		if err := c.Check(); err != nil {
+			h.Fatalf("the store's own check: %v", err)
+		}
+	}
+}
+
+// reopen closes the store and opens it again.
+func (h *harness) reopen() {
+	h.Helper()
+	h.close()
+	h.open()
+}
+
+// keeps reports whether what is stored survives a reopen.
+func (h *harness) keeps() bool { return h.store.State().Durability != broker.DurabilityMemory }
+
+// queue defines a queue; d.Name is "q" if it has none.
+func (h *harness) queue(d broker.Def) broker.Target {
+	h.Helper()
+	d.Kind = broker.QueueTarget
+	return h.define(d, "q")
+}
+
+// stream defines a stream; d.Name is "s" if it has none.
+func (h *harness) stream(d broker.Def) broker.Target {
+	h.Helper()
+	d.Kind = broker.StreamTarget
+	return h.define(d, "s")
+}
+
+func (h *harness) define(d broker.Def, name string) broker.Target {
+	h.Helper()
+	if d.Name == "" {
+		d.Name = name
+	}
+	t, err := h.store.Define(context.Background(), d)
+	if err != nil {
+		h.Fatalf("define %s: %v", d.Name, err)
+	}
+	return t
+}
+
+// target finds a target by name after a reopen.
+func (h *harness) target(name string) broker.Target {
+	h.Helper()
+	ds, err := h.store.Definitions(context.Background())
+	if err != nil {
+		h.Fatalf("definitions: %v", err)
+	}
+	for _, d := range ds {
+		if d.Def.Name == name {
+			return d.Target
+		}
+	}
+	h.Fatalf("no definition %q", name)
+	return 0
+}
+
+// message returns a message with body as its payload.
+func (h *harness) message(body string) *broker.Message {
+	h.ids++
+	m := &broker.Message{Topic: "t/" + body, Payload: []byte(body), Published: time.Now().UnixMilli(), QoS: 1}
+	m.ID[15], m.ID[14] = byte(h.ids), byte(h.ids>>8)
+	return m
+}
+
+// done is a Completion that can be waited for.
+type done chan *broker.Batch
+
+func (d done) Done(b *broker.Batch) { d <- b }
+
+// submit submits one unit that build fills, and waits for it.
+func (h *harness) submit(build func(b *broker.Batch)) broker.Result {
+	h.Helper()
+	b := &broker.Batch{}
+	build(b)
+	b.End()
+	d := make(done, 1)
+	h.store.Submit(b, broker.Durable, d)
+	return (<-d).Units[0].Result
+}
+
+// must is submit for a unit that has to succeed.
+func (h *harness) must(build func(b *broker.Batch)) broker.Result {
+	h.Helper()
+	r := h.submit(build)
+	if r.Err != nil {
+		h.Fatalf("unit failed: %v", r.Err)
+	}
+	return r
+}
+
+// publish publishes one message for each body to a queue.
+func (h *harness) publish(t broker.Target, bodies ...string) {
+	h.Helper()
+	for _, body := range bodies {
+		h.must(func(b *broker.Batch) { b.Publish(h.message(body), broker.Route{Target: t}) })
+	}
+}
+
+// sink collects the outcome of waits.
+type sink chan *broker.Wait
+
+func (s sink) Deliver(w *broker.Wait) { s <- w }
+
+// wait registers a wait without waiting for it.
+func (h *harness) wait(t broker.Target, max int, lease, until time.Duration) *broker.Wait {
+	w := &broker.Wait{Target: t, Max: max, Lease: lease, Until: time.Now().Add(until), Sink: make(sink, 1)}
+	h.store.Receive(w)
+	return w
+}
+
+// receive takes what is there now.
+func (h *harness) receive(t broker.Target, max int, lease time.Duration) []broker.Delivery {
+	h.Helper()
+	w := &broker.Wait{Target: t, Max: max, Lease: lease, Sink: make(sink, 1)}
+	h.store.Receive(w)
+	return h.outcome(w)
+}
+
+// outcome waits for the end of w.
+func (h *harness) outcome(w *broker.Wait) []broker.Delivery {
+	h.Helper()
+	<-w.Sink.(sink)
+	if w.Err != nil {
+		h.Fatalf("wait failed: %v", w.Err)
+	}
+	return w.Got
+}
+
+// pending fails if w has ended.
+func (h *harness) pending(w *broker.Wait) {
+	h.Helper()
+	synctest.Wait()
+	select {
+	case <-w.Sink.(sink):
+		h.Fatalf("wait ended with %s and error %v, want it to wait on", bodies(w.Got), w.Err)
+	default:
+	}
+}
+
+// expect takes what is there and compares the bodies.
+func (h *harness) expect(t broker.Target, want ...string) []broker.Delivery {
+	h.Helper()
+	got := h.receive(t, 100, time.Minute)
+	h.same(got, want...)
+	return got
+}
+
+// same compares the bodies of deliveries.
+func (h *harness) same(got []broker.Delivery, want ...string) {
+	h.Helper()
+	if g, w := bodies(got), fmt.Sprint(want); g != w {
+		h.Fatalf("got %s, want %s", g, w)
+	}
+}
+
+// bodies returns the payloads of ds.
+func bodies(ds []broker.Delivery) string {
+	list := []string{}
+	for i := range ds {
+		list = append(list, string(ds[i].Payload))
+	}
+	return fmt.Sprint(list)
+}
+
+// settle settles one delivery and returns the error.
+func (h *harness) settle(d broker.Delivery, why broker.Reason) error {
+	return h.submit(func(b *broker.Batch) { b.Settle(d.Ref, why) }).Err
+}
+
+// ack acks deliveries.
+func (h *harness) ack(ds ...broker.Delivery) {
+	h.Helper()
+	for _, d := range ds {
+		if err := h.settle(d, broker.ReasonAcked); err != nil {
+			h.Fatalf("ack of %s: %v", d.Payload, err)
+		}
+	}
+}
+
+// nack gives a delivery back.
+func (h *harness) nack(d broker.Delivery, delay time.Duration) {
+	h.Helper()
+	h.must(func(b *broker.Batch) { b.Defer(d.Ref, time.Now().Add(delay), true) })
+}
+
+// fails compares an error.
+func (h *harness) fails(got, want error) {
+	h.Helper()
+	if !errors.Is(got, want) {
+		h.Fatalf("error is %v, want %v", got, want)
+	}
+}
+
+// info returns the counts of a target.
+func (h *harness) info(t broker.Target) broker.Info {
+	h.Helper()
+	synctest.Wait()
+	in, err := h.store.Info(context.Background(), t)
+	if err != nil {
+		h.Fatalf("info: %v", err)
+	}
+	return in
+}
+
+// counts compares ready, delayed, leased, held and dead.
+func (h *harness) counts(t broker.Target, want string) {
+	h.Helper()
+	in := h.info(t)
+	got := fmt.Sprintf("ready %d delayed %d leased %d held %d dead %d", in.Ready, in.Delayed, in.Leased, in.Held, in.Dead)
+	if got != want {
+		h.Fatalf("counts are %s, want %s", got, want)
+	}
+}
+
+// read reads a target.
+func (h *harness) read(t broker.Target, p broker.Pos, max int) []broker.Delivery {
+	h.Helper()
+	ds, err := h.store.Read(context.Background(), t, p, max, nil)
+	if err != nil {
+		h.Fatalf("read: %v", err)
+	}
+	return ds
+}
+
+// events records what the store told.
+type events struct {
+	mu      sync.Mutex
+	lapsed  []lapsed
+	dropped []string
+}
+
+type lapsed struct {
+	target broker.Target
+	why    broker.Reason
+	d      broker.Delivery
+}
+
+func (e *events) Lapsed(t broker.Target, why broker.Reason, ds []broker.Delivery) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for _, d := range ds {
+		e.lapsed = append(e.lapsed, lapsed{t, why, d})
+	}
+}
+
+func (e *events) Dropped(_ broker.Target, why broker.Reason, n int) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.dropped = append(e.dropped, fmt.Sprint(why, " ", n))
+}
+
+// told returns what lapsed since the last call, after everything settled.
+func (h *harness) told() []lapsed {
+	synctest.Wait()
+	h.events.mu.Lock()
+	defer h.events.mu.Unlock()
+	l := h.events.lapsed
+	h.events.lapsed = nil
+	return l
+}
+
+// droppedSince returns what was dropped since the last call.
+func (h *harness) droppedSince() string {
+	synctest.Wait()
+	h.events.mu.Lock()
+	defer h.events.mu.Unlock()
+	l := h.events.dropped
+	h.events.dropped = nil
+	return fmt.Sprint(l)
+}
