@@ -17,7 +17,6 @@ type inbound struct {
 	told  int  // queue[:told] have their answer
 	open  int  // publishes that count against our Receive Maximum
 	ended bool // an answer ended the connection: nothing after it is acked
-	buf   []byte
 	// ids are the QoS 2 publishes not yet released by PUBREL; true once
 	// PUBREC was sent. Section 4.3.3: until then the id names that message.
 	ids  map[uint16]bool
@@ -139,9 +138,11 @@ func (c *conn) settle(o *owed, out *broker.Outcome) (end bool) {
 }
 
 // emit writes the acks that are next, in one piece. The caller holds mu, which
-// emit releases after the write, so that pieces keep their order.
+// emit releases.
 func (in *inbound) emit(c *conn) {
-	b := in.buf[:0]
+	var one [8]byte
+	n := 0
+	c.wmu.Lock()
 	for in.head < len(in.queue) && in.queue[in.head].ready {
 		o := &in.queue[in.head]
 		in.head++
@@ -156,24 +157,26 @@ func (in *inbound) emit(c *conn) {
 		case o.qos == 2:
 			in.ids[o.id] = true
 		}
-		b = appendAck(b, kind, o.id, o.code, c.v5)
+		b := appendAck(one[:0], kind, o.id, o.code, c.v5)
+		c.out.write(b)
+		n += len(b)
 	}
+	if n > 0 {
+		c.wrote(n)
+	}
+	c.wmu.Unlock()
 	if in.head == len(in.queue) || in.head >= 1024 {
 		n := copy(in.queue, in.queue[in.head:])
 		in.queue = in.queue[:n]
 		in.told = max(0, in.told-in.head)
 		in.head = 0
-		if n == 0 && cap(in.queue) > 4096 {
+		if n == 0 && cap(in.queue) > 256 {
 			in.queue = nil
 		}
 	}
 	if in.idle != nil && (in.ended || len(in.queue) == 0) {
 		close(in.idle)
 		in.idle = nil
-	}
-	c.send(b)
-	if in.buf = b; cap(b) > keepSpare {
-		in.buf = nil
 	}
 	in.mu.Unlock()
 }

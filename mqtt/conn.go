@@ -142,7 +142,7 @@ func (c *conn) finish() {
 	if f != nil {
 		c.goodbye(f)
 	}
-	c.closeSocket(f)
+	c.lastWords()
 	if c.producer != nil {
 		c.producer.Close()
 	}
@@ -150,6 +150,7 @@ func (c *conn) finish() {
 	if c.will != nil && (f == nil || f.why != closeServer) {
 		c.srv.sendWill(c)
 	}
+	c.closeSocket(f)
 }
 
 // count books and logs the end.

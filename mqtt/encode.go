@@ -144,21 +144,19 @@ func (e *encoder) properties(b []byte, ids []uint32) []byte {
 	return b
 }
 
-// append writes one PUBLISH to the output. The caller holds wmu.
+// publish appends one PUBLISH. The caller holds wmu, and calls wrote.
 func (o *output) publish(h *head, payload []byte, qos byte, retain bool, id uint16) {
-	at := len(o.tail)
-	o.tail = append(o.tail, h.b...)
-	first := byte(typePublish<<4) | qos<<1
+	h.b[0] = typePublish<<4 | qos<<1
 	if retain {
-		first |= 1
+		h.b[0] |= 1
 	}
-	o.tail[at] = first
 	if h.idAt > 0 {
-		binary.BigEndian.PutUint16(o.tail[at+h.idAt:], id)
+		binary.BigEndian.PutUint16(h.b[h.idAt:], id)
 	}
+	o.write(h.b)
 	if len(payload) >= shareFrom {
 		o.share(payload)
-		return
+	} else {
+		o.write(payload)
 	}
-	o.tail = append(o.tail, payload...)
 }

@@ -9,29 +9,80 @@ import (
 )
 
 const (
+	// outChunk is the piece in which output grows. Pieces are borrowed: a
+	// connection with nothing to write holds none.
+	outChunk = 16 << 10
 	// shareFrom is the payload size from which output keeps a reference
 	// instead of a copy, so that a large message is in memory once however
 	// many clients it waits for.
 	shareFrom = 16 << 10
-	// keepSpare is the largest buffer that is used again.
-	keepSpare = 64 << 10
 	// stallSteps is how often within Options.StallTimeout a write that moves
 	// nothing is looked at.
 	stallSteps = 4
 )
 
+var outChunks = sync.Pool{New: func() any { return new([outChunk]byte) }}
+
 // output is what waits to be written to one client. All of it is guarded by
 // conn.wmu.
 type output struct {
-	full    net.Buffers // before tail, in order
-	tail    []byte      // being appended to
-	spare   []byte
-	size    int  // bytes in full and tail, and in the write under way
-	running bool // there is a goroutine in drain
-	closed  bool // nothing more is taken
-	blocked bool // the session waits for room
+	full    []piece // before tail, in order
+	tail    []byte  // a chunk, being filled
+	size    int     // bytes in full and tail, and in the write under way
+	running bool    // there is a goroutine in drain
+	closed  bool    // nothing more is taken
+	blocked bool    // the session waits for room
 	until   time.Time
 	room    sync.Cond // size fell, running ended, or the connection did
+}
+
+// piece is a chunk of ours, or a payload that is shared.
+type piece struct {
+	b    []byte
+	ours bool
+}
+
+// write appends a copy of p. The caller holds wmu, and calls wrote.
+func (o *output) write(p []byte) {
+	for {
+		n := copy(o.tail[len(o.tail):cap(o.tail)], p)
+		o.tail = o.tail[:len(o.tail)+n]
+		if p = p[n:]; len(p) == 0 {
+			return
+		}
+		o.seal()
+		o.tail = outChunks.Get().(*[outChunk]byte)[:0]
+	}
+}
+
+// share appends p by reference; it must not change any more.
+func (o *output) share(p []byte) {
+	o.seal()
+	o.full = append(o.full, piece{b: p})
+}
+
+func (o *output) seal() {
+	if len(o.tail) > 0 {
+		o.full = append(o.full, piece{o.tail, true})
+	}
+	o.tail = nil
+}
+
+// take returns all that waits.
+func (o *output) take() []piece {
+	o.seal()
+	ps := o.full
+	o.full = nil
+	return ps
+}
+
+// recycle gives the chunks among ps back.
+func recycle(ps []piece) {
+	for _, p := range ps {
+		if p.ours {
+			outChunks.Put((*[outChunk]byte)(p.b[:outChunk]))
+		}
+	}
 }
 
 // send appends b to the output. It never blocks.
@@ -40,7 +91,7 @@ func (c *conn) send(b []byte) {
 		return
 	}
 	c.wmu.Lock()
-	c.out.tail = append(c.out.tail, b...)
+	c.out.write(b)
 	c.wrote(len(b))
 	c.wmu.Unlock()
 }
@@ -50,7 +101,7 @@ func (c *conn) send(b []byte) {
 func (c *conn) wrote(n int) {
 	o := &c.out
 	if o.closed {
-		o.full, o.tail = nil, nil
+		o.full, o.tail = nil, nil // nobody will write it
 		return
 	}
 	o.size += n
@@ -60,36 +111,16 @@ func (c *conn) wrote(n int) {
 	}
 }
 
-// share appends p by reference; it must not change any more. The caller holds
-// wmu, and calls wrote.
-func (o *output) share(p []byte) {
-	if len(o.tail) > 0 {
-		o.full = append(o.full, o.tail)
-		o.tail = nil
-	}
-	o.full = append(o.full, p)
-}
-
 // drain writes until nothing is left. One write takes all that was appended
 // during the one before.
 func (c *conn) drain() {
 	o := &c.out
 	c.wmu.Lock()
 	for !o.closed && (len(o.tail) > 0 || len(o.full) > 0) {
-		tail, full := o.tail, o.full
-		o.tail, o.full = o.spare[:0], nil
-		o.spare = nil
+		ps := o.take()
 		c.wmu.Unlock()
-		var err error
-		if len(full) == 0 {
-			err = c.writeAll(tail)
-		} else {
-			err = c.writeBuffers(append(full, tail))
-		}
+		err := c.writeAll(ps)
 		c.wmu.Lock()
-		if cap(tail) <= keepSpare && len(full) == 0 {
-			o.spare = tail
-		}
 		if err != nil {
 			o.closed, o.size = true, 0
 			break
@@ -101,23 +132,28 @@ func (c *conn) drain() {
 			c.wmu.Lock()
 		}
 	}
-	o.tail, o.spare, o.full, o.running = nil, nil, nil, false
+	o.tail, o.full, o.running = nil, nil, false
 	o.room.Broadcast()
 	c.wmu.Unlock()
 }
 
-func (c *conn) writeAll(b []byte) error {
+func (c *conn) writeAll(ps []piece) error {
+	defer recycle(ps)
+	if len(ps) == 1 {
+		b := ps[0].b
+		return c.writing(func() (int64, bool, error) {
+			n, err := c.Conn.Write(b)
+			b = b[n:]
+			return int64(n), len(b) == 0, err
+		})
+	}
+	rest := make(net.Buffers, len(ps)) // used up in writing
+	for i, p := range ps {
+		rest[i] = p.b
+	}
 	return c.writing(func() (int64, bool, error) {
-		n, err := c.Conn.Write(b)
-		b = b[n:]
-		return int64(n), len(b) == 0, err
-	})
-}
-
-func (c *conn) writeBuffers(bs net.Buffers) error {
-	return c.writing(func() (int64, bool, error) {
-		n, err := bs.WriteTo(c.Conn)
-		return n, len(bs) == 0, err
+		n, err := rest.WriteTo(c.Conn)
+		return n, len(rest) == 0, err
 	})
 }
 
@@ -174,22 +210,25 @@ func (c *conn) waitOutput() {
 	c.wmu.Unlock()
 }
 
-// closeSocket writes what is left, within a second, and closes. After an error
-// of the client's the read side is emptied first: closing a socket with unread
-// bytes sends a reset, which would overtake our DISCONNECT.
-func (c *conn) closeSocket(f *fault) {
-	until := time.Now().Add(lingerTimeout)
+// lastWords writes what is left, within a second, and ends the output.
+func (c *conn) lastWords() {
 	c.wmu.Lock()
-	c.out.until = until
-	_ = c.Conn.SetWriteDeadline(until)
+	c.out.until = time.Now().Add(lingerTimeout)
+	_ = c.Conn.SetWriteDeadline(c.out.until)
 	for c.out.running {
 		c.out.room.Wait()
 	}
 	c.out.closed = true
 	c.wmu.Unlock()
+}
+
+// closeSocket closes. After an error of the client's the read side is emptied
+// first, until the client has closed or a second is over: closing a socket with
+// unread bytes sends a reset, which would overtake our DISCONNECT.
+func (c *conn) closeSocket(f *fault) {
 	if t, ok := c.Conn.(interface{ CloseWrite() error }); ok && f != nil && f.code != success {
 		_ = t.CloseWrite()
-		_ = c.Conn.SetReadDeadline(until)
+		_ = c.Conn.SetReadDeadline(time.Now().Add(lingerTimeout))
 		buf := readBuffers.Get().(*[readBuffer]byte)
 		for {
 			if _, err := c.Conn.Read(buf[:]); err != nil {
