@@ -1,11 +1,11 @@
 package flowmq
 
 import (
-	"encoding/binary"
+	"crypto/sha256"
+	"encoding/hex"
+	"strconv"
 	"strings"
 
-	"millrace/broker"
-	"millrace/broker/auth"
 	"millrace/rest/internal/httpx"
 )
 
@@ -35,39 +35,13 @@ func checkKey(key string) error {
 	return nil
 }
 
-// deduplicate sets the scope of a key: who sent it, and to which topic.
-func deduplicate(r *httpx.Request, m *broker.Message, key string, hash uint64) {
-	m.DedupKey = auth.From(r.Context()).String() + "\x00" + m.Topic + "\x00" + key
-	m.BodyHash = hash
-}
-
-// FNV-1a: it only has to tell a repeat from a mistake of the same client.
-const hashSeed = 0xcbf29ce484222325
-
-func hashBytes[T string | []byte](h uint64, s T) uint64 {
-	const prime = 0x100000001b3
-	var length [8]byte
-	binary.LittleEndian.PutUint64(length[:], uint64(len(s)))
-	for _, c := range length {
-		h = (h ^ uint64(c)) * prime
+// entryKeys makes the key of each entry of a batch from the batch's own, of
+// one length whatever the client chose.
+func entryKeys(batch string) func(i int) string {
+	if batch == "" {
+		return func(int) string { return "" }
 	}
-	for i := range len(s) {
-		h = (h ^ uint64(s[i])) * prime
-	}
-	return h
-}
-
-// hashMessage covers all that a producer chose.
-func hashMessage(m *broker.Message) uint64 {
-	h := hashBytes(uint64(hashSeed), m.Payload)
-	h = hashBytes(h, m.ContentType)
-	h = hashBytes(h, m.Key)
-	for _, p := range m.Properties {
-		h = hashBytes(hashBytes(h, p.Name), p.Value)
-	}
-	flags := []byte{m.QoS, 0}
-	if m.Retain {
-		flags[1] = 1
-	}
-	return hashBytes(h, flags)
+	h := sha256.Sum256([]byte(batch))
+	prefix := hex.EncodeToString(h[:16]) + "#"
+	return func(i int) string { return prefix + strconv.Itoa(i) }
 }

@@ -42,12 +42,10 @@ func (a *api) publishOne(w http.ResponseWriter, r *httpx.Request, topic string) 
 		return err
 	}
 	m := newMessage(r, topic)
-	err = r.ReadJSON(httpx.MaxJSON, httpx.RefuseUnknown, false, func(d *httpx.Decoder) error { return readMessage(d, m, nil) })
+	m.DedupKey = key
+	err = r.ReadJSON(httpx.MaxJSON, httpx.RefuseUnknown, false, func(d *httpx.Decoder) error { return readMessage(d, m, false) })
 	if err != nil {
 		return err
-	}
-	if key != "" {
-		deduplicate(r, m, key, hashMessage(m))
 	}
 	p, err := a.broker.Publish(r.Context(), m)
 	if err != nil {
@@ -68,21 +66,16 @@ func (a *api) publishMany(w http.ResponseWriter, r *httpx.Request, topic string)
 	if err != nil {
 		return err
 	}
-	ms, keys, err := readBatch(r, topic, text)
+	entryKey := entryKeys(key)
+	var ms []*broker.Message
+	err = readEntries(text, func(d *httpx.Decoder) error {
+		m := newMessage(r, topic)
+		m.DedupKey = entryKey(len(ms))
+		ms = append(ms, m)
+		return readMessage(d, m, true)
+	})
 	if err != nil {
 		return err
-	}
-	whole := uint64(0)
-	if key != "" {
-		whole = hashBytes(hashSeed, text)
-	}
-	for i, m := range ms {
-		switch {
-		case keys[i] != "":
-			deduplicate(r, m, keys[i], hashMessage(m))
-		case key != "": // covers the batch as a whole: another batch under it is another body
-			deduplicate(r, m, key+"#"+strconv.Itoa(i), whole)
-		}
 	}
 	ps, err := a.broker.PublishBatch(r.Context(), ms)
 	if err != nil {
@@ -119,17 +112,6 @@ func newMessage(r *httpx.Request, topic string) *broker.Message {
 	return &broker.Message{Topic: topic, QoS: 1, ContentType: "application/json", Publisher: auth.From(r.Context()).Name}
 }
 
-// readBatch reads {"messages": [...]}, and the idempotency key of each entry.
-func readBatch(r *httpx.Request, topic string, text []byte) (ms []*broker.Message, keys []string, err error) {
-	err = readEntries(text, func(d *httpx.Decoder) error {
-		m, key := newMessage(r, topic), ""
-		err := readMessage(d, m, &key)
-		ms, keys = append(ms, m), append(keys, key)
-		return err
-	})
-	return ms, keys, err
-}
-
 // readEntries reads {"messages": [...]}; the error of an entry tells its index.
 func readEntries(text []byte, entry func(d *httpx.Decoder) error) error {
 	count := 0
@@ -156,8 +138,9 @@ func readEntries(text []byte, entry func(d *httpx.Decoder) error) error {
 	return err
 }
 
-// readMessage reads the body of a publish; key is nil where none is taken.
-func readMessage(d *httpx.Decoder, m *broker.Message, key *string) error {
+// readMessage reads the body of a publish, or an entry of a batch, which may
+// have an idempotency key of its own.
+func readMessage(d *httpx.Decoder, m *broker.Message, entry bool) error {
 	var given, encoded bool
 	err := d.Object(func(name []byte) (err error) {
 		switch string(name) {
@@ -177,11 +160,11 @@ func readMessage(d *httpx.Decoder, m *broker.Message, key *string) error {
 		case "retain":
 			m.Retain, err = d.Bool()
 		case "idempotency_key":
-			if key == nil {
+			if !entry {
 				return httpx.Problem("belongs into the header Idempotency-Key")
 			}
-			if *key, err = d.String(); err == nil {
-				err = checkKey(*key)
+			if m.DedupKey, err = d.String(); err == nil {
+				err = checkKey(m.DedupKey)
 			}
 		default:
 			err = d.Unknown()
