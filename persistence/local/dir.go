@@ -51,17 +51,17 @@ func (e *PermissionError) Error() string {
 // openDir makes, checks and locks a data directory. The lock lasts until
 // unlock. That another process has it is a *journal.LockedError.
 func openDir(fsys journal.FS, dir string, log zerolog.Logger) (unlock func() error, err error) {
-	if err := fsys.MkdirAll(dir); err != nil {
-		return nil, fmt.Errorf("make data directory: %w", err)
+	// Before anything is written: a directory of a newer version stays as it is.
+	if _, err := readFormat(fsys, dir); err != nil {
+		return nil, err
 	}
 	if fsys == journal.OS() {
 		if err := checkMode(dir, log); err != nil {
 			return nil, err
 		}
 	}
-	// Before the lock, which writes: a directory of a newer version stays as it is.
-	if _, err := readFormat(fsys, dir); err != nil {
-		return nil, err
+	if err := makeDirs(fsys, dir); err != nil {
+		return nil, fmt.Errorf("make data directory: %w", err)
 	}
 	lock, err := fsys.Lock(filepath.Join(dir, lockName))
 	if err != nil {
@@ -73,9 +73,30 @@ func openDir(fsys journal.FS, dir string, log zerolog.Logger) (unlock func() err
 	return lock.Close, nil
 }
 
+// makeDirs makes the directories that are missing, and makes them durable: a
+// file that was synced is lost with the directory it is in.
+func makeDirs(fsys journal.FS, dir string) error {
+	_, err := fsys.List(dir)
+	existed := err == nil
+	inner := filepath.Join(dir, journalName)
+	if _, err := fsys.List(inner); existed && err == nil {
+		return nil
+	}
+	if err := fsys.MkdirAll(inner); err != nil {
+		return err
+	}
+	if err := fsys.SyncDir(dir); err != nil || existed {
+		return err
+	}
+	return fsys.SyncDir(filepath.Dir(filepath.Clean(dir)))
+}
+
 // checkMode refuses what anybody may write, and warns of what a group may.
 func checkMode(dir string, log zerolog.Logger) error {
 	link, err := os.Lstat(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil // it will be ours alone
+	}
 	if err != nil {
 		return fmt.Errorf("look at data directory: %w", err)
 	}

@@ -77,7 +77,7 @@ func (s *Store) begin(epoch uint32, now int64) {
 			if q.volatile {
 				q.next = max(q.next, uint64(epoch)*seqEpoch+1)
 			} else if q.next > 1 {
-				q.next = (q.next|(seqGap-1) + 1)
+				q.next = (q.next | (seqGap - 1) + 1)
 			}
 			q.shown = q.next
 		}

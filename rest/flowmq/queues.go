@@ -14,19 +14,8 @@ func (a *api) createQueue(w http.ResponseWriter, r *httpx.Request) error {
 	if err != nil {
 		return err
 	}
-	// The defaults depend on the name and the filter, so these are read first.
-	var given broker.QueueConfig
-	if err := readQueue(text, &given, true); err != nil {
-		return err
-	}
-	switch {
-	case given.Name == "":
-		return httpx.FieldError("name", "is missing")
-	case given.Filter == "":
-		return httpx.FieldError("topic_filter", "is missing")
-	}
-	c := broker.NewQueueConfig(given.Name, given.Filter)
-	if err := readQueue(text, &c, true); err != nil {
+	c, err := DecodeQueue(text)
+	if err != nil {
 		return err
 	}
 	q, err := a.broker.CreateQueue(r.Context(), c)
@@ -35,6 +24,24 @@ func (a *api) createQueue(w http.ResponseWriter, r *httpx.Request) error {
 	}
 	httpx.SetDurability(w, q.Durability)
 	return answer(w, r, http.StatusCreated, viewQueue(&q))
+}
+
+// DecodeQueue reads the body of POST /queues, which is also an entry of a
+// bootstrap file.
+func DecodeQueue(text []byte) (broker.QueueConfig, error) {
+	// The defaults depend on the name and the filter, so these are read first.
+	var given broker.QueueConfig
+	if err := readQueue(text, &given, true); err != nil {
+		return given, err
+	}
+	switch {
+	case given.Name == "":
+		return given, httpx.FieldError("name", "is missing")
+	case given.Filter == "":
+		return given, httpx.FieldError("topic_filter", "is missing")
+	}
+	c := broker.NewQueueConfig(given.Name, given.Filter)
+	return c, readQueue(text, &c, true)
 }
 
 func (a *api) listQueues(w http.ResponseWriter, r *httpx.Request) error {

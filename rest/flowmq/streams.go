@@ -75,15 +75,9 @@ func (a *api) createStream(w http.ResponseWriter, r *httpx.Request) error {
 	if err != nil {
 		return err
 	}
-	c := broker.NewStreamConfig("", "")
-	if err := readStream(text, &c); err != nil {
+	c, err := DecodeStream(text)
+	if err != nil {
 		return err
-	}
-	switch {
-	case c.Name == "":
-		return httpx.FieldError("name", "is missing")
-	case c.Filter == "":
-		return httpx.FieldError("topic_filter", "is missing")
 	}
 	s, err := a.broker.CreateStream(r.Context(), c)
 	if err != nil {
@@ -91,6 +85,22 @@ func (a *api) createStream(w http.ResponseWriter, r *httpx.Request) error {
 	}
 	httpx.SetDurability(w, s.Durability)
 	return answer(w, r, http.StatusCreated, viewStream(&s))
+}
+
+// DecodeStream reads the body of POST /streams, which is also an entry of a
+// bootstrap file.
+func DecodeStream(text []byte) (broker.StreamConfig, error) {
+	c := broker.NewStreamConfig("", "")
+	if err := readStream(text, &c); err != nil {
+		return c, err
+	}
+	switch {
+	case c.Name == "":
+		return c, httpx.FieldError("name", "is missing")
+	case c.Filter == "":
+		return c, httpx.FieldError("topic_filter", "is missing")
+	}
+	return c, nil
 }
 
 func (a *api) listStreams(w http.ResponseWriter, r *httpx.Request) error {
