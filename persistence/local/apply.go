@@ -161,15 +161,15 @@ func (q *queue) postpone(c *chunk, i int, e *entry, kind byte, until, now int64)
 	s.until = until
 	switch {
 	case kind == kindLeased:
-		if q.set(e, leased); until > now {
-			q.leases.push(&q.slots, e.slot-1, uint64(until), 0)
-			return
-		}
+		q.set(e, leased)
 		q.leases.push(&q.slots, e.slot-1, uint64(until), 0)
-		q.lapse(c, i, now)
+		if until <= now {
+			q.lapse(c, i, now)
+		}
 	case until > now:
 		q.set(e, delayed)
 		q.delayed.push(&q.slots, e.slot-1, uint64(until), 0)
+		q.noteTTL(c, i)
 	default:
 		q.lapse(c, i, now)
 	}
