@@ -260,19 +260,6 @@ func (s *Store) queueOf(id broker.Target) (*queue, error) {
 	return t.q, err
 }
 
-// queueAt is queueOf for the holder of the append lock.
-func (s *Store) queueAt(id broker.Target) (*queue, error) {
-	t, ok := s.targets[id]
-	switch {
-	case t.q != nil:
-		return t.q, nil
-	case !ok && s.used(id):
-		return nil, broker.ErrGone
-	default:
-		return nil, broker.ErrNotFound
-	}
-}
-
 // all returns the targets there are.
 func (s *Store) all() []target {
 	s.targetMu.RLock()
