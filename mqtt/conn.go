@@ -48,7 +48,6 @@ type conn struct {
 	out     output // wmu
 	ending  *fault // wmu; why we end it, nil if the client did
 	drained bool   // wmu; the end waits for commits under way
-	done    chan struct{}
 }
 
 // Close is mochi's: the connection is closed by finish, after its last bytes.
@@ -107,18 +106,20 @@ func (c *conn) goodbye(f *fault) {
 	c.send(b)
 }
 
-// run gives the connection to mochi, and clears up after it.
+// run serves the connection, and clears up after it.
 func (c *conn) run() {
-	defer close(c.done)
 	defer c.finish()
-	defer func() {
-		if p := recover(); p != nil {
-			c.srv.stats.panics.Add(1)
-			c.srv.log.Error().Interface("err", p).Str("remote", c.remote).Str("stack", stack()).Msg("connection panicked")
-			c.end(&fault{unspecified, "internal error", closePanic})
-		}
-	}()
-	_ = c.srv.mochi.EstablishConnection("mqtt", c) // why it ended is in c.ending
+	defer c.recovered()
+	c.serve()
+}
+
+// recovered, deferred, keeps a panic to the connection it is of.
+func (c *conn) recovered() {
+	if p := recover(); p != nil {
+		c.srv.stats.panics.Add(1)
+		c.srv.log.Error().Interface("err", p).Str("remote", c.remote).Str("stack", stack()).Msg("connection panicked")
+		c.end(&fault{unspecified, "internal error", closePanic})
+	}
 }
 
 // finish ends everything that hangs on the connection. The producer takes what

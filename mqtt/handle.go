@@ -1,14 +1,10 @@
 package mqtt
 
-// handle takes one packet. cold says that mochi is to decode it; then it comes
-// back through the hook.
-func (c *conn) handle(head byte, body []byte) (cold bool, err error) {
+// handle takes one packet after CONNECT.
+func (c *conn) handle(head byte, body []byte) error {
 	kind := head >> 4
-	if !c.open {
-		return c.handleConnect(body)
-	}
 	if f := checkFlags(head); f != nil {
-		return false, f
+		return f
 	}
 	var f *fault
 	switch kind {
@@ -28,9 +24,14 @@ func (c *conn) handle(head byte, body []byte) (cold bool, err error) {
 		}
 		c.send(pingresp)
 	case typeSubscribe:
-		cold, f = true, checkSubscribe(body, c.v5, &c.props)
+		if f = checkSubscribe(body, c.v5, &c.props); f == nil {
+			id, ws := decodeSubscribe(body, c.v5)
+			f = c.subscribe(id, c.props.subID, ws)
+		}
 	case typeUnsubscribe:
-		cold, f = true, checkUnsubscribe(body, c.v5, &c.props)
+		if f = checkUnsubscribe(body, c.v5, &c.props); f == nil {
+			c.unsubscribe(decodeUnsubscribe(body, c.v5))
+		}
 	case typeDisconnect:
 		var code reason
 		if code, f = parseDisconnect(body, c.v5, &c.props); f == nil {
@@ -41,10 +42,10 @@ func (c *conn) handle(head byte, body []byte) (cold bool, err error) {
 	default: // 3.1.0-2: a second CONNECT; the rest are the server's packets
 		f = broken(protocolError, "packet is not a client's to send")
 	}
-	if f != nil {
-		return false, f
+	if f != nil { // a nil *fault must not become an error
+		return f
 	}
-	return cold, nil
+	return nil
 }
 
 var pingresp = []byte{typePingresp << 4, 0}

@@ -18,14 +18,13 @@ const (
 
 var readBuffers = sync.Pool{New: func() any { return new([readBuffer]byte) }}
 
-// input is the read side: bytes from the socket, and the packet of them that
-// mochi is being fed.
+// input is the read side: bytes from the socket.
 type input struct {
 	buf  *[readBuffer]byte // borrowed; nil while nothing is in it
 	r, w int
 	part []byte // what is left of a packet, while buf is given back
 	big  []byte // a packet larger than buf; grows with what was received
-	feed []byte // what mochi has yet to read of the packet under work
+	feed []byte // what mochi has yet to read of the CONNECT
 	raw  rawReader
 	// since is how much was taken since the last Flush.
 	since int
@@ -33,34 +32,34 @@ type input struct {
 	loose bool // the length of the packet is not in its shortest form
 }
 
-// Read gives mochi the packets that are not ours, one at a time, and works off
-// the others. It returns io.EOF when the connection is over.
+// Read gives mochi the CONNECT, and then the end of the connection: mochi is
+// done with it once it has answered.
 func (c *conn) Read(p []byte) (int, error) {
-	for {
-		if len(c.input.feed) > 0 {
-			n := copy(p, c.input.feed)
-			c.input.feed = c.input.feed[n:]
-			return n, nil
-		}
-		if c.stop.Load() {
-			return 0, io.EOF
-		}
+	if len(c.input.feed) == 0 {
+		return 0, io.EOF
+	}
+	n := copy(p, c.input.feed)
+	c.input.feed = c.input.feed[n:]
+	return n, nil
+}
+
+// serve reads until the connection is over. The first packet is the CONNECT.
+func (c *conn) serve() {
+	for !c.stop.Load() {
 		c.waitOutput()
 		raw, head, body, err := c.next()
-		if err == nil {
-			var cold bool
-			if cold, err = c.handle(head, body); cold && err == nil {
-				c.input.feed = raw
-				continue
-			}
+		if err == nil && !c.open {
+			err = c.greet(raw, body)
+		} else if err == nil {
+			err = c.handle(head, body)
+		}
+		if f, ok := errors.AsType[*fault](err); ok {
+			c.end(f)
+			return
 		}
 		if err != nil {
-			if f, ok := errors.AsType[*fault](err); ok {
-				c.end(f)
-			} else {
-				c.lost(err)
-			}
-			return 0, io.EOF
+			c.lost(err)
+			return
 		}
 	}
 }
