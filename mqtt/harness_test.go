@@ -147,6 +147,7 @@ type gate struct {
 	err  error
 	wait []func()
 	n    int // publishes submitted
+	bang bool
 }
 
 type gated struct {
@@ -163,7 +164,11 @@ func (g *gate) Submit(b *broker.Batch, l broker.Level, c broker.Completion) {
 	}
 	g.mu.Lock()
 	g.n += n
+	bang := g.bang && n > 0
 	g.mu.Unlock()
+	if bang {
+		panic("the store has a bug")
+	}
 	g.Store.Submit(b, l, gated{g, c})
 }
 

@@ -45,11 +45,8 @@ func Listen(o Options) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{
-		o: o, log: o.Log, auth: o.Broker.Auth(), stopped: make(chan struct{}),
-		clients: map[string]*conn{}, all: map[*conn]struct{}{}, addresses: map[string]int{},
-		waiting: list.New(), wills: map[string]*delayed{},
-	}
+	s := newServer(o)
+	s.auth = o.Broker.Auth()
 	if s.mochi, err = newMochi(s); err != nil {
 		return nil, fmt.Errorf("mqtt: %w", err)
 	}
@@ -65,6 +62,14 @@ func Listen(o Options) (*Server, error) {
 		s.log.Info().Str("listener", l.Addr().String()).Msg("mqtt listening")
 	}
 	return s, nil
+}
+
+func newServer(o Options) *Server {
+	return &Server{
+		o: o, log: o.Log, stopped: make(chan struct{}),
+		clients: map[string]*conn{}, all: map[*conn]struct{}{}, addresses: map[string]int{},
+		waiting: list.New(), wills: map[string]*delayed{},
+	}
 }
 
 // Addr is the address of the first listener.
