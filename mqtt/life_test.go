@@ -250,9 +250,9 @@ func TestSlowSubscriberIsItsOwnProblem(t *testing.T) {
 		}
 		r.packet()
 	}
-	eventually(t, "three slow consumers closed", func() bool { return e.Stats().SlowConsumers == 3 })
+	eventually(t, "three slow consumers closed", func() bool { return e.Stats().Closed["slow_consumer"] == 3 })
 	st := e.Stats()
-	if st.Dropped["shed"] == 0 || st.Dropped["backlog"] == 0 || st.Closed["slow_consumer"] != 3 {
+	if st.Dropped["shed"] == 0 || st.Dropped["backlog"] == 0 || st.SlowConsumers != 3 {
 		t.Errorf("stats are %+v", st)
 	}
 }
