@@ -11,10 +11,15 @@ type commit struct {
 	done chan struct{}
 }
 
-var commits = sync.Pool{New: func() any { return &commit{done: make(chan struct{}, 1)} }}
+var commits = sync.Pool{New: func() any { return new(commit) }}
 
 // newCommit returns an empty commit. Release it after the results were read.
-func newCommit() *commit { return commits.Get().(*commit) }
+func newCommit() *commit {
+	c := commits.Get().(*commit)
+	// Never pooled: a channel belongs to the bubble of fake time it was made in.
+	c.done = make(chan struct{}, 1)
+	return c
+}
 
 // Done implements Completion.
 func (c *commit) Done(*Batch) { c.done <- struct{}{} }

@@ -133,7 +133,7 @@ func (m *mover) page(ctx context.Context) error {
 			m.Moved.Moved++
 		case errors.Is(r.Err, ErrStale), errors.Is(r.Err, ErrGone): // a consumer was faster
 		default:
-			return m.b.publishError(r)
+			return m.b.publishError(&Message{}, r)
 		}
 	}
 	return nil

@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"errors"
 	"sync"
 	"sync/atomic"
 
@@ -136,6 +137,7 @@ type publish struct {
 	outcome     Outcome
 	first, last int // subs[first:last]
 	unit        int
+	op          int // in the batch, or -1
 }
 
 func (b *Broker) newPending(o pendingOwner) *pending { return &pending{b: b, owner: o, lazy: true} }
@@ -154,7 +156,9 @@ func (c *pending) route(p *auth.Principal, m *Message, tag uint64) {
 	first := len(c.subs)
 	var r matches
 	r, c.found, c.routes, c.subs = c.b.match(p, m, c.found, c.routes[:0], c.subs)
+	op := -1
 	if len(c.routes) > 0 {
+		op = len(c.batch.Ops)
 		c.batch.Publish(m, c.routes...)
 	}
 	if m.Retain {
@@ -167,7 +171,7 @@ func (c *pending) route(p *auth.Principal, m *Message, tag uint64) {
 	c.bytes += len(m.Payload) + len(m.Topic)
 	c.lazy = c.lazy && m.QoS == 0 && !c.every
 	c.publishes = append(c.publishes, publish{
-		m: m, first: first, last: len(c.subs),
+		m: m, first: first, last: len(c.subs), op: op,
 		outcome: Outcome{Tag: tag, Published: Published{
 			ID: m.ID, Time: m.Published, Matched: r.Matched, Durability: r.durability,
 		}},
@@ -177,7 +181,7 @@ func (c *pending) route(p *auth.Principal, m *Message, tag uint64) {
 // refuse appends the outcome of a message that was not admitted.
 func (c *pending) refuse(m *Message, tag uint64, err error) {
 	c.publishes = append(c.publishes, publish{
-		m: m, first: len(c.subs), last: len(c.subs), outcome: Outcome{Tag: tag, Err: err},
+		m: m, first: len(c.subs), last: len(c.subs), op: -1, outcome: Outcome{Tag: tag, Err: err},
 	})
 }
 
@@ -205,16 +209,7 @@ func (c *pending) submit() {
 func (c *pending) Done(*Batch) {
 	for i := range c.publishes {
 		p := &c.publishes[i]
-		if r := &c.batch.Units[p.unit].Result; p.outcome.Err == nil {
-			switch {
-			case r.Err != nil:
-				p.outcome.Err = c.b.publishError(r)
-			case r.Duplicate:
-				p.outcome.Duplicate, p.outcome.ID = true, r.ID
-			case p.m.Retain:
-				c.b.retained.committed(p.m)
-			}
-		}
+		c.conclude(p)
 		if p.m.QoS > 0 || c.every || p.outcome.Err != nil {
 			c.outcomes = append(c.outcomes, p.outcome)
 		}
@@ -228,6 +223,23 @@ func (c *pending) Done(*Batch) {
 	c.owner.fannedOut(c)
 }
 
+// conclude fills the outcome of a publish from what the store said.
+func (c *pending) conclude(p *publish) {
+	if p.outcome.Err != nil {
+		return
+	}
+	if r := &c.batch.Units[p.unit].Result; r.Err != nil {
+		p.outcome.Err = c.b.publishError(p.m, r)
+		return
+	}
+	if p.m.Retain {
+		c.b.retained.committed(p.m)
+	}
+	if p.op >= 0 && c.batch.Ops[p.op].Duplicate {
+		p.outcome.Duplicate, p.outcome.ID = true, c.batch.Ops[p.op].First
+	}
+}
+
 // reset empties c for reuse.
 func (c *pending) reset() {
 	c.batch.Reset()
@@ -239,7 +251,10 @@ func (c *pending) reset() {
 }
 
 // publishError words the refusal of a publish.
-func (b *Broker) publishError(r *Result) error {
+func (b *Broker) publishError(m *Message, r *Result) error {
+	if errors.Is(r.Err, ErrConflict) && m.DedupKey != "" {
+		return keyConflict(r.Err)
+	}
 	if q := b.byTarget(r.Full); q != nil {
 		c := q.config()
 		return &Error{Kind: Full, Subject: QueueSubject, Err: r.Err, Message: "queue " + c.Name +

@@ -1,7 +1,10 @@
 package broker
 
 import (
+	"bytes"
 	"context"
+	"crypto/sha256"
+	"encoding/binary"
 	"errors"
 	"time"
 
@@ -39,8 +42,76 @@ func (b *Broker) Publish(ctx context.Context, m *Message) (Published, error) {
 
 // PublishBatch is Publish for many in one commit: all are stored, or none. The
 // error of a bad entry is a *BatchError that names its index.
+// Entries under one idempotency key and topic are stored once; the later ones
+// are told as duplicates.
 func (b *Broker) PublishBatch(ctx context.Context, ms []*Message) ([]Published, error) {
-	return b.publish(ctx, ms)
+	first, err := repeats(ms)
+	if err != nil {
+		return nil, err
+	}
+	if first == nil {
+		return b.publish(ctx, ms)
+	}
+	var once []*Message
+	at := make([]int, len(ms)) // of an entry in once
+	var back []int             // and the reverse
+	for i, m := range ms {
+		if first[i] == i {
+			at[i] = len(once)
+			once, back = append(once, m), append(back, i)
+		}
+	}
+	ps, err := b.publish(ctx, once)
+	if e, ok := errors.AsType[*BatchError](err); ok {
+		e.Index = back[e.Index]
+	}
+	if err != nil {
+		return nil, err
+	}
+	all := make([]Published, len(ms))
+	for i := range ms {
+		all[i] = ps[at[first[i]]]
+		all[i].Duplicate = all[i].Duplicate || first[i] != i
+	}
+	return all, nil
+}
+
+// repeats finds the entries that repeat the idempotency key and topic of an
+// earlier one: first[i] is that one's index, or i itself. It is nil when no
+// entry has a key.
+func repeats(ms []*Message) (first []int, err error) {
+	type scope struct{ key, topic string }
+	var seen map[scope]int
+	for i, m := range ms {
+		if m.DedupKey == "" {
+			continue
+		}
+		if seen == nil {
+			seen, first = make(map[scope]int), make([]int, len(ms))
+			for j := range first {
+				first[j] = j
+			}
+		}
+		s := scope{m.DedupKey, m.Topic}
+		j, again := seen[s]
+		if !again {
+			seen[s] = i
+			continue
+		}
+		if !bytes.Equal(ms[j].Payload, m.Payload) {
+			return nil, &BatchError{Index: i, Err: keyConflict(nil)}
+		}
+		first[i] = j
+	}
+	return first, nil
+}
+
+// keyConflict is the answer to another message under a key that was used.
+func keyConflict(cause error) error {
+	return &Error{
+		Kind: Conflict, Subject: MessageSubject, Err: cause,
+		Message: "the idempotency key was used for another message within five minutes; use a new key for a new message",
+	}
 }
 
 // BatchError is the error of one entry of a batch; nothing of the batch was
@@ -112,8 +183,31 @@ func (b *Broker) admit(p *auth.Principal, m *Message, now time.Time) error {
 	if err := b.permit(p, auth.Publish, auth.TopicResource(m.Topic)); err != nil {
 		return err
 	}
+	if m.DedupKey != "" {
+		if len(m.DedupKey) > maxDedupKey {
+			return fieldError("idempotency_key", "is of %d bytes; it must be at most %d", len(m.DedupKey), maxDedupKey)
+		}
+		scopeDedup(p, m)
+	}
 	m.ID, m.Published = b.ids.next(now), now.UnixMilli()
 	return nil
+}
+
+// maxDedupKey is the longest idempotency key, in bytes.
+const maxDedupKey = 128
+
+// scopeDedup makes the producer's key one of its principal and topic, and notes
+// what the message is, so that another one under the same key is told apart.
+func scopeDedup(p *auth.Principal, m *Message) {
+	h := sha256.New()
+	for _, part := range []string{p.String(), m.Topic, m.DedupKey} {
+		_, _ = h.Write(binary.AppendUvarint(nil, uint64(len(part)))) // never fails
+		_, _ = h.Write([]byte(part))
+	}
+	m.DedupKey = string(h.Sum(nil)[:16])
+	h.Reset()
+	_, _ = h.Write(m.Payload)
+	m.BodyHash = binary.BigEndian.Uint64(h.Sum(nil))
 }
 
 // matches is what a message met in the topic tree.

@@ -111,9 +111,6 @@ func (b *Broker) validate(c *QueueConfig) error {
 	if c.Overflow != DropOldest && c.Overflow != Reject {
 		return fieldError("overflow", "%q is neither drop-oldest nor reject", c.Overflow)
 	}
-	if c.FIFOGroups {
-		return fieldError("fifo_groups", "is not built yet; leave it out")
-	}
 	return c.validateRanges()
 }
 

@@ -340,8 +340,8 @@ type Unit struct {
 type Result struct {
 	Err       error
 	Full      Target // with ErrFull: the target that refused
-	Duplicate bool   // de-duplicated: nothing was stored, ID is the first one's
-	ID        ID
+	Duplicate bool   // every Publish was a Duplicate
+	ID        ID     // of the first Publish, or of its first one
 	Seq       uint64 // of the first Publish in its first route
 	Rev       uint64 // of the last Put
 	Count     int    // what a Purge removed
@@ -374,6 +374,11 @@ type Op struct {
 	Key     string
 	Value   []byte
 	Rev     uint64
+
+	// Results of an OpPublish, valid after Done: the message had been stored
+	// before, as First, and was not stored again.
+	Duplicate bool
+	First     ID
 }
 
 // Publish adds m to each route. m and its bytes stay untouched until Done. A

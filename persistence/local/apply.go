@@ -17,7 +17,7 @@ func (u *unit) apply(ops []broker.Op) {
 			}
 		case broker.OpSettle:
 			u.settle(op)
-		case broker.OpDefer:
+		case broker.OpDefer, broker.OpReturn:
 			u.postpone(op)
 		case broker.OpPark:
 			u.park(op)
@@ -146,6 +146,10 @@ func (u *unit) postpone(op *broker.Op) {
 	kind := kindLeased
 	if op.All {
 		kind = kindBack
+	}
+	if op.Kind == broker.OpReturn {
+		kind = kindBack
+		s.attempt = max(s.attempt, 1) - 1
 	}
 	if !q.volatile {
 		b := append(appendNums(u.record(recState), uint64(q.id)), kind)

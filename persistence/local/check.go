@@ -23,7 +23,7 @@ func (u *unit) check(ops []broker.Op) error {
 			if skip, err = u.checkPublish(op); !skip {
 				stored++
 			}
-		case broker.OpSettle, broker.OpDefer, broker.OpPark:
+		case broker.OpSettle, broker.OpDefer, broker.OpReturn, broker.OpPark:
 			err = u.checkSettle(op)
 		case broker.OpPut:
 			if err = u.s.keys.check(op); err == nil && !u.s.mem {
@@ -57,6 +57,7 @@ func (u *unit) checkPublish(op *broker.Op) (skip bool, err error) {
 				u.res.ID = first.id
 			}
 			u.res.Duplicate = true
+			op.Duplicate, op.First = true, first.id
 			return true, nil
 		}
 	}
@@ -126,7 +127,7 @@ func (u *unit) checkSettle(op *broker.Op) error {
 	case broker.OpSettle:
 		q.unit.n--
 		q.unit.size -= int64(e.size)
-	case broker.OpDefer:
+	case broker.OpDefer, broker.OpReturn:
 		if st := e.state(); st == dead || st == held && !op.All {
 			return broker.ErrStale // its lease is over for good
 		}
