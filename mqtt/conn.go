@@ -45,9 +45,9 @@ type conn struct {
 
 	stop    atomic.Bool // nothing is read any more
 	wmu     sync.Mutex
-	out     output // wmu
-	ending  *fault // wmu; why we end it, nil if the client did
-	drained bool   // wmu; the end waits for commits under way
+	out     output      // wmu
+	ending  *faultError // wmu; why we end it, nil if the client did
+	drained bool        // wmu; the end waits for commits under way
 }
 
 // Close is mochi's: the connection is closed by finish, after its last bytes.
@@ -68,7 +68,7 @@ func (c *conn) Write(p []byte) (int, error) {
 // end makes the reader stop and the connection close: with DISCONNECT f.code
 // in MQTT 5. Only the first call counts. It never blocks, and may come from
 // any goroutine.
-func (c *conn) end(f *fault) {
+func (c *conn) end(f *faultError) {
 	c.wmu.Lock()
 	defer c.wmu.Unlock()
 	if c.ending != nil || c.stop.Load() {
@@ -84,14 +84,14 @@ func (c *conn) end(f *fault) {
 var past = time.Unix(1, 0)
 
 // abort closes the socket without a word.
-func (c *conn) abort(f *fault) {
+func (c *conn) abort(f *faultError) {
 	c.end(f)
 	_ = c.Conn.Close() // the reader sees it
 }
 
 // goodbye tells the client why it is disconnected: in CONNACK before login, in
 // DISCONNECT after it, and not at all where there is no word for it.
-func (c *conn) goodbye(f *fault) {
+func (c *conn) goodbye(f *faultError) {
 	if f.code == success {
 		return
 	}
@@ -118,7 +118,7 @@ func (c *conn) recovered() {
 	if p := recover(); p != nil {
 		c.srv.stats.panics.Add(1)
 		c.srv.log.Error().Interface("err", p).Str("remote", c.remote).Str("stack", stack()).Msg("connection panicked")
-		c.end(&fault{unspecified, "internal error", closePanic})
+		c.end(&faultError{unspecified, "internal error", closePanic})
 	}
 }
 
@@ -155,7 +155,7 @@ func (c *conn) finish() {
 }
 
 // count books and logs the end.
-func (c *conn) count(f *fault) {
+func (c *conn) count(f *faultError) {
 	why := closeClient
 	if f != nil {
 		why = f.why

@@ -20,7 +20,7 @@ func (s *Server) Deliver(m *broker.Message, to []*broker.Subscription) {
 			continue
 		}
 		group = append(group, mb)
-		single = single && mb.s.count.Load() <= 1
+		single = single && !mb.s.multi.Load()
 	}
 	e.group = group
 	if single {

@@ -6,7 +6,7 @@ func (c *conn) handle(head byte, body []byte) error {
 	if f := checkFlags(head); f != nil {
 		return f
 	}
-	var f *fault
+	var f *faultError
 	switch kind {
 	case typePublish:
 		if f = parsePublish(&c.scratch, head, body, c.v5); f == nil {
@@ -42,7 +42,7 @@ func (c *conn) handle(head byte, body []byte) error {
 	default: // 3.1.0-2: a second CONNECT; the rest are the server's packets
 		f = broken(protocolError, "packet is not a client's to send")
 	}
-	if f != nil { // a nil *fault must not become an error
+	if f != nil { // a nil *faultError must not become an error
 		return f
 	}
 	return nil
@@ -51,7 +51,7 @@ func (c *conn) handle(head byte, body []byte) error {
 var pingresp = []byte{typePingresp << 4, 0}
 
 // checkFlags checks the reserved bits of the first byte, section 2.1.3.
-func checkFlags(head byte) *fault {
+func checkFlags(head byte) *faultError {
 	switch head >> 4 {
 	case 0:
 		return broken(malformed, "packet type 0")
@@ -70,7 +70,7 @@ func checkFlags(head byte) *fault {
 }
 
 // ack sends one of the four acks where it belongs.
-func (c *conn) ack(kind byte, a ack) *fault {
+func (c *conn) ack(kind byte, a ack) *faultError {
 	switch kind {
 	case typePuback:
 		return c.session.puback(a)
@@ -86,7 +86,7 @@ func (c *conn) ack(kind byte, a ack) *fault {
 
 // disconnect takes the client's DISCONNECT, section 3.14.4: 0x00 takes the
 // will back, anything else lets it be sent.
-func (c *conn) disconnect(code reason, expiry bool) *fault {
+func (c *conn) disconnect(code reason, expiry bool) *faultError {
 	if expiry && c.hello.sessionExpiry == 0 { // section 3.14.2.2.2
 		return broken(protocolError, "DISCONNECT raises the session expiry from 0")
 	}

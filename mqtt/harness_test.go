@@ -3,10 +3,11 @@ package mqtt_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"io"
 	"net"
-	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -220,6 +221,6 @@ func (g *gate) published() int { g.mu.Lock(); defer g.mu.Unlock(); return g.n }
 
 // stopped reports an error that says that the other side is gone.
 func stopped(err error) bool {
-	return err == io.EOF || err == io.ErrUnexpectedEOF || err != nil && (strings.Contains(err.Error(), "reset by peer") ||
-		strings.Contains(err.Error(), "broken pipe") || strings.Contains(err.Error(), net.ErrClosed.Error()))
+	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed) ||
+		errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
 }

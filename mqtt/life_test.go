@@ -221,6 +221,7 @@ func TestAssignedClientIDsAreRandom(t *testing.T) { // X044
 
 // stuck is a subscriber of t that never reads.
 func stuck(t *testing.T, e *edge, qos byte) *raw {
+	t.Helper()
 	r := login(t, e, true, fmt.Sprintf("stuck%d", qos))
 	if err := r.Conn.(*net.TCPConn).SetReadBuffer(4096); err != nil {
 		t.Fatal(err)

@@ -72,7 +72,7 @@ func (s *Server) admit(sock net.Conn, o Listener) {
 	s.conns.Add(1)
 	s.mu.Unlock()
 	if oldest != nil {
-		oldest.abort(&fault{success, "too many connections before CONNECT", closeCrowded})
+		oldest.abort(&faultError{success, "too many connections before CONNECT", closeCrowded})
 	}
 	go func() {
 		defer s.conns.Done()

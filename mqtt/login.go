@@ -41,14 +41,14 @@ func (c *conn) greet(raw, body []byte) error {
 	}()
 	<-greeted
 	if !c.open && !c.stop.Load() {
-		return &fault{serverUnavailable, "CONNECT was not answered", closePanic}
+		return &faultError{serverUnavailable, "CONNECT was not answered", closePanic}
 	}
 	return nil
 }
 
 // login decides about a CONNECT that is well-formed: who it is, whether the
 // will is allowed, and whose the client id is.
-func (c *conn) login() *fault {
+func (c *conn) login() *faultError {
 	ctx, cancel := context.WithTimeout(context.Background(), loginTimeout)
 	defer cancel()
 	h := &c.hello
@@ -77,8 +77,8 @@ func (c *conn) login() *fault {
 
 // loginFault translates an error of auth, and logs it: who, from where, never
 // with what.
-func (c *conn) loginFault(err error) *fault {
-	f := &fault{badLogin, "login was refused", closeAuth}
+func (c *conn) loginFault(err error) *faultError {
+	f := &faultError{badLogin, "login was refused", closeAuth}
 	_, delayed := errors.AsType[*auth.DelayedError](err)
 	switch {
 	case errors.Is(err, auth.ErrUnauthenticated):

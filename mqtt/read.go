@@ -53,7 +53,7 @@ func (c *conn) serve() {
 		} else if err == nil {
 			err = c.handle(head, body)
 		}
-		if f, ok := errors.AsType[*fault](err); ok {
+		if f, ok := errors.AsType[*faultError](err); ok {
 			c.end(f)
 			return
 		}
@@ -69,9 +69,9 @@ func (c *conn) lost(err error) {
 	switch {
 	case c.stop.Load(): // woken, c.ending says why
 	case errors.Is(err, os.ErrDeadlineExceeded) && !c.open:
-		c.end(&fault{success, "no CONNECT in time", closeTimeout})
+		c.end(&faultError{success, "no CONNECT in time", closeTimeout})
 	case errors.Is(err, os.ErrDeadlineExceeded):
-		c.end(&fault{keepAliveTimeout, "keep alive timed out", closeTimeout})
+		c.end(&faultError{keepAliveTimeout, "keep alive timed out", closeTimeout})
 	}
 }
 
@@ -108,10 +108,10 @@ func (c *conn) next() (raw []byte, head byte, body []byte, err error) {
 
 // header reads the fixed header, section 2.1, of the packet at the start of b
 // and returns its length and that of the packet, 0 if more is needed to tell.
-func (c *conn) header(b []byte) (hlen, total int, f *fault) {
+func (c *conn) header(b []byte) (hlen, total int, f *faultError) {
 	if !c.open && b[0] != typeConnect<<4 {
 		c.sniff(b)
-		return 0, 0, &fault{success, "first packet is not CONNECT", closeProtocol}
+		return 0, 0, &faultError{success, "first packet is not CONNECT", closeProtocol}
 	}
 	v, n, st := varint(b[1:])
 	switch {
@@ -126,7 +126,7 @@ func (c *conn) header(b []byte) (hlen, total int, f *fault) {
 	c.input.loose = n > varintLen(v)
 	if c.open {
 		if total > c.srv.o.MaxPacket {
-			return 0, 0, &fault{packetTooLarge, "packet is too large", closeQuota}
+			return 0, 0, &faultError{packetTooLarge, "packet is too large", closeQuota}
 		}
 		return hlen, total, nil
 	}
@@ -135,7 +135,7 @@ func (c *conn) header(b []byte) (hlen, total int, f *fault) {
 
 // checkConnectSize holds a CONNECT to 16 KiB, or 64 KiB if it carries a will,
 // judging by as much as is there: nothing is allocated for a length declared.
-func (c *conn) checkConnectSize(b []byte, hlen, total int) *fault {
+func (c *conn) checkConnectSize(b []byte, hlen, total int) *faultError {
 	const flagsAt = 7 // 00 04 M Q T T level flags
 	if total <= maxConnect {
 		return nil
@@ -146,7 +146,7 @@ func (c *conn) checkConnectSize(b []byte, hlen, total int) *fault {
 	if total <= maxConnectWill && (len(b) <= flagsAt || b[flagsAt]&4 != 0) {
 		return nil
 	}
-	return &fault{packetTooLarge, "CONNECT is too large", closeQuota}
+	return &faultError{packetTooLarge, "CONNECT is too large", closeQuota}
 }
 
 // sniff names what else likes to knock on the port.

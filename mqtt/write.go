@@ -186,7 +186,7 @@ func (c *conn) writing(write func() (n int64, all bool, err error)) error {
 			return err
 		case idle >= stallSteps:
 			c.srv.stats.slow.Add(1)
-			c.abort(&fault{success, "socket took nothing", closeSlow})
+			c.abort(&faultError{success, "socket took nothing", closeSlow})
 			return err
 		}
 	}
@@ -225,7 +225,7 @@ func (c *conn) lastWords() {
 // closeSocket closes. After an error of the client's the read side is emptied
 // first, until the client has closed or a second is over: closing a socket with
 // unread bytes sends a reset, which would overtake our DISCONNECT.
-func (c *conn) closeSocket(f *fault) {
+func (c *conn) closeSocket(f *faultError) {
 	if t, ok := c.Conn.(interface{ CloseWrite() error }); ok && f != nil && f.code != success {
 		_ = t.CloseWrite()
 		_ = c.Conn.SetReadDeadline(time.Now().Add(lingerTimeout))
