@@ -144,6 +144,7 @@ func TestMosquittoClients(t *testing.T) {
 	_, port, _ := net.SplitHostPort(e.Addr().String())
 	for _, version := range []string{"mqttv311", "mqttv5"} {
 		for qos := range 3 {
+			eventually(t, "the clients before gone", func() bool { return e.Stats().Open == 0 })
 			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 			var out, errs bytes.Buffer
 			args := []string{"-p", port, "-V", version, "-q", fmt.Sprint(qos)}
@@ -165,7 +166,7 @@ func TestMosquittoClients(t *testing.T) {
 				}
 			}
 			if err := sub.Wait(); err != nil {
-				t.Fatalf("mosquitto_sub: %v, %s", err, errs.String())
+				t.Fatalf("mosquitto_sub %s QoS %d: %v, %s, got %q, %+v", version, qos, err, errs.String(), out.String(), e.Stats())
 			}
 			if want := "m/x \nm/t one\nm/t two\n"; out.String() != want {
 				t.Errorf("%s QoS %d: got %q, want %q", version, qos, strings.TrimSpace(out.String()), want)

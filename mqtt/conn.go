@@ -24,6 +24,7 @@ type conn struct {
 	scratch publish // of the packet under work
 	props   props   // likewise, for all but PUBLISH
 	spoke   bool    // sent enough of a CONNECT to be answered
+	greeted bool    // CONNACK is written
 	open    bool    // CONNECT was accepted
 	hello   connect
 	v5      bool
@@ -100,7 +101,7 @@ func (c *conn) goodbye(f *faultError) {
 	case !c.open && !c.spoke:
 	case !c.open:
 		b, _ = appendConnack(nil, f.code, c.hello.v5)
-	case c.v5:
+	case c.v5 && c.greeted:
 		b = appendDisconnect(nil, f.code)
 	}
 	c.send(b)
@@ -116,10 +117,14 @@ func (c *conn) run() {
 // recovered, deferred, keeps a panic to the connection it is of.
 func (c *conn) recovered() {
 	if p := recover(); p != nil {
-		c.srv.stats.panics.Add(1)
-		c.srv.log.Error().Interface("err", p).Str("remote", c.remote).Str("stack", stack()).Msg("connection panicked")
-		c.end(&faultError{unspecified, "internal error", closePanic})
+		c.panicked(p)
 	}
+}
+
+func (c *conn) panicked(p any) {
+	c.srv.stats.panics.Add(1)
+	c.srv.log.Error().Interface("err", p).Str("remote", c.remote).Str("stack", stack()).Msg("connection panicked")
+	c.end(&faultError{unspecified, "internal error", closePanic})
 }
 
 // finish ends everything that hangs on the connection. The producer takes what
@@ -173,5 +178,5 @@ func (c *conn) count(f *faultError) {
 	if why == closeSlow {
 		e = c.srv.log.Warn()
 	}
-	e.Str("client", clip(c.hello.id)).Str("remote", c.remote).Str("reason", f.text).Msg("connection ended")
+	e.Str("client", clip(c.hello.id)).Str("remote", c.remote).Err(f).Msg("connection ended")
 }

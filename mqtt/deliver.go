@@ -88,8 +88,8 @@ func (s *session) hold(p pending) {
 // pump sends what waits, as far as window and output allow.
 func (s *session) pump() {
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	s.pumpLocked()
-	s.mu.Unlock()
 }
 
 func (s *session) pumpLocked() {

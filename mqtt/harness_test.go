@@ -149,6 +149,8 @@ type gate struct {
 	wait []func()
 	n    int // publishes submitted
 	bang bool
+	// batches is how many had publishes in them.
+	batches int
 }
 
 type gated struct {
@@ -165,6 +167,9 @@ func (g *gate) Submit(b *broker.Batch, l broker.Level, c broker.Completion) {
 	}
 	g.mu.Lock()
 	g.n += n
+	if n > 0 {
+		g.batches++
+	}
 	bang := g.bang && n > 0
 	g.mu.Unlock()
 	if bang {

@@ -101,6 +101,9 @@ func (h *hook) OnSessionEstablish(cl *mochi.Client, _ packets.Packet) {
 
 // OnSessionEstablished comes after CONNACK.
 func (h *hook) OnSessionEstablished(cl *mochi.Client, _ packets.Packet) {
+	if c, ok := cl.Net.Conn.(*conn); ok {
+		c.greeted = true
+	}
 	h.s.mochi.Clients.Delete(cl.ID)
 }
 

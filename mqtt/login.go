@@ -40,8 +40,8 @@ func (c *conn) greet(raw, body []byte) error {
 		_ = c.srv.mochi.EstablishConnection("mqtt", c) // why it failed is in c.ending
 	}()
 	<-greeted
-	if !c.open && !c.stop.Load() {
-		return &faultError{serverUnavailable, "CONNECT was not answered", closePanic}
+	if !c.greeted && !c.stop.Load() { // section 3.1.2.11.4: CONNACK may be too large for the client
+		return &faultError{packetTooLarge, "CONNACK is larger than the client takes", closeProtocol}
 	}
 	return nil
 }

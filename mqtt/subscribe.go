@@ -151,5 +151,9 @@ func (c *conn) sendCodes(kind byte, id uint16, text string, codes []byte) {
 	}
 	rest = append(rest, codes...)
 	b := appendVarint([]byte{kind << 4}, uint32(len(rest)))
+	if limit := int(c.hello.maxPacket); limit > 0 && len(b)+len(rest) > limit {
+		c.end(&faultError{packetTooLarge, "answer is larger than the client takes", closeQuota})
+		return
+	}
 	c.send(append(b, rest...))
 }

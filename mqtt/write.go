@@ -115,6 +115,16 @@ func (c *conn) wrote(n int) {
 // during the one before.
 func (c *conn) drain() {
 	o := &c.out
+	defer func() {
+		if p := recover(); p != nil { // only from pump, which holds no lock then
+			c.panicked(p)
+			c.wmu.Lock()
+			o.closed, o.running = true, false
+			o.room.Broadcast()
+			c.wmu.Unlock()
+			_ = c.Conn.Close()
+		}
+	}()
 	c.wmu.Lock()
 	for !o.closed && (len(o.tail) > 0 || len(o.full) > 0) {
 		ps := o.take()
