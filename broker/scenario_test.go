@@ -3,6 +3,7 @@ package broker_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"testing"
 	"testing/synctest"
 
@@ -73,6 +74,15 @@ func TestScenarios(t *testing.T) {
 	for _, s := range scripts {
 		t.Run(s.Name, func(t *testing.T) {
 			t.Run("memory", func(t *testing.T) { play(t, s, "", scenario.NoRestart) })
+			t.Run("disk", func(t *testing.T) { play(t, s, t.TempDir(), scenario.NoRestart) })
+			for i := range s.Steps {
+				if testing.Short() && i%5 != 1 {
+					continue
+				}
+				t.Run(fmt.Sprintf("restart before line %d", s.Steps[i].Line), func(t *testing.T) {
+					play(t, s, t.TempDir(), i)
+				})
+			}
 		})
 	}
 }

@@ -71,7 +71,7 @@ func play(s *Step, w World) (string, error) {
 		}
 		d, err := time.ParseDuration(s.Args[0])
 		if err == nil {
-			time.Sleep(d) // in a bubble of fake time
+			<-time.After(d) // in a bubble of fake time
 		}
 		return "ok", err
 	case "restart":

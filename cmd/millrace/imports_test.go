@@ -15,7 +15,7 @@ var forbidden = []struct {
 }{
 	{"millrace/router", []string{"millrace/broker", "millrace/mqtt", "millrace/rest", "millrace/persistence", "millrace/cmd", "github.com", "golang.org/x"}, "the router is grammar and the standard library"},
 	{"millrace/broker", []string{"millrace/mqtt", "millrace/rest", "millrace/persistence", "millrace/cmd", "github.com/mochi-mqtt", "net/http"}, "the core knows no protocol and no store"},
-	{"millrace/broker/auth", []string{"millrace/broker"}, "auth is asked by all and asks nobody"},
+	{"millrace/broker/auth", []string{"millrace/broker"}, "auth is asked by all and asks nobody but the router"},
 	{"millrace/persistence", []string{"millrace/mqtt", "millrace/rest", "millrace/cmd", "github.com/mochi-mqtt", "net/http"}, "storage knows no protocol"},
 	{"millrace/persistence/journal", []string{"millrace/broker", "millrace/persistence/local"}, "the journal knows bytes"},
 	{"millrace/mqtt", []string{"millrace/rest", "millrace/persistence", "millrace/cmd"}, "protocols meet only in the core"},

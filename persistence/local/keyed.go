@@ -48,6 +48,19 @@ func (q *queue) acquire(c *chunk, i int) bool {
 	return false
 }
 
+// own gives the key of an entry to it, whoever had it: the journal says that it
+// is in flight.
+func (q *queue) own(c *chunk, i int) {
+	if key := c.keys[i]; key != 0 {
+		g := q.busy[key]
+		if g == nil {
+			g = &group{}
+			q.busy[key] = g
+		}
+		g.owner = c.base + uint64(i)
+	}
+}
+
 // release gives the key of an entry free, and makes the next one ready.
 func (q *queue) release(c *chunk, i int) {
 	key := c.keys[i]

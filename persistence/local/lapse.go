@@ -165,18 +165,13 @@ func (q *queue) discard(c *chunk, i int, why broker.Reason) {
 }
 
 // makeRoom discards, or holds for the broker, the oldest messages until q is
-// within its limits: ready ones first, then delayed ones, then dead ones.
+// within its limits: ready ones first, then delayed ones, then dead ones, and
+// only then what the unit at hand has brought.
 func (q *queue) makeRoom() {
 	for q.over(0, 0) {
-		c, i := q.candidate(q.next)
+		c, i := q.victim()
 		if c == nil {
-			if n := q.delayed.top(&q.slots); n != nil {
-				c, i = q.chunks.find(q.slots.all[n.slot].seq)
-			} else if n = q.dead.top(&q.slots); n != nil {
-				c, i = q.chunks.find(q.slots.all[n.slot].seq)
-			} else {
-				return
-			}
+			return
 		}
 		if q.def.OverflowLapses && c.entries[i].state() != dead {
 			q.hold(c, i, broker.ReasonOverflow)
@@ -184,6 +179,19 @@ func (q *queue) makeRoom() {
 			q.discard(c, i, broker.ReasonOverflow)
 		}
 	}
+}
+
+// victim returns the message that makes room next, or nil.
+func (q *queue) victim() (*chunk, int) {
+	if c, i := q.candidate(q.unit.first); c != nil {
+		return c, i
+	}
+	for _, h := range [...]*heap{&q.delayed, &q.dead} {
+		if n := h.top(&q.slots); n != nil {
+			return q.chunks.find(n.seq)
+		}
+	}
+	return q.candidate(q.next)
 }
 
 // over reports whether q with n more messages of size bytes is beyond its

@@ -3,17 +3,28 @@ package local_test
 import (
 	"testing"
 
+	"go.uber.org/goleak"
+
 	"millrace/broker"
 	"millrace/persistence/local"
 	"millrace/persistence/storetest"
 )
 
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
 // memory is a place that keeps nothing.
 type memory struct{}
 
-func (memory) Open(t testing.TB) broker.Store {
+func (memory) Open(t testing.TB) broker.Store { return open(t, local.Options{}) }
+
+// disk is a place on the machine's file system.
+type disk local.Options
+
+func (d disk) Open(t testing.TB) broker.Store { return open(t, local.Options(d)) }
+
+func open(t testing.TB, o local.Options) *local.Store {
 	t.Helper()
-	s, err := local.Open(local.Options{})
+	s, err := local.Open(o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -22,4 +33,10 @@ func (memory) Open(t testing.TB) broker.Store {
 
 func TestTheMemoryDriverPassesTheSuite(t *testing.T) {
 	storetest.Run(t, func(testing.TB) storetest.Place { return memory{} })
+}
+
+func TestTheDiskDriverPassesTheSuite(t *testing.T) {
+	storetest.Run(t, func(t testing.TB) storetest.Place {
+		return disk{Dir: t.TempDir(), SegmentSize: 256 << 10, FirstSegmentSize: 64 << 10, WindowSize: 64 << 10}
+	})
 }

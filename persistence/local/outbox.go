@@ -91,6 +91,9 @@ func (s *Store) write() {
 
 // flushNotes writes what is noted. The append lock is held.
 func (s *Store) flushNotes() {
+	if s.unstarted {
+		s.writeStart()
+	}
 	o := &s.box
 	o.mu.Lock()
 	if len(o.notes) == 0 {

@@ -199,7 +199,7 @@ func (q *queue) remove(c *chunk, i int, why broker.Reason) {
 	if c.bodies != nil {
 		c.bodies[i] = nil
 	}
-	if c.live--; c.live == 0 && c.full() {
+	if c.live--; c.live == 0 && (c.full() || c != q.chunks.list[len(q.chunks.list)-1]) {
 		q.chunks.drop(c)
 	}
 }

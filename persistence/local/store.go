@@ -3,6 +3,7 @@ package local
 import (
 	"context"
 	"errors"
+	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -53,6 +54,8 @@ type Store struct {
 	firstOwn   broker.Target // targets before it are not ours
 	rev        uint64
 	dedup      dedup
+	unstarted  bool           // the start record is not written
+	replayed   broker.Message // scratch of replay
 
 	floor       atomic.Int64 // units from now on have this time or a later one
 	outstanding atomic.Int64 // completions that the log still owes
@@ -108,11 +111,15 @@ func newStore(o Options) *Store {
 }
 
 // Open opens the store in o.Dir, which it makes if needed, or an empty one in
-// memory.
+// memory. Another process that has it open is a *journal.LockedError, a journal
+// that lost something a *journal.DamageError.
 func Open(o Options) (*Store, error) {
 	s := newStore(o)
 	if o.Dir != "" {
-		return s, errors.New("not yet")
+		if err := s.openDisk(o); err != nil {
+			return nil, err
+		}
+		return s, nil
 	}
 	s.mem, s.durability, s.epoch = true, broker.DurabilityMemory, 1
 	s.wal = newMemLog()
@@ -120,6 +127,61 @@ func Open(o Options) (*Store, error) {
 	s.firstOwn = broker.Target(time.Now().UnixMilli()) << 16
 	s.nextTarget = s.firstOwn
 	return s, nil
+}
+
+// openDisk reads the journal and begins a new epoch in it.
+func (s *Store) openDisk(o Options) error {
+	if o.FS == nil {
+		o.FS = journal.OS()
+	}
+	unlock, err := openDir(o.FS, o.Dir, o.Log)
+	if err != nil {
+		return err
+	}
+	s.durability = broker.DurabilityDisk
+	if o.Relaxed {
+		s.durability = broker.DurabilityRelaxed
+	}
+	s.firstOwn, s.nextTarget = 1, 1
+	j, err := journal.Open(journal.Options{
+		FS: o.FS, Dir: filepath.Join(o.Dir, journalName),
+		SegmentSize: o.SegmentSize, FirstSegmentSize: o.FirstSegmentSize,
+		WindowSize: o.WindowSize, MaxPending: o.MaxPending, CacheSize: o.CacheSize,
+		Relaxed: o.Relaxed, SyncEvery: o.SyncEvery, AcceptLoss: o.AcceptLoss,
+		Failed: o.Failed, Log: o.Log,
+	}, s.replay)
+	if err != nil {
+		return errors.Join(err, unlock())
+	}
+	s.replayed = broker.Message{}
+	s.journal, s.wal, s.unlockDir = j, j, unlock
+	s.begin(s.epoch+1, time.Now().UnixMilli())
+	if err := s.recordStart(); err != nil {
+		return errors.Join(err, s.Close(context.Background()))
+	}
+	return nil
+}
+
+// recordStart writes the start record of this epoch and waits for it. On a
+// full disk it is written with the next record that finds room.
+func (s *Store) recordStart() error {
+	if err := s.wal.Lock(); err != nil {
+		return err
+	}
+	s.unstarted = true
+	s.writeStart()
+	return s.wait(context.Background())
+}
+
+// writeStart writes the start record if that is still to be done. The append
+// lock is held.
+func (s *Store) writeStart() {
+	if !s.unstarted || s.wal.Reserve(journal.RecordHeader+maxSmall) != nil {
+		return
+	}
+	s.unstarted = false
+	b := append(s.wal.Start(recStart), recordFormat)
+	s.wal.End(appendNums(b, uint64(s.epoch), uint64(s.clock)), false)
 }
 
 // State tells what the store promises and how it is.

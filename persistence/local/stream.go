@@ -103,6 +103,9 @@ func (p *partition) look(pos broker.Pos, max int) []pick {
 	var picks []pick
 	for o := from; o < p.shown && len(picks) < max; o++ {
 		r, i := p.at(o)
+		if r.list[i].size == 0 {
+			continue // lost, and given up
+		}
 		k := pick{seq: o, pos: r.list[i].pos, size: r.list[i].size, queued: r.time + int64(r.list[i].time)}
 		if r.bodies != nil {
 			k.body = r.bodies[i]

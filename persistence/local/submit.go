@@ -13,7 +13,7 @@ import (
 type unitNotes struct {
 	locked  bool   // the unit holds the queue's lock
 	n, size int64  // messages that the unit adds
-	seq     uint64 // sequence of the next one it adds
+	first   uint64 // sequence of the first of them
 	commit  uint64 // the Submit that has the queue in commit.queues
 	touched int    // and where
 	trim    bool   // limits are to be looked at when the unit is applied
@@ -81,7 +81,7 @@ func (u *unit) lock(q *queue) {
 	}
 	q.mu.Lock()
 	q.unit.locked = true
-	q.unit.n, q.unit.size, q.unit.seq, q.unit.trim = 0, 0, q.next, false
+	q.unit.n, q.unit.size, q.unit.first, q.unit.trim = 0, 0, q.next, false
 	u.locked = append(u.locked, q)
 }
 

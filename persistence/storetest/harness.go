@@ -59,7 +59,9 @@ type harness struct {
 // open opens the store and binds its events.
 func (h *harness) open() {
 	h.Helper()
-	h.store = h.place.Open(h.T)
+	s := h.place.Open(h.T)
+	h.Cleanup(func() { _ = s.Close(context.Background()) }) // after a failure
+	h.store = s
 	h.events = &events{}
 	h.store.Bind(h.events)
 }

@@ -110,10 +110,11 @@ func Wake(ctx context.Context, o Options) (*Result, error) {
 	h := newHist()
 	m := newMeter(o.PID)
 	publishing := make(chan error, 1)
+	go discard(pub)                                       // until pub is closed
 	go func() { publishing <- o.pace(ctx, pub, epoch) }() // Wake waits for it below
-	o.Connections = 1                                     // one poll at a time: its latency, not that of a crowd
+	o.Connections = 1                                     // one consumer, as a service is: it takes what is there, acks, and polls again
 	err = o.timed(ctx, m, func(c *caller, _ int) (int, error) {
-		got, err := c.take(o.Queue, 1, 1)
+		got, err := c.take(o.Queue, 100, 1)
 		now := time.Since(epoch)
 		if err != nil || len(got.Data.Messages) == 0 {
 			return 0, err
@@ -146,15 +147,15 @@ func (o Options) pace(ctx context.Context, c *wire.Conn, epoch time.Time) error 
 		if _, err := c.Write(out); err != nil {
 			return fmt.Errorf("publish: %w", err)
 		}
-		for {
-			k, err := c.Read1()
-			if err != nil {
-				return fmt.Errorf("wait for an acknowledgement: %w", err)
-			}
-			if k.Type == wire.Puback {
-				break
-			}
-		}
 	}
 	return nil
+}
+
+// discard reads acknowledgements until the connection ends.
+func discard(c *wire.Conn) {
+	for {
+		if _, err := c.Read1(); err != nil {
+			return
+		}
+	}
 }

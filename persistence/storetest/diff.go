@@ -6,6 +6,5 @@ import (
 	"millrace/broker"
 )
 
+// diffMessage returns what differs, in words.
 func diffMessage(got, want broker.Message) string { return cmp.Diff(want, got) }
-
-var timeTests, limitTests, waitTests, streamTests, keyTests, targetTests, batchTests, reopenTests []test

@@ -1,0 +1,173 @@
+package storetest
+
+import (
+	"time"
+
+	"millrace/broker"
+)
+
+var limitTests = []test{
+	{"a full queue that rejects fails the whole unit", func(h *harness) {
+		q, other := h.queue(broker.Def{MaxMessages: 2}), h.queue(broker.Def{Name: "other"})
+		h.publish(q, "a", "b")
+		r := h.submit(func(b *broker.Batch) {
+			b.Publish(h.message("c"), broker.Route{Target: other}, broker.Route{Target: q})
+		})
+		h.fails(r.Err, broker.ErrFull)
+		if r.Full != q {
+			h.Fatalf("full is %d, want %d", r.Full, q)
+		}
+		if h.store.State().Atomic {
+			h.expect(other)
+		}
+		h.ack(h.receive(q, 1, time.Minute)...)
+		h.publish(q, "d")
+		h.expect(q, "b", "d")
+	}},
+	{"a full queue fails its own unit of a batch only", func(h *harness) {
+		q, other := h.queue(broker.Def{MaxMessages: 1}), h.queue(broker.Def{Name: "other"})
+		b := &broker.Batch{}
+		for _, t := range []broker.Target{q, q, other} {
+			b.Publish(h.message("x"), broker.Route{Target: t})
+			b.End()
+		}
+		d := make(done, 1)
+		h.store.Submit(b, broker.Durable, d)
+		<-d
+		if b.Units[0].Result.Err != nil || b.Units[2].Result.Err != nil {
+			h.Fatalf("units failed: %v, %v", b.Units[0].Result.Err, b.Units[2].Result.Err)
+		}
+		h.fails(b.Units[1].Result.Err, broker.ErrFull)
+	}},
+	{"messages of one unit count together", func(h *harness) {
+		q := h.queue(broker.Def{MaxMessages: 2})
+		three := func(b *broker.Batch) {
+			for range 3 {
+				b.Publish(h.message("x"), broker.Route{Target: q})
+			}
+		}
+		h.fails(h.submit(three).Err, broker.ErrFull)
+		h.counts(q, "ready 0 delayed 0 leased 0 held 0 dead 0")
+	}},
+	{"bytes are limited like messages", func(h *harness) {
+		q := h.queue(broker.Def{MaxBytes: 4000})
+		big := func(b *broker.Batch) {
+			m := h.message("big")
+			m.Payload = make([]byte, 1500)
+			b.Publish(m, broker.Route{Target: q})
+		}
+		h.must(big)
+		h.must(big)
+		h.fails(h.submit(big).Err, broker.ErrFull)
+		if in := h.info(q); in.Bytes < 3000 || in.Bytes > 4000 {
+			h.Fatalf("holds %d bytes, want 3000 and some", in.Bytes)
+		}
+	}},
+	{"a queue that drops its oldest takes what comes", func(h *harness) {
+		q := h.queue(broker.Def{MaxMessages: 3, DropOldest: true})
+		h.publish(q, "a", "b", "c", "d")
+		if got := h.droppedSince(); got != "[overflow 1]" {
+			h.Fatalf("dropped %s, want [overflow 1]", got)
+		}
+		d := h.receive(q, 1, time.Minute)
+		h.same(d, "b")
+		h.publish(q, "e")
+		h.expect(q, "d", "e")
+		if in := h.info(q); in.Out[broker.ReasonOverflow] != 2 {
+			h.Fatalf("overflow took %d, want 2", in.Out[broker.ReasonOverflow])
+		}
+	}},
+	{"a burst beyond the limit leaves the newest", func(h *harness) {
+		q := h.queue(broker.Def{MaxMessages: 2, DropOldest: true})
+		b := &broker.Batch{}
+		for _, body := range []string{"a", "b", "c", "d", "e"} {
+			b.Publish(h.message(body), broker.Route{Target: q})
+			b.End()
+		}
+		d := make(done, 1)
+		h.store.Submit(b, broker.Durable, d)
+		<-d
+		h.expect(q, "d", "e")
+	}},
+	{"leased messages are never dropped to make room", func(h *harness) {
+		q := h.queue(broker.Def{MaxMessages: 2, DropOldest: true})
+		h.publish(q, "a", "b")
+		d := h.receive(q, 2, time.Minute)
+		r := h.submit(func(b *broker.Batch) { b.Publish(h.message("c"), broker.Route{Target: q}) })
+		h.fails(r.Err, broker.ErrFull)
+		h.ack(d...)
+		h.publish(q, "c")
+		h.expect(q, "c")
+	}},
+	{"room is made by ready messages first, then delayed, then dead ones", func(h *harness) {
+		q := h.queue(broker.Def{MaxMessages: 3, DropOldest: true, LapseAt: 1})
+		h.publish(q, "dead")
+		h.nack(h.expect(q, "dead")[0], 0)
+		h.must(func(b *broker.Batch) { b.Park(h.told()[0].d.Ref, broker.ReasonAttempts) })
+		later := h.message("later")
+		later.NotBefore = time.Now().Add(time.Hour).UnixMilli()
+		h.must(func(b *broker.Batch) { b.Publish(later, broker.Route{Target: q}) })
+		for _, body := range []string{"a", "b"} {
+			h.publish(q, body)
+			h.counts(q, "ready 1 delayed 1 leased 0 held 0 dead 1")
+		}
+		h.expect(q, "b")
+		h.publish(q, "c")
+		h.counts(q, "ready 1 delayed 0 leased 1 held 0 dead 1")
+		h.expect(q, "c")
+		h.publish(q, "d")
+		h.counts(q, "ready 1 delayed 0 leased 2 held 0 dead 0")
+	}},
+	{"an overflow that lapses is told and makes room", func(h *harness) {
+		q := h.queue(broker.Def{MaxMessages: 1, DropOldest: true, OverflowLapses: true})
+		h.publish(q, "a", "b")
+		l := h.told()
+		if len(l) != 1 || l[0].why != broker.ReasonOverflow || string(l[0].d.Payload) != "a" {
+			h.Fatalf("told %+v, want a for overflow", l)
+		}
+		h.counts(q, "ready 1 delayed 0 leased 0 held 1 dead 0")
+		if err := h.settle(l[0].d, broker.ReasonOverflow); err != nil {
+			h.Fatalf("settle: %v", err)
+		}
+		h.expect(q, "b")
+	}},
+	{"a queue hands out no more than it may have in flight", func(h *harness) {
+		q := h.queue(broker.Def{MaxInFlight: 2})
+		h.publish(q, "a", "b", "c")
+		d := h.receive(q, 10, time.Minute)
+		h.same(d, "a", "b")
+		w := h.wait(q, 10, time.Minute, time.Hour)
+		h.pending(w)
+		h.ack(d[0])
+		h.same(h.outcome(w), "c")
+	}},
+	{"a paused queue takes messages and delivers none", func(h *harness) {
+		q := h.queue(broker.Def{Paused: true})
+		h.publish(q, "a")
+		w := h.wait(q, 1, time.Minute, time.Hour)
+		h.pending(w)
+		h.queue(broker.Def{})
+		h.same(h.outcome(w), "a")
+	}},
+	{"a keyed queue has one message of a key in flight", func(h *harness) {
+		q := h.queue(broker.Def{KeyedFIFO: true})
+		for _, body := range []string{"a1", "a2", "b1", "a3", "-1", "-2", "b2"} {
+			m := h.message(body)
+			if m.Key = body[:1]; m.Key == "-" {
+				m.Key = ""
+			}
+			h.must(func(b *broker.Batch) { b.Publish(m, broker.Route{Target: q}) })
+		}
+		d := h.expect(q, "a1", "b1", "-1", "-2")
+		h.ack(d[1:]...)
+		h.ack(h.expect(q, "b2")...)
+		h.nack(d[0], 0)
+		h.counts(q, "ready 3 delayed 0 leased 0 held 0 dead 0")
+		h.ack(h.expect(q, "a1")...)
+		h.nack(h.expect(q, "a2")[0], time.Minute)
+		h.expect(q)
+		time.Sleep(time.Minute + time.Millisecond)
+		h.ack(h.expect(q, "a2")...)
+		h.expect(q, "a3")
+	}},
+}

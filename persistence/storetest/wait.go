@@ -1,0 +1,203 @@
+package storetest
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"millrace/broker"
+)
+
+var waitTests = []test{
+	{"a wait is woken by the commit that makes a message ready", func(h *harness) {
+		q := h.queue(broker.Def{})
+		w := h.wait(q, 10, time.Minute, time.Hour)
+		h.pending(w)
+		h.publish(q, "a")
+		h.same(h.outcome(w), "a")
+	}},
+	{"a wait that gets nothing ends at its time, not before", func(h *harness) {
+		q := h.queue(broker.Def{})
+		begin := time.Now()
+		w := h.wait(q, 1, time.Minute, 10*time.Second)
+		h.same(h.outcome(w))
+		if took := time.Since(begin); took < 10*time.Second || took > 10*time.Second+5*time.Millisecond {
+			h.Fatalf("wait took %v, want 10s", took)
+		}
+	}},
+	{"waits are served in the order in which they came", func(h *harness) {
+		q := h.queue(broker.Def{})
+		var ws []*broker.Wait
+		for range 3 {
+			ws = append(ws, h.wait(q, 1, time.Minute, time.Hour))
+		}
+		h.publish(q, "a", "b", "c")
+		for i, want := range []string{"a", "b", "c"} {
+			h.same(h.outcome(ws[i]), want)
+		}
+	}},
+	{"a wait that was cancelled took nothing", func(h *harness) {
+		q := h.queue(broker.Def{})
+		first, second := h.wait(q, 1, time.Minute, time.Hour), h.wait(q, 1, time.Minute, time.Hour)
+		if !h.store.Cancel(first) {
+			h.Fatal("cancel of a wait that waits reports false")
+		}
+		if h.store.Cancel(first) {
+			h.Fatal("second cancel reports true")
+		}
+		h.publish(q, "a")
+		if d := h.outcome(second); string(d[0].Payload) != "a" || d[0].Attempt != 1 {
+			h.Fatalf("the other wait got %s at attempt %d, want a at 1", d[0].Payload, d[0].Attempt)
+		}
+		if h.store.Cancel(second) {
+			h.Fatal("cancel of a wait that was served reports true")
+		}
+		h.pending(first)
+	}},
+	{"a wait is woken by a lease that ends", func(h *harness) {
+		q := h.queue(broker.Def{})
+		h.publish(q, "a")
+		h.receive(q, 1, 10*time.Second)
+		begin := time.Now()
+		w := h.wait(q, 1, time.Minute, time.Hour)
+		d := h.outcome(w)
+		if took := time.Since(begin); took < 9*time.Second || took > 11*time.Second || d[0].Attempt != 2 {
+			h.Fatalf("woken after %v with attempt %d, want 10s and 2", took, d[0].Attempt)
+		}
+	}},
+	{"a wait is woken by a delay that ends and by a nack", func(h *harness) {
+		q := h.queue(broker.Def{})
+		m := h.message("a")
+		m.NotBefore = time.Now().Add(time.Minute).UnixMilli()
+		h.must(func(b *broker.Batch) { b.Publish(m, broker.Route{Target: q}) })
+		d := h.outcome(h.wait(q, 1, time.Hour, time.Hour))
+		if time.Now().UnixMilli() < m.NotBefore {
+			h.Fatal("delivered before its time")
+		}
+		w := h.wait(q, 1, time.Hour, time.Hour)
+		h.pending(w)
+		h.nack(d[0], 0)
+		h.same(h.outcome(w), "a")
+	}},
+	{"one wait takes as many as are there, up to its limits", func(h *harness) {
+		q := h.queue(broker.Def{})
+		h.publish(q, "a", "b", "c", "d", "e")
+		h.same(h.receive(q, 2, time.Minute), "a", "b")
+		w := &broker.Wait{Target: q, Max: 10, MaxBytes: 1, Lease: time.Minute, Sink: make(sink, 1)}
+		h.store.Receive(w)
+		h.same(h.outcome(w), "c")
+		w.MaxBytes = 1 << 20
+		h.store.Receive(w)
+		h.same(h.outcome(w), "d", "e")
+	}},
+	{"the lease runs from the delivery", func(h *harness) {
+		q := h.queue(broker.Def{})
+		w := h.wait(q, 1, time.Minute, time.Hour)
+		time.Sleep(10 * time.Minute)
+		h.publish(q, "a")
+		d := h.outcome(w)
+		if want := time.Now().Add(time.Minute).UnixMilli(); d[0].Until < want-1000 || d[0].Until > want+1000 {
+			h.Fatalf("lease ends at %d, want %d", d[0].Until, want)
+		}
+	}},
+	{"a wait that consumes removes what it gets", func(h *harness) {
+		q := h.queue(broker.Def{})
+		take := func(until time.Duration) *broker.Wait {
+			w := &broker.Wait{Target: q, Max: 2, Consume: true, Until: time.Now().Add(until), Sink: make(sink, 1)}
+			h.store.Receive(w)
+			return w
+		}
+		h.publish(q, "a", "b", "c")
+		h.same(h.outcome(take(0)), "a", "b")
+		h.same(h.outcome(take(0)), "c")
+		w := take(time.Hour)
+		h.pending(w)
+		h.publish(q, "d")
+		h.same(h.outcome(w), "d")
+		if h.keeps() {
+			h.reopen()
+		}
+		h.counts(q, "ready 0 delayed 0 leased 0 held 0 dead 0")
+		if in := h.info(q); in.Out[broker.ReasonAcked] != 4 {
+			h.Fatalf("acked %d, want 4", in.Out[broker.ReasonAcked])
+		}
+	}},
+	{"a wait on a target that is dropped ends as gone", func(h *harness) {
+		q := h.queue(broker.Def{})
+		w := h.wait(q, 1, time.Minute, time.Hour)
+		h.pending(w)
+		if err := h.store.Drop(context.Background(), q); err != nil {
+			h.Fatal(err)
+		}
+		<-w.Sink.(sink)
+		h.fails(w.Err, broker.ErrGone)
+		h.store.Receive(w)
+		<-w.Sink.(sink)
+		h.fails(w.Err, broker.ErrGone)
+	}},
+	{"closing ends every wait", func(h *harness) {
+		q := h.queue(broker.Def{})
+		w := h.wait(q, 1, time.Minute, time.Hour)
+		h.pending(w)
+		if err := h.store.Close(context.Background()); err != nil {
+			h.Fatal(err)
+		}
+		<-w.Sink.(sink)
+		h.fails(w.Err, broker.ErrClosed)
+		h.fails(h.submit(func(b *broker.Batch) { b.Purge(q, true) }).Err, broker.ErrClosed)
+		h.store.Receive(w)
+		<-w.Sink.(sink)
+		h.fails(w.Err, broker.ErrClosed)
+		h.open()
+	}},
+	{"a sink may ask again from within its delivery", func(h *harness) {
+		q := h.queue(broker.Def{})
+		b := &broker.Batch{}
+		const n = 20000
+		for i := range n {
+			b.Publish(h.message(fmt.Sprint(i)), broker.Route{Target: q})
+			b.End()
+		}
+		d := make(done, 1)
+		h.store.Submit(b, broker.Durable, d)
+		<-d
+		a := &again{store: h.store, want: n, end: make(chan struct{})}
+		h.store.Receive(&broker.Wait{Target: q, Max: 1, Lease: time.Hour, Until: time.Now().Add(time.Minute), Sink: a})
+		<-a.end
+		h.counts(q, fmt.Sprintf("ready 0 delayed 0 leased %d held 0 dead 0", n))
+	}},
+	{"everybody who waits gets one message each", func(h *harness) {
+		q := h.queue(broker.Def{})
+		var ws []*broker.Wait
+		for range 100 {
+			ws = append(ws, h.wait(q, 1, time.Minute, time.Hour))
+		}
+		b := &broker.Batch{}
+		for i := range 100 {
+			b.Publish(h.message(fmt.Sprint(i)), broker.Route{Target: q})
+			b.End()
+		}
+		d := make(done, 1)
+		h.store.Submit(b, broker.Durable, d)
+		<-d
+		for i, w := range ws {
+			h.same(h.outcome(w), fmt.Sprint(i))
+		}
+	}},
+}
+
+// again is a sink that asks for the next message until it has all.
+type again struct {
+	store broker.Store
+	got   int
+	want  int
+	end   chan struct{}
+}
+
+func (a *again) Deliver(w *broker.Wait) {
+	if a.got += len(w.Got); a.got >= a.want || w.Err != nil {
+		close(a.end)
+		return
+	}
+	a.store.Receive(w)
+}
