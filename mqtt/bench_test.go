@@ -75,6 +75,7 @@ func BenchmarkFanOut(b *testing.B) {
 }
 
 func fanOut(b *testing.B, qos byte, n int) {
+	b.Helper()
 	e := open(b, silent)
 	const window = 100
 	payload := strings.Repeat("x", 256)

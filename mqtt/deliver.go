@@ -20,7 +20,7 @@ func (s *Server) Deliver(m *broker.Message, to []*broker.Subscription) {
 			continue
 		}
 		group = append(group, mb)
-		single = single && mb.s.count.Load() <= 1
+		single = single && !mb.s.multi.Load()
 	}
 	e.group = group
 	if single {
@@ -88,8 +88,8 @@ func (s *session) hold(p pending) {
 // pump sends what waits, as far as window and output allow.
 func (s *session) pump() {
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	s.pumpLocked()
-	s.mu.Unlock()
 }
 
 func (s *session) pumpLocked() {

@@ -292,3 +292,24 @@ func TestPacketByteByByte(t *testing.T) {
 	}
 	r.want("40 03 00 01 10")
 }
+
+// TestOneReadIsOneBatch counts what the store is handed: publishes that arrive
+// together share a commit.
+func TestOneReadIsOneBatch(t *testing.T) {
+	e := open(t)
+	e.queue(t, "q", "t")
+	r := login(t, e, false, "")
+	var b []byte
+	for i := range uint16(500) {
+		b = append(b, r.publishPacket("t", "x", 1, i+1)...)
+	}
+	r.send(b)
+	for range 500 {
+		r.packet()
+	}
+	e.store.mu.Lock()
+	defer e.store.mu.Unlock()
+	if e.store.batches > 5 { // one, unless the kernel hands them over in pieces
+		t.Errorf("%d publishes came in %d batches", e.store.n, e.store.batches)
+	}
+}
