@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"time"
@@ -12,7 +11,6 @@ import (
 	"millrace/broker"
 	"millrace/broker/auth"
 	"millrace/cmd/millrace/config"
-	"millrace/persistence/journal"
 	"millrace/persistence/local"
 	"millrace/router"
 )
@@ -88,8 +86,6 @@ func (a *app) openBroker(ctx context.Context) error {
 		if err := a.temporaryData(); err != nil {
 			return err
 		}
-	} else if err := openDataDir(a.cfg.Data, a.log); err != nil {
-		return err
 	}
 	store, err := local.Open(local.Options{
 		Dir: a.cfg.Data, Log: a.log,
@@ -120,15 +116,6 @@ func (a *app) openBroker(ctx context.Context) error {
 	}
 	a.stack.push("broker", a.broker.Close)
 	return nil
-}
-
-// storeFailure tells a directory that another process holds from one that
-// cannot be read.
-func storeFailure(dir string, err error) error {
-	if locked, ok := errors.AsType[*journal.LockedError](err); ok {
-		return &failure{code: exitBusy, err: fmt.Errorf("the data directory %s is in use by process %d", dir, locked.PID), hint: "stop that one, or name another directory with --data"}
-	}
-	return &failure{code: exitFailed, err: fmt.Errorf("open the store in %s: %w", dir, err)}
 }
 
 // setUp applies the bootstrap file, and makes the accounts of --dev or the

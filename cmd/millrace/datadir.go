@@ -6,39 +6,11 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 
-	"github.com/rs/zerolog"
+	"millrace/persistence/journal"
+	"millrace/persistence/local"
 )
-
-// openDataDir makes the data directory if need be, and refuses one that others
-// could write to or that we cannot.
-func openDataDir(dir string, log zerolog.Logger) error {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return &failure{code: exitConfig, err: fmt.Errorf("cannot make the data directory %s: %w", dir, err), hint: "name another with --data, or give it to this user"}
-	}
-	link, err := os.Lstat(dir)
-	if err != nil {
-		return &failure{code: exitConfig, err: fmt.Errorf("cannot use the data directory: %w", err)}
-	}
-	if link.Mode()&fs.ModeSymlink != 0 {
-		log.Warn().Str("data", dir).Msg("the data directory is a link")
-	}
-	info, err := os.Stat(dir)
-	if err != nil {
-		return &failure{code: exitConfig, err: fmt.Errorf("cannot use the data directory: %w", err)}
-	}
-	switch perm := info.Mode().Perm(); {
-	case perm&0o002 != 0:
-		return &failure{code: exitConfig, err: fmt.Errorf("every user of this machine can write to the data directory %s (mode %04o, owner %s)", dir, perm, owner(info)), hint: "chmod o-w " + dir}
-	case perm&0o020 != 0:
-		log.Warn().Str("data", dir).Msg("the group of the data directory can write to it")
-	}
-	probe, err := os.CreateTemp(dir, ".probe-*")
-	if err != nil {
-		return &failure{code: exitConfig, err: fmt.Errorf("cannot write to the data directory %s (mode %04o, owner %s; we are user %d): %w", dir, info.Mode().Perm(), owner(info), os.Getuid(), errors.Unwrap(err)), hint: fmt.Sprintf("chown %d %s", os.Getuid(), dir)}
-	}
-	return errors.Join(probe.Close(), os.Remove(probe.Name()))
-}
 
 // temporaryData makes a folder that is gone when the server stops.
 func (a *app) temporaryData() error {
@@ -49,4 +21,44 @@ func (a *app) temporaryData() error {
 	a.cfg.Data, a.temporary = dir, true
 	a.stack.push("temporary data", func(context.Context) error { return os.RemoveAll(dir) })
 	return nil
+}
+
+// storeFailure says for people why the store in dir cannot be opened.
+func storeFailure(dir string, err error) error {
+	if locked, ok := errors.AsType[*journal.LockedError](err); ok {
+		who := "another process"
+		if locked.PID != 0 {
+			who = fmt.Sprintf("process %d", locked.PID)
+		}
+		return &failure{code: exitBusy, err: fmt.Errorf("the data directory %s is in use by %s", dir, who), hint: "stop that one, or name another directory with --data"}
+	}
+	f := &failure{code: exitFailed, err: fmt.Errorf("open the store in %s: %w", dir, err)}
+	if _, ok := errors.AsType[*journal.DamageError](err); ok {
+		f.hint = "nothing was changed; restore a backup, or give up what is damaged with --accept-loss"
+	}
+	if errors.Is(err, fs.ErrPermission) {
+		f.code = exitConfig
+		f.hint = fmt.Sprintf("%s, and this is user %d: chown it, or name another directory with --data", ownerOf(dir), os.Getuid())
+	}
+	_, open := errors.AsType[*local.PermissionError](err)
+	_, foreign := errors.AsType[*local.FormatError](err)
+	if open || foreign {
+		f.code, f.err = exitConfig, errors.Unwrap(f.err)
+	}
+	return f
+}
+
+// ownerOf names the owner of dir, or of the folder that is there above it.
+func ownerOf(dir string) string {
+	for {
+		info, err := os.Stat(dir)
+		if err == nil {
+			return fmt.Sprintf("%s belongs to %s", dir, owner(info))
+		}
+		if up := filepath.Dir(dir); up != dir {
+			dir = up
+			continue
+		}
+		return dir + " cannot be looked at"
+	}
 }

@@ -168,11 +168,12 @@ func (s *Store) alter(q *queue, d broker.Def) {
 		q.expiries.filter(func(x expiry) bool { return !x.ttl })
 		for i := range q.slots.all {
 			c, j := q.chunks.find(q.slots.all[i].seq)
-			if c == nil || d.TTL <= 0 {
+			if c == nil {
 				continue
 			}
-			if e := &c.entries[j]; e.state() == returned || e.state() == blocked {
-				q.expiries.add(q.queuedAt(c, e)+d.TTL.Milliseconds(), q.slots.all[i].seq, true)
+			switch c.entries[j].state() {
+			case returned, blocked, delayed:
+				q.noteTTL(c, j)
 			}
 		}
 	}
@@ -257,19 +258,6 @@ func (s *Store) queueOf(id broker.Target) (*queue, error) {
 		err = broker.ErrNotFound
 	}
 	return t.q, err
-}
-
-// queueAt is queueOf for the holder of the append lock.
-func (s *Store) queueAt(id broker.Target) (*queue, error) {
-	t, ok := s.targets[id]
-	switch {
-	case t.q != nil:
-		return t.q, nil
-	case !ok && s.used(id):
-		return nil, broker.ErrGone
-	default:
-		return nil, broker.ErrNotFound
-	}
 }
 
 // all returns the targets there are.
