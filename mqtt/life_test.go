@@ -382,3 +382,19 @@ func TestNothingStaysBehind(t *testing.T) {
 	r.publish("t/x", "x", 1, 1)
 	r.want("40 03 00 01 10") // B9, SB12: no old subscription is left
 }
+
+func TestOptionsThatCannotBe(t *testing.T) {
+	e := open(t)
+	one := []mqtt.Listener{{Address: "127.0.0.1:0"}}
+	for want, o := range map[string]mqtt.Options{
+		"Options.Broker is missing":      {Listeners: one},
+		"Options.Listeners is empty":     {Broker: e.broker},
+		"ReceiveMaximum is 70000":        {Broker: e.broker, Listeners: one, ReceiveMaximum: 70_000},
+		"has a negative limit":           {Broker: e.broker, Listeners: one, MaxKeepAlive: -1},
+		"listen on " + e.Addr().String(): {Broker: e.broker, Listeners: append(one, mqtt.Listener{Address: e.Addr().String()})},
+	} {
+		if _, err := mqtt.Listen(o); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("Listen answers %v, want %q", err, want)
+		}
+	}
+}
