@@ -39,7 +39,13 @@ type edge struct {
 // open starts an edge with the options changed by each of change.
 func open(t testing.TB, change ...func(*mqtt.Options)) *edge {
 	t.Helper()
-	inner, err := local.Open(local.Options{})
+	return openDir(t, "", change...)
+}
+
+// openDir is open with a store on disk in dir.
+func openDir(t testing.TB, dir string, change ...func(*mqtt.Options)) *edge {
+	t.Helper()
+	inner, err := local.Open(local.Options{Dir: dir})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -89,7 +95,9 @@ func closeAuth(ctx context.Context, a *auth.Auth) error { return a.Close(ctx) }
 func (e *edge) queue(t testing.TB, name, filter string) {
 	t.Helper()
 	c := broker.NewQueueConfig(name, filter)
-	c.Driver = broker.Memory
+	if e.broker.State().Durability == broker.DurabilityMemory {
+		c.Driver = broker.Memory
+	}
 	if _, err := e.broker.CreateQueue(system(), c); err != nil {
 		t.Fatal(err)
 	}

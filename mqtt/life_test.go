@@ -82,13 +82,16 @@ func TestOtherProtocolsAreNamedInTheLog(t *testing.T) { // X014
 	r := dial(t, e)
 	r.send([]byte("GET /\r\n{\"evil\":1} HTTP/1.1\r\n\r\n"))
 	r.wantEnd(0)
-	r = dial(t, e)
-	r.sendHex("16 03 01 02 00 01")
-	r.wantEnd(0)
-	for _, want := range []string{"HTTP request on the MQTT port", "TLS handshake on the plain port"} {
-		if !strings.Contains(e.log.String(), want) {
-			t.Errorf("log has no %q", want)
-		}
+	for _, row := range []struct{ send, want string }{
+		{"47 45 54 20 2F", "HTTP request on the MQTT port"},
+		{"16 03 01 02 00 01", "TLS handshake on the plain port"},
+	} {
+		eventually(t, row.want, func() bool { // one line a second
+			r := dial(t, e)
+			r.sendHex(row.send)
+			r.wantEnd(0)
+			return strings.Contains(e.log.String(), row.want)
+		})
 	}
 	if strings.Contains(e.log.String(), "evil") {
 		t.Error("log holds what was sent")
@@ -378,4 +381,20 @@ func TestNothingStaysBehind(t *testing.T) {
 	r := login(t, e, true, "")
 	r.publish("t/x", "x", 1, 1)
 	r.want("40 03 00 01 10") // B9, SB12: no old subscription is left
+}
+
+func TestOptionsThatCannotBe(t *testing.T) {
+	e := open(t)
+	one := []mqtt.Listener{{Address: "127.0.0.1:0"}}
+	for want, o := range map[string]mqtt.Options{
+		"Options.Broker is missing":      {Listeners: one},
+		"Options.Listeners is empty":     {Broker: e.broker},
+		"ReceiveMaximum is 70000":        {Broker: e.broker, Listeners: one, ReceiveMaximum: 70_000},
+		"has a negative limit":           {Broker: e.broker, Listeners: one, MaxKeepAlive: -1},
+		"listen on " + e.Addr().String(): {Broker: e.broker, Listeners: append(one, mqtt.Listener{Address: e.Addr().String()})},
+	} {
+		if _, err := mqtt.Listen(o); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("Listen answers %v, want %q", err, want)
+		}
+	}
 }

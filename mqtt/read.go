@@ -45,8 +45,10 @@ func (c *conn) Read(p []byte) (int, error) {
 
 // serve reads until the connection is over. The first packet is the CONNECT.
 func (c *conn) serve() {
-	for !c.stop.Load() {
-		c.waitOutput()
+	for {
+		if c.waitOutput(); c.stop.Load() {
+			return
+		}
 		raw, head, body, err := c.next()
 		if err == nil && !c.open {
 			err = c.greet(raw, body)
@@ -149,8 +151,11 @@ func (c *conn) checkConnectSize(b []byte, hlen, total int) *faultError {
 	return &faultError{packetTooLarge, "CONNECT is too large", closeQuota}
 }
 
-// sniff names what else likes to knock on the port.
+// sniff names what else likes to knock on the port, once a second at most.
 func (c *conn) sniff(b []byte) {
+	if now, last := time.Now().Unix(), c.srv.sniffed.Load(); now == last || !c.srv.sniffed.CompareAndSwap(last, now) {
+		return
+	}
 	switch string(b[:min(3, len(b))]) {
 	case "GET", "HEA", "POS", "PUT", "DEL", "OPT", "CON", "PAT", "PRI":
 		c.srv.log.Warn().Str("remote", c.remote).Msg("HTTP request on the MQTT port")

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"sync"
+	"sync/atomic"
 
 	mochi "github.com/mochi-mqtt/server/v2"
 	"github.com/rs/zerolog"
@@ -21,6 +22,8 @@ type Server struct {
 	auth  *auth.Auth
 	mochi *mochi.Server
 	stats counters
+	// sniffed is when a foreign protocol was logged last, Unix seconds.
+	sniffed atomic.Int64
 
 	listeners []net.Listener
 	accepting sync.WaitGroup // accept and review

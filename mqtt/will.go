@@ -57,7 +57,7 @@ func (s *Server) delayWill(c *conn, w *will, delay time.Duration) bool {
 	if s.closing {
 		return true // a will that waits for its time ends with the process
 	}
-	if s.clients[c.hello.id] != nil { // it is back already
+	if now := s.clients[c.hello.id]; now != nil && same(now.who, c.who) { // it is back already
 		return true
 	}
 	if len(s.wills) >= maxDelayedWills {
