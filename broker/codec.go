@@ -80,24 +80,45 @@ func SizeBound(m *Message) int {
 
 // fieldsOf returns the mask of m.
 func fieldsOf(m *Message) (mask uint16) {
-	set := func(bit uint16, there bool) {
-		if there {
-			mask |= bit
-		}
+	if m.ContentType != "" {
+		mask |= hasContentType
 	}
-	set(hasContentType, m.ContentType != "")
-	set(hasProperties, len(m.Properties) > 0)
-	set(hasResponseTopic, m.ResponseTopic != "")
-	set(hasCorrelation, len(m.Correlation) > 0)
-	set(hasExpires, m.Expires != 0)
-	set(hasNotBefore, m.NotBefore != 0)
-	set(hasPublisher, m.Publisher != "")
-	set(hasKey, m.Key != "")
-	set(hasEventTime, m.EventTime != 0)
-	set(hasProducer, m.Producer != "")
-	set(hasSequence, m.Sequence != 0)
-	set(hasDedup, m.DedupKey != "")
-	set(hasOrigins, len(m.Origins) > 0)
+	if len(m.Properties) > 0 {
+		mask |= hasProperties
+	}
+	if m.ResponseTopic != "" {
+		mask |= hasResponseTopic
+	}
+	if len(m.Correlation) > 0 {
+		mask |= hasCorrelation
+	}
+	if m.Expires != 0 {
+		mask |= hasExpires
+	}
+	if m.NotBefore != 0 {
+		mask |= hasNotBefore
+	}
+	if m.Publisher != "" {
+		mask |= hasPublisher
+	}
+	if m.Key != "" {
+		mask |= hasKey
+	}
+	if m.EventTime != 0 {
+		mask |= hasEventTime
+	}
+	if m.Producer != "" {
+		mask |= hasProducer
+	}
+	if m.Sequence != 0 {
+		mask |= hasSequence
+	}
+	if m.DedupKey != "" {
+		mask |= hasDedup
+	}
+	if len(m.Origins) > 0 {
+		mask |= hasOrigins
+	}
 	return mask
 }
 
@@ -142,34 +163,24 @@ func AppendMessage(b []byte, m *Message) []byte {
 
 // appendOptional appends the fields of mask in the order of its bits.
 func appendOptional(b []byte, m *Message, mask uint16) []byte {
-	str := func(bit uint16, s string) {
-		if mask&bit != 0 {
-			b = appendString(b, s)
-		}
-	}
-	num := func(bit uint16, v uint64) {
-		if mask&bit != 0 {
-			b = binary.AppendUvarint(b, v)
-		}
-	}
-	str(hasContentType, m.ContentType)
+	b = appendField(b, mask&hasContentType, m.ContentType)
 	if mask&hasProperties != 0 {
 		b = binary.AppendUvarint(b, uint64(len(m.Properties)))
 		for i := range m.Properties {
 			b = appendString(appendString(b, m.Properties[i].Name), m.Properties[i].Value)
 		}
 	}
-	str(hasResponseTopic, m.ResponseTopic)
+	b = appendField(b, mask&hasResponseTopic, m.ResponseTopic)
 	if mask&hasCorrelation != 0 {
 		b = append(binary.AppendUvarint(b, uint64(len(m.Correlation))), m.Correlation...)
 	}
-	num(hasExpires, uint64(m.Expires))
-	num(hasNotBefore, uint64(m.NotBefore))
-	str(hasPublisher, m.Publisher)
-	str(hasKey, m.Key)
-	num(hasEventTime, uint64(m.EventTime))
-	str(hasProducer, m.Producer)
-	num(hasSequence, m.Sequence)
+	b = appendNumber(b, mask&hasExpires, uint64(m.Expires))
+	b = appendNumber(b, mask&hasNotBefore, uint64(m.NotBefore))
+	b = appendField(b, mask&hasPublisher, m.Publisher)
+	b = appendField(b, mask&hasKey, m.Key)
+	b = appendNumber(b, mask&hasEventTime, uint64(m.EventTime))
+	b = appendField(b, mask&hasProducer, m.Producer)
+	b = appendNumber(b, mask&hasSequence, m.Sequence)
 	if mask&hasDedup != 0 {
 		b = binary.LittleEndian.AppendUint64(appendString(b, m.DedupKey), m.BodyHash)
 	}
@@ -180,6 +191,22 @@ func appendOptional(b []byte, m *Message, mask uint16) []byte {
 		}
 	}
 	return b
+}
+
+// appendField appends s if it is in the mask.
+func appendField(b []byte, in uint16, s string) []byte {
+	if in == 0 {
+		return b
+	}
+	return appendString(b, s)
+}
+
+// appendNumber appends v if it is in the mask.
+func appendNumber(b []byte, in uint16, v uint64) []byte {
+	if in == 0 {
+		return b
+	}
+	return binary.AppendUvarint(b, v)
 }
 
 // appendString appends the length of s and s.
@@ -224,36 +251,24 @@ type decoder struct {
 
 // optional reads the fields of mask in the order of its bits.
 func (d *decoder) optional(m *Message, mask uint16) {
-	str := func(bit uint16, to *string) {
-		if mask&bit != 0 {
-			*to = d.string()
-		}
-	}
-	num := func(bit uint16, to *int64) {
-		if mask&bit != 0 {
-			*to = int64(d.uint())
-		}
-	}
-	str(hasContentType, &m.ContentType)
+	m.ContentType = d.field(mask & hasContentType)
 	if mask&hasProperties != 0 {
 		m.Properties = make([]Property, d.count(2))
 		for i := range m.Properties {
 			m.Properties[i] = Property{Name: d.string(), Value: d.string()}
 		}
 	}
-	str(hasResponseTopic, &m.ResponseTopic)
+	m.ResponseTopic = d.field(mask & hasResponseTopic)
 	if mask&hasCorrelation != 0 {
 		m.Correlation = d.bytes()
 	}
-	num(hasExpires, &m.Expires)
-	num(hasNotBefore, &m.NotBefore)
-	str(hasPublisher, &m.Publisher)
-	str(hasKey, &m.Key)
-	num(hasEventTime, &m.EventTime)
-	str(hasProducer, &m.Producer)
-	if mask&hasSequence != 0 {
-		m.Sequence = d.uint()
-	}
+	m.Expires = int64(d.number(mask & hasExpires))
+	m.NotBefore = int64(d.number(mask & hasNotBefore))
+	m.Publisher = d.field(mask & hasPublisher)
+	m.Key = d.field(mask & hasKey)
+	m.EventTime = int64(d.number(mask & hasEventTime))
+	m.Producer = d.field(mask & hasProducer)
+	m.Sequence = d.number(mask & hasSequence)
 	if mask&hasDedup != 0 {
 		m.DedupKey = d.string()
 		m.BodyHash = d.fixed()
@@ -264,6 +279,22 @@ func (d *decoder) optional(m *Message, mask uint16) {
 			m.Origins[i] = d.string()
 		}
 	}
+}
+
+// field reads a string if it is in the mask.
+func (d *decoder) field(in uint16) string {
+	if in == 0 {
+		return ""
+	}
+	return d.string()
+}
+
+// number reads a varint if it is in the mask.
+func (d *decoder) number(in uint16) uint64 {
+	if in == 0 {
+		return 0
+	}
+	return d.uint()
 }
 
 // uint reads a varint.

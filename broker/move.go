@@ -41,8 +41,12 @@ func (b *Broker) Move(ctx context.Context, queue string, o Move) (Moved, error) 
 	if err := b.checkMove(ctx, &o); err != nil {
 		return Moved{}, err
 	}
-	m := mover{b: b, q: q, o: o, started: clock(), last: clock().UnixMilli()}
-	for !m.done {
+	info, err := b.store.Info(ctx, q.target)
+	if err != nil {
+		return Moved{}, storeError(err)
+	}
+	m := mover{b: b, q: q, o: o, started: clock(), left: o.count(&info)}
+	for m.left > 0 {
 		if err := m.page(ctx); err != nil {
 			return m.Moved, err
 		}
@@ -83,9 +87,18 @@ type mover struct {
 	q       *queue
 	o       Move
 	skip    int   // entries seen and left where they are
-	last    int64 // nothing that entered later is looked at
+	left    int64 // entries to look at: as many as there were at the start
 	started time.Time
-	done    bool
+}
+
+// count is how many messages are in the states that o moves.
+func (o *Move) count(i *Info) (n int64) {
+	for s, c := range map[EntryState]int64{Ready: i.Ready, Delayed: i.Delayed, Dead: i.Dead} {
+		if o.States&s != 0 {
+			n += c
+		}
+	}
+	return n
 }
 
 // page reads some entries and moves those that match.
@@ -97,12 +110,14 @@ func (m *mover) page(ctx context.Context) error {
 	if err != nil {
 		return storeError(err)
 	}
-	m.done = len(ds) < movePage
+	if len(ds) == 0 {
+		m.left = 0
+	}
 	c := newCommit()
 	var units []int
 	for i := range ds {
-		if m.o.Limit > 0 && m.Matched == m.o.Limit || ds[i].Queued > m.last {
-			m.done = true
+		if m.left--; m.left < 0 || m.o.Limit > 0 && m.Matched == m.o.Limit {
+			m.left = 0
 			break
 		}
 		if m.o.Filter != "" && !router.Match(m.o.Filter, originalTopic(&ds[i].Message)) {

@@ -129,7 +129,7 @@ func (c *conn) settle(o *owed, out *broker.Outcome) (end bool) {
 	switch {
 	case o.qos == 0 && !(denied && !c.v5 && c.srv.o.CloseOnDeny): // there is no answer
 	case a.end, !c.v5 && !denied, !c.v5 && c.srv.o.CloseOnDeny:
-		c.end(&fault{a.code, "publish failed", closeQuota})
+		c.end(&faultError{a.code, "publish failed", closeQuota})
 		return true
 	case !c.v5: // 3.1.1 section 3.3.5: acked, and dropped
 		o.code = success

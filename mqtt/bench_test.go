@@ -28,10 +28,14 @@ func silent(o *mqtt.Options) { o.Log = zerolog.Nop() }
 // cheap: it writes packets made before, and counts the bytes of acks.
 func BenchmarkIngest(b *testing.B) {
 	for _, qos := range []byte{0, 1} {
-		for _, stored := range []bool{false, true} {
+		for _, stored := range []string{"no", "memory", "disk"} {
 			b.Run(fmt.Sprintf("qos=%d/stored=%v", qos, stored), func(b *testing.B) {
-				e := open(b, silent)
-				if stored {
+				dir := ""
+				if stored == "disk" {
+					dir = b.TempDir()
+				}
+				e := openDir(b, dir, silent)
+				if stored != "no" {
 					e.queue(b, "q", "#")
 				}
 				r := login(b, e, false, "c")
@@ -75,6 +79,7 @@ func BenchmarkFanOut(b *testing.B) {
 }
 
 func fanOut(b *testing.B, qos byte, n int) {
+	b.Helper()
 	e := open(b, silent)
 	const window = 100
 	payload := strings.Repeat("x", 256)

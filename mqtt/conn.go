@@ -24,6 +24,7 @@ type conn struct {
 	scratch publish // of the packet under work
 	props   props   // likewise, for all but PUBLISH
 	spoke   bool    // sent enough of a CONNECT to be answered
+	greeted bool    // CONNACK is written
 	open    bool    // CONNECT was accepted
 	hello   connect
 	v5      bool
@@ -45,10 +46,9 @@ type conn struct {
 
 	stop    atomic.Bool // nothing is read any more
 	wmu     sync.Mutex
-	out     output // wmu
-	ending  *fault // wmu; why we end it, nil if the client did
-	drained bool   // wmu; the end waits for commits under way
-	done    chan struct{}
+	out     output      // wmu
+	ending  *faultError // wmu; why we end it, nil if the client did
+	drained bool        // wmu; the end waits for commits under way
 }
 
 // Close is mochi's: the connection is closed by finish, after its last bytes.
@@ -69,7 +69,7 @@ func (c *conn) Write(p []byte) (int, error) {
 // end makes the reader stop and the connection close: with DISCONNECT f.code
 // in MQTT 5. Only the first call counts. It never blocks, and may come from
 // any goroutine.
-func (c *conn) end(f *fault) {
+func (c *conn) end(f *faultError) {
 	c.wmu.Lock()
 	defer c.wmu.Unlock()
 	if c.ending != nil || c.stop.Load() {
@@ -85,14 +85,14 @@ func (c *conn) end(f *fault) {
 var past = time.Unix(1, 0)
 
 // abort closes the socket without a word.
-func (c *conn) abort(f *fault) {
+func (c *conn) abort(f *faultError) {
 	c.end(f)
 	_ = c.Conn.Close() // the reader sees it
 }
 
 // goodbye tells the client why it is disconnected: in CONNACK before login, in
 // DISCONNECT after it, and not at all where there is no word for it.
-func (c *conn) goodbye(f *fault) {
+func (c *conn) goodbye(f *faultError) {
 	if f.code == success {
 		return
 	}
@@ -101,24 +101,30 @@ func (c *conn) goodbye(f *fault) {
 	case !c.open && !c.spoke:
 	case !c.open:
 		b, _ = appendConnack(nil, f.code, c.hello.v5)
-	case c.v5:
+	case c.v5 && c.greeted:
 		b = appendDisconnect(nil, f.code)
 	}
 	c.send(b)
 }
 
-// run gives the connection to mochi, and clears up after it.
+// run serves the connection, and clears up after it.
 func (c *conn) run() {
-	defer close(c.done)
 	defer c.finish()
-	defer func() {
-		if p := recover(); p != nil {
-			c.srv.stats.panics.Add(1)
-			c.srv.log.Error().Interface("err", p).Str("remote", c.remote).Str("stack", stack()).Msg("connection panicked")
-			c.end(&fault{unspecified, "internal error", closePanic})
-		}
-	}()
-	_ = c.srv.mochi.EstablishConnection("mqtt", c) // why it ended is in c.ending
+	defer c.recovered()
+	c.serve()
+}
+
+// recovered, deferred, keeps a panic to the connection it is of.
+func (c *conn) recovered() {
+	if p := recover(); p != nil {
+		c.panicked(p)
+	}
+}
+
+func (c *conn) panicked(p any) {
+	c.srv.stats.panics.Add(1)
+	c.srv.log.Error().Interface("err", p).Str("remote", c.remote).Str("stack", stack()).Msg("connection panicked")
+	c.end(&faultError{unspecified, "internal error", closePanic})
 }
 
 // finish ends everything that hangs on the connection. The producer takes what
@@ -154,7 +160,7 @@ func (c *conn) finish() {
 }
 
 // count books and logs the end.
-func (c *conn) count(f *fault) {
+func (c *conn) count(f *faultError) {
 	why := closeClient
 	if f != nil {
 		why = f.why
@@ -172,5 +178,5 @@ func (c *conn) count(f *fault) {
 	if why == closeSlow {
 		e = c.srv.log.Warn()
 	}
-	e.Str("client", clip(c.hello.id)).Str("remote", c.remote).Str("reason", f.text).Msg("connection ended")
+	e.Str("client", clip(c.hello.id)).Str("remote", c.remote).Err(f).Msg("connection ended")
 }

@@ -25,7 +25,7 @@ type connect struct {
 
 // parseConnect reads a CONNECT and keeps what it needs. On a fault the
 // version says how to answer, as far as it was understood.
-func parseConnect(body []byte) (c connect, f *fault) {
+func parseConnect(body []byte) (c connect, f *faultError) {
 	r := cursor{b: body}
 	name, level := r.string(), r.byte()
 	if r.err != nil {
@@ -62,9 +62,9 @@ func parseConnect(body []byte) (c connect, f *fault) {
 	case p.has(propAuthData) && !p.has(propAuthMethod):
 		return c, broken(protocolError, "authentication data without a method")
 	case p.has(propAuthMethod):
-		return c, &fault{badAuthMethod, "authentication method is not known", closeAuth}
+		return c, &faultError{badAuthMethod, "authentication method is not known", closeAuth}
 	case len(user) > maxUserName, len(password) > maxPassword:
-		return c, &fault{badLogin, "user name or password is too long", closeAuth}
+		return c, &faultError{badLogin, "user name or password is too long", closeAuth}
 	}
 	c.id, c.user, c.password = string(id), string(user), string(password)
 	c.sessionExpiry, c.receiveMaximum, c.maxPacket = p.sessionExpiry, p.receiveMaximum, p.maxPacket
@@ -74,8 +74,8 @@ func parseConnect(body []byte) (c connect, f *fault) {
 
 // version accepts MQTT 3.1.1 and 5. Section 3.1.2.2: a level we do not know is
 // answered with 0x84, or with code 1 in the words of 3.1.1.
-func (c *connect) version(name []byte, level byte) *fault {
-	refused := &fault{badVersion, "protocol version is not supported", closeProtocol}
+func (c *connect) version(name []byte, level byte) *faultError {
+	refused := &faultError{badVersion, "protocol version is not supported", closeProtocol}
 	switch string(name) {
 	case "MQTT":
 		c.v5 = level >= 5 && level < 0x80
@@ -90,7 +90,7 @@ func (c *connect) version(name []byte, level byte) *fault {
 	}
 }
 
-func (c *connect) flags(flags byte) *fault {
+func (c *connect) flags(flags byte) *faultError {
 	c.clean = flags&2 != 0
 	switch {
 	case flags&1 != 0:
@@ -134,8 +134,8 @@ func (c *connect) readWill(r *cursor, flags byte) {
 }
 
 // identify checks the client id, and makes one where the client left it to us.
-func (c *connect) identify() *fault {
-	bad := &fault{badClientID, "client id is not acceptable", closeProtocol}
+func (c *connect) identify() *faultError {
+	bad := &faultError{badClientID, "client id is not acceptable", closeProtocol}
 	switch {
 	case len(c.id) > maxClientID:
 		return bad

@@ -127,3 +127,20 @@ func (r *raw) rest() []byte {
 		}
 	}
 }
+
+func TestNothingLargerThanTheClientTakesIsSent(t *testing.T) { // X048
+	e := open(t)
+	r := dial(t, e)
+	r.send(connectPacket(true, "c", []byte{0x27, 0, 0, 0, 1}))
+	r.wantEnd(0)
+	r = dial(t, e)
+	r.v5 = true
+	r.send(connectPacket(true, "c", []byte{0x27, 0, 0, 0, 30}))
+	r.packet()
+	filters := make([]string, 40)
+	for i := range filters {
+		filters[i] = "t"
+	}
+	r.send(r.subscribePacket(1, 0, nil, filters...))
+	r.wantEnd(0x95)
+}

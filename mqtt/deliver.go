@@ -20,7 +20,7 @@ func (s *Server) Deliver(m *broker.Message, to []*broker.Subscription) {
 			continue
 		}
 		group = append(group, mb)
-		single = single && mb.s.count.Load() <= 1
+		single = single && !mb.s.multi.Load()
 	}
 	e.group = group
 	if single {
@@ -44,12 +44,12 @@ func (s *Server) Deliver(m *broker.Message, to []*broker.Subscription) {
 // deliver sends the message of e once, for the subscriptions by, all of s.
 func (s *session) deliver(e *encoder, by []*member) {
 	p := pending{m: e.m}
-	ids, any := e.ids[:0], false
+	ids, wanted := e.ids[:0], false
 	for _, mb := range by {
 		if mb.noLocal && e.m.Publisher == s.id { // section 3.8.3.1
 			continue
 		}
-		any = true
+		wanted = true
 		p.qos = max(p.qos, mb.qos)
 		p.retain = p.retain || mb.rap
 		if mb.id != 0 && !slices.Contains(ids, mb.id) {
@@ -57,7 +57,7 @@ func (s *session) deliver(e *encoder, by []*member) {
 		}
 	}
 	e.ids = ids
-	if !any {
+	if !wanted {
 		return
 	}
 	p.qos = min(p.qos, e.m.QoS)
@@ -88,8 +88,8 @@ func (s *session) hold(p pending) {
 // pump sends what waits, as far as window and output allow.
 func (s *session) pump() {
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	s.pumpLocked()
-	s.mu.Unlock()
 }
 
 func (s *session) pumpLocked() {

@@ -1,16 +1,12 @@
 package mqtt
 
-// handle takes one packet. cold says that mochi is to decode it; then it comes
-// back through the hook.
-func (c *conn) handle(head byte, body []byte) (cold bool, err error) {
+// handle takes one packet after CONNECT.
+func (c *conn) handle(head byte, body []byte) error {
 	kind := head >> 4
-	if !c.open {
-		return c.handleConnect(body)
-	}
 	if f := checkFlags(head); f != nil {
-		return false, f
+		return f
 	}
-	var f *fault
+	var f *faultError
 	switch kind {
 	case typePublish:
 		if f = parsePublish(&c.scratch, head, body, c.v5); f == nil {
@@ -28,9 +24,14 @@ func (c *conn) handle(head byte, body []byte) (cold bool, err error) {
 		}
 		c.send(pingresp)
 	case typeSubscribe:
-		cold, f = true, checkSubscribe(body, c.v5, &c.props)
+		if f = checkSubscribe(body, c.v5, &c.props); f == nil {
+			id, ws := decodeSubscribe(body, c.v5)
+			f = c.subscribe(id, c.props.subID, ws)
+		}
 	case typeUnsubscribe:
-		cold, f = true, checkUnsubscribe(body, c.v5, &c.props)
+		if f = checkUnsubscribe(body, c.v5, &c.props); f == nil {
+			c.unsubscribe(decodeUnsubscribe(body, c.v5))
+		}
 	case typeDisconnect:
 		var code reason
 		if code, f = parseDisconnect(body, c.v5, &c.props); f == nil {
@@ -41,16 +42,16 @@ func (c *conn) handle(head byte, body []byte) (cold bool, err error) {
 	default: // 3.1.0-2: a second CONNECT; the rest are the server's packets
 		f = broken(protocolError, "packet is not a client's to send")
 	}
-	if f != nil {
-		return false, f
+	if f != nil { // a nil *faultError must not become an error
+		return f
 	}
-	return cold, nil
+	return nil
 }
 
 var pingresp = []byte{typePingresp << 4, 0}
 
 // checkFlags checks the reserved bits of the first byte, section 2.1.3.
-func checkFlags(head byte) *fault {
+func checkFlags(head byte) *faultError {
 	switch head >> 4 {
 	case 0:
 		return broken(malformed, "packet type 0")
@@ -69,7 +70,7 @@ func checkFlags(head byte) *fault {
 }
 
 // ack sends one of the four acks where it belongs.
-func (c *conn) ack(kind byte, a ack) *fault {
+func (c *conn) ack(kind byte, a ack) *faultError {
 	switch kind {
 	case typePuback:
 		return c.session.puback(a)
@@ -85,7 +86,7 @@ func (c *conn) ack(kind byte, a ack) *fault {
 
 // disconnect takes the client's DISCONNECT, section 3.14.4: 0x00 takes the
 // will back, anything else lets it be sent.
-func (c *conn) disconnect(code reason, expiry bool) *fault {
+func (c *conn) disconnect(code reason, expiry bool) *faultError {
 	if expiry && c.hello.sessionExpiry == 0 { // section 3.14.2.2.2
 		return broken(protocolError, "DISCONNECT raises the session expiry from 0")
 	}

@@ -3,10 +3,11 @@ package mqtt_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"io"
 	"net"
-	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -38,7 +39,13 @@ type edge struct {
 // open starts an edge with the options changed by each of change.
 func open(t testing.TB, change ...func(*mqtt.Options)) *edge {
 	t.Helper()
-	inner, err := local.Open(local.Options{})
+	return openDir(t, "", change...)
+}
+
+// openDir is open with a store on disk in dir.
+func openDir(t testing.TB, dir string, change ...func(*mqtt.Options)) *edge {
+	t.Helper()
+	inner, err := local.Open(local.Options{Dir: dir})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -88,7 +95,9 @@ func closeAuth(ctx context.Context, a *auth.Auth) error { return a.Close(ctx) }
 func (e *edge) queue(t testing.TB, name, filter string) {
 	t.Helper()
 	c := broker.NewQueueConfig(name, filter)
-	c.Driver = broker.Memory
+	if e.broker.State().Durability == broker.DurabilityMemory {
+		c.Driver = broker.Memory
+	}
 	if _, err := e.broker.CreateQueue(system(), c); err != nil {
 		t.Fatal(err)
 	}
@@ -147,6 +156,9 @@ type gate struct {
 	err  error
 	wait []func()
 	n    int // publishes submitted
+	bang bool
+	// batches is how many had publishes in them.
+	batches int
 }
 
 type gated struct {
@@ -163,7 +175,14 @@ func (g *gate) Submit(b *broker.Batch, l broker.Level, c broker.Completion) {
 	}
 	g.mu.Lock()
 	g.n += n
+	if n > 0 {
+		g.batches++
+	}
+	bang := g.bang && n > 0
 	g.mu.Unlock()
+	if bang {
+		panic("the store has a bug")
+	}
 	g.Store.Submit(b, l, gated{g, c})
 }
 
@@ -215,6 +234,6 @@ func (g *gate) published() int { g.mu.Lock(); defer g.mu.Unlock(); return g.n }
 
 // stopped reports an error that says that the other side is gone.
 func stopped(err error) bool {
-	return err == io.EOF || err == io.ErrUnexpectedEOF || err != nil && (strings.Contains(err.Error(), "reset by peer") ||
-		strings.Contains(err.Error(), "broken pipe") || strings.Contains(err.Error(), net.ErrClosed.Error()))
+	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed) ||
+		errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
 }

@@ -42,36 +42,13 @@ func (h *hook) Provides(b byte) bool {
 	return false
 }
 
-// noop is what mochi does nothing for: an ack of an id it never used.
-var noop = packets.Packet{FixedHeader: packets.FixedHeader{Type: packets.Puback}}
-
-// OnPacketRead takes the packets that mochi decoded. An error other than
-// ErrRejectPacket would be ignored, and the packet go on.
+// OnPacketRead sees the CONNECT, the only packet that mochi reads.
 func (h *hook) OnPacketRead(cl *mochi.Client, pk packets.Packet) (packets.Packet, error) {
 	c, ok := cl.Net.Conn.(*conn)
-	if !ok {
+	if !ok || pk.FixedHeader.Type != packets.Connect {
 		return pk, packets.ErrRejectPacket
 	}
-	var f *fault
-	switch pk.FixedHeader.Type {
-	case packets.Connect:
-		return plainConnect(c, pk), nil
-	case packets.Subscribe:
-		f = c.subscribe(pk.PacketID, subscriptionID(&pk), wants(&pk))
-	case packets.Unsubscribe:
-		filters := make([]string, len(pk.Filters))
-		for i := range pk.Filters {
-			filters[i] = pk.Filters[i].Filter
-		}
-		c.unsubscribe(pk.PacketID, filters)
-	default: // nothing else is fed to it
-		f = broken(implementation, "packet mochi should not have")
-	}
-	if f != nil {
-		c.end(f)
-		return pk, packets.ErrRejectPacket
-	}
-	return noop, nil
+	return plainConnect(c, pk), nil
 }
 
 // plainConnect leaves of a CONNECT what mochi needs to answer it. The will,
@@ -91,22 +68,6 @@ func plainConnect(c *conn, pk packets.Packet) packets.Packet {
 		MaximumPacketSize: pk.Properties.MaximumPacketSize,
 	}
 	return pk
-}
-
-func wants(pk *packets.Packet) []want {
-	ws := make([]want, len(pk.Filters))
-	for i := range pk.Filters {
-		f := &pk.Filters[i]
-		ws[i] = want{filter: f.Filter, qos: f.Qos, noLocal: f.NoLocal, rap: f.RetainAsPublished}
-	}
-	return ws
-}
-
-func subscriptionID(pk *packets.Packet) uint32 {
-	if ids := pk.Properties.SubscriptionIdentifier; len(ids) > 0 {
-		return uint32(ids[0])
-	}
-	return 0
 }
 
 // OnConnect decides. mochi closes without CONNACK when it gets an error, so
@@ -140,6 +101,9 @@ func (h *hook) OnSessionEstablish(cl *mochi.Client, _ packets.Packet) {
 
 // OnSessionEstablished comes after CONNACK.
 func (h *hook) OnSessionEstablished(cl *mochi.Client, _ packets.Packet) {
+	if c, ok := cl.Net.Conn.(*conn); ok {
+		c.greeted = true
+	}
 	h.s.mochi.Clients.Delete(cl.ID)
 }
 

@@ -82,13 +82,16 @@ func TestOtherProtocolsAreNamedInTheLog(t *testing.T) { // X014
 	r := dial(t, e)
 	r.send([]byte("GET /\r\n{\"evil\":1} HTTP/1.1\r\n\r\n"))
 	r.wantEnd(0)
-	r = dial(t, e)
-	r.sendHex("16 03 01 02 00 01")
-	r.wantEnd(0)
-	for _, want := range []string{"HTTP request on the MQTT port", "TLS handshake on the plain port"} {
-		if !strings.Contains(e.log.String(), want) {
-			t.Errorf("log has no %q", want)
-		}
+	for _, row := range []struct{ send, want string }{
+		{"47 45 54 20 2F", "HTTP request on the MQTT port"},
+		{"16 03 01 02 00 01", "TLS handshake on the plain port"},
+	} {
+		eventually(t, row.want, func() bool { // one line a second
+			r := dial(t, e)
+			r.sendHex(row.send)
+			r.wantEnd(0)
+			return strings.Contains(e.log.String(), row.want)
+		})
 	}
 	if strings.Contains(e.log.String(), "evil") {
 		t.Error("log holds what was sent")
@@ -221,6 +224,7 @@ func TestAssignedClientIDsAreRandom(t *testing.T) { // X044
 
 // stuck is a subscriber of t that never reads.
 func stuck(t *testing.T, e *edge, qos byte) *raw {
+	t.Helper()
 	r := login(t, e, true, fmt.Sprintf("stuck%d", qos))
 	if err := r.Conn.(*net.TCPConn).SetReadBuffer(4096); err != nil {
 		t.Fatal(err)
@@ -250,9 +254,9 @@ func TestSlowSubscriberIsItsOwnProblem(t *testing.T) {
 		}
 		r.packet()
 	}
-	eventually(t, "three slow consumers closed", func() bool { return e.Stats().SlowConsumers == 3 })
+	eventually(t, "three slow consumers closed", func() bool { return e.Stats().Closed["slow_consumer"] == 3 })
 	st := e.Stats()
-	if st.Dropped["shed"] == 0 || st.Dropped["backlog"] == 0 || st.Closed["slow_consumer"] != 3 {
+	if st.Dropped["shed"] == 0 || st.Dropped["backlog"] == 0 || st.SlowConsumers != 3 {
 		t.Errorf("stats are %+v", st)
 	}
 }
@@ -337,5 +341,60 @@ func TestCloseIsBounded(t *testing.T) { // B35
 	}
 	if took := time.Since(start); took > 3*time.Second {
 		t.Errorf("took %v", took)
+	}
+}
+
+// TestPanicEndsItsConnectionOnly has a fault of ours below one connection.
+func TestPanicEndsItsConnectionOnly(t *testing.T) {
+	e := open(t)
+	e.queue(t, "q", "t")
+	other, r := login(t, e, true, ""), login(t, e, true, "")
+	other.subscribe(1, 1, "x")
+	e.store.mu.Lock()
+	e.store.bang = true
+	e.store.mu.Unlock()
+	r.publish("t", "secret payload", 1, 1)
+	r.wantEnd(0x80)
+	other.publish("x", "x", 0, 0)
+	other.recv()
+	eventually(t, "the end", func() bool { st := e.Stats(); return st.Panics == 1 && st.Open == 1 })
+	if s := e.log.String(); !strings.Contains(s, "connection panicked") || strings.Contains(s, "secret payload") {
+		t.Errorf("log is %s", s)
+	}
+}
+
+// TestNothingStaysBehind is X019, and the leak check of many short lives.
+func TestNothingStaysBehind(t *testing.T) {
+	e := open(t)
+	for i := range 300 {
+		r := login(t, e, i%2 == 0, fmt.Sprint("c", i%10))
+		r.subscribe(1, 1, "t/#")
+		switch i % 3 {
+		case 0:
+			_ = r.Conn.(*net.TCPConn).SetLinger(0) // reset
+		case 1:
+			r.send([]byte{0xE0, 0})
+		}
+		_ = r.Close()
+	}
+	eventually(t, "all gone", func() bool { st := e.Stats(); return st.Open == 0 && st.Waiting == 0 })
+	r := login(t, e, true, "")
+	r.publish("t/x", "x", 1, 1)
+	r.want("40 03 00 01 10") // B9, SB12: no old subscription is left
+}
+
+func TestOptionsThatCannotBe(t *testing.T) {
+	e := open(t)
+	one := []mqtt.Listener{{Address: "127.0.0.1:0"}}
+	for want, o := range map[string]mqtt.Options{
+		"Options.Broker is missing":      {Listeners: one},
+		"Options.Listeners is empty":     {Broker: e.broker},
+		"ReceiveMaximum is 70000":        {Broker: e.broker, Listeners: one, ReceiveMaximum: 70_000},
+		"has a negative limit":           {Broker: e.broker, Listeners: one, MaxKeepAlive: -1},
+		"listen on " + e.Addr().String(): {Broker: e.broker, Listeners: append(one, mqtt.Listener{Address: e.Addr().String()})},
+	} {
+		if _, err := mqtt.Listen(o); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("Listen answers %v, want %q", err, want)
+		}
 	}
 }

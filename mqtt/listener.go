@@ -46,7 +46,7 @@ func (s *Server) admit(sock net.Conn, o Listener) {
 	s.stats.accepted.Add(1)
 	c := &conn{
 		Conn: sock, srv: s, remote: sock.RemoteAddr().String(), anonOK: o.AllowAnonymous,
-		accepted: time.Now(), done: make(chan struct{}),
+		accepted: time.Now(),
 	}
 	c.out.room.L = &c.wmu
 	if c.host, _, _ = net.SplitHostPort(c.remote); c.host == "" {
@@ -72,7 +72,7 @@ func (s *Server) admit(sock net.Conn, o Listener) {
 	s.conns.Add(1)
 	s.mu.Unlock()
 	if oldest != nil {
-		oldest.abort(&fault{success, "too many connections before CONNECT", closeCrowded})
+		oldest.abort(&faultError{success, "too many connections before CONNECT", closeCrowded})
 	}
 	go func() {
 		defer s.conns.Done()

@@ -17,9 +17,11 @@ func newClientID() string {
 	return "auto-" + base64.RawURLEncoding.EncodeToString(b[:])
 }
 
-// handleConnect takes the first packet. What it accepts goes to mochi, which
-// comes back with login.
-func (c *conn) handleConnect(body []byte) (cold bool, err error) {
+// greet takes the first packet. What it accepts goes to mochi, which comes back
+// with login, answers, and is done. mochi has a goroutine of its own for that,
+// because it passes packets of 800 bytes by value: the stack that this needs
+// would otherwise stay with every idle connection.
+func (c *conn) greet(raw, body []byte) error {
 	hello, f := parseConnect(body)
 	c.hello = hello
 	c.v5, c.spoke = hello.v5, true
@@ -27,15 +29,26 @@ func (c *conn) handleConnect(body []byte) (cold bool, err error) {
 		f = broken(malformed, "packet length is not minimal")
 	}
 	if f != nil {
-		return false, f
+		return f
 	}
 	c.srv.leaveWaiting(c)
-	return true, nil
+	c.input.feed = raw
+	greeted := make(chan struct{})
+	go func() {
+		defer close(greeted)
+		defer c.recovered()
+		_ = c.srv.mochi.EstablishConnection("mqtt", c) // why it failed is in c.ending
+	}()
+	<-greeted
+	if !c.greeted && !c.stop.Load() { // section 3.1.2.11.4: CONNACK may be too large for the client
+		return &faultError{packetTooLarge, "CONNACK is larger than the client takes", closeProtocol}
+	}
+	return nil
 }
 
 // login decides about a CONNECT that is well-formed: who it is, whether the
 // will is allowed, and whose the client id is.
-func (c *conn) login() *fault {
+func (c *conn) login() *faultError {
 	ctx, cancel := context.WithTimeout(context.Background(), loginTimeout)
 	defer cancel()
 	h := &c.hello
@@ -64,8 +77,8 @@ func (c *conn) login() *fault {
 
 // loginFault translates an error of auth, and logs it: who, from where, never
 // with what.
-func (c *conn) loginFault(err error) *fault {
-	f := &fault{badLogin, "login was refused", closeAuth}
+func (c *conn) loginFault(err error) *faultError {
+	f := &faultError{badLogin, "login was refused", closeAuth}
 	_, delayed := errors.AsType[*auth.DelayedError](err)
 	switch {
 	case errors.Is(err, auth.ErrUnauthenticated):

@@ -102,7 +102,7 @@ func (o Options) withDefaults() (Options, error) {
 		{&o.ReceiveMaximum, DefaultReceiveMaximum, "ReceiveMaximum", 65_535},
 		{&o.MaxInflight, DefaultMaxInflight, "MaxInflight", 65_535},
 		{&o.MaxInflightV3, DefaultMaxInflightV3, "MaxInflightV3", 65_535},
-		{&o.MaxOutput, DefaultMaxOutput, "MaxOutput", 1 << 30},
+		{&o.MaxOutput, DefaultMaxOutput, "MaxOutput", 4 << 30},
 		{&o.MaxTopicBytes, DefaultTopicBytes, "MaxTopicBytes", 65_535},
 		{&o.MaxTopicLevels, DefaultTopicLevels, "MaxTopicLevels", 65_535},
 		{&o.MaxWaiting, DefaultWaiting, "MaxWaiting", 1 << 30},

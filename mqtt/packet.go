@@ -13,7 +13,7 @@ type publish struct {
 
 // parsePublish reads the PUBLISH of section 3.3 whose first byte is head and
 // whose variable header and payload are body.
-func parsePublish(p *publish, head byte, body []byte, v5 bool) *fault {
+func parsePublish(p *publish, head byte, body []byte, v5 bool) *faultError {
 	p.qos, p.dup, p.retain = head>>1&3, head&8 != 0, head&1 != 0
 	switch {
 	case p.qos == 3:
@@ -43,7 +43,7 @@ type ack struct {
 }
 
 // parseAck reads one of the four acks, sections 3.4 to 3.7.
-func parseAck(body []byte, v5 bool, p *props) (a ack, f *fault) {
+func parseAck(body []byte, v5 bool, p *props) (a ack, f *faultError) {
 	r := cursor{b: body}
 	a.id = r.uint16()
 	if r.err == nil && a.id == 0 {
@@ -63,7 +63,7 @@ func parseAck(body []byte, v5 bool, p *props) (a ack, f *fault) {
 
 // checkSubscribe checks what mochi's decoder forgets or panics on: packet id,
 // properties, reserved option bits, trailing bytes. Section 3.8.
-func checkSubscribe(body []byte, v5 bool, p *props) *fault {
+func checkSubscribe(body []byte, v5 bool, p *props) *faultError {
 	r := cursor{b: body}
 	if r.uint16() == 0 && r.err == nil {
 		return broken(protocolError, "packet id 0")
@@ -90,7 +90,7 @@ func checkSubscribe(body []byte, v5 bool, p *props) *fault {
 }
 
 // checkUnsubscribe does the same for section 3.10.
-func checkUnsubscribe(body []byte, v5 bool, p *props) *fault {
+func checkUnsubscribe(body []byte, v5 bool, p *props) *faultError {
 	r := cursor{b: body}
 	if r.uint16() == 0 && r.err == nil {
 		return broken(protocolError, "packet id 0")
@@ -109,7 +109,7 @@ func checkUnsubscribe(body []byte, v5 bool, p *props) *fault {
 
 // parseDisconnect reads section 3.14. A DISCONNECT of one byte has a reason
 // code and no properties, which mochi's decoder does not know.
-func parseDisconnect(body []byte, v5 bool, p *props) (code reason, f *fault) {
+func parseDisconnect(body []byte, v5 bool, p *props) (code reason, f *faultError) {
 	r := cursor{b: body}
 	p.reset()
 	if v5 && len(r.b) > 0 {

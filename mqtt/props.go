@@ -74,7 +74,7 @@ func (r *cursor) properties(p *props, allowed uint64) {
 		return
 	}
 	if n > maxPropertyBytes {
-		r.fail(&fault{quotaExceeded, "properties are too large", closeQuota})
+		r.fail(&faultError{quotaExceeded, "properties are too large", closeQuota})
 		return
 	}
 	b := cursor{b: r.take(int(n))}
@@ -144,7 +144,7 @@ func (r *cursor) property(p *props, allowed uint64) {
 	case propUser:
 		p.user = append(p.user, pair{r.string(), r.string()})
 		if len(p.user) > DefaultUserProperties {
-			r.fail(&fault{quotaExceeded, "too many user properties", closeQuota})
+			r.fail(&faultError{quotaExceeded, "too many user properties", closeQuota})
 		}
 	}
 }

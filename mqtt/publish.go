@@ -58,7 +58,7 @@ func validResponse[T string | []byte](topic T) bool {
 
 // publish takes one PUBLISH. What is refused here, and what the broker
 // refuses later, is acked in its place among the others.
-func (c *conn) publish(p *publish) *fault {
+func (c *conn) publish(p *publish) *faultError {
 	c.srv.stats.received.Add(1)
 	t, f := c.resolve(p)
 	if f != nil {
@@ -66,7 +66,7 @@ func (c *conn) publish(p *publish) *fault {
 	}
 	switch {
 	case len(p.payload) > c.srv.o.MaxPayload:
-		return &fault{packetTooLarge, "payload is too large", closeQuota}
+		return &faultError{packetTooLarge, "payload is too large", closeQuota}
 	case !validResponse(p.props.responseTopic):
 		return broken(protocolError, "response topic has wildcards")
 	}
@@ -74,7 +74,7 @@ func (c *conn) publish(p *publish) *fault {
 		return nil
 	}
 	if p.qos > 0 && c.v5 && c.acks.count() >= c.srv.o.ReceiveMaximum {
-		return &fault{receiveMaximum, "receive maximum exceeded", closeQuota}
+		return &faultError{receiveMaximum, "receive maximum exceeded", closeQuota}
 	}
 	switch {
 	case t.reserved:
@@ -95,10 +95,10 @@ func (c *conn) publish(p *publish) *fault {
 
 // refuse answers a publish that goes nowhere. 3.1.1 has no negative ack: a
 // refusal looks like an ack, or closes the connection. QoS 0 has no answer.
-func (c *conn) refuse(p *publish, code reason) *fault {
+func (c *conn) refuse(p *publish, code reason) *faultError {
 	if !c.v5 && (p.qos > 0 || c.srv.o.CloseOnDeny) {
 		if code != badTopic || c.srv.o.CloseOnDeny {
-			return &fault{code, "publish was refused", closeProtocol}
+			return &faultError{code, "publish was refused", closeProtocol}
 		}
 		code = success
 	}
@@ -145,7 +145,7 @@ type topicCache struct {
 }
 
 // resolve applies the topic alias of section 3.3.2.3.4 and checks the name.
-func (c *conn) resolve(p *publish) (*topic, *fault) {
+func (c *conn) resolve(p *publish) (*topic, *faultError) {
 	name := p.topic
 	if p.props.has(propAlias) {
 		a := int(p.props.alias)
@@ -179,7 +179,7 @@ func (c *conn) resolve(p *publish) (*topic, *fault) {
 }
 
 // lookup checks a name that may be new to the connection.
-func (c *conn) lookup(name string) (*topic, *fault) {
+func (c *conn) lookup(name string) (*topic, *faultError) {
 	tc := &c.topics
 	for i := range tc.at {
 		if tc.at[i].name == name {

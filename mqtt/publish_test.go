@@ -1,8 +1,10 @@
 package mqtt_test
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"testing"
 
 	"millrace/broker"
@@ -291,4 +293,64 @@ func TestPacketByteByByte(t *testing.T) {
 		r.send([]byte{b})
 	}
 	r.want("40 03 00 01 10")
+}
+
+// TestOneReadIsOneBatch counts what the store is handed: publishes that arrive
+// together share a commit.
+func TestOneReadIsOneBatch(t *testing.T) {
+	e := open(t)
+	e.queue(t, "q", "t")
+	r := login(t, e, false, "")
+	var b []byte
+	for i := range uint16(500) {
+		b = append(b, r.publishPacket("t", "x", 1, i+1)...)
+	}
+	r.send(b)
+	for range 500 {
+		r.packet()
+	}
+	e.store.mu.Lock()
+	defer e.store.mu.Unlock()
+	if e.store.batches > 5 { // one, unless the kernel hands them over in pieces
+		t.Errorf("%d publishes came in %d batches", e.store.n, e.store.batches)
+	}
+}
+
+// TestLateAckDoesNotReachTheNextConnection takes a client over between its
+// publish and the commit, and uses the packet id again at once.
+func TestLateAckDoesNotReachTheNextConnection(t *testing.T) { // X113
+	e := open(t)
+	e.queue(t, "q", "t")
+	e.store.hold()
+	old := login(t, e, true, "same")
+	old.publish("t", "first", 1, 1)
+	eventually(t, "the first in the store", func() bool { return e.store.published() == 1 })
+	now := login(t, e, true, "same")
+	old.wantEnd(0x8E)
+	now.publish("t", "second", 1, 1)
+	eventually(t, "the second in the store", func() bool { return e.store.published() == 2 })
+	now.quiet()
+	e.store.open()
+	now.want("40 02 00 01")
+	now.quiet()
+}
+
+func TestPingsDoNotDisturbOthers(t *testing.T) { // X127
+	e := open(t)
+	s, r := login(t, e, true, ""), login(t, e, true, "")
+	s.subscribe(1, 0, "t")
+	noisy := login(t, e, true, "")
+	pings := bytes.Repeat([]byte{0xC0, 0}, 100_000)
+	go func() {
+		_, _ = noisy.Write(pings) // whose answers nobody reads, for a while
+	}()
+	for i := range uint16(100) {
+		r.publish("t", "x", 1, i+1)
+		s.recv()
+		r.packet()
+	}
+	got := make([]byte, len(pings))
+	if n, err := io.ReadFull(noisy.br, got); err != nil {
+		t.Errorf("%d bytes of PINGRESP, then %v", n, err)
+	}
 }

@@ -3,6 +3,7 @@
 package mqtt
 
 import (
+	"errors"
 	"io"
 	"syscall"
 )
@@ -51,7 +52,7 @@ func (r *rawReader) read(sock io.Reader, p []byte) (n int, ok bool, err error) {
 		return 0, false, err
 	}
 	n, err, r.p, r.err = r.n, r.err, nil, nil
-	if err == syscall.EAGAIN {
+	if errors.Is(err, syscall.EAGAIN) {
 		return 0, false, nil
 	}
 	if n == 0 && err == nil {
@@ -63,7 +64,7 @@ func (r *rawReader) read(sock io.Reader, p []byte) (n int, ok bool, err error) {
 func (r *rawReader) tryOnce(fd uintptr) bool {
 	for {
 		r.n, r.err = syscall.Read(int(fd), r.p)
-		if r.err != syscall.EINTR {
+		if !errors.Is(r.err, syscall.EINTR) {
 			return true
 		}
 	}
@@ -88,5 +89,5 @@ func (r *rawReader) waitOnce(fd uintptr) bool {
 	}
 	r.woken = true
 	_, _, err := syscall.Recvfrom(int(fd), r.one[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
-	return err != syscall.EAGAIN
+	return !errors.Is(err, syscall.EAGAIN)
 }

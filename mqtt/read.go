@@ -18,14 +18,13 @@ const (
 
 var readBuffers = sync.Pool{New: func() any { return new([readBuffer]byte) }}
 
-// input is the read side: bytes from the socket, and the packet of them that
-// mochi is being fed.
+// input is the read side: bytes from the socket.
 type input struct {
 	buf  *[readBuffer]byte // borrowed; nil while nothing is in it
 	r, w int
 	part []byte // what is left of a packet, while buf is given back
 	big  []byte // a packet larger than buf; grows with what was received
-	feed []byte // what mochi has yet to read of the packet under work
+	feed []byte // what mochi has yet to read of the CONNECT
 	raw  rawReader
 	// since is how much was taken since the last Flush.
 	since int
@@ -33,34 +32,36 @@ type input struct {
 	loose bool // the length of the packet is not in its shortest form
 }
 
-// Read gives mochi the packets that are not ours, one at a time, and works off
-// the others. It returns io.EOF when the connection is over.
+// Read gives mochi the CONNECT, and then the end of the connection: mochi is
+// done with it once it has answered.
 func (c *conn) Read(p []byte) (int, error) {
+	if len(c.input.feed) == 0 {
+		return 0, io.EOF
+	}
+	n := copy(p, c.input.feed)
+	c.input.feed = c.input.feed[n:]
+	return n, nil
+}
+
+// serve reads until the connection is over. The first packet is the CONNECT.
+func (c *conn) serve() {
 	for {
-		if len(c.input.feed) > 0 {
-			n := copy(p, c.input.feed)
-			c.input.feed = c.input.feed[n:]
-			return n, nil
+		if c.waitOutput(); c.stop.Load() {
+			return
 		}
-		if c.stop.Load() {
-			return 0, io.EOF
-		}
-		c.waitOutput()
 		raw, head, body, err := c.next()
-		if err == nil {
-			var cold bool
-			if cold, err = c.handle(head, body); cold && err == nil {
-				c.input.feed = raw
-				continue
-			}
+		if err == nil && !c.open {
+			err = c.greet(raw, body)
+		} else if err == nil {
+			err = c.handle(head, body)
+		}
+		if f, ok := errors.AsType[*faultError](err); ok {
+			c.end(f)
+			return
 		}
 		if err != nil {
-			if f, ok := errors.AsType[*fault](err); ok {
-				c.end(f)
-			} else {
-				c.lost(err)
-			}
-			return 0, io.EOF
+			c.lost(err)
+			return
 		}
 	}
 }
@@ -70,9 +71,9 @@ func (c *conn) lost(err error) {
 	switch {
 	case c.stop.Load(): // woken, c.ending says why
 	case errors.Is(err, os.ErrDeadlineExceeded) && !c.open:
-		c.end(&fault{success, "no CONNECT in time", closeTimeout})
+		c.end(&faultError{success, "no CONNECT in time", closeTimeout})
 	case errors.Is(err, os.ErrDeadlineExceeded):
-		c.end(&fault{keepAliveTimeout, "keep alive timed out", closeTimeout})
+		c.end(&faultError{keepAliveTimeout, "keep alive timed out", closeTimeout})
 	}
 }
 
@@ -109,10 +110,10 @@ func (c *conn) next() (raw []byte, head byte, body []byte, err error) {
 
 // header reads the fixed header, section 2.1, of the packet at the start of b
 // and returns its length and that of the packet, 0 if more is needed to tell.
-func (c *conn) header(b []byte) (hlen, total int, f *fault) {
+func (c *conn) header(b []byte) (hlen, total int, f *faultError) {
 	if !c.open && b[0] != typeConnect<<4 {
 		c.sniff(b)
-		return 0, 0, &fault{success, "first packet is not CONNECT", closeProtocol}
+		return 0, 0, &faultError{success, "first packet is not CONNECT", closeProtocol}
 	}
 	v, n, st := varint(b[1:])
 	switch {
@@ -127,7 +128,7 @@ func (c *conn) header(b []byte) (hlen, total int, f *fault) {
 	c.input.loose = n > varintLen(v)
 	if c.open {
 		if total > c.srv.o.MaxPacket {
-			return 0, 0, &fault{packetTooLarge, "packet is too large", closeQuota}
+			return 0, 0, &faultError{packetTooLarge, "packet is too large", closeQuota}
 		}
 		return hlen, total, nil
 	}
@@ -136,7 +137,7 @@ func (c *conn) header(b []byte) (hlen, total int, f *fault) {
 
 // checkConnectSize holds a CONNECT to 16 KiB, or 64 KiB if it carries a will,
 // judging by as much as is there: nothing is allocated for a length declared.
-func (c *conn) checkConnectSize(b []byte, hlen, total int) *fault {
+func (c *conn) checkConnectSize(b []byte, hlen, total int) *faultError {
 	const flagsAt = 7 // 00 04 M Q T T level flags
 	if total <= maxConnect {
 		return nil
@@ -147,11 +148,14 @@ func (c *conn) checkConnectSize(b []byte, hlen, total int) *fault {
 	if total <= maxConnectWill && (len(b) <= flagsAt || b[flagsAt]&4 != 0) {
 		return nil
 	}
-	return &fault{packetTooLarge, "CONNECT is too large", closeQuota}
+	return &faultError{packetTooLarge, "CONNECT is too large", closeQuota}
 }
 
-// sniff names what else likes to knock on the port.
+// sniff names what else likes to knock on the port, once a second at most.
 func (c *conn) sniff(b []byte) {
+	if now, last := time.Now().Unix(), c.srv.sniffed.Load(); now == last || !c.srv.sniffed.CompareAndSwap(last, now) {
+		return
+	}
 	switch string(b[:min(3, len(b))]) {
 	case "GET", "HEA", "POS", "PUT", "DEL", "OPT", "CON", "PAT", "PRI":
 		c.srv.log.Warn().Str("remote", c.remote).Msg("HTTP request on the MQTT port")

@@ -43,19 +43,19 @@ const (
 	v3Refused          reason = 0x80 // SUBACK of 3.1.1 section 3.9.3
 )
 
-// fault ends a connection: with DISCONNECT (or CONNACK) and code in MQTT 5,
+// faultError ends a connection: with DISCONNECT (or CONNACK) and code in MQTT 5,
 // by closing in 3.1.1, which has no packet for it.
-type fault struct {
+type faultError struct {
 	code reason
 	text string // for the log; never from the client
 	why  closeReason
 }
 
-func (f *fault) Error() string { return fmt.Sprintf("%s (0x%02X)", f.text, byte(f.code)) }
+func (f *faultError) Error() string { return fmt.Sprintf("%s (0x%02X)", f.text, byte(f.code)) }
 
 // broken is the fault of a client that breaks the protocol.
-func broken(code reason, text string) *fault {
-	return &fault{code: code, text: text, why: closeProtocol}
+func broken(code reason, text string) *faultError {
+	return &faultError{code: code, text: text, why: closeProtocol}
 }
 
 // answer is what the outcome of a publish becomes.

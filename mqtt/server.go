@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"sync"
+	"sync/atomic"
 
 	mochi "github.com/mochi-mqtt/server/v2"
 	"github.com/rs/zerolog"
@@ -21,9 +22,11 @@ type Server struct {
 	auth  *auth.Auth
 	mochi *mochi.Server
 	stats counters
+	// sniffed is when a foreign protocol was logged last, Unix seconds.
+	sniffed atomic.Int64
 
 	listeners []net.Listener
-	accepting sync.WaitGroup
+	accepting sync.WaitGroup // accept and review
 	conns     sync.WaitGroup
 	stopped   chan struct{}   // closed when no connection is accepted any more
 	draining  context.Context // set by Close before it stops a connection
@@ -45,26 +48,32 @@ func Listen(o Options) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{
-		o: o, log: o.Log, auth: o.Broker.Auth(), stopped: make(chan struct{}),
-		clients: map[string]*conn{}, all: map[*conn]struct{}{}, addresses: map[string]int{},
-		waiting: list.New(), wills: map[string]*delayed{},
-	}
+	s := newServer(o)
+	s.auth = o.Broker.Auth()
 	if s.mochi, err = newMochi(s); err != nil {
 		return nil, fmt.Errorf("mqtt: %w", err)
 	}
 	for _, lo := range o.Listeners {
-		l, err := net.Listen("tcp", lo.Address)
+		l, err := new(net.ListenConfig).Listen(context.Background(), "tcp", lo.Address)
 		if err != nil {
 			return nil, errors.Join(fmt.Errorf("mqtt: listen on %s: %w", lo.Address, err), s.closeListeners())
 		}
 		s.listeners = append(s.listeners, l)
 	}
+	s.accepting.Go(s.review)
 	for i, l := range s.listeners {
 		s.accepting.Go(func() { s.accept(l, o.Listeners[i]) })
 		s.log.Info().Str("listener", l.Addr().String()).Msg("mqtt listening")
 	}
 	return s, nil
+}
+
+func newServer(o Options) *Server {
+	return &Server{
+		o: o, log: o.Log, stopped: make(chan struct{}),
+		clients: map[string]*conn{}, all: map[*conn]struct{}{}, addresses: map[string]int{},
+		waiting: list.New(), wills: map[string]*delayed{},
+	}
 }
 
 // Addr is the address of the first listener.
@@ -113,7 +122,7 @@ func (s *Server) Close(ctx context.Context) error {
 		c.wmu.Lock()
 		c.drained = true
 		c.wmu.Unlock()
-		c.end(&fault{shuttingDown, "server is shutting down", closeServer})
+		c.end(&faultError{shuttingDown, "server is shutting down", closeServer})
 	}
 	ended := make(chan struct{})
 	go func() { // ends with the connections, which Close has told to end

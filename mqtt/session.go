@@ -15,7 +15,9 @@ type session struct {
 	who    *auth.Principal
 	serial uint64 // of this process; orders the sessions of one fan-out
 	c      *conn
-	count  atomic.Int32 // of subscriptions
+	// multi says that the session had two subscriptions at a time, ever: a
+	// message under way may still hold both, so that it is never taken back.
+	multi atomic.Bool
 
 	mu      sync.Mutex
 	subs    map[string]*broker.Subscription // by filter
@@ -39,12 +41,12 @@ func same(a, b *auth.Principal) bool { return a.Kind == b.Kind && a.Name == b.Na
 
 // register gives c its session and its client id. A connection with the same
 // id ends: MQTT 5 section 3.1.4, [MQTT-3.1.4-3].
-func (s *Server) register(c *conn) *fault {
+func (s *Server) register(c *conn) *faultError {
 	s.mu.Lock()
 	old := s.clients[c.hello.id]
 	if old != nil && !same(old.who, c.who) {
 		s.mu.Unlock()
-		return &fault{badClientID, "client id is in use by another identity", closeAuth}
+		return &faultError{badClientID, "client id is in use by another identity", closeAuth}
 	}
 	s.serial++
 	c.session = &session{id: c.hello.id, who: c.who, serial: s.serial, c: c}
@@ -53,7 +55,7 @@ func (s *Server) register(c *conn) *fault {
 	s.cancelWill(c)
 	s.mu.Unlock()
 	if old != nil {
-		old.end(&fault{takenOver, "client id connected again", closeTakenOver})
+		old.end(&faultError{takenOver, "client id connected again", closeTakenOver})
 		old.session.close() // now, and not when its reader has noticed
 	}
 	return nil

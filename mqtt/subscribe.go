@@ -25,7 +25,7 @@ func isShared[T string | []byte](filter T) bool {
 var laterForms = []string{"$queue/", "$q/", "$stream/"}
 
 // subscribe answers a SUBSCRIBE: each filter has a reason code of its own.
-func (c *conn) subscribe(id uint16, subID uint32, ws []want) *fault {
+func (c *conn) subscribe(id uint16, subID uint32, ws []want) *faultError {
 	codes := make([]byte, len(ws))
 	var text string
 	for i, w := range ws {
@@ -76,35 +76,32 @@ func (s *session) subscribe(subID uint32, w want) reason {
 		s: s, id: subID, qos: w.qos, noLocal: w.noLocal, rap: w.rap,
 	}}
 	s.mu.Lock()
-	old := s.subs[w.filter]
-	over := old == nil && len(s.subs) >= s.c.srv.o.MaxSubs
+	n, known := len(s.subs), s.subs[w.filter] != nil
 	s.mu.Unlock()
-	if over {
+	if !known && n >= s.c.srv.o.MaxSubs {
 		return quotaExceeded
 	}
-	s.count.Add(1) // before the first delivery can see two
+	if n > 0 {
+		s.multi.Store(true) // before the first delivery can see two
+	}
 	if err := s.c.srv.o.Broker.Subscribe(sub); err != nil {
-		s.count.Add(-1)
 		if a := answerOf(err); a.code != badTopic {
 			return a.code
 		}
 		return badFilter
 	}
-	if old != nil {
-		s.c.srv.o.Broker.Unsubscribe(old)
-		s.count.Add(-1)
-	}
 	s.mu.Lock()
-	ended := s.closed
-	if !ended {
+	old := sub // if the session has ended meanwhile
+	if !s.closed {
 		if s.subs == nil {
 			s.subs = map[string]*broker.Subscription{}
 		}
+		old = s.subs[w.filter]
 		s.subs[w.filter] = sub
 	}
 	s.mu.Unlock()
-	if ended { // taken over meanwhile
-		s.c.srv.o.Broker.Unsubscribe(sub)
+	if old != nil {
+		s.c.srv.o.Broker.Unsubscribe(old)
 	}
 	return reason(w.qos)
 }
@@ -135,7 +132,6 @@ func (s *session) unsubscribe(filter string) reason {
 		return noSubscription
 	}
 	s.c.srv.o.Broker.Unsubscribe(sub)
-	s.count.Add(-1)
 	return success
 }
 
@@ -155,5 +151,9 @@ func (c *conn) sendCodes(kind byte, id uint16, text string, codes []byte) {
 	}
 	rest = append(rest, codes...)
 	b := appendVarint([]byte{kind << 4}, uint32(len(rest)))
+	if limit := int(c.hello.maxPacket); limit > 0 && len(b)+len(rest) > limit {
+		c.end(&faultError{packetTooLarge, "answer is larger than the client takes", closeQuota})
+		return
+	}
 	c.send(append(b, rest...))
 }

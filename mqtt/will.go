@@ -26,14 +26,14 @@ type delayed struct {
 
 // checkWill decides at CONNECT what can be decided then: the topic's grammar,
 // and the right to publish there. The right is asked again when it is sent.
-func (s *Server) checkWill(who *auth.Principal, w *will) *fault {
+func (s *Server) checkWill(who *auth.Principal, w *will) *faultError {
 	switch {
 	case len(w.payload) > s.o.MaxPayload:
-		return &fault{packetTooLarge, "will is too large", closeQuota}
+		return &faultError{packetTooLarge, "will is too large", closeQuota}
 	case s.o.Broker.CheckTopic(w.topic) != nil:
 		return broken(badTopic, "will topic cannot be published to")
 	case !s.auth.Allow(who, auth.Publish, auth.TopicResource(w.topic)):
-		return &fault{notAuthorized, "will topic is not allowed", closeAuth}
+		return &faultError{notAuthorized, "will topic is not allowed", closeAuth}
 	}
 	return nil
 }
@@ -57,7 +57,7 @@ func (s *Server) delayWill(c *conn, w *will, delay time.Duration) bool {
 	if s.closing {
 		return true // a will that waits for its time ends with the process
 	}
-	if s.clients[c.hello.id] != nil { // it is back already
+	if now := s.clients[c.hello.id]; now != nil && same(now.who, c.who) { // it is back already
 		return true
 	}
 	if len(s.wills) >= maxDelayedWills {

@@ -27,16 +27,16 @@ func withWill(t *testing.T, e *edge, id string, flags byte, connProps, willProps
 func TestWillIsSentUnlessTakenBack(t *testing.T) {
 	for _, row := range []struct {
 		name string
-		end  func(t *testing.T, e *edge, r *raw)
+		end  func(e *edge, r *raw)
 		sent bool
 	}{
-		{"cable cut", func(_ *testing.T, _ *edge, r *raw) { _ = r.Close() }, true},
-		{"protocol error", func(_ *testing.T, _ *edge, r *raw) { r.send([]byte{0xE1, 0}) }, true}, // X123
-		{"second CONNECT", func(_ *testing.T, _ *edge, r *raw) { r.send(connectPacket(true, "c", nil)) }, true},
-		{"DISCONNECT 0x04", func(_ *testing.T, _ *edge, r *raw) { r.send([]byte{0xE0, 1, 4}) }, true},
-		{"takeover", func(t *testing.T, e *edge, _ *raw) { login(t, e, true, "c") }, true},
-		{"DISCONNECT", func(_ *testing.T, _ *edge, r *raw) { r.send([]byte{0xE0, 0}) }, false},
-		{"DISCONNECT 0x00", func(_ *testing.T, _ *edge, r *raw) { r.send([]byte{0xE0, 2, 0, 0}) }, false},
+		{"cable cut", func(_ *edge, r *raw) { _ = r.Close() }, true},
+		{"protocol error", func(_ *edge, r *raw) { r.send([]byte{0xE1, 0}) }, true}, // X123
+		{"second CONNECT", func(_ *edge, r *raw) { r.send(connectPacket(true, "c", nil)) }, true},
+		{"DISCONNECT 0x04", func(_ *edge, r *raw) { r.send([]byte{0xE0, 1, 4}) }, true},
+		{"takeover", func(e *edge, _ *raw) { login(t, e, true, "c") }, true},
+		{"DISCONNECT", func(_ *edge, r *raw) { r.send([]byte{0xE0, 0}) }, false},
+		{"DISCONNECT 0x00", func(_ *edge, r *raw) { r.send([]byte{0xE0, 2, 0, 0}) }, false},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			e := open(t)
@@ -44,7 +44,7 @@ func TestWillIsSentUnlessTakenBack(t *testing.T) {
 			s.subscribe(1, 2, "w")
 			props := []byte{3, 0, 1, 'c', 38, 0, 1, 'k', 0, 1, 'v'}
 			r := withWill(t, e, "c", 0x10, nil, props)
-			row.end(t, e, r)
+			row.end(e, r)
 			if !row.sent {
 				eventually(t, "the end", func() bool { return e.Stats().Closed["client"] == 1 })
 				s.quiet()

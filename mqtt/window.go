@@ -43,7 +43,7 @@ func (w *window) take(st outState) uint16 {
 
 // puback settles a QoS 1 delivery, section 3.4. An id that we do not know is
 // nothing: the client may be late.
-func (s *session) puback(a ack) *fault {
+func (s *session) puback(a ack) *faultError {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch s.window.out[a.id] {
@@ -58,7 +58,7 @@ func (s *session) puback(a ack) *fault {
 
 // pubrec moves a QoS 2 delivery on, section 3.5: the client has it, or
 // refuses it.
-func (s *session) pubrec(a ack) *fault {
+func (s *session) pubrec(a ack) *faultError {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	code := success
@@ -81,7 +81,7 @@ func (s *session) pubrec(a ack) *fault {
 }
 
 // pubcomp settles a QoS 2 delivery, section 3.7.
-func (s *session) pubcomp(a ack) *fault {
+func (s *session) pubcomp(a ack) *faultError {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch s.window.out[a.id] {

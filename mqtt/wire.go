@@ -38,10 +38,10 @@ var (
 // aliases the packet.
 type cursor struct {
 	b   []byte
-	err *fault
+	err *faultError
 }
 
-func (r *cursor) fail(f *fault) {
+func (r *cursor) fail(f *faultError) {
 	if r.err == nil {
 		r.err = f
 	}

@@ -115,6 +115,16 @@ func (c *conn) wrote(n int) {
 // during the one before.
 func (c *conn) drain() {
 	o := &c.out
+	defer func() {
+		if p := recover(); p != nil { // only from pump, which holds no lock then
+			c.panicked(p)
+			c.wmu.Lock()
+			o.closed, o.running = true, false
+			o.room.Broadcast()
+			c.wmu.Unlock()
+			_ = c.Conn.Close()
+		}
+	}()
 	c.wmu.Lock()
 	for !o.closed && (len(o.tail) > 0 || len(o.full) > 0) {
 		ps := o.take()
@@ -186,7 +196,7 @@ func (c *conn) writing(write func() (n int64, all bool, err error)) error {
 			return err
 		case idle >= stallSteps:
 			c.srv.stats.slow.Add(1)
-			c.abort(&fault{success, "socket took nothing", closeSlow})
+			c.abort(&faultError{success, "socket took nothing", closeSlow})
 			return err
 		}
 	}
@@ -225,7 +235,7 @@ func (c *conn) lastWords() {
 // closeSocket closes. After an error of the client's the read side is emptied
 // first, until the client has closed or a second is over: closing a socket with
 // unread bytes sends a reset, which would overtake our DISCONNECT.
-func (c *conn) closeSocket(f *fault) {
+func (c *conn) closeSocket(f *faultError) {
 	if t, ok := c.Conn.(interface{ CloseWrite() error }); ok && f != nil && f.code != success {
 		_ = t.CloseWrite()
 		_ = c.Conn.SetReadDeadline(time.Now().Add(lingerTimeout))

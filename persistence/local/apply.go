@@ -9,22 +9,22 @@ import (
 // apply writes the records of a unit that passed check, and does what they say.
 func (u *unit) apply(ops []broker.Op) {
 	for i := range ops {
-		op := &ops[i]
+		op, p := &ops[i], &u.plans[i]
 		switch op.Kind {
 		case broker.OpPublish:
-			if !u.skip[i] {
-				u.publish(op)
+			if !p.skip {
+				u.publish(op, p)
 			}
 		case broker.OpSettle:
-			u.settle(op)
+			u.settle(op, u.targets[p.first].q)
 		case broker.OpDefer, broker.OpReturn:
-			u.postpone(op)
+			u.postpone(op, u.targets[p.first].q)
 		case broker.OpPark:
-			u.park(op)
+			u.park(op, u.targets[p.first].q)
 		case broker.OpPut:
 			u.put(op)
 		case broker.OpPurge:
-			u.purge(op)
+			u.purge(op, u.targets[p.first].q)
 		}
 	}
 	for _, q := range u.locked {
@@ -36,34 +36,33 @@ func (u *unit) apply(ops []broker.Op) {
 
 // publish encodes the message once, with the sequences it will have, and adds
 // it to every target.
-func (u *unit) publish(op *broker.Op) {
-	s, m := u.s, op.Message
+func (u *unit) publish(op *broker.Op, pl *plan) {
+	m := op.Message
 	first := u.res.ID == (broker.ID{})
 	if first {
 		u.res.ID = m.ID
 	}
 	var pos uint64
 	var size uint32
-	if !s.mem && s.anyDurable(op.Routes) {
-		pos, size = u.writeMessage(op)
+	if pl.durable > 0 {
+		pos, size = u.writeMessage(op, pl)
 	}
 	var body []byte
 	for i := range op.Routes {
-		r := &op.Routes[i]
-		t, ok := s.targets[r.Target]
-		if !ok {
+		t := u.targets[pl.first+i]
+		if t == (target{}) {
 			continue
 		}
 		at, n, b := pos, size, []byte(nil)
 		if t.volatile() {
 			if body == nil {
-				body = broker.AppendMessage(make([]byte, 0, broker.SizeBound(m)), m)
+				body = broker.AppendMessage(make([]byte, 0, pl.size), m)
 			}
 			at, n, b = 0, uint32(len(body)), body
 		}
 		var seq uint64
 		if t.st != nil {
-			p := t.st.parts[r.Partition]
+			p := t.st.parts[op.Routes[i].Partition]
 			seq = p.add(at, n, u.now, b)
 			u.cm.touchStream(p, seq+1)
 		} else {
@@ -76,41 +75,28 @@ func (u *unit) publish(op *broker.Op) {
 		}
 	}
 	if m.DedupKey != "" {
-		s.dedup.add(m.DedupKey, m.ID, m.BodyHash, u.now)
+		u.s.dedup.add(m.DedupKey, m.ID, m.BodyHash, u.now)
 	}
 }
 
 // writeMessage writes the record of a message with its routes that are on disk.
-func (u *unit) writeMessage(op *broker.Op) (uint64, uint32) {
-	s := u.s
-	b := binary.AppendUvarint(u.record(recMessage), uint64(u.now))
-	n := 0
+func (u *unit) writeMessage(op *broker.Op, pl *plan) (uint64, uint32) {
+	b := appendNums(u.record(recMessage), uint64(u.now), uint64(pl.durable))
 	for i := range op.Routes {
-		if t, ok := s.targets[op.Routes[i].Target]; ok && !t.volatile() {
-			n++
+		r, t := &op.Routes[i], u.targets[pl.first+i]
+		switch {
+		case t == (target{}) || t.volatile():
+		case t.st != nil:
+			b = appendNums(b, uint64(r.Target), uint64(r.Partition), t.st.parts[r.Partition].next())
+		default:
+			b = appendNums(b, uint64(r.Target), uint64(r.Partition), t.q.next)
 		}
-	}
-	b = binary.AppendUvarint(b, uint64(n))
-	for i := range op.Routes {
-		r := &op.Routes[i]
-		t, ok := s.targets[r.Target]
-		if !ok || t.volatile() {
-			continue
-		}
-		var seq uint64
-		if t.st != nil {
-			seq = t.st.parts[r.Partition].next()
-		} else {
-			seq = t.q.next
-		}
-		b = appendNums(b, uint64(r.Target), uint64(r.Partition), seq)
 	}
 	return u.end(broker.AppendMessage(b, op.Message))
 }
 
 // settle removes a message.
-func (u *unit) settle(op *broker.Op) {
-	q := u.s.targets[op.Ref.Target].q
+func (u *unit) settle(op *broker.Op, q *queue) {
 	if !q.volatile {
 		b := append(appendNums(u.record(recSettle), uint64(q.id)), byte(op.Reason))
 		u.end(appendNums(b, op.Ref.Seq, 1))
@@ -131,8 +117,7 @@ func (u *unit) changed(q *queue) {
 }
 
 // postpone moves the end of a lease, or gives the message back.
-func (u *unit) postpone(op *broker.Op) {
-	q := u.s.targets[op.Ref.Target].q
+func (u *unit) postpone(op *broker.Op, q *queue) {
 	c, i := q.chunks.find(op.Ref.Seq)
 	if c == nil || c.entries[i].state() == gone {
 		if !q.volatile {
@@ -165,23 +150,22 @@ func (q *queue) postpone(c *chunk, i int, e *entry, kind byte, until, now int64)
 	s.until = until
 	switch {
 	case kind == kindLeased:
-		if q.set(e, leased); until > now {
-			q.leases.push(&q.slots, e.slot-1, uint64(until), 0)
-			return
-		}
+		q.set(e, leased)
 		q.leases.push(&q.slots, e.slot-1, uint64(until), 0)
-		q.lapse(c, i, now)
+		if until <= now {
+			q.lapse(c, i, now)
+		}
 	case until > now:
 		q.set(e, delayed)
 		q.delayed.push(&q.slots, e.slot-1, uint64(until), 0)
+		q.noteTTL(c, i)
 	default:
 		q.lapse(c, i, now)
 	}
 }
 
 // park keeps a message as dead.
-func (u *unit) park(op *broker.Op) {
-	q := u.s.targets[op.Ref.Target].q
+func (u *unit) park(op *broker.Op, q *queue) {
 	c, i := q.chunks.find(op.Ref.Seq)
 	there := c != nil && c.entries[i].state() != gone
 	var s slot

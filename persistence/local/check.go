@@ -11,106 +11,101 @@ import (
 // of the unit, and leaves the queues it looked at locked, so that what it found
 // stays true until the unit was applied.
 func (u *unit) check(ops []broker.Op) error {
-	u.skip = u.skip[:0]
-	published, stored := 0, 0
+	stored := 0
 	for i := range ops {
-		op := &ops[i]
-		skip := false
+		op, p := &ops[i], &u.plans[i]
 		var err error
 		switch op.Kind {
 		case broker.OpPublish:
-			published++
-			if skip, err = u.checkPublish(op); !skip {
+			if err = u.checkPublish(op, p); !p.skip {
 				stored++
 			}
 		case broker.OpSettle, broker.OpDefer, broker.OpReturn, broker.OpPark:
-			err = u.checkSettle(op)
+			err = u.checkSettle(op, p)
 		case broker.OpPut:
 			if err = u.s.keys.check(op); err == nil && !u.s.mem {
 				u.records++
 			}
 		case broker.OpPurge:
-			err = u.checkPurge(op)
+			err = u.checkPurge(op, p)
 		}
 		if err != nil {
 			return err
 		}
-		u.skip = append(u.skip, skip)
 	}
-	if published > 0 && stored == 0 && u.res.Duplicate {
-		return nil
+	if stored > 0 {
+		u.res.Duplicate = false
 	}
-	u.res.Duplicate = false
 	return nil
 }
 
 // checkPublish looks for room in every target. Routes to targets that were
 // dropped count as taken and dropped with them, unless all are.
-func (u *unit) checkPublish(op *broker.Op) (skip bool, err error) {
+func (u *unit) checkPublish(op *broker.Op, p *plan) error {
 	s, m := u.s, op.Message
 	if m.DedupKey != "" {
 		if first, ok := s.dedup.find(m.DedupKey, u.now); ok {
 			if first.hash != m.BodyHash {
-				return false, broker.ErrConflict
+				return broker.ErrConflict
 			}
 			if u.res.ID == (broker.ID{}) {
 				u.res.ID = first.id
 			}
-			u.res.Duplicate = true
+			u.res.Duplicate, p.skip = true, true
 			op.Duplicate, op.First = true, first.id
-			return true, nil
+			return nil
 		}
 	}
-	size := int64(0)
-	there, durable := 0, false
+	there := 0
 	for i := range op.Routes {
-		r := &op.Routes[i]
-		t, ok := s.targets[r.Target]
-		if !ok {
-			if !s.used(r.Target) {
-				return false, broker.ErrNotFound
+		r, t := &op.Routes[i], u.targets[p.first+i]
+		switch {
+		case t.q != nil:
+			if err := u.checkRoom(t.q, int64(p.size)); err != nil {
+				return err
 			}
+		case t.st != nil:
+			if r.Partition >= uint32(len(t.st.parts)) {
+				return broker.ErrNotFound
+			}
+		case s.used(r.Target):
 			continue
+		default:
+			return broker.ErrNotFound
 		}
 		there++
-		durable = durable || !t.volatile()
-		if t.st != nil {
-			if r.Partition >= uint32(len(t.st.parts)) {
-				return false, broker.ErrNotFound
-			}
-			continue
-		}
-		q := t.q
-		u.lock(q)
-		if q.def.MaxMessages > 0 || q.def.MaxBytes > 0 {
-			if size == 0 {
-				size = int64(broker.SizeBound(m))
-			}
-			n := size
-			if !q.volatile {
-				n += journal.RecordHeader + maxSmall
-			}
-			if !q.fits(q.unit.n+1, q.unit.size+n) {
-				u.res.Full = q.id
-				return false, broker.ErrFull
-			}
-			q.unit.n++
-			q.unit.size += n
-			q.unit.trim = true
-		}
 	}
 	if there == 0 && len(op.Routes) > 0 {
-		return false, broker.ErrGone
+		return broker.ErrGone
 	}
-	if durable {
+	if p.durable > 0 {
 		u.records++
 	}
-	return false, nil
+	return nil
+}
+
+// checkRoom reports whether q takes one more message of size bytes.
+func (u *unit) checkRoom(q *queue, size int64) error {
+	u.lock(q)
+	if q.def.MaxMessages <= 0 && q.def.MaxBytes <= 0 {
+		return nil
+	}
+	if !q.volatile {
+		size += journal.RecordHeader + maxSmall
+	}
+	if !q.fits(q.unit.n+1, q.unit.size+size) {
+		u.res.Full = q.id
+		return broker.ErrFull
+	}
+	q.unit.n++
+	q.unit.size += size
+	q.unit.trim = true
+	return nil
 }
 
 // checkSettle finds the message of a settlement.
-func (u *unit) checkSettle(op *broker.Op) error {
-	q, err := u.s.queueAt(op.Ref.Target)
+func (u *unit) checkSettle(op *broker.Op, p *plan) error {
+	q, err := u.queueOf(p, op.Ref.Target)
 	if err != nil {
 		return err
 	}
@@ -150,8 +145,8 @@ func (q *queue) current(e *entry, r *broker.Ref) bool {
 }
 
 // checkPurge collects what a purge removes.
-func (u *unit) checkPurge(op *broker.Op) error {
-	q, err := u.s.queueAt(op.Ref.Target)
+func (u *unit) checkPurge(op *broker.Op, p *plan) error {
+	q, err := u.queueOf(p, op.Ref.Target)
 	if err != nil {
 		return err
 	}

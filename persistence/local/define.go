@@ -2,6 +2,7 @@ package local
 
 import (
 	"context"
+	"fmt"
 	"slices"
 
 	"millrace/broker"
@@ -40,6 +41,9 @@ func (t target) def() broker.Def {
 
 // Define creates or alters a target.
 func (s *Store) Define(ctx context.Context, d broker.Def) (broker.Target, error) {
+	if d.Kind != broker.QueueTarget && d.Kind != broker.StreamTarget {
+		return 0, fmt.Errorf("define %q: no kind of target has the number %d", d.Name, d.Kind)
+	}
 	d.Meta = slices.Clone(d.Meta)
 	if d.Kind == broker.StreamTarget {
 		d.Partitions = max(d.Partitions, 1)
@@ -168,11 +172,12 @@ func (s *Store) alter(q *queue, d broker.Def) {
 		q.expiries.filter(func(x expiry) bool { return !x.ttl })
 		for i := range q.slots.all {
 			c, j := q.chunks.find(q.slots.all[i].seq)
-			if c == nil || d.TTL <= 0 {
+			if c == nil {
 				continue
 			}
-			if e := &c.entries[j]; e.state() == returned || e.state() == blocked {
-				q.expiries.add(q.queuedAt(c, e)+d.TTL.Milliseconds(), q.slots.all[i].seq, true)
+			switch c.entries[j].state() {
+			case returned, blocked, delayed:
+				q.noteTTL(c, j)
 			}
 		}
 	}
@@ -257,19 +262,6 @@ func (s *Store) queueOf(id broker.Target) (*queue, error) {
 		err = broker.ErrNotFound
 	}
 	return t.q, err
-}
-
-// queueAt is queueOf for the holder of the append lock.
-func (s *Store) queueAt(id broker.Target) (*queue, error) {
-	t, ok := s.targets[id]
-	switch {
-	case t.q != nil:
-		return t.q, nil
-	case !ok && s.used(id):
-		return nil, broker.ErrGone
-	default:
-		return nil, broker.ErrNotFound
-	}
 }
 
 // all returns the targets there are.

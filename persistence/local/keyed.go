@@ -40,8 +40,8 @@ func (q *queue) acquire(c *chunk, i int) bool {
 	}
 	e := &c.entries[i]
 	s := q.slotOf(c, i)
-	if e.state() == waiting && q.def.TTL > 0 {
-		q.expiries.add(q.queuedAt(c, e)+q.def.TTL.Milliseconds(), seq, true)
+	if e.state() == waiting {
+		q.noteTTL(c, i)
 	}
 	q.set(e, blocked)
 	g.blocked.push(&q.slots, e.slot-1, s.place, s.rank)

@@ -92,11 +92,27 @@ func (q *queue) giveBack(c *chunk, i int, now int64) {
 			q.expire(c, i)
 			return
 		}
-		q.expiries.add(end, s.seq, true)
-		q.sweepExpiries()
+		q.noteTTL(c, i)
 	}
 	q.set(e, returned)
 	q.ready.push(&q.slots, e.slot-1, s.place, s.rank)
+}
+
+// noteTTL notes when the queue's time to live ends a message that the cursor
+// does not come to any more. One that was published with a delay has none yet.
+func (q *queue) noteTTL(c *chunk, i int) {
+	e := &c.entries[i]
+	ttl := q.def.TTL.Milliseconds()
+	if ttl <= 0 || q.slotOf(c, i).place == 0 {
+		return
+	}
+	q.expiries.add(q.queuedAt(c, e)+ttl, c.base+uint64(i), true)
+	if len(q.expiries.list) > 64 {
+		q.expiries.sweep(q.expiries.live+int(q.count[returned]+q.count[blocked]+q.count[delayed]), func(x expiry) bool {
+			c, i := q.chunks.find(x.seq)
+			return c != nil && c.entries[i].state() != gone && !(x.ttl && c.entries[i].state() == leased)
+		})
+	}
 }
 
 // expireDue ends the messages whose time was noted and is over. One that is
@@ -121,16 +137,6 @@ func (q *queue) expireDue(now int64) {
 			}
 		case gone:
 		}
-	}
-}
-
-// sweepExpiries drops the notes about messages that are gone, if they are many.
-func (q *queue) sweepExpiries() {
-	if len(q.expiries.list) > 64 {
-		q.expiries.sweep(q.expiries.live+int(q.count[returned]+q.count[blocked]), func(x expiry) bool {
-			c, i := q.chunks.find(x.seq)
-			return c != nil && c.entries[i].state() != gone && !(x.ttl && c.entries[i].state() == leased)
-		})
 	}
 }
 
@@ -250,14 +256,14 @@ func (q *queue) nextEvent() int64 {
 	return at
 }
 
-// schedule sets the timer of q, if it must look earlier than it will, or not
-// at all. A timer that is too early finds nothing, and is set anew then.
+// schedule sets the timer of q if it must look earlier than it will. A timer
+// that comes too early finds nothing and is set anew, or not at all: that costs
+// less than to move it with every lease that is settled in time.
 func (q *queue) schedule() {
 	if !q.s.bound.Load() {
 		return
 	}
-	at := q.nextEvent()
-	if at != 0 && (q.wake == 0 || at < q.wake) || at == 0 && q.wake != 0 {
+	if at := q.nextEvent(); at != 0 && (q.wake == 0 || at < q.wake) {
 		q.wake = at
 		q.s.timers.set(q, at)
 	}

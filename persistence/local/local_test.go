@@ -35,8 +35,14 @@ func TestTheMemoryDriverPassesTheSuite(t *testing.T) {
 	storetest.Run(t, func(testing.TB) storetest.Place { return memory{} })
 }
 
-func TestTheDiskDriverPassesTheSuite(t *testing.T) {
-	storetest.Run(t, func(t testing.TB) storetest.Place {
-		return disk{Dir: t.TempDir(), SegmentSize: 256 << 10, FirstSegmentSize: 64 << 10, WindowSize: 64 << 10}
-	})
+func TestTheDiskDriverPassesTheSuite(t *testing.T) { storetest.Run(t, newDisk) }
+
+func TestTheMemoryDriverAgreesWithTheModel(t *testing.T) {
+	storetest.RunModel(t, func(testing.TB) storetest.Place { return memory{} })
+}
+
+func TestTheDiskDriverAgreesWithTheModel(t *testing.T) { storetest.RunModel(t, newDisk) }
+
+func newDisk(t testing.TB) storetest.Place {
+	return disk{Dir: t.TempDir(), SegmentSize: 256 << 10, FirstSegmentSize: 64 << 10, WindowSize: 64 << 10}
 }

@@ -62,8 +62,7 @@ func (q *queue) purgeRuns(runs []seqRun, all bool, limit int) []seqRun {
 }
 
 // purge removes what checkPurge found.
-func (u *unit) purge(op *broker.Op) {
-	q := u.s.targets[op.Ref.Target].q
+func (u *unit) purge(op *broker.Op, q *queue) {
 	if len(u.ranges) == 0 {
 		return
 	}

@@ -170,6 +170,7 @@ func (s *Store) replayState(f *fields) {
 		} else {
 			q.set(e, delayed)
 			q.delayed.push(&q.slots, e.slot-1, uint64(until), 0)
+			q.noteTTL(c, i)
 		}
 	}
 }

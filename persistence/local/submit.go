@@ -27,9 +27,18 @@ type unit struct {
 	now     int64
 	locked  []*queue // whose locks it holds: the only place that holds more than one
 	records int      // still to be written
-	skip    []bool   // publishes that are duplicates or have nowhere to go
+	plans   []plan   // one for each operation
+	targets []target // of the operations, see plan
 	ranges  []seqRun // of a purge: one in a unit
 	limit   int      // and how many may be written
+}
+
+// plan is what was found out about an operation before it is checked.
+type plan struct {
+	first   int  // its targets begin there in unit.targets, in the order of its routes
+	size    int  // of the encoded message
+	durable int  // how many of its targets are on disk
+	skip    bool // a duplicate
 }
 
 // Submit applies the units of b one by one under the append lock and hands
@@ -62,7 +71,7 @@ func (u *unit) run(ops []broker.Op, r *broker.Result) {
 	if len(ops) == 0 {
 		return
 	}
-	if n := u.bound(ops); n > 0 {
+	if n := u.resolve(ops); n > 0 {
 		if err := s.wal.Reserve(n); err != nil {
 			r.Err = refusal(err)
 			return
@@ -97,46 +106,59 @@ func (u *unit) unlock() {
 	u.locked = u.locked[:0]
 }
 
-// bound returns how many bytes the records of ops take at most; 0 if none is
-// written.
-func (u *unit) bound(ops []broker.Op) int {
+// resolve looks the targets of ops up, once for all that follows, and returns
+// how many bytes the records of ops take at most; 0 if none is written.
+func (u *unit) resolve(ops []broker.Op) int {
 	s := u.s
-	if s.mem {
-		return 0
-	}
+	u.plans, u.targets = u.plans[:0], u.targets[:0]
 	n := 0
 	for i := range ops {
 		op := &ops[i]
+		p := plan{first: len(u.targets)}
 		switch op.Kind {
 		case broker.OpPublish:
-			if s.anyDurable(op.Routes) {
-				n += journal.RecordHeader + maxSmall + routeBound*len(op.Routes) + broker.SizeBound(op.Message)
+			for j := range op.Routes {
+				t := s.targets[op.Routes[j].Target]
+				u.targets = append(u.targets, t)
+				if t != (target{}) && !t.volatile() {
+					p.durable++
+				}
+			}
+			if p.size = broker.SizeBound(op.Message); p.durable > 0 {
+				n += journal.RecordHeader + maxSmall + routeBound*p.durable + p.size
 			}
 		case broker.OpPut:
-			n += journal.RecordHeader + maxSmall + len(op.Key) + len(op.Value)
-		case broker.OpPurge:
-			if q, err := s.queueAt(op.Ref.Target); err == nil && !q.volatile {
-				size, limit := q.purgeBound(op.All)
-				n += journal.RecordHeader + maxSmall + size
-				u.limit = limit
+			if !s.mem {
+				n += journal.RecordHeader + maxSmall + len(op.Key) + len(op.Value)
 			}
 		default:
-			if q, err := s.queueAt(op.Ref.Target); err == nil && !q.volatile {
-				n += journal.RecordHeader + maxSmall
+			t := s.targets[op.Ref.Target]
+			u.targets = append(u.targets, t)
+			if t.q == nil || t.q.volatile {
+				break
+			}
+			n += journal.RecordHeader + maxSmall
+			if op.Kind == broker.OpPurge {
+				size, limit := t.q.purgeBound(op.All)
+				u.limit = limit
+				n += size
 			}
 		}
+		u.plans = append(u.plans, p)
 	}
 	return n
 }
 
-// anyDurable reports whether one of the routes is kept on disk.
-func (s *Store) anyDurable(routes []broker.Route) bool {
-	for i := range routes {
-		if t, ok := s.targets[routes[i].Target]; ok && !t.volatile() {
-			return true
-		}
+// queueOf returns the queue of a plan's one target, or why there is none.
+func (u *unit) queueOf(p *plan, id broker.Target) (*queue, error) {
+	switch t := u.targets[p.first]; {
+	case t.q != nil:
+		return t.q, nil
+	case t.st == nil && u.s.used(id):
+		return nil, broker.ErrGone
+	default:
+		return nil, broker.ErrNotFound
 	}
-	return false
 }
 
 // record begins a record of the unit.

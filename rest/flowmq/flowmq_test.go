@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/rs/zerolog"
@@ -30,6 +31,7 @@ type door struct {
 	shared *httpx.Shared
 	mux    *httpx.Mux
 	drain  context.CancelFunc
+	stop   func() // of the broker
 }
 
 // open starts a broker over the memory driver; all of it ends with tb.
@@ -42,8 +44,9 @@ func open(tb testing.TB) *door {
 	must(tb, err)
 	b, err := broker.Open(ctx, broker.Options{Store: store, Auth: a})
 	must(tb, err)
+	stop := sync.OnceFunc(func() { must(tb, b.Close(ctx)) })
 	tb.Cleanup(func() {
-		must(tb, b.Close(ctx))
+		stop()
 		must(tb, a.Close(ctx))
 		must(tb, store.Close(ctx))
 	})
@@ -54,7 +57,7 @@ func open(tb testing.TB) *door {
 	draining, drain := context.WithCancel(context.Background())
 	tb.Cleanup(drain)
 	s := &httpx.Shared{Log: zerolog.Nop(), Draining: draining, Origins: []string{"https://console.example"}}
-	return &door{broker: b, shared: s, mux: flowmq.New(b, s), drain: drain}
+	return &door{broker: b, shared: s, mux: flowmq.New(b, s), drain: drain, stop: stop}
 }
 
 func must(tb testing.TB, err error) {

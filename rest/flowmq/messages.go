@@ -41,8 +41,7 @@ func (a *api) publishOne(w http.ResponseWriter, r *httpx.Request, topic string) 
 	if err != nil {
 		return err
 	}
-	m := newMessage(r, topic)
-	m.DedupKey = key
+	m := newMessage(topic, auth.From(r.Context()).Name, key)
 	err = r.ReadJSON(httpx.MaxJSON, httpx.RefuseUnknown, false, func(d *httpx.Decoder) error { return readMessage(d, m, false) })
 	if err != nil {
 		return err
@@ -66,11 +65,10 @@ func (a *api) publishMany(w http.ResponseWriter, r *httpx.Request, topic string)
 	if err != nil {
 		return err
 	}
-	entryKey := entryKeys(key)
+	entryKey, publisher := entryKeys(key), auth.From(r.Context()).Name
 	var ms []*broker.Message
 	err = readEntries(text, func(d *httpx.Decoder) error {
-		m := newMessage(r, topic)
-		m.DedupKey = entryKey(len(ms))
+		m := newMessage(topic, publisher, entryKey(len(ms)))
 		ms = append(ms, m)
 		return readMessage(d, m, true)
 	})
@@ -108,8 +106,8 @@ func weakest(ps []broker.Published) broker.Durability {
 }
 
 // newMessage returns a message with the dialect's defaults.
-func newMessage(r *httpx.Request, topic string) *broker.Message {
-	return &broker.Message{Topic: topic, QoS: 1, ContentType: "application/json", Publisher: auth.From(r.Context()).Name}
+func newMessage(topic, publisher, key string) *broker.Message {
+	return &broker.Message{Topic: topic, QoS: 1, ContentType: "application/json", Publisher: publisher, DedupKey: key}
 }
 
 // readEntries reads {"messages": [...]}; the error of an entry tells its index.

@@ -23,12 +23,23 @@ func answer(w http.ResponseWriter, r *httpx.Request, status int, data any) error
 	return httpx.WriteJSON(w, r, status, append(body, envelopeTail...))
 }
 
+// buffer lets encoding/json append.
+type buffer []byte
+
+func (b *buffer) Write(p []byte) (int, error) {
+	*b = append(*b, p...)
+	return len(p), nil
+}
+
+// appendJSON leaves < and > as they are: nobody puts our answers into a page.
 func appendJSON(dst []byte, v any) []byte {
-	b, err := json.Marshal(v)
-	if err != nil {
+	b := buffer(dst)
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	if err := e.Encode(v); err != nil {
 		panic(err) // only our own structs of strings and numbers come here
 	}
-	return append(dst, b...)
+	return b[:len(b)-1] // Encode ends the line
 }
 
 // timestamp is the form of every time: RFC 3339, UTC, milliseconds.

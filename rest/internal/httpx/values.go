@@ -105,7 +105,7 @@ func (d *Decoder) Int() (int64, error) {
 		switch {
 		case c < '0' || c > '9':
 			return 0, problem("must be a whole number")
-		case n > (math.MaxInt64-9)/10:
+		case n > (math.MaxInt64-int64(c-'0'))/10:
 			return 0, problem("is out of range")
 		}
 		n = n*10 + int64(c-'0')
