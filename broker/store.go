@@ -181,9 +181,9 @@ type Def struct {
 	// DropOldest makes room by taking the oldest ready message; otherwise a
 	// publish that does not fit is ErrFull. Lapsing says that what an overflow
 	// or an expiry takes is held and told to Events.Lapsed instead of dropped.
-	MaxMessages, MaxBytes         int64
-	DropOldest                    bool
-	OverflowLapses, ExpiryLapses  bool
+	MaxMessages, MaxBytes        int64
+	DropOldest                   bool
+	OverflowLapses, ExpiryLapses bool
 	// TTL ends a message that long after it entered the queue (or was due),
 	// unless it is leased; 0 = never.
 	TTL time.Duration
@@ -345,8 +345,8 @@ type Unit struct {
 type Result struct {
 	Err       error
 	Full      Target // with ErrFull: the target that refused
-	Duplicate bool   // de-duplicated: nothing was stored, ID is the first one's
-	ID        ID
+	Duplicate bool   // every Publish was a Duplicate
+	ID        ID     // of the first Publish, or of its first one
 	Seq       uint64 // of the first Publish in its first route
 	Rev       uint64 // of the last Put
 	Count     int    // what a Purge removed
@@ -363,6 +363,7 @@ const (
 	OpPark
 	OpPut
 	OpPurge
+	OpReturn
 )
 
 // Op is one operation of a unit.
@@ -378,6 +379,11 @@ type Op struct {
 	Key     string
 	Value   []byte
 	Rev     uint64
+
+	// Results of an OpPublish, valid after Done: the message had been stored
+	// before, as First, and was not stored again.
+	Duplicate bool
+	First     ID
 }
 
 // Publish adds m to each route; no two routes are the same. m and its bytes
@@ -407,6 +413,10 @@ func (b *Batch) Settle(r Ref, why Reason) {
 func (b *Batch) Defer(r Ref, until time.Time, giveBack bool) {
 	b.Ops = append(b.Ops, Op{Kind: OpDefer, Ref: r, Until: until.UnixMilli(), All: giveBack})
 }
+
+// Return undoes a delivery that reached nobody: ready again at its place, the
+// attempt not counted. Errors as Settle.
+func (b *Batch) Return(r Ref) { b.Ops = append(b.Ops, Op{Kind: OpReturn, Ref: r}) }
 
 // Park moves a held message to the state dead. Errors as Settle.
 func (b *Batch) Park(r Ref, why Reason) {

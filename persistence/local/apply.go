@@ -17,7 +17,7 @@ func (u *unit) apply(ops []broker.Op) {
 			}
 		case broker.OpSettle:
 			u.settle(op, u.targets[p.first].q)
-		case broker.OpDefer:
+		case broker.OpDefer, broker.OpReturn:
 			u.postpone(op, u.targets[p.first].q)
 		case broker.OpPark:
 			u.park(op, u.targets[p.first].q)
@@ -131,6 +131,10 @@ func (u *unit) postpone(op *broker.Op, q *queue) {
 	kind := kindLeased
 	if op.All {
 		kind = kindBack
+	}
+	if op.Kind == broker.OpReturn {
+		kind = kindBack
+		s.attempt = max(s.attempt, 1) - 1
 	}
 	if !q.volatile {
 		b := append(appendNums(u.record(recState), uint64(q.id)), kind)

@@ -20,7 +20,7 @@ func (u *unit) check(ops []broker.Op) error {
 			if err = u.checkPublish(op, p); !p.skip {
 				stored++
 			}
-		case broker.OpSettle, broker.OpDefer, broker.OpPark:
+		case broker.OpSettle, broker.OpDefer, broker.OpReturn, broker.OpPark:
 			err = u.checkSettle(op, p)
 		case broker.OpPut:
 			if err = u.s.keys.check(op); err == nil && !u.s.mem {
@@ -52,6 +52,7 @@ func (u *unit) checkPublish(op *broker.Op, p *plan) error {
 				u.res.ID = first.id
 			}
 			u.res.Duplicate, p.skip = true, true
+			op.Duplicate, op.First = true, first.id
 			return nil
 		}
 	}
@@ -121,7 +122,7 @@ func (u *unit) checkSettle(op *broker.Op, p *plan) error {
 	case broker.OpSettle:
 		q.unit.n--
 		q.unit.size -= int64(e.size)
-	case broker.OpDefer:
+	case broker.OpDefer, broker.OpReturn:
 		if st := e.state(); st == dead || st == held && !op.All {
 			return broker.ErrStale // its lease is over for good
 		}

@@ -1,0 +1,60 @@
+# Every target works from a fresh clone with Go alone; test installs
+# mosquitto-clients where it may.
+
+GO       ?= go
+ROUNDS   ?= 20
+FUZZTIME ?= 10s
+VULNDB   ?=
+
+# Tools are pinned here and never enter go.mod.
+GOLANGCI    = $(GO) run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
+GOVULNCHECK = $(GO) run golang.org/x/vuln/cmd/govulncheck@v1.8.0
+
+.PHONY: test check build bench lint fuzz torture vuln format mosquitto
+
+# The test command of the README: what a change has to pass.
+test: mosquitto format
+	$(GO) vet ./...
+	MILLRACE_KILL_ROUNDS=$(ROUNDS) $(GO) test -race -timeout 20m ./...
+
+# What a reviewer runs before merging: test, the lint gate, every fuzz target.
+check: test lint fuzz
+	$(GO) mod tidy -diff
+
+build:
+	CGO_ENABLED=0 $(GO) build -trimpath -o millrace ./cmd/millrace
+
+format:
+	@files=$$(gofmt -l broker mqtt rest router persistence cmd 2>/dev/null); \
+	if [ -n "$$files" ]; then echo "not formatted, run gofmt -w:"; echo "$$files"; exit 1; fi
+
+lint:
+	$(GOLANGCI) run
+
+# Each fuzz target for a few seconds.
+fuzz:
+	@set -e; for pkg in $$($(GO) list ./...); do \
+	  for f in $$($(GO) test -list '^Fuzz' $$pkg | grep '^Fuzz' || true); do \
+	    echo "$$pkg $$f"; $(GO) test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) $$pkg; \
+	  done; \
+	done
+
+# Kill rounds by the hundred; a night's work.
+torture:
+	MILLRACE_KILL_ROUNDS=500 $(GO) test -run Kill -count 1 -timeout 4h -v ./cmd/millrace
+
+# Figures of this machine, one JSON line each.
+bench: build
+	./cmd/millrace/testdata/bench.sh ./millrace
+
+vuln:
+	$(GOVULNCHECK) $(if $(VULNDB),-db file://$(VULNDB)) ./...
+
+# mosquitto_pub and mosquitto_sub are the clients that the README shows.
+mosquitto:
+	@command -v mosquitto_pub >/dev/null && command -v mosquitto_sub >/dev/null && command -v curl >/dev/null || { \
+	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq mosquitto-clients curl; \
+	  else \
+	    echo "install mosquitto-clients and curl first: the tests run the commands of the README"; exit 1; \
+	  fi; }

@@ -1,0 +1,59 @@
+package auth
+
+import (
+	"context"
+	"testing"
+)
+
+// Cheap makes password hashes cost next to nothing.
+func Cheap(o *Options) { o.cost = cost{memory: 8, time: 1, threads: 1} }
+
+// HoldHashing takes all runs of the hasher until release is called.
+func HoldHashing(t testing.TB, a *Auth) (release func()) {
+	t.Helper()
+	var free []func()
+	for range hashRuns {
+		f, err := a.hasher.slot(context.Background())
+		if err != nil {
+			t.Fatal(err)
+		}
+		free = append(free, f)
+	}
+	return func() {
+		for _, f := range free {
+			f()
+		}
+	}
+}
+
+// BrakeCounters tells how many pairs and addresses are counted.
+func BrakeCounters(a *Auth) (pairs, addrs int) {
+	a.brake.mu.Lock()
+	defer a.brake.mu.Unlock()
+	return len(a.brake.pairs), len(a.brake.addrs)
+}
+
+const (
+	HashWaiting = hashWaiting
+	MaxCounters = maxCounters
+)
+
+// CountFailure counts a wrong password without hashing one.
+func CountFailure(a *Auth, name, addr string) { a.brake.failed(name, address(addr), a.now()) }
+
+// ReadPattern says whether s is a filter for rules and scopes, and what it is
+// of.
+func ReadPattern(s string) (kind ResourceKind, text, reason string) {
+	pt, reason := parsePattern(s)
+	return pt.kind, pt.text, reason
+}
+
+var (
+	Match     = match
+	Covers    = covers
+	Overlaps  = overlaps
+	Intersect = intersect
+	Glob      = glob
+	Address   = address
+	ReadPHC   = func(s string) error { _, err := parsePHC(s); return err }
+)

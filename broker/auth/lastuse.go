@@ -1,0 +1,99 @@
+package auth
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+)
+
+const (
+	lastUseEvery   = time.Minute
+	lastUseTimeout = 30 * time.Second
+)
+
+// lastUse writes when keys were used, at most once a minute and only after some
+// key was. It sleeps otherwise.
+type lastUse struct {
+	save func(context.Context) error
+
+	mu    sync.Mutex
+	timer *time.Timer // runs while there is something to write
+	ended bool
+}
+
+// due arranges for a write within the minute.
+func (l *lastUse) due(write func()) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.timer == nil && !l.ended {
+		l.timer = time.AfterFunc(lastUseEvery, write)
+	}
+}
+
+// begin reports whether there is still something to write.
+func (l *lastUse) begin() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	pending := l.timer != nil
+	l.timer = nil
+	return pending
+}
+
+// stop writes what is due and lets nothing become due any more.
+func (l *lastUse) stop(ctx context.Context) error {
+	l.mu.Lock()
+	l.ended = true
+	if l.timer != nil {
+		l.timer.Stop()
+	}
+	l.mu.Unlock()
+	if !l.begin() {
+		return nil
+	}
+	return l.save(ctx)
+}
+
+// touch notes that k is in use now. It never waits for the disk.
+func (a *Auth) touch(k *key) {
+	minute := a.now().Unix() / 60
+	if k.lastUse.Load() == minute || k.lastUse.Swap(minute) == minute {
+		return
+	}
+	a.used.due(a.writeLastUse)
+}
+
+// writeLastUse is the timer's errand.
+func (a *Auth) writeLastUse() {
+	ctx, cancel := context.WithTimeout(context.Background(), lastUseTimeout)
+	defer cancel()
+	done, err := a.turn(ctx)
+	if err == nil {
+		defer done()
+		if !a.used.begin() {
+			return
+		}
+		err = a.used.save(ctx)
+	}
+	if err != nil && !errors.Is(err, ErrClosed) {
+		a.log.Warn().Err(err).Msg("last use of keys not written")
+	}
+}
+
+func (a *Auth) saveLastUse(ctx context.Context) error {
+	minutes := make(map[string]int64)
+	a.mu.RLock()
+	for id, k := range a.keys {
+		if minute := k.lastUse.Load(); minute > 0 {
+			minutes[id] = minute
+		}
+	}
+	a.mu.RUnlock()
+	value, err := json.Marshal(minutes)
+	if err != nil {
+		return fmt.Errorf("encode last use: %w", err)
+	}
+	return a.put(ctx, lastUseKey, value)
+}

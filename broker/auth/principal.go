@@ -1,0 +1,70 @@
+package auth
+
+import (
+	"context"
+	"sync/atomic"
+)
+
+// Kind says how a principal is known.
+type Kind uint8
+
+const (
+	// User is a person or device with a password.
+	User Kind = iota
+	// Key is a program with an API key.
+	Key
+	// Anonymous is an MQTT client without credentials, let in by configuration.
+	Anonymous
+	// System is the broker itself; it may do everything.
+	System
+)
+
+// Principal is who asks. Those made by Login, Key and Bearer end with the
+// user or key they stand for; one written as a literal has the rights its
+// fields say. A Principal is shared between goroutines and must not be changed
+// or copied once it was used.
+type Principal struct {
+	Kind      Kind
+	Name      string // user name or key id; "" for anonymous and system
+	ClientID  string // MQTT client id, else ""
+	Role      Role
+	Superuser bool     // every topic, also $SYS, and administrator; no rules apply
+	Scopes    []string // filters the role is narrowed to; none means everything
+
+	user   *user // the account this principal logged in with
+	key    *key
+	rights atomic.Pointer[rights] // compiled for one policy
+}
+
+// String is the principal's name for logs: user:dev, key:kB3x, anonymous.
+func (p *Principal) String() string {
+	if p == nil {
+		return "nobody"
+	}
+	switch p.Kind {
+	case User:
+		return "user:" + p.Name
+	case Key:
+		return "key:" + p.Name
+	case Anonymous:
+		return "anonymous"
+	case System:
+		return "system"
+	default:
+		return "unknown"
+	}
+}
+
+type contextKey struct{}
+
+// WithPrincipal returns a context that carries p.
+func WithPrincipal(ctx context.Context, p *Principal) context.Context {
+	return context.WithValue(ctx, contextKey{}, p)
+}
+
+// From returns the principal ctx carries, or nil, to which Allow refuses
+// everything.
+func From(ctx context.Context) *Principal {
+	p, _ := ctx.Value(contextKey{}).(*Principal)
+	return p
+}

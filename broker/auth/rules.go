@@ -1,0 +1,169 @@
+package auth
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+)
+
+const maxRules = 10_000
+
+// Rule gives or takes a right, beyond what roles and scopes say.
+type Rule struct {
+	Effect string   `json:"effect" yaml:"effect"` // allow or deny
+	Who    string   `json:"who"    yaml:"who"`    // user:NAME, key:ID, client:ID, anonymous or all
+	Do     []string `json:"do"     yaml:"do"`     // publish, subscribe, consume, manage
+	Filter string   `json:"filter" yaml:"filter"` // topic filter, queue:GLOB or stream:GLOB
+}
+
+// String is the rule in one line, as Decision.Rule shows it.
+func (r Rule) String() string {
+	return fmt.Sprintf("%s %s %s %s", r.Effect, r.Who, strings.Join(r.Do, ","), r.Filter)
+}
+
+// rule is a Rule that was read; its pattern may hold %c and %u.
+type rule struct {
+	clause
+	allow  bool
+	forAll bool
+	who    string
+}
+
+// ruleset finds the rules about a principal without looking at the others.
+type ruleset struct {
+	source []Rule
+	byWho  map[string][]rule
+}
+
+// about returns the rules that name p.
+func (s *ruleset) about(p *Principal) []rule {
+	if len(s.source) == 0 {
+		return nil
+	}
+	who := []string{"all"}
+	if p.Kind != System {
+		who = append(who, p.String()) // user:NAME, key:ID or anonymous
+	}
+	if p.ClientID != "" {
+		who = append(who, "client:"+p.ClientID)
+	}
+	var found []rule
+	for _, w := range who {
+		found = append(found, s.byWho[w]...)
+	}
+	return found
+}
+
+// Rules returns the rules in force.
+func (a *Auth) Rules() []Rule {
+	return cloneRules(a.policy.Load().rules.source)
+}
+
+// SetRules puts rules in the place of all rules before. They are taken as a
+// whole or not at all: the error joins one InvalidError for each bad rule.
+// When it returns nil they are on disk and in force.
+func (a *Auth) SetRules(ctx context.Context, rules []Rule) error {
+	set, err := readRules(rules)
+	if err != nil {
+		return err
+	}
+	value, err := json.Marshal(set.source)
+	if err != nil {
+		return fmt.Errorf("encode rules: %w", err)
+	}
+	done, err := a.turn(ctx)
+	if err != nil {
+		return err
+	}
+	defer done()
+	if err := a.put(ctx, rulesKey, value); err != nil {
+		return err
+	}
+	a.change(func() { a.rules = set })
+	a.log.Info().Int("rules", len(rules)).Msg("access rules changed")
+	return nil
+}
+
+func readRules(rules []Rule) (*ruleset, error) {
+	if len(rules) > maxRules {
+		return nil, &InvalidError{Field: "rules", Reason: fmt.Sprintf("there may be at most %d", maxRules)}
+	}
+	set := &ruleset{source: cloneRules(rules), byWho: make(map[string][]rule)}
+	var errs []error
+	for i, source := range set.source {
+		r, err := source.read()
+		if err != nil {
+			err.Field = fmt.Sprintf("rules[%d].%s", i, err.Field)
+			errs = append(errs, err)
+			continue
+		}
+		set.byWho[r.who] = append(set.byWho[r.who], r)
+	}
+	return set, errors.Join(errs...)
+}
+
+func (r Rule) read() (rule, *InvalidError) {
+	if r.Effect != "allow" && r.Effect != "deny" {
+		return rule{}, &InvalidError{Field: "effect", Reason: "must be allow or deny"}
+	}
+	if !validWho(r.Who) {
+		return rule{}, &InvalidError{Field: "who", Reason: "must be user:NAME, key:ID, client:ID, anonymous or all"}
+	}
+	pt, reason := parsePattern(r.Filter)
+	if reason != "" {
+		return rule{}, &InvalidError{Field: "filter", Reason: reason}
+	}
+	do, reason := readActions(r.Do, pt.kind)
+	if reason != "" {
+		return rule{}, &InvalidError{Field: "do", Reason: reason}
+	}
+	out := rule{clause: clause{pt, do, r.String()}, allow: r.Effect == "allow", forAll: r.Who == "all", who: r.Who}
+	if !out.allow && out.reach == ordinary {
+		out.reach = everything
+	}
+	return out, nil
+}
+
+// readActions reads what a rule for one kind of thing is about. On queues and
+// streams subscribe means consume, since nothing else could be meant.
+func readActions(names []string, kind ResourceKind) (actions, string) {
+	var do actions
+	for _, name := range names {
+		i := slices.Index(actionNames[:], name)
+		if i < 0 || Action(i) == View {
+			return 0, "must hold some of publish, subscribe, consume and manage"
+		}
+		do |= Action(i).bit()
+	}
+	if kind != Topic && do.has(Subscribe) {
+		do |= Consume.bit()
+	}
+	switch do {
+	case 0:
+		return 0, "must hold some of publish, subscribe, consume and manage"
+	case Consume.bit():
+		if kind == Topic {
+			return 0, "consume is asked of queue:NAME and stream:NAME, topics are subscribed to"
+		}
+	}
+	return do, ""
+}
+
+func validWho(who string) bool {
+	if who == "all" || who == "anonymous" {
+		return true
+	}
+	kind, name, _ := strings.Cut(who, ":")
+	return name != "" && (kind == "user" || kind == "key" || kind == "client")
+}
+
+func cloneRules(rules []Rule) []Rule {
+	out := slices.Clone(rules)
+	for i := range out {
+		out[i].Do = slices.Clone(out[i].Do)
+	}
+	return out
+}

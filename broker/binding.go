@@ -1,0 +1,113 @@
+package broker
+
+import (
+	"cmp"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+)
+
+// restore binds a definition that the store recorded.
+func (b *Broker) restore(d Definition) error {
+	switch d.Def.Kind {
+	case QueueTarget:
+		var c QueueConfig
+		if err := json.Unmarshal(d.Def.Meta, &c); err != nil {
+			return fmt.Errorf("settings: %w", err)
+		}
+		b.bindQueue(d.Target, &c)
+	case StreamTarget:
+		var c StreamConfig
+		if err := json.Unmarshal(d.Def.Meta, &c); err != nil {
+			return fmt.Errorf("settings: %w", err)
+		}
+		b.bindStream(d.Target, &c)
+	default:
+		return fmt.Errorf("kind %d is not known; a newer release wrote it", d.Def.Kind)
+	}
+	return nil
+}
+
+// bindQueue makes a recorded queue known and lets its filter feed it.
+func (b *Broker) bindQueue(t Target, c *QueueConfig) {
+	q := &queue{target: t, volatile: c.Driver == Memory}
+	q.settings.Store(c)
+	b.mu.Lock()
+	b.queues[c.Name], b.targets[t] = q, q
+	b.mu.Unlock()
+	if c.Filter != "" {
+		b.tree.Insert(c.Filter, q)
+	}
+}
+
+// rebind moves a queue to another filter; for a moment both feed it, so that
+// nothing published meanwhile is missed.
+func (b *Broker) rebind(q *queue, old, filter string) {
+	if filter != "" {
+		b.tree.Insert(filter, q)
+	}
+	if old != "" {
+		b.tree.Remove(old, q)
+	}
+}
+
+func (b *Broker) unbindQueue(q *queue) {
+	c := q.config()
+	if c.Filter != "" {
+		b.tree.Remove(c.Filter, q)
+	}
+	b.mu.Lock()
+	delete(b.queues, c.Name)
+	delete(b.targets, q.target)
+	b.mu.Unlock()
+}
+
+func (b *Broker) bindStream(t Target, c *StreamConfig) {
+	s := &stream{target: t, settings: c, partitions: uint32(c.Partitions)}
+	b.mu.Lock()
+	b.streams[c.Name] = s
+	b.mu.Unlock()
+	b.tree.Insert(c.Filter, s)
+}
+
+func (b *Broker) unbindStream(s *stream) {
+	b.tree.Remove(s.settings.Filter, s)
+	b.mu.Lock()
+	delete(b.streams, s.settings.Name)
+	b.mu.Unlock()
+}
+
+func (b *Broker) queueNamed(name string) *queue {
+	b.mu.RLock()
+	defer b.mu.RUnlock()
+	return b.queues[name]
+}
+
+func (b *Broker) streamNamed(name string) *stream {
+	b.mu.RLock()
+	defer b.mu.RUnlock()
+	return b.streams[name]
+}
+
+func (b *Broker) byTarget(t Target) *queue {
+	b.mu.RLock()
+	defer b.mu.RUnlock()
+	return b.targets[t]
+}
+
+func (b *Broker) queuesByName() []*queue {
+	b.mu.RLock()
+	qs := slices.Collect(maps.Values(b.queues))
+	b.mu.RUnlock()
+	slices.SortFunc(qs, func(x, y *queue) int { return cmp.Compare(x.config().Name, y.config().Name) })
+	return qs
+}
+
+func (b *Broker) streamsByName() []*stream {
+	b.mu.RLock()
+	ss := slices.Collect(maps.Values(b.streams))
+	b.mu.RUnlock()
+	slices.SortFunc(ss, func(x, y *stream) int { return cmp.Compare(x.settings.Name, y.settings.Name) })
+	return ss
+}

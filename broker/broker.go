@@ -1,0 +1,179 @@
+package broker
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"millrace/broker/auth"
+	"millrace/router"
+)
+
+// Options configure a Broker. Zero values take the stated default.
+type Options struct {
+	Store Store      // required
+	Auth  *auth.Auth // required
+	Log   zerolog.Logger
+
+	MaxPayload int           // bytes; default 4 MiB
+	MaxWaiting int           // receives waiting at once; default 10,000
+	Topics     router.Limits // of topics and filters; default 1,024 bytes, 201 levels
+}
+
+func (o *Options) setDefaults() error {
+	if o.Store == nil || o.Auth == nil {
+		return errors.New("broker: Options need a Store and an Auth")
+	}
+	o.MaxPayload = cmp.Or(o.MaxPayload, 4<<20)
+	o.MaxWaiting = cmp.Or(o.MaxWaiting, 10_000)
+	return nil
+}
+
+// Broker is the one entry point for every protocol: it publishes, receives,
+// settles and defines. All methods may be called from any goroutine. The
+// principal of a call comes from its context (auth.From).
+type Broker struct {
+	opts       Options
+	store      Store
+	auth       *auth.Auth
+	log        zerolog.Logger
+	limits     router.Limits
+	tree       *router.Tree[destination]
+	ids        idSource
+	receipts   *receiptKey
+	dead       *deadLetters
+	retained   retained
+	durability Durability    // of the store; fixed
+	waiting    atomic.Int64  // receives that wait
+	turn       atomic.Uint32 // round robin over partitions
+	closed     atomic.Bool
+
+	defining sync.Mutex // orders the calls that define and drop
+
+	mu      sync.RWMutex // protects the maps below
+	queues  map[string]*queue
+	streams map[string]*stream
+	targets map[Target]*queue
+}
+
+// destination is what the topic tree holds: *queue, *stream or *Subscription.
+type destination interface{ destination() }
+
+// Open reads the definitions from the store, binds them to the topic tree, and
+// begins to answer the store's events.
+func Open(ctx context.Context, o Options) (*Broker, error) {
+	if err := o.setDefaults(); err != nil {
+		return nil, err
+	}
+	b := &Broker{
+		opts: o, store: o.Store, auth: o.Auth, log: o.Log,
+		limits:     o.Topics,
+		durability: o.Store.State().Durability,
+		tree:       new(router.Tree[destination]),
+		queues:     make(map[string]*queue),
+		streams:    make(map[string]*stream),
+		targets:    make(map[Target]*queue),
+	}
+	var err error
+	if b.receipts, err = loadReceiptKey(ctx, b.store); err != nil {
+		return nil, fmt.Errorf("receipt key: %w", err)
+	}
+	defs, err := b.store.Definitions(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("read the definitions: %w", err)
+	}
+	for _, d := range defs {
+		if err := b.restore(d); err != nil {
+			return nil, fmt.Errorf("definition of %q: %w", d.Def.Name, err)
+		}
+	}
+	b.retained.store = b.store
+	if err := b.retained.load(ctx); err != nil {
+		return nil, fmt.Errorf("read the retained messages: %w", err)
+	}
+	b.dead = startDeadLetters(b)
+	b.store.Bind(b.dead)
+	return b, nil
+}
+
+// Close refuses new work and waits, at most until ctx ends, for the dead
+// letters under way. It does not close the store.
+func (b *Broker) Close(ctx context.Context) error {
+	b.closed.Store(true)
+	return b.dead.close(ctx)
+}
+
+// Auth decides who may do what.
+func (b *Broker) Auth() *auth.Auth { return b.auth }
+
+// State is the condition of the store.
+func (b *Broker) State() State { return b.store.State() }
+
+// Ready returns nil when publishes and acks work now, else why they do not.
+func (b *Broker) Ready() error {
+	if b.closed.Load() {
+		return errClosed
+	}
+	if s := b.store.State(); s.Err != nil {
+		return &Error{Kind: Unavailable, Message: "the store has failed", Err: s.Err}
+	}
+	return nil
+}
+
+// errClosed is the answer to work that arrives while the broker drains.
+var errClosed = errorf(Unavailable, NoSubject, "the broker is shutting down; nothing was stored, try again")
+
+// may is the one question about access that every path asks.
+func (b *Broker) may(ctx context.Context, act auth.Action, r auth.Resource) error {
+	return b.permit(auth.From(ctx), act, r)
+}
+
+func (b *Broker) permit(p *auth.Principal, act auth.Action, r auth.Resource) error {
+	if b.auth.Allow(p, act, r) {
+		return nil
+	}
+	return forbidden(p, act, r, b.auth.Decide(p, act, r).Rule)
+}
+
+func forbidden(p *auth.Principal, act auth.Action, r auth.Resource, rule string) error {
+	who := "nobody"
+	if p != nil {
+		who = p.String()
+	}
+	return &Error{
+		Kind:    Forbidden,
+		Message: fmt.Sprintf("%s may not %s %s", who, act, r),
+		Err:     errors.New("decided by " + rule),
+	}
+}
+
+// clock is the time of a message. It is one function, so that a batch of
+// publishes may share a reading.
+func clock() time.Time { return time.Now() }
+
+// isGone reports whether err says that the thing is not there any more.
+func isGone(err error) bool { return errors.Is(err, ErrGone) || errors.Is(err, ErrNotFound) }
+
+// storeError turns an error of the store into one for people.
+func storeError(err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, ErrFull):
+		return &Error{Kind: Full, Message: "the store is full; nothing was stored", Err: err}
+	case errors.Is(err, ErrClosed):
+		return &Error{Kind: Unavailable, Message: "the store takes no writes now; nothing was stored", Err: err}
+	case errors.Is(err, ErrUnknown), errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+		return &Error{Kind: Unknown, Message: "the outcome is not known: it may have happened", Err: err}
+	case errors.Is(err, ErrConflict):
+		return &Error{Kind: Conflict, Message: "it changed meanwhile, or cannot be changed so", Err: err}
+	default:
+		return err
+	}
+}

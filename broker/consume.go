@@ -1,0 +1,334 @@
+package broker
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"millrace/broker/auth"
+)
+
+// DefaultLease as ReceiveOptions.Lease takes the queue's.
+const DefaultLease = time.Duration(-1)
+
+// ReceiveOptions ask for messages.
+type ReceiveOptions struct {
+	Max   int           // messages, at least 1
+	Wait  time.Duration // 0 = what is there now
+	Lease time.Duration // 0 to 12 h, or DefaultLease; 0 leases nothing
+}
+
+// Received is a leased message and the receipt that settles it.
+type Received struct {
+	Delivery
+	Receipt string
+}
+
+// Receive leases up to o.Max messages; it returns as soon as one is there, not
+// when the batch is full. An empty result is no error. When ctx ends first,
+// nothing was taken, and the error is Unavailable.
+//
+// Errors: Invalid, Forbidden, NotFound (also when the queue is deleted during
+// the wait), Full when too many receives wait already.
+func (b *Broker) Receive(ctx context.Context, queue string, o ReceiveOptions) ([]Received, error) {
+	q, err := b.lookup(ctx, auth.Consume, queue)
+	if err != nil {
+		return nil, err
+	}
+	switch {
+	case b.closed.Load():
+		return nil, errClosed
+	case o.Max < 1:
+		return nil, fieldError("max_messages", "is %d; it must be at least 1", o.Max)
+	case o.Wait < 0:
+		return nil, fieldError("timeout_seconds", "is %v; it must not be negative", o.Wait.Seconds())
+	case o.Lease == DefaultLease:
+		o.Lease = q.config().Lease
+	case o.Lease < 0 || o.Lease > maxLease:
+		return nil, fieldError("visibility_timeout_seconds", "is %v; it must be 0 to %v", o.Lease.Seconds(), maxLease.Seconds())
+	}
+	w := &receive{ready: make(chan struct{})}
+	w.Wait = Wait{Target: q.target, Max: o.Max, Lease: o.Lease, Sink: w}
+	if o.Wait > 0 {
+		if b.waiting.Add(1) > int64(b.opts.MaxWaiting) {
+			b.waiting.Add(-1)
+			return nil, errorf(Full, NoSubject, "%d receives wait already, which is the limit; try again in a second", b.opts.MaxWaiting)
+		}
+		defer b.waiting.Add(-1)
+		w.Until = clock().Add(o.Wait)
+	}
+	return b.await(ctx, q, w)
+}
+
+// receive is a Wait whose caller blocks.
+type receive struct {
+	Wait
+	ready chan struct{}
+}
+
+// Deliver implements WaitSink.
+func (w *receive) Deliver(*Wait) { close(w.ready) }
+
+func (b *Broker) await(ctx context.Context, q *queue, w *receive) ([]Received, error) {
+	if ctx.Err() != nil {
+		return nil, gaveUp(ctx)
+	}
+	b.store.Receive(&w.Wait)
+	select {
+	case <-w.ready:
+	case <-ctx.Done():
+		if b.store.Cancel(&w.Wait) {
+			return nil, gaveUp(ctx)
+		}
+		<-w.ready // it was served in the same moment
+		b.giveBack(w.Got)
+		return nil, gaveUp(ctx)
+	}
+	if isGone(w.Err) {
+		return nil, noQueue(q.config().Name)
+	}
+	if w.Err != nil {
+		return nil, storeError(w.Err)
+	}
+	now := clock().UnixMilli()
+	got := make([]Received, len(w.Got))
+	for i := range w.Got {
+		d := &w.Got[i]
+		got[i] = Received{Delivery: *d, Receipt: b.receipts.write(receipt{ref: d.Ref, delivered: now, id: d.ID})}
+	}
+	return got, nil
+}
+
+func gaveUp(ctx context.Context) error {
+	return &Error{Kind: Unavailable, Message: "the receive was given up; nothing was taken", Err: ctx.Err()}
+}
+
+// giveBack undoes deliveries that reached nobody: no attempt is counted.
+func (b *Broker) giveBack(ds []Delivery) {
+	if len(ds) == 0 {
+		return
+	}
+	c := newCommit()
+	for i := range ds {
+		c.Return(ds[i].Ref)
+		c.End()
+	}
+	// The caller has gone: this must happen all the same.
+	if err := c.submit(context.Background(), b.store); err == nil {
+		c.release()
+	}
+}
+
+// GiveBack undoes a Receive whose messages reached nobody, for instance because
+// the answer could not be written: they are ready again at their places, and no
+// attempt is counted.
+func (b *Broker) GiveBack(got []Received) {
+	ds := make([]Delivery, len(got))
+	for i := range got {
+		ds[i] = got[i].Delivery
+	}
+	b.giveBack(ds)
+}
+
+// AckState tells what an ack met.
+type AckState string
+
+// The states.
+const (
+	Removed AckState = "removed"
+	Gone    AckState = "gone" // a genuine receipt of a message already removed
+)
+
+// Settlement names a delivery to settle.
+type Settlement struct {
+	ID      ID
+	Receipt string
+}
+
+// AckResult is the end of one Settlement.
+type AckResult struct {
+	State AckState
+	Err   error
+}
+
+// Ack removes a message for good, and returns once that is as durable as the
+// queue. It is safe to repeat: a genuine receipt of a message already removed
+// answers Gone. A receipt is late only once the message was handed out again.
+//
+// Errors: Forbidden; NotFound of a queue, or of a message that the queue does
+// not hold or never handed out; Invalid (ReceiptSubject) for a receipt older
+// than the newest delivery, or not genuine.
+func (b *Broker) Ack(ctx context.Context, queue string, id ID, receipt string) (AckState, error) {
+	rs, err := b.AckBatch(ctx, queue, []Settlement{{ID: id, Receipt: receipt}})
+	if err != nil {
+		return "", err
+	}
+	return rs[0].State, rs[0].Err
+}
+
+// AckBatch settles many in one commit; each has a result of its own.
+func (b *Broker) AckBatch(ctx context.Context, queue string, ss []Settlement) ([]AckResult, error) {
+	q, err := b.lookup(ctx, auth.Consume, queue)
+	if err != nil {
+		return nil, err
+	}
+	results := make([]AckResult, len(ss))
+	units := make([]int, len(ss)) // -1: refused already
+	c := newCommit()
+	for i, s := range ss {
+		units[i] = -1
+		r, err := b.genuine(ctx, q, s.ID, s.Receipt)
+		if err != nil {
+			results[i].Err = err
+			continue
+		}
+		c.Settle(r.ref, ReasonAcked)
+		units[i] = c.End()
+	}
+	if err := c.submit(ctx, b.store); err != nil {
+		return nil, storeError(err)
+	}
+	for i, u := range units {
+		if u < 0 {
+			continue
+		}
+		switch err := c.Units[u].Result.Err; {
+		case errors.Is(err, ErrGone):
+			results[i].State = Gone
+		case err != nil:
+			results[i].Err = b.settleError(q, ss[i].ID, err)
+		default:
+			results[i].State = Removed
+		}
+	}
+	c.release()
+	return results, nil
+}
+
+// Backoff as the delay of a Nack takes the queue's back-off.
+const Backoff = time.Duration(-1)
+
+// Nack gives a message back: it is ready again after delay (0 = now), at its
+// old place, with its attempt counted. It answers the delay that applied.
+// Errors as Ack; NotFound also when the message is gone.
+func (b *Broker) Nack(ctx context.Context, queue string, id ID, receipt string, delay time.Duration) (time.Duration, error) {
+	q, r, err := b.delivered(ctx, queue, id, receipt)
+	if err != nil {
+		return 0, err
+	}
+	switch {
+	case delay == Backoff:
+		delay = q.config().backoff(r.ref.Attempt)
+	case delay < 0 || delay > maxLease:
+		return 0, fieldError("delay_seconds", "is %v; it must be 0 to %v", delay.Seconds(), maxLease.Seconds())
+	}
+	return delay, b.postpone(ctx, q, id, r.ref, clock().Add(delay), true)
+}
+
+// backoff is the delay after the nack of an attempt: doubling from the least
+// to the most.
+func (c *QueueConfig) backoff(attempt uint32) time.Duration {
+	d := c.BackoffMin
+	for ; attempt > 1 && d < c.BackoffMax && d > 0; attempt-- {
+		d *= 2
+	}
+	return min(d, c.BackoffMax)
+}
+
+// Extend moves the end of a lease to d from now, at most 12 hours from the
+// delivery, and answers it; 0 gives the message back at once. Errors as Nack.
+func (b *Broker) Extend(ctx context.Context, queue string, id ID, receipt string, d time.Duration) (time.Time, error) {
+	q, r, err := b.delivered(ctx, queue, id, receipt)
+	if err != nil {
+		return time.Time{}, err
+	}
+	if d < 0 || d > maxLease {
+		return time.Time{}, fieldError("visibility_timeout_seconds", "is %v; it must be 0 to %v", d.Seconds(), maxLease.Seconds())
+	}
+	until := clock().Add(d).UTC().Truncate(time.Millisecond)
+	if last := Time(r.delivered).Add(maxLease); until.After(last) {
+		return time.Time{}, fieldError("visibility_timeout_seconds",
+			"of %v ends after %s, twelve hours from the delivery; a lease cannot last longer", d.Seconds(), last.Format(time.RFC3339))
+	}
+	return until, b.postpone(ctx, q, id, r.ref, until, d == 0)
+}
+
+// postpone commits the new end of a lease.
+func (b *Broker) postpone(ctx context.Context, q *queue, id ID, r Ref, until time.Time, giveBack bool) error {
+	c := newCommit()
+	c.Defer(r, until, giveBack)
+	if _, err := c.one(ctx, b.store); err != nil {
+		return b.settleError(q, id, err)
+	}
+	return nil
+}
+
+// delivered finds the queue and the genuine receipt of a call about one delivery.
+func (b *Broker) delivered(ctx context.Context, queue string, id ID, s string) (*queue, receipt, error) {
+	q, err := b.lookup(ctx, auth.Consume, queue)
+	if err != nil {
+		return nil, receipt{}, err
+	}
+	r, err := b.genuine(ctx, q, id, s)
+	return q, r, err
+}
+
+// genuine reads a receipt. One that is not genuine for this message is Invalid
+// when the queue handed the message out and still holds it, else NotFound.
+func (b *Broker) genuine(ctx context.Context, q *queue, id ID, s string) (receipt, error) {
+	if r, ok := b.receipts.read(s); ok && r.ref.Target == q.target && r.id == id {
+		return r, nil
+	}
+	if _, err := b.store.Find(ctx, q.target, id); err != nil {
+		return receipt{}, noMessage(q, id)
+	}
+	return receipt{}, errorf(Invalid, ReceiptSubject, "the receipt was not given for message %s of queue %s", id, q.config().Name)
+}
+
+// settleError words the refusal of an ack, nack or extend.
+func (b *Broker) settleError(q *queue, id ID, err error) error {
+	switch {
+	case errors.Is(err, ErrStale):
+		return &Error{Kind: Invalid, Subject: ReceiptSubject, Err: err, Message: "the receipt is no longer good: message " + id.String() +
+			" was handed out again since; extend the lease, or raise visibility_timeout_seconds"}
+	case isGone(err):
+		return noMessage(q, id)
+	}
+	return storeError(err)
+}
+
+func noMessage(q *queue, id ID) error {
+	return errorf(NotFound, MessageSubject, "queue %s does not hold message %s", q.config().Name, id)
+}
+
+// Browse shows messages in the given states, in their order, without leasing
+// them: no attempt is counted. It needs the right to consume, since it shows payloads.
+func (b *Broker) Browse(ctx context.Context, queue string, states EntryState, skip, limit int) ([]Delivery, error) {
+	q, err := b.lookup(ctx, auth.Consume, queue)
+	if err != nil {
+		return nil, err
+	}
+	ds, err := b.store.Read(ctx, q.target, Pos{States: states, Skip: skip}, limit, nil)
+	if isGone(err) {
+		return nil, noQueue(queue)
+	}
+	return ds, storeError(err)
+}
+
+// Purge removes the ready and delayed messages, with all also the leased and
+// dead ones, and answers how many. What was acknowledged to producers after
+// its answer is not touched.
+func (b *Broker) Purge(ctx context.Context, queue string, all bool) (int, error) {
+	q, err := b.lookup(ctx, auth.Manage, queue)
+	if err != nil {
+		return 0, err
+	}
+	c := newCommit()
+	c.Batch.Purge(q.target, all)
+	r, err := c.one(ctx, b.store)
+	if err != nil {
+		return 0, storeError(err)
+	}
+	b.log.Info().Str("queue", queue).Int("messages", r.Count).Bool("all", all).Msg("queue purged")
+	return r.Count, nil
+}

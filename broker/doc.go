@@ -1,0 +1,51 @@
+// Package broker is the core: what Millrace does, in no protocol's words. It
+// takes messages, routes them by topic to queues, streams and live
+// subscribers, leases them to consumers and settles them. Every protocol calls
+// it and nothing below it; it declares the Store it needs and implements none.
+//
+// # Nouns
+//
+//   - Message: what a producer sent; immutable once published.
+//   - Queue: competing consumers. Each message goes to one of them at a time,
+//     until it is acknowledged.
+//   - Stream: an append-only partitioned log; reading removes nothing.
+//   - Subscription: a live interest in a topic filter; stores nothing.
+//   - Delivery: a message leased to one consumer; its receipt settles it.
+//   - Target: a queue or stream as the store knows it.
+//
+// # States of a queue message
+//
+//	            publish                          publish with a delay
+//	               │                                      │
+//	               ▼            the delay is over         ▼
+//	┌──────────▶ ready ◀────────────────────────────── delayed
+//	│              │                                      ▲
+//	│              │ receive: lease, attempt + 1          │
+//	│              ▼                                      │
+//	├─────────── leased ──────────────────────────────────┘
+//	│  lease     │    │                nack with a delay
+//	│  lapses,   │    │ last attempt lapses or is nacked
+//	│  nack      │    ▼
+//	│            │   held ───────▶ moved to the dead-letter topic (gone)
+//	│        ack │    │
+//	│            ▼    │ no queue or stream took it
+//	│          gone   ▼
+//	└───────────── dead: parked, until redriven, purged or out of retention
+//	     redrive
+//
+// A ready or delayed message also ends by its time to live, by an overflow
+// that drops the oldest, or by a purge. Every way out has a Reason and is
+// counted: in = ready + delayed + leased + held + dead + out.
+//
+// # Goroutines
+//
+// The broker has one goroutine of its own: deadLetters, which publishes or
+// parks what the store tells it has lapsed. Everything else runs on the
+// goroutine of the caller or of the store. A new kind needs a line here.
+//
+// # Locks
+//
+// Broker.defining is taken before Broker.mu, and nothing else nests. No lock is
+// held while calling the Store, a Sink or a callback, but for defining, which
+// exists to order calls that define and drop.
+package broker

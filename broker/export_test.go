@@ -1,0 +1,28 @@
+package broker
+
+import (
+	"context"
+	"time"
+)
+
+// What tests in broker_test may reach.
+
+// Murmur2 is the partitioner.
+var Murmur2 = murmur2
+
+// IDs returns a source of ids.
+func IDs() func(time.Time) ID { return new(idSource).next }
+
+// Receipts returns the writer and reader of receipts over s.
+func Receipts(ctx context.Context, s Store) (write func(Ref, int64, ID) string, read func(string) (Ref, int64, ID, bool), err error) {
+	k, err := loadReceiptKey(ctx, s)
+	if err != nil {
+		return nil, nil, err
+	}
+	write = func(r Ref, at int64, id ID) string { return k.write(receipt{ref: r, delivered: at, id: id}) }
+	read = func(s string) (Ref, int64, ID, bool) {
+		r, ok := k.read(s)
+		return r.ref, r.delivered, r.id, ok
+	}
+	return write, read, nil
+}

@@ -1,0 +1,52 @@
+package broker
+
+import (
+	"context"
+	"errors"
+)
+
+// Keys is one Space of a Store as a small map: the form in which broker/auth
+// wants to keep its users and API keys.
+type Keys struct {
+	store Store
+	space Space
+}
+
+// NewKeys returns the keys of a space.
+func NewKeys(s Store, space Space) *Keys { return &Keys{store: s, space: space} }
+
+// List returns every key that begins with prefix, with its value.
+func (k *Keys) List(ctx context.Context, prefix string) (map[string][]byte, error) {
+	all := make(map[string][]byte)
+	err := k.store.List(ctx, k.space, prefix, func(e Entry) bool {
+		all[e.Key] = e.Value
+		return true
+	})
+	return all, err
+}
+
+// Get returns the value of a key, and whether there is one.
+func (k *Keys) Get(ctx context.Context, key string) ([]byte, bool, error) {
+	e, err := k.store.Get(ctx, k.space, key)
+	if errors.Is(err, ErrNotFound) {
+		return nil, false, nil
+	}
+	return e.Value, err == nil, err
+}
+
+// Put records a value; it returns when it is as durable as the store promises.
+func (k *Keys) Put(ctx context.Context, key string, value []byte) error {
+	return k.write(ctx, key, value)
+}
+
+// Delete removes a key, whether it was there or not.
+func (k *Keys) Delete(ctx context.Context, key string) error {
+	return k.write(ctx, key, nil)
+}
+
+func (k *Keys) write(ctx context.Context, key string, value []byte) error {
+	c := newCommit()
+	c.Put(k.space, key, value, 0)
+	_, err := c.one(ctx, k.store)
+	return err
+}

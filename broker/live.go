@@ -1,0 +1,70 @@
+package broker
+
+import (
+	"slices"
+
+	"millrace/broker/auth"
+)
+
+// Sink takes messages for live subscribers: one call for each message, with
+// all of the sink's subscriptions that matched (one subscriber may appear more
+// than once, by different filters). Calls for messages of one producer come in
+// order; others run concurrently. It must not block, and to is only valid
+// during the call.
+type Sink interface {
+	Deliver(m *Message, to []*Subscription)
+}
+
+// Subscription is a live interest in a filter. Its fields must not change
+// between Subscribe and Unsubscribe.
+type Subscription struct {
+	Filter    string
+	Principal *auth.Principal
+	Sink      Sink
+	Member    any // the sink's own
+
+	// ask says that something the filter matches is denied, so that every
+	// delivery is asked about.
+	ask bool
+}
+
+func (*Subscription) destination() {}
+
+// Subscribe adds s to the tree: every message published after it returned
+// reaches the sink. It is Forbidden when nothing that the filter matches is
+// allowed; where only part of it is, the rest is not delivered.
+func (b *Broker) Subscribe(s *Subscription) error {
+	if err := b.CheckFilter(s.Filter); err != nil {
+		return err
+	}
+	r := auth.TopicResource(s.Filter)
+	d := b.auth.Decide(s.Principal, auth.Subscribe, r)
+	if !d.Allowed {
+		return forbidden(s.Principal, auth.Subscribe, r, d.Rule)
+	}
+	s.ask = d.Overlap
+	b.tree.Insert(s.Filter, s)
+	return nil
+}
+
+// Unsubscribe takes s out again. Messages under way may still be delivered.
+func (b *Broker) Unsubscribe(s *Subscription) { b.tree.Remove(s.Filter, s) }
+
+// fanOut delivers m to the subscriptions it matched, sink by sink. It may
+// reorder and shorten subs.
+func (b *Broker) fanOut(m *Message, subs []*Subscription) {
+	subs = slices.DeleteFunc(subs, func(s *Subscription) bool {
+		return s.ask && !b.auth.Allow(s.Principal, auth.Subscribe, auth.TopicResource(m.Topic))
+	})
+	for len(subs) > 0 {
+		sink, n := subs[0].Sink, 1
+		for i := n; i < len(subs); i++ { // gather this sink's at the front
+			if subs[i].Sink == sink {
+				subs[n], subs[i] = subs[i], subs[n]
+				n++
+			}
+		}
+		sink.Deliver(m, subs[:n])
+		subs = subs[n:]
+	}
+}

@@ -1,0 +1,270 @@
+package broker
+
+import (
+	"errors"
+	"sync"
+	"sync/atomic"
+
+	"millrace/broker/auth"
+)
+
+// Outcome is the end of one Producer.Publish.
+type Outcome struct {
+	Tag uint64 // the caller's
+	Published
+	Err error // of the kinds of Broker.Publish
+}
+
+// Limits of what a Producer gathers before it hands over by itself.
+const (
+	producerMessages = 1024
+	producerBytes    = 1 << 20
+)
+
+// Producer publishes for one connection without waiting for the disk. It is
+// used by one goroutine.
+type Producer struct {
+	b         *Broker
+	principal *auth.Principal
+	done      func([]Outcome)
+	cur       *pending // being gathered, or nil
+	underway  atomic.Int32
+	closed    atomic.Bool
+
+	mu   sync.Mutex // protects free
+	free []*pending // warm, for reuse
+}
+
+// NewProducer returns a producer that publishes as p. done is called with the
+// outcomes of Publish calls, in their order, never concurrently, from any
+// goroutine (also the caller's, inside Flush, when nothing had to be stored);
+// it must not block, and the slice is only valid during the call.
+func (b *Broker) NewProducer(p *auth.Principal, done func([]Outcome)) *Producer {
+	return &Producer{b: b, principal: p, done: done}
+}
+
+// Publish takes m, whose bytes must not change any more. It is gathered until
+// Flush, or until 1,024 messages or 1 MiB are. A QoS 0 message has an Outcome
+// only when it was refused, and one that nothing durable matches is delivered
+// at once.
+func (p *Producer) Publish(m *Message, tag uint64) {
+	if p.cur == nil {
+		p.cur = p.take()
+	}
+	c := p.cur
+	if err := c.add(p.principal, m, tag); err != nil {
+		c.refuse(m, tag, err)
+	}
+	c.closeUnit()
+	if len(c.publishes) >= producerMessages || c.bytes >= producerBytes {
+		p.Flush()
+	}
+}
+
+// Flush hands what was gathered to the store. It blocks only for back-pressure.
+func (p *Producer) Flush() {
+	c := p.cur
+	if c == nil || len(c.publishes) == 0 {
+		return
+	}
+	p.cur = nil
+	if p.underway.Add(1) == 1 && len(c.batch.Ops) == 0 {
+		c.Done(&c.batch) // nothing to store, and nothing to wait for
+		return
+	}
+	c.submit()
+}
+
+// Close forgets the callback: outcomes still under way are not told any more,
+// though what was flushed is stored and delivered all the same.
+func (p *Producer) Close() { p.closed.Store(true) }
+
+func (p *Producer) take() *pending {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if n := len(p.free); n > 0 {
+		c := p.free[n-1]
+		p.free = p.free[:n-1]
+		return c
+	}
+	return p.b.newPending(p)
+}
+
+func (p *Producer) finished(_ *pending, os []Outcome) {
+	if len(os) > 0 && !p.closed.Load() {
+		p.done(os)
+	}
+}
+
+func (p *Producer) fannedOut(c *pending) {
+	c.reset()
+	p.mu.Lock()
+	if len(p.free) < 4 {
+		p.free = append(p.free, c)
+	}
+	p.mu.Unlock()
+	p.underway.Add(-1)
+}
+
+// pendingOwner is told the two steps of a pending's end.
+type pendingOwner interface {
+	// finished gives the outcomes of the publishes that want one, in order.
+	finished(*pending, []Outcome)
+	// fannedOut comes when live subscribers have been served as well.
+	fannedOut(*pending)
+}
+
+// pending is a number of publishes on their way through the store: the batch
+// and, beside it, what has to happen once it has committed.
+type pending struct {
+	b         *Broker
+	owner     pendingOwner
+	batch     Batch
+	publishes []publish
+	outcomes  []Outcome
+	found     []destination
+	routes    []Route
+	subs      []*Subscription
+	open      int // publishes in closed units
+	bytes     int
+	lazy      bool // nobody waits for it
+	every     bool // QoS 0 messages have an outcome too, and wait for the others
+}
+
+// publish is one message in a pending.
+type publish struct {
+	m           *Message
+	outcome     Outcome
+	first, last int // subs[first:last]
+	unit        int
+	op          int // in the batch, or -1
+}
+
+func (b *Broker) newPending(o pendingOwner) *pending { return &pending{b: b, owner: o, lazy: true} }
+
+// add admits m, matches it, and appends it to the open unit.
+func (c *pending) add(p *auth.Principal, m *Message, tag uint64) error {
+	if err := c.b.admit(p, m, clock()); err != nil {
+		return err
+	}
+	c.route(p, m, tag)
+	return nil
+}
+
+// route appends a message that was admitted.
+func (c *pending) route(p *auth.Principal, m *Message, tag uint64) {
+	first := len(c.subs)
+	var r matches
+	r, c.found, c.routes, c.subs = c.b.match(p, m, c.found, c.routes[:0], c.subs)
+	if len(c.routes) == 0 && m.QoS == 0 && !m.Retain && !c.every {
+		c.b.fanOut(m, c.subs[first:])
+		c.subs = c.subs[:first]
+		return
+	}
+	c.append(m, tag, r, c.routes, first)
+}
+
+// append adds a message with its routes and the subscriptions from first on.
+func (c *pending) append(m *Message, tag uint64, r matches, routes []Route, first int) {
+	op := -1
+	if len(routes) > 0 {
+		op = len(c.batch.Ops)
+		c.batch.Publish(m, routes...)
+	}
+	if m.Retain {
+		c.b.retained.record(&c.batch, m)
+	}
+	c.bytes += len(m.Payload) + len(m.Topic)
+	c.lazy = c.lazy && m.QoS == 0 && !c.every
+	c.publishes = append(c.publishes, publish{
+		m: m, first: first, last: len(c.subs), op: op,
+		outcome: Outcome{Tag: tag, Published: Published{
+			ID: m.ID, Time: m.Published, Matched: r.Matched, Durability: r.durability,
+		}},
+	})
+}
+
+// refuse appends the outcome of a message that was not admitted.
+func (c *pending) refuse(m *Message, tag uint64, err error) {
+	c.publishes = append(c.publishes, publish{
+		m: m, first: len(c.subs), last: len(c.subs), op: -1, outcome: Outcome{Tag: tag, Err: err},
+	})
+}
+
+// closeUnit makes one commit of what was added since the last.
+func (c *pending) closeUnit() {
+	if c.open == len(c.publishes) {
+		return
+	}
+	unit := c.batch.End()
+	for i := range c.publishes[c.open:] {
+		c.publishes[c.open+i].unit = unit
+	}
+	c.open = len(c.publishes)
+}
+
+func (c *pending) submit() {
+	level := Durable
+	if c.lazy {
+		level = Lazy
+	}
+	c.b.store.Submit(&c.batch, level, c)
+}
+
+// Done implements Completion: answer the producer, then fan out live.
+func (c *pending) Done(*Batch) {
+	for i := range c.publishes {
+		p := &c.publishes[i]
+		c.conclude(p)
+		if p.m.QoS > 0 || c.every || p.outcome.Err != nil {
+			c.outcomes = append(c.outcomes, p.outcome)
+		}
+	}
+	c.owner.finished(c, c.outcomes)
+	for i := range c.publishes {
+		if p := &c.publishes[i]; p.outcome.Err == nil && !p.outcome.Duplicate && p.last > p.first {
+			c.b.fanOut(p.m, c.subs[p.first:p.last])
+		}
+	}
+	c.owner.fannedOut(c)
+}
+
+// conclude fills the outcome of a publish from what the store said.
+func (c *pending) conclude(p *publish) {
+	if p.outcome.Err != nil {
+		return
+	}
+	if r := &c.batch.Units[p.unit].Result; r.Err != nil {
+		p.outcome.Err = c.b.publishError(p.m, r)
+		return
+	}
+	if p.m.Retain {
+		c.b.retained.committed(p.m)
+	}
+	if p.op >= 0 && c.batch.Ops[p.op].Duplicate {
+		p.outcome.Duplicate, p.outcome.ID = true, c.batch.Ops[p.op].First
+	}
+}
+
+// reset empties c for reuse.
+func (c *pending) reset() {
+	c.batch.Reset()
+	clear(c.publishes)
+	clear(c.outcomes)
+	clear(c.subs)
+	c.publishes, c.outcomes, c.subs = c.publishes[:0], c.outcomes[:0], c.subs[:0]
+	c.open, c.bytes, c.lazy = 0, 0, true
+}
+
+// publishError words the refusal of a publish.
+func (b *Broker) publishError(m *Message, r *Result) error {
+	if errors.Is(r.Err, ErrConflict) && m.DedupKey != "" {
+		return keyConflict(r.Err)
+	}
+	if q := b.byTarget(r.Full); q != nil {
+		c := q.config()
+		return &Error{Kind: Full, Subject: QueueSubject, Err: r.Err, Message: "queue " + c.Name +
+			" is full and rejects; nothing was stored anywhere: consume from it, or raise max_size_mb or max_messages"}
+	}
+	return storeError(r.Err)
+}

@@ -1,0 +1,345 @@
+package broker
+
+import (
+	"context"
+	"encoding/json"
+	"regexp"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"millrace/broker/auth"
+	"millrace/router"
+)
+
+// Overflow says what a full queue does.
+type Overflow string
+
+// The overflow policies.
+const (
+	DropOldest Overflow = "drop-oldest"
+	Reject     Overflow = "reject"
+)
+
+// Driver says where a queue lives.
+type Driver string
+
+// The drivers.
+const (
+	Disk   Driver = "disk"
+	Memory Driver = "memory"
+)
+
+// Unlimited as MaxRetries redelivers without end.
+const Unlimited = -1
+
+// Limits of the settings of a queue.
+const (
+	maxLease       = 12 * time.Hour
+	maxDelay       = 7 * 24 * time.Hour
+	maxDuration    = 100 * 365 * 24 * time.Hour
+	maxRetries     = 1_000_000
+	minQueueBytes  = 1 << 20
+	maxInFlight    = 1_000_000
+	maxNameBytes   = 255
+	defaultFlight  = 120_000
+	defaultBackoff = time.Second
+)
+
+// QueueConfig is everything that can be set about a queue. NewQueueConfig
+// gives the defaults; zero means zero.
+type QueueConfig struct {
+	Name            string        // letter or digit, then letters, digits, "-", ".", "_"; at most 255 bytes
+	Filter          string        // "" = only sent to directly
+	Driver          Driver        // default disk; cannot change
+	MaxBytes        int64         // default 1 GiB, at least 1 MiB
+	MaxMessages     int64         // 0 = no limit
+	Overflow        Overflow      // default drop-oldest with a filter, reject without
+	TTL             time.Duration // default 24 h; 0 = never
+	MaxRetries      int           // redeliveries; default 3; Unlimited
+	DeadLetterTopic string        // "" = parked
+	Lease           time.Duration // default 30 s; 0 to 12 h
+	Delay           time.Duration // of every message; 0 to 7 days
+	BackoffMin      time.Duration // after a nack; default 1 s, doubling
+	BackoffMax      time.Duration // default 60 s
+	DropExhausted   bool          // drop after the last attempt instead of keeping it dead
+	LapseExpired    bool          // expired messages go to the dead-letter topic
+	DeadRetention   time.Duration // default 14 days; 0 = for ever
+	MaxInFlight     int           // default 120,000
+	FIFOGroups      bool          // one message of a key in flight
+	MQTTLease       time.Duration // 0 = as long as the connection
+	Paused          bool          // delivers nothing
+	Created         time.Time
+}
+
+// NewQueueConfig returns the defaults for a queue fed by filter, or for one
+// that is only sent to directly when filter is "".
+func NewQueueConfig(name, filter string) QueueConfig {
+	c := QueueConfig{
+		Name: name, Filter: filter, Driver: Disk,
+		MaxBytes: 1 << 30, Overflow: DropOldest, TTL: 24 * time.Hour, MaxRetries: 3,
+		Lease: 30 * time.Second, BackoffMin: defaultBackoff, BackoffMax: time.Minute,
+		DeadRetention: 14 * 24 * time.Hour, MaxInFlight: defaultFlight,
+	}
+	if filter == "" {
+		c.Overflow = Reject
+	}
+	return c
+}
+
+// queueName is EMQX's rule; it lets "$queue/NAME/FILTER" be split.
+var queueName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]*$`)
+
+func (b *Broker) validate(c *QueueConfig) error {
+	if len(c.Name) > maxNameBytes || !queueName.MatchString(c.Name) {
+		return fieldError("name", "%q is not a queue name: a letter or digit, then letters, digits, - . _, at most %d bytes", c.Name, maxNameBytes)
+	}
+	if c.Filter != "" {
+		if err := b.checkBinding(c.Filter); err != nil {
+			return err
+		}
+	}
+	if c.DeadLetterTopic != "" {
+		if err := b.CheckTopic(c.DeadLetterTopic); err != nil {
+			return fieldError("dead_letter_topic", "is not a topic to publish to: %v", err)
+		}
+	}
+	if c.Driver != Disk && c.Driver != Memory {
+		return fieldError("driver", "%q is neither disk nor memory", c.Driver)
+	}
+	if c.Overflow != DropOldest && c.Overflow != Reject {
+		return fieldError("overflow", "%q is neither drop-oldest nor reject", c.Overflow)
+	}
+	return c.validateRanges()
+}
+
+func (c *QueueConfig) validateRanges() error {
+	for _, r := range []struct {
+		field    string
+		v        int64
+		min, max int64
+	}{
+		{"max_size_mb", c.MaxBytes, minQueueBytes, 1 << 50},
+		{"max_messages", c.MaxMessages, 0, 1 << 40},
+		{"max_retries", int64(c.MaxRetries), Unlimited, maxRetries},
+		{"max_in_flight", int64(c.MaxInFlight), 1, maxInFlight},
+	} {
+		if r.v < r.min || r.v > r.max {
+			return fieldError(r.field, "is %d; it must be %d to %d", r.v, r.min, r.max)
+		}
+	}
+	for _, r := range []struct {
+		field    string
+		v        time.Duration
+		min, max time.Duration
+	}{
+		{"message_ttl_seconds", c.TTL, 0, maxDuration},
+		{"visibility_timeout_seconds", c.Lease, 0, maxLease},
+		{"delay_seconds", c.Delay, 0, maxDelay},
+		{"backoff", c.BackoffMin, 0, maxLease},
+		{"backoff", c.BackoffMax, c.BackoffMin, maxLease},
+		{"dead_retention_seconds", c.DeadRetention, 0, maxDuration},
+		{"mqtt_lease_seconds", c.MQTTLease, 0, maxLease},
+	} {
+		if r.v < r.min || r.v > r.max {
+			return fieldError(r.field, "is %v s; it must be %v to %v s", r.v.Seconds(), r.min.Seconds(), r.max.Seconds())
+		}
+	}
+	return nil
+}
+
+// checkBinding checks a filter that is to feed a queue or stream: of the
+// reserved topics only $events can, and by name.
+func (b *Broker) checkBinding(filter string) error {
+	if err := b.CheckFilter(filter); err != nil {
+		return err
+	}
+	if filter[0] == '$' && router.Reserved(filter) && !strings.HasPrefix(filter, "$events/") {
+		return errorf(Invalid, FilterSubject, "filter %q names a reserved topic, which never feeds a queue or stream", filter)
+	}
+	return nil
+}
+
+// def is the part of the settings that the store needs.
+func (c *QueueConfig) def() Def {
+	meta, _ := json.Marshal(c) // plain fields: cannot fail
+	d := Def{
+		Name: c.Name, Kind: QueueTarget, Meta: meta, Volatile: c.Driver == Memory,
+		MaxMessages: c.MaxMessages, MaxBytes: c.MaxBytes, DropOldest: c.Overflow == DropOldest,
+		OverflowLapses: c.DeadLetterTopic != "",
+		ExpiryLapses:   c.LapseExpired && c.DeadLetterTopic != "",
+		TTL:            c.TTL, Delay: c.Delay, MaxInFlight: c.MaxInFlight,
+		DeadRetention: c.DeadRetention, Paused: c.Paused, KeyedFIFO: c.FIFOGroups,
+	}
+	if c.MaxRetries != Unlimited {
+		d.LapseAt = uint32(c.MaxRetries) + 1
+	}
+	return d
+}
+
+// queue is a queue that exists.
+type queue struct {
+	target   Target
+	volatile bool
+	settings atomic.Pointer[QueueConfig]
+}
+
+func (*queue) destination() {}
+
+func (q *queue) config() *QueueConfig { return q.settings.Load() }
+
+// deadLettered reports whether q dead-lettered m before.
+func (q *queue) deadLettered(m *Message) bool {
+	return len(m.Origins) > 0 && slices.Contains(m.Origins, q.config().Name)
+}
+
+// promise is what a positive answer about q means.
+func (b *Broker) promise(q *queue) Durability {
+	if q.volatile {
+		return DurabilityMemory
+	}
+	return b.durability
+}
+
+// QueueInfo is a queue and its counts.
+type QueueInfo struct {
+	QueueConfig
+	Info
+	Durability Durability
+}
+
+// CreateQueue makes a queue. It receives what is published from now on.
+// Errors: Invalid, Forbidden, Conflict when the name is taken.
+func (b *Broker) CreateQueue(ctx context.Context, c QueueConfig) (QueueInfo, error) {
+	if err := b.may(ctx, auth.Manage, auth.QueueResource(c.Name)); err != nil {
+		return QueueInfo{}, err
+	}
+	c.Created = clock().UTC().Truncate(time.Millisecond)
+	if err := b.validate(&c); err != nil {
+		return QueueInfo{}, err
+	}
+	b.defining.Lock()
+	defer b.defining.Unlock()
+	if b.queueNamed(c.Name) != nil {
+		return QueueInfo{}, errorf(Conflict, QueueSubject, "queue %s exists already", c.Name)
+	}
+	t, err := b.store.Define(ctx, c.def())
+	if err != nil {
+		return QueueInfo{}, storeError(err)
+	}
+	b.bindQueue(t, &c)
+	b.log.Info().Str("queue", c.Name).Str("filter", c.Filter).Msg("queue created")
+	return b.queueInfo(ctx, b.queueNamed(c.Name))
+}
+
+// UpdateQueue applies change to the present settings; the result must be valid
+// as a whole. Limits and times apply at once; a changed filter is for new
+// messages only, and nothing that waits leaves. Name and driver cannot change.
+func (b *Broker) UpdateQueue(ctx context.Context, name string, change func(*QueueConfig) error) (QueueInfo, error) {
+	if err := b.may(ctx, auth.Manage, auth.QueueResource(name)); err != nil {
+		return QueueInfo{}, err
+	}
+	b.defining.Lock()
+	defer b.defining.Unlock()
+	q := b.queueNamed(name)
+	if q == nil {
+		return QueueInfo{}, noQueue(name)
+	}
+	old := q.config()
+	c := *old
+	if err := change(&c); err != nil {
+		return QueueInfo{}, err
+	}
+	switch {
+	case c.Name != old.Name:
+		return QueueInfo{}, fieldError("name", "cannot be changed")
+	case c.Driver != old.Driver:
+		return QueueInfo{}, fieldError("driver", "cannot be changed; make a new queue")
+	}
+	if err := b.validate(&c); err != nil {
+		return QueueInfo{}, err
+	}
+	if _, err := b.store.Define(ctx, c.def()); err != nil {
+		return QueueInfo{}, storeError(err)
+	}
+	q.settings.Store(&c)
+	if c.Filter != old.Filter {
+		b.rebind(q, old.Filter, c.Filter)
+	}
+	b.log.Info().Str("queue", name).Msg("queue changed")
+	return b.queueInfo(ctx, q)
+}
+
+// DeleteQueue removes a queue with its messages. Receives that wait on it end
+// in NotFound at once.
+func (b *Broker) DeleteQueue(ctx context.Context, name string) error {
+	if err := b.may(ctx, auth.Manage, auth.QueueResource(name)); err != nil {
+		return err
+	}
+	b.defining.Lock()
+	defer b.defining.Unlock()
+	q := b.queueNamed(name)
+	if q == nil {
+		return noQueue(name)
+	}
+	b.unbindQueue(q)
+	if err := b.store.Drop(ctx, q.target); err != nil {
+		return storeError(err)
+	}
+	b.log.Info().Str("queue", name).Msg("queue deleted")
+	return nil
+}
+
+// Queue shows one queue.
+func (b *Broker) Queue(ctx context.Context, name string) (QueueInfo, error) {
+	q, err := b.lookup(ctx, auth.View, name)
+	if err != nil {
+		return QueueInfo{}, err
+	}
+	return b.queueInfo(ctx, q)
+}
+
+// Queues lists the queues that the principal may see, by name.
+func (b *Broker) Queues(ctx context.Context) ([]QueueInfo, error) {
+	p := auth.From(ctx)
+	var infos []QueueInfo
+	for _, q := range b.queuesByName() {
+		if !b.auth.Allow(p, auth.View, auth.QueueResource(q.config().Name)) {
+			continue
+		}
+		info, err := b.queueInfo(ctx, q)
+		if isGone(err) {
+			continue // deleted meanwhile
+		}
+		if err != nil {
+			return nil, err
+		}
+		infos = append(infos, info)
+	}
+	return infos, nil
+}
+
+func (b *Broker) queueInfo(ctx context.Context, q *queue) (QueueInfo, error) {
+	info, err := b.store.Info(ctx, q.target)
+	if err != nil {
+		return QueueInfo{}, storeError(err)
+	}
+	return QueueInfo{QueueConfig: *q.config(), Info: info, Durability: b.promise(q)}, nil
+}
+
+// lookup finds a queue that the principal of ctx may act on. Without the right
+// the answer is Forbidden, whether the queue exists or not.
+func (b *Broker) lookup(ctx context.Context, act auth.Action, name string) (*queue, error) {
+	if err := b.may(ctx, act, auth.QueueResource(name)); err != nil {
+		return nil, err
+	}
+	if q := b.queueNamed(name); q != nil {
+		return q, nil
+	}
+	return nil, noQueue(name)
+}
+
+func noQueue(name string) error {
+	return errorf(NotFound, QueueSubject, "queue %q does not exist; create it first", name)
+}

@@ -1,0 +1,112 @@
+package broker
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"millrace/broker/auth"
+	"millrace/router"
+)
+
+// retained is the newest retained message of each topic, MQTT 5 section
+// 3.3.1.3. The messages live in the store, each written in the commit of the
+// publish that set it; here is only the index by topic.
+type retained struct {
+	store  Store
+	topics router.Names[struct{}]
+}
+
+// load reads which topics have a retained message.
+func (r *retained) load(ctx context.Context) error {
+	return r.store.List(ctx, SpaceRetained, "", func(e Entry) bool {
+		r.topics.Set(e.Key, struct{}{})
+		return true
+	})
+}
+
+// record appends the change that m makes to the unit of its publish: an empty
+// payload clears, anything else replaces.
+func (r *retained) record(b *Batch, m *Message) {
+	var value []byte
+	if len(m.Payload) > 0 {
+		value = AppendMessage(make([]byte, 0, SizeBound(m)), m)
+	}
+	b.Put(SpaceRetained, m.Topic, value, 0)
+}
+
+// committed brings the index up to date; it comes before the producer's answer.
+func (r *retained) committed(m *Message) {
+	if len(m.Payload) > 0 {
+		// The topic may share its bytes with a whole read buffer.
+		r.topics.Set(strings.Clone(m.Topic), struct{}{})
+	} else {
+		r.topics.Delete(m.Topic)
+	}
+}
+
+// get reads the retained message of a topic, if it has one that has not expired.
+func (r *retained) get(ctx context.Context, topic string, now int64) (*Message, error) {
+	e, err := r.store.Get(ctx, SpaceRetained, topic)
+	if err != nil {
+		return nil, err
+	}
+	m := new(Message)
+	if err := DecodeMessage(e.Value, m); err != nil {
+		return nil, fmt.Errorf("retained message of %q: %w", topic, err)
+	}
+	if m.Expires != 0 && m.Expires <= now {
+		r.expire(topic, e.Rev)
+		return nil, ErrNotFound
+	}
+	return m, nil
+}
+
+// expire removes a message whose time is over, unless it was replaced.
+func (r *retained) expire(topic string, rev uint64) {
+	c := newCommit()
+	c.Put(SpaceRetained, topic, nil, rev)
+	c.End()
+	r.store.Submit(&c.Batch, Lazy, expiredRetained{c, r, topic})
+}
+
+type expiredRetained struct {
+	c     *commit
+	r     *retained
+	topic string
+}
+
+// Done implements Completion.
+func (e expiredRetained) Done(b *Batch) {
+	if b.Units[0].Result.Err == nil {
+		e.r.topics.Delete(e.topic)
+	}
+	e.c.release()
+}
+
+// Retained calls f with the retained message of every topic that filter
+// matches and p may subscribe to, until f returns false. The cost follows the
+// matches, not the number of retained messages. Messages set or cleared
+// meanwhile may be seen or not.
+func (b *Broker) Retained(ctx context.Context, p *auth.Principal, filter string, f func(*Message) bool) error {
+	if err := b.CheckFilter(filter); err != nil {
+		return err
+	}
+	now := clock().UnixMilli()
+	for topic := range b.retained.topics.Match(filter) {
+		if !b.auth.Allow(p, auth.Subscribe, auth.TopicResource(topic)) {
+			continue
+		}
+		m, err := b.retained.get(ctx, topic, now)
+		if err != nil {
+			if isGone(err) {
+				continue
+			}
+			return storeError(err)
+		}
+		if !f(m) {
+			return nil
+		}
+	}
+	return nil
+}

@@ -1,0 +1,160 @@
+package broker
+
+import (
+	"context"
+	"encoding/json"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"millrace/broker/auth"
+)
+
+const maxPartitions = 1024
+
+// StreamConfig is everything that can be set about a stream. NewStreamConfig
+// gives the defaults.
+type StreamConfig struct {
+	Name       string        // any characters but controls; at most 255 bytes
+	Filter     string        // what is published to it
+	Retention  time.Duration // default 7 days, at least a day; recorded, not yet enforced
+	MaxBytes   int64         // default 10 GiB, at least 1 GiB; recorded, not yet enforced
+	Partitions int           // default 1, at most 1,024
+	Created    time.Time
+}
+
+// NewStreamConfig returns the defaults for a stream fed by filter.
+func NewStreamConfig(name, filter string) StreamConfig {
+	return StreamConfig{Name: name, Filter: filter, Retention: 7 * 24 * time.Hour, MaxBytes: 10 << 30, Partitions: 1}
+}
+
+func (b *Broker) validateStream(c *StreamConfig) error {
+	control := func(r rune) bool { return unicode.IsControl(r) || r == utf8.RuneError }
+	switch {
+	case c.Name == "" || len(c.Name) > maxNameBytes || strings.ContainsFunc(c.Name, control):
+		return fieldError("name", "%q is not a stream name: 1 to %d bytes, no control characters", c.Name, maxNameBytes)
+	case c.Partitions < 1 || c.Partitions > maxPartitions:
+		return fieldError("partition_count", "is %d; it must be 1 to %d", c.Partitions, maxPartitions)
+	case c.Retention < 24*time.Hour || c.Retention > maxDuration:
+		return fieldError("retention_days", "is %v; it must be 1 to 36500", c.Retention.Hours()/24)
+	case c.MaxBytes < 1<<30 || c.MaxBytes > 1<<50:
+		return fieldError("max_size_gb", "is %d; it must be 1 to 1048576", c.MaxBytes>>30)
+	}
+	return b.checkBinding(c.Filter)
+}
+
+func (c *StreamConfig) def() Def {
+	meta, _ := json.Marshal(c) // plain fields: cannot fail
+	return Def{
+		Name: c.Name, Kind: StreamTarget, Meta: meta,
+		Partitions: uint32(c.Partitions), Retention: c.Retention, MaxBytes: c.MaxBytes,
+	}
+}
+
+// stream is a stream that exists.
+type stream struct {
+	target     Target
+	partitions uint32
+	settings   *StreamConfig
+}
+
+func (*stream) destination() {}
+
+// StreamInfo is a stream and its counts, one for each partition.
+type StreamInfo struct {
+	StreamConfig
+	Partitioned []PartitionInfo
+	Bytes       int64
+	Durability  Durability
+}
+
+// CreateStream makes a stream. It receives what is published from now on.
+// Errors: Invalid, Forbidden, Conflict when the name is taken.
+func (b *Broker) CreateStream(ctx context.Context, c StreamConfig) (StreamInfo, error) {
+	if err := b.may(ctx, auth.Manage, auth.StreamResource(c.Name)); err != nil {
+		return StreamInfo{}, err
+	}
+	c.Created = clock().UTC().Truncate(time.Millisecond)
+	if err := b.validateStream(&c); err != nil {
+		return StreamInfo{}, err
+	}
+	b.defining.Lock()
+	defer b.defining.Unlock()
+	if b.streamNamed(c.Name) != nil {
+		return StreamInfo{}, errorf(Conflict, StreamSubject, "stream %s exists already", c.Name)
+	}
+	t, err := b.store.Define(ctx, c.def())
+	if err != nil {
+		return StreamInfo{}, storeError(err)
+	}
+	b.bindStream(t, &c)
+	b.log.Info().Str("stream", c.Name).Str("filter", c.Filter).Msg("stream created")
+	return b.streamInfo(ctx, b.streamNamed(c.Name))
+}
+
+// DeleteStream removes a stream with all it holds.
+func (b *Broker) DeleteStream(ctx context.Context, name string) error {
+	if err := b.may(ctx, auth.Manage, auth.StreamResource(name)); err != nil {
+		return err
+	}
+	b.defining.Lock()
+	defer b.defining.Unlock()
+	s := b.streamNamed(name)
+	if s == nil {
+		return noStream(name)
+	}
+	b.unbindStream(s)
+	if err := b.store.Drop(ctx, s.target); err != nil {
+		return storeError(err)
+	}
+	b.log.Info().Str("stream", name).Msg("stream deleted")
+	return nil
+}
+
+// Stream shows one stream.
+func (b *Broker) Stream(ctx context.Context, name string) (StreamInfo, error) {
+	if err := b.may(ctx, auth.View, auth.StreamResource(name)); err != nil {
+		return StreamInfo{}, err
+	}
+	s := b.streamNamed(name)
+	if s == nil {
+		return StreamInfo{}, noStream(name)
+	}
+	return b.streamInfo(ctx, s)
+}
+
+// Streams lists the streams that the principal may see, by name.
+func (b *Broker) Streams(ctx context.Context) ([]StreamInfo, error) {
+	p := auth.From(ctx)
+	var infos []StreamInfo
+	for _, s := range b.streamsByName() {
+		if !b.auth.Allow(p, auth.View, auth.StreamResource(s.settings.Name)) {
+			continue
+		}
+		info, err := b.streamInfo(ctx, s)
+		if isGone(err) {
+			continue // deleted meanwhile
+		}
+		if err != nil {
+			return nil, err
+		}
+		infos = append(infos, info)
+	}
+	return infos, nil
+}
+
+func (b *Broker) streamInfo(ctx context.Context, s *stream) (StreamInfo, error) {
+	info, err := b.store.Info(ctx, s.target)
+	if err != nil {
+		return StreamInfo{}, storeError(err)
+	}
+	return StreamInfo{
+		StreamConfig: *s.settings, Partitioned: info.Partitions, Bytes: info.Bytes,
+		Durability: b.durability,
+	}, nil
+}
+
+func noStream(name string) error {
+	return errorf(NotFound, StreamSubject, "stream %q does not exist; create it first", name)
+}

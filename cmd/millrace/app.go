@@ -1,0 +1,161 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"millrace/broker"
+	"millrace/broker/auth"
+	"millrace/cmd/millrace/config"
+	"millrace/persistence/local"
+	"millrace/router"
+)
+
+// app is the running server: it builds the parts, from the store outwards, and
+// knows how to end each.
+type app struct {
+	cfg   *config.Config
+	log   zerolog.Logger
+	out   io.Writer
+	stack stack
+	// failed gets the first fault after which the server cannot go on.
+	failed chan error
+
+	temporary bool // the data directory goes when the process goes
+	store     *local.Store
+	broker    *broker.Broker
+	open      []opened
+}
+
+func newApp(cfg *config.Config, log zerolog.Logger, out io.Writer) *app {
+	return &app{cfg: cfg, log: log, out: out, stack: stack{log: log}, failed: make(chan error, 1)}
+}
+
+// start opens everything in order: store, accounts, broker, MQTT, HTTP. After
+// an error the stack holds what was opened already.
+func (a *app) start(ctx context.Context) error {
+	began := time.Now()
+	a.log.Info().Str("version", build().String()).Msg("starting")
+	if n := fileLimit(); n > 0 && n < 4096 {
+		a.log.Warn().Uint64("files", n).Msg("few files may be open: each connection needs one; raise the limit (ulimit -n)")
+	}
+	// The bootstrap file is checked before anything is touched.
+	var boot *bootstrap
+	var err error
+	if a.cfg.BootstrapFile != "" {
+		if boot, err = readBootstrap(a.cfg.BootstrapFile); err != nil {
+			return err
+		}
+	}
+	if err := a.openBroker(ctx); err != nil {
+		return err
+	}
+	login, err := a.setUp(ctx, boot)
+	if err != nil {
+		return err
+	}
+	if err := a.openMQTT(); err != nil { //nolint:contextcheck // what it opens outlives the start
+		return err
+	}
+	if err := a.openHTTP(ctx); err != nil {
+		return err
+	}
+	if a.cfg.PortsFile != "" {
+		if err := writePorts(a.cfg.PortsFile, a.open); err != nil {
+			return &failure{code: exitConfig, err: err}
+		}
+	}
+	a.log.Info().Dur("took", time.Since(began)).Msg("ready")
+	if a.cfg.Dev == config.Off {
+		return nil
+	}
+	b := banner{
+		build: build(), temporary: a.temporary, open: a.open, publicURL: a.cfg.PublicURL, login: login,
+		anonymous: a.cfg.AllowAnonymous != config.Off,
+	}
+	return b.write(a.out)
+}
+
+// openBroker opens the store, the accounts in it, and the broker over both.
+func (a *app) openBroker(ctx context.Context) error {
+	if a.cfg.Data == "" {
+		if err := a.temporaryData(); err != nil {
+			return err
+		}
+	}
+	store, err := local.Open(local.Options{ //nolint:contextcheck // it ends with its Close
+		Dir: a.cfg.Data, Log: a.log,
+		Relaxed: a.cfg.Store.Sync == "interval", AcceptLoss: a.cfg.Store.AcceptLoss == config.On,
+		Failed: func(err error) {
+			a.fail(&failure{code: exitDisk, err: fmt.Errorf("the store cannot write: %w", err), hint: "look at the disk, then start again: everything acknowledged is there"})
+		},
+	})
+	if err != nil {
+		return storeFailure(a.cfg.Data, err)
+	}
+	a.store = store
+	a.stack.push("store", store.Close)
+	accounts, err := auth.Open(ctx, auth.Options{
+		Store: broker.NewKeys(store, broker.SpaceAuth), AllowAnonymous: a.cfg.AllowAnonymous != config.Off, Log: a.log,
+	})
+	if err != nil {
+		return fmt.Errorf("open the accounts: %w", err)
+	}
+	a.stack.push("accounts", accounts.Close)
+	a.broker, err = broker.Open(ctx, broker.Options{
+		Store: store, Auth: accounts, Log: a.log,
+		MaxPayload: int(a.cfg.Limits.Payload), MaxWaiting: a.cfg.Limits.Waiting,
+		Topics: router.Limits{MaxBytes: a.cfg.Limits.TopicBytes, MaxLevels: a.cfg.Limits.TopicLevels},
+	})
+	if err != nil {
+		return fmt.Errorf("open the broker: %w", err)
+	}
+	a.stack.push("broker", a.broker.Close)
+	return nil
+}
+
+// setUp applies the bootstrap file, and makes the accounts of --dev or the
+// first administrator.
+func (a *app) setUp(ctx context.Context, boot *bootstrap) (login credentials, err error) {
+	if boot != nil {
+		if err := boot.apply(ctx, a.cfg.BootstrapFile, a.broker, a.log); err != nil {
+			return login, err
+		}
+	}
+	if a.cfg.Dev != config.Off {
+		if login, err = developmentAccount(ctx, a.broker.Auth()); err != nil {
+			return login, err
+		}
+		return login, a.demoQueue(ctx)
+	}
+	if a.broker.Auth().HasAdministrator() {
+		return login, nil
+	}
+	path, err := firstAdministrator(ctx, a.broker.Auth(), a.cfg.Data, a.out)
+	if err == nil && path != "" {
+		a.log.Warn().Str("file", path).Msg("made the first administrator; its password and API key are in the file, move it to a safe place")
+	}
+	return login, err
+}
+
+// demoQueue makes the queue that the commands of the banner use.
+func (a *app) demoQueue(ctx context.Context) error {
+	system := auth.WithPrincipal(ctx, &auth.Principal{Kind: auth.System, Name: "development"})
+	_, err := a.broker.CreateQueue(system, broker.NewQueueConfig("demo", "demo/#"))
+	if err != nil && broker.KindOf(err) != broker.Conflict {
+		return fmt.Errorf("make the queue demo: %w", err)
+	}
+	return nil
+}
+
+// fail ends the server because of a fault while it runs; the first one counts.
+func (a *app) fail(err error) {
+	select {
+	case a.failed <- err:
+	default:
+	}
+}

@@ -1,0 +1,142 @@
+// Package config knows every setting of the server: its name in a file, in the
+// environment and on the command line, its default, and what it means.
+package config
+
+import "time"
+
+// Config is every setting. The tags are the only place where a setting is
+// declared: yaml is its key, flag its flag where people type it, doc the text of
+// docs/operations.md, one lists its permitted values, and soon names a feature
+// that does not exist yet, so that setting it stops the start.
+type Config struct {
+	Data           string   `yaml:"data" flag:"data" doc:"data directory; default: /var/lib/millrace for root, else $XDG_DATA_HOME/millrace; a temporary folder with --dev"`
+	Dev            Switch   `yaml:"dev" flag:"dev" one:"false|true|any" doc:"development mode: loopback only, every door open, a new password and key at each start; any is for containers: it binds MQTT and HTTP to all addresses and closes what needs no credentials"`
+	AllowAnonymous Switch   `yaml:"allow_anonymous" flag:"allow-anonymous" one:"false|true|any" doc:"let MQTT clients in without credentials, on loopback listeners; any extends that to all listeners"`
+	BootstrapFile  string   `yaml:"bootstrap_file" flag:"bootstrap-file" doc:"YAML file with api_keys, users, rules, queues and streams; read at each start, creates what is missing, never overwrites"`
+	PortsFile      string   `yaml:"ports_file" flag:"ports-file" doc:"file to write the chosen addresses to, as JSON, once all listeners are open"`
+	PublicURL      string   `yaml:"public_url" flag:"public-url" doc:"URL at which clients reach HTTP, for the commands that are printed"`
+	DrainTimeout   Duration `yaml:"drain_timeout" doc:"how long a stop waits for clients and commits"`
+
+	Log       Log       `yaml:"log"`
+	MQTT      MQTT      `yaml:"mqtt"`
+	HTTP      HTTP      `yaml:"http"`
+	EMQX      Dialect   `yaml:"emqx"`
+	FastQueue FastQueue `yaml:"fastqueue"`
+	Memfifo   Memfifo   `yaml:"memfifo"`
+	TLS       TLS       `yaml:"tls"`
+	Store     Store     `yaml:"store"`
+	Limits    Limits    `yaml:"limits"`
+
+	origins map[string]Origin
+}
+
+// Log is what is written to standard error.
+type Log struct {
+	Level  string `yaml:"level" flag:"log-level" one:"debug|info|warn|error" doc:"least level that is logged; SIGHUP applies a change"`
+	Format string `yaml:"format" one:"auto|json|console" doc:"form of the log; auto is console on a terminal and JSON elsewhere"`
+}
+
+// MQTT is the MQTT edge.
+type MQTT struct {
+	Listen          string   `yaml:"listen" flag:"mqtt-listen" doc:"address of MQTT over TCP; none closes it"`
+	TLSListen       string   `yaml:"tls_listen" flag:"mqtt-tls-listen" soon:"MQTT over TLS" doc:"address of MQTT over TLS"`
+	WSListen        string   `yaml:"ws_listen" flag:"mqtt-ws-listen" soon:"MQTT over WebSocket" doc:"address of MQTT over WebSocket"`
+	UnixListen      string   `yaml:"unix_listen" flag:"mqtt-unix-listen" soon:"MQTT over a Unix socket" doc:"path of a Unix socket for MQTT"`
+	MaxPacketSize   Size     `yaml:"max_packet_size" doc:"largest MQTT packet that is taken"`
+	ReceiveMaximum  int      `yaml:"receive_maximum" doc:"QoS 1 and 2 messages that a client may have unacknowledged"`
+	MaxInflight     int      `yaml:"max_inflight" doc:"QoS 1 and 2 messages that a client is sent without an acknowledgement"`
+	MaxKeepalive    Duration `yaml:"max_keepalive" doc:"longest keep-alive that a client may ask for; 0s has no cap"`
+	MaxOutput       Size     `yaml:"max_output" doc:"bytes that wait for one slow client before QoS 0 is shed"`
+	MaxSessionQueue int      `yaml:"max_session_queue" doc:"messages that wait for one session before the oldest is dropped"`
+	DenyAction      string   `yaml:"deny_action" one:"ack|close" doc:"what an MQTT 3.1.1 client meets after a publish that it may not make"`
+}
+
+// HTTP is the shared HTTP listener.
+type HTTP struct {
+	Listen         string   `yaml:"listen" flag:"http-listen" doc:"address of HTTP with all dialects but memfifo; none closes it"`
+	AllowedOrigins []string `yaml:"allowed_origins" doc:"origins of web pages that may call the API"`
+}
+
+// Dialect is a listener of one dialect at its native port.
+type Dialect struct {
+	Listen string `yaml:"listen" flag:"emqx-listen" doc:"address of the EMQX management API alone; its own port is 18083"`
+}
+
+// FastQueue is the FastQueue dialect.
+type FastQueue struct {
+	Listen       string `yaml:"listen" flag:"fastqueue-listen" doc:"address of the FastQueue API alone; its own port is 9080"`
+	Registration bool   `yaml:"registration" soon:"the FastQueue dialect" doc:"let anyone make a FastQueue account; true with --dev"`
+}
+
+// Memfifo is the memfifo dialect.
+type Memfifo struct {
+	Listen string `yaml:"listen" flag:"memfifo-listen" doc:"address of the memfifo API; its own port is 7532"`
+	Auth   bool   `yaml:"auth" soon:"the memfifo dialect" doc:"ask for credentials on the memfifo listener; false with --dev"`
+}
+
+// TLS is the certificate of the listeners that use one.
+type TLS struct {
+	Cert     string `yaml:"cert" flag:"tls-cert" soon:"TLS" doc:"certificate file, PEM"`
+	Key      string `yaml:"key" flag:"tls-key" soon:"TLS" doc:"key file, PEM"`
+	ClientCA string `yaml:"client_ca" flag:"tls-client-ca" soon:"TLS" doc:"certificates that sign client certificates, PEM"`
+}
+
+// Store is where messages are kept.
+type Store struct {
+	URL        string `yaml:"url" flag:"store" secret:"yes" soon:"a store outside this process" doc:"NATS cluster to keep messages in; empty keeps them in the data directory"`
+	Sync       string `yaml:"sync" one:"group|interval" doc:"group acknowledges after the disk has it, one sync for many messages; interval acknowledges before the sync that follows within a second, and marks every answer as relaxed"`
+	AcceptLoss Switch `yaml:"accept_loss" flag:"accept-loss" one:"false|true" doc:"open a damaged store without what is damaged; the log names what is gone"`
+	LowDisk    Size   `yaml:"low_disk" soon:"a disk reserve of your choice" doc:"free bytes under which publishes are refused; 0 chooses"`
+}
+
+// Limits hold on every door.
+type Limits struct {
+	Payload     Size `yaml:"payload" doc:"largest message payload"`
+	TopicBytes  int  `yaml:"topic_bytes" doc:"longest topic and filter"`
+	TopicLevels int  `yaml:"topic_levels" doc:"most levels of a topic and filter"`
+	Waiting     int  `yaml:"waiting" doc:"receives that wait at once"`
+	PerAddress  int  `yaml:"per_address" doc:"MQTT connections of one address; 0 has no limit"`
+	PerIdentity int  `yaml:"per_identity" soon:"a limit of connections" doc:"connections of one identity; 0 has no limit"`
+	AcceptRate  int  `yaml:"accept_rate" soon:"a limit of new connections" doc:"new connections a second; 0 has no limit"`
+	KeyRate     int  `yaml:"key_rate" soon:"a limit of requests" doc:"requests of one API key a second; 0 has no limit"`
+}
+
+// None as an address closes a listener.
+const None = "none"
+
+// Default returns the settings of a start without file, environment and flags.
+func Default() *Config {
+	return &Config{
+		Dev: Off, AllowAnonymous: Off, DrainTimeout: Duration(30 * time.Second),
+		Log: Log{Level: "info", Format: "auto"},
+		MQTT: MQTT{
+			Listen: "127.0.0.1:1883", TLSListen: None, WSListen: None, UnixListen: None,
+			MaxPacketSize: 4<<20 + 64<<10, ReceiveMaximum: 1024, MaxInflight: 1024,
+			MaxOutput: 16 << 20, MaxSessionQueue: 100_000, DenyAction: "ack",
+		},
+		HTTP:      HTTP{Listen: "127.0.0.1:8080"},
+		EMQX:      Dialect{Listen: None},
+		FastQueue: FastQueue{Listen: None},
+		Memfifo:   Memfifo{Listen: None, Auth: true},
+		Store:     Store{Sync: "group", AcceptLoss: Off},
+		Limits:    Limits{Payload: 4 << 20, TopicBytes: 1024, TopicLevels: 201, Waiting: 10_000},
+		origins:   map[string]Origin{},
+	}
+}
+
+// development holds the defaults that --dev changes, by key.
+var development = map[string]string{
+	"allow_anonymous":        "true",
+	"emqx.listen":            "127.0.0.1:18083",
+	"fastqueue.listen":       "127.0.0.1:9080",
+	"fastqueue.registration": "true",
+	"memfifo.listen":         "127.0.0.1:7532",
+	"memfifo.auth":           "false",
+}
+
+// container holds the defaults that --dev=any changes, by key: reachable from
+// outside, therefore nothing without credentials.
+var container = map[string]string{
+	"mqtt.listen": "0.0.0.0:1883",
+	"http.listen": "0.0.0.0:8080",
+}

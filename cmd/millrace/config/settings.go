@@ -1,0 +1,130 @@
+package config
+
+import (
+	"encoding"
+	"fmt"
+	"reflect"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// Setting is one leaf of Config.
+type Setting struct {
+	Key    string // in a file and for --set: mqtt.max_inflight
+	Flag   string // without dashes; "" where people do not type it
+	Doc    string
+	One    []string // the permitted values; nil = any
+	Soon   string   // the feature that does not exist yet
+	Secret bool     // its environment variable also comes as _FILE
+	index  []int
+}
+
+// Env returns the name of its environment variable.
+func (s Setting) Env() string {
+	return "MILLRACE_" + strings.ToUpper(strings.ReplaceAll(s.Key, ".", "_"))
+}
+
+// flagEnv returns the environment name made from the flag, where that differs:
+// --store is store.url.
+func (s Setting) flagEnv() string {
+	return "MILLRACE_" + strings.ToUpper(strings.ReplaceAll(s.Flag, "-", "_"))
+}
+
+// Bool reports whether its flag may stand without a value.
+func (s Setting) Bool() bool { return len(s.One) > 0 && s.One[0] == string(Off) }
+
+var settings = collect(reflect.TypeFor[Config](), "", nil)
+
+// Settings lists every setting in the order of Config.
+func Settings() []Setting { return settings }
+
+func collect(t reflect.Type, prefix string, index []int) []Setting {
+	var out []Setting
+	for f := range t.Fields() {
+		key := f.Tag.Get("yaml")
+		if key == "" {
+			continue
+		}
+		at := slices.Concat(index, f.Index)
+		if f.Type.Kind() == reflect.Struct {
+			out = append(out, collect(f.Type, prefix+key+".", at)...)
+			continue
+		}
+		s := Setting{
+			Key: prefix + key, Flag: f.Tag.Get("flag"), Doc: f.Tag.Get("doc"),
+			Soon: f.Tag.Get("soon"), Secret: f.Tag.Get("secret") != "", index: at,
+		}
+		if one := f.Tag.Get("one"); one != "" {
+			s.One = strings.Split(one, "|")
+		}
+		out = append(out, s)
+	}
+	return out
+}
+
+// find returns the setting with the key.
+func find(key string) (Setting, bool) {
+	for _, s := range settings {
+		if s.Key == key {
+			return s, true
+		}
+	}
+	return Setting{}, false
+}
+
+// Get returns the value of s as it is written in a file.
+func (c *Config) Get(s Setting) string {
+	v := reflect.ValueOf(c).Elem().FieldByIndex(s.index)
+	if list, ok := reflect.TypeAssert[[]string](v); ok {
+		return strings.Join(list, ",")
+	}
+	return fmt.Sprint(v.Interface())
+}
+
+// set reads text into s and remembers where it came from.
+func (c *Config) set(s Setting, text string, from Origin) error {
+	if err := assign(reflect.ValueOf(c).Elem().FieldByIndex(s.index), text); err != nil {
+		return fmt.Errorf("%s (from %s): %w", s.Key, from, err)
+	}
+	c.origins[s.Key] = from
+	return nil
+}
+
+func assign(v reflect.Value, text string) error {
+	if u, ok := reflect.TypeAssert[encoding.TextUnmarshaler](v.Addr()); ok {
+		return u.UnmarshalText([]byte(text))
+	}
+	switch v.Kind() {
+	case reflect.String:
+		v.SetString(text)
+	case reflect.Bool:
+		b, err := strconv.ParseBool(text)
+		if err != nil {
+			return fmt.Errorf("%q is neither true nor false", text)
+		}
+		v.SetBool(b)
+	case reflect.Int:
+		n, err := strconv.Atoi(text)
+		if err != nil {
+			return fmt.Errorf("%q is not a whole number", text)
+		}
+		v.SetInt(int64(n))
+	case reflect.Slice:
+		v.Set(reflect.ValueOf(splitList(text)))
+	default:
+		return fmt.Errorf("settings of type %s cannot be read", v.Type())
+	}
+	return nil
+}
+
+// splitList reads a list as it is written in the environment and in flags.
+func splitList(text string) []string {
+	var out []string
+	for part := range strings.SplitSeq(text, ",") {
+		if part = strings.TrimSpace(part); part != "" {
+			out = append(out, part)
+		}
+	}
+	return out
+}

@@ -1,0 +1,132 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Validate returns every mistake in c, joined, or nil.
+func (c *Config) Validate() error {
+	errs := c.checkChoices()
+	for _, l := range c.listeners() {
+		errs = append(errs, c.checkAddress(l.key, l.addr))
+	}
+	errs = append(errs, c.checkDistinct())
+	for _, r := range []struct {
+		key           string
+		value, lo, hi int64
+	}{
+		{"mqtt.max_packet_size", int64(c.MQTT.MaxPacketSize), 1 << 10, 256 << 20},
+		{"mqtt.receive_maximum", int64(c.MQTT.ReceiveMaximum), 1, 65535},
+		{"mqtt.max_inflight", int64(c.MQTT.MaxInflight), 1, 65535},
+		{"mqtt.max_output", int64(c.MQTT.MaxOutput), 64 << 10, 4 << 30},
+		{"mqtt.max_session_queue", int64(c.MQTT.MaxSessionQueue), 1, 1 << 30},
+		{"mqtt.max_keepalive", int64(time.Duration(c.MQTT.MaxKeepalive) / time.Millisecond), 0, 65_535_000},
+		{"limits.per_address", int64(c.Limits.PerAddress), 0, 1 << 30},
+		{"limits.payload", int64(c.Limits.Payload), 1, 256 << 20},
+		{"limits.topic_bytes", int64(c.Limits.TopicBytes), 16, 65535},
+		{"limits.topic_levels", int64(c.Limits.TopicLevels), 1, 65535},
+		{"limits.waiting", int64(c.Limits.Waiting), 1, 10_000_000},
+		{"drain_timeout", int64(time.Duration(c.DrainTimeout) / time.Millisecond), 100, 3_600_000},
+	} {
+		if r.value < r.lo || r.value > r.hi {
+			s, _ := find(r.key)
+			errs = append(errs, fmt.Errorf("%s is %s (from %s), outside %s", r.key, c.Get(s), c.Origin(r.key), bounds(r.key, r.lo, r.hi)))
+		}
+	}
+	if c.Limits.Payload > c.MQTT.MaxPacketSize {
+		errs = append(errs, fmt.Errorf("limits.payload is %s, more than mqtt.max_packet_size, %s: raise the second as well", c.Limits.Payload, c.MQTT.MaxPacketSize))
+	}
+	if u, err := url.Parse(c.PublicURL); c.PublicURL != "" && (err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https") {
+		errs = append(errs, fmt.Errorf("public_url is %q, not an http:// or https:// URL", c.PublicURL))
+	}
+	return errors.Join(errs...)
+}
+
+func bounds(key string, lo, hi int64) string {
+	switch key {
+	case "drain_timeout":
+		return "100ms to 1h"
+	case "mqtt.max_keepalive":
+		return "0s to 65535s"
+	case "limits.payload", "mqtt.max_packet_size", "mqtt.max_output":
+		return Size(lo).String() + " to " + Size(hi).String()
+	}
+	return fmt.Sprintf("%d to %d", lo, hi)
+}
+
+// checkChoices looks at settings with few permitted values, and at those whose
+// feature does not exist yet.
+func (c *Config) checkChoices() []error {
+	var errs []error
+	normal := Default()
+	for _, s := range settings {
+		value := c.Get(s)
+		if s.One != nil && !slices.Contains(s.One, value) {
+			errs = append(errs, fmt.Errorf("%s is %q (from %s); it is one of %s", s.Key, value, c.Origin(s.Key), strings.Join(s.One, ", ")))
+			continue
+		}
+		if s.Soon != "" && c.Given(s.Key) && value != normal.Get(s) {
+			errs = append(errs, fmt.Errorf("%s (from %s): %s does not exist in this version yet; leave it out", s.Key, c.Origin(s.Key), s.Soon))
+		}
+	}
+	return errs
+}
+
+type listener struct{ key, addr string }
+
+// listeners are the addresses that can be opened in this version.
+func (c *Config) listeners() []listener {
+	return []listener{
+		{"mqtt.listen", c.MQTT.Listen}, {"http.listen", c.HTTP.Listen},
+		{"emqx.listen", c.EMQX.Listen}, {"fastqueue.listen", c.FastQueue.Listen}, {"memfifo.listen", c.Memfifo.Listen},
+	}
+}
+
+func (c *Config) checkAddress(key, addr string) error {
+	if addr == None {
+		return nil
+	}
+	host, port, ok := strings.Cut(addr, ":")
+	if i := strings.LastIndexByte(addr, ':'); i >= 0 {
+		host, port = addr[:i], addr[i+1:]
+	}
+	if n, err := strconv.Atoi(port); !ok || err != nil || n < 0 || n > 65535 {
+		return fmt.Errorf("%s is %q (from %s): write address:port, for example 127.0.0.1:1883, or none", key, addr, c.Origin(key))
+	}
+	if c.Dev == On && !Loopback(host) {
+		return fmt.Errorf("%s is %s, which other machines reach, and --dev asks nobody for credentials: use 127.0.0.1, or --dev=any in a container, or serve without --dev", key, addr)
+	}
+	return nil
+}
+
+// Loopback reports whether only this machine reaches the host of an address.
+func Loopback(host string) bool {
+	if host == "localhost" {
+		return true
+	}
+	ip, err := netip.ParseAddr(strings.Trim(host, "[]"))
+	return err == nil && ip.Unmap().IsLoopback()
+}
+
+// checkDistinct finds two listeners with one address.
+func (c *Config) checkDistinct() error {
+	seen := map[string]string{}
+	var errs []error
+	for _, l := range c.listeners() {
+		if l.addr == None || strings.HasSuffix(l.addr, ":0") {
+			continue
+		}
+		if other := seen[l.addr]; other != "" {
+			errs = append(errs, fmt.Errorf("%s and %s are both %s: give one of them another port", other, l.key, l.addr))
+		}
+		seen[l.addr] = l.key
+	}
+	return errors.Join(errs...)
+}

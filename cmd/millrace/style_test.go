@@ -1,0 +1,149 @@
+package main_test
+
+import (
+	"bytes"
+	"go/ast"
+	"go/format"
+	"go/parser"
+	"go/scanner"
+	"go/token"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+)
+
+const root = "../.."
+
+// rooms are the only folders that hold Go code.
+var rooms = []string{"broker", "mqtt", "rest", "router", "persistence", "cmd"}
+
+// mayLog are the files that hand a foreign logger on to ours.
+var mayLog = map[string]bool{"mqtt/log.go": true, "rest/log.go": true}
+
+// mayPause are files whose pauses are steps of fake time, in bubbles that
+// another folder opens.
+var mayPause = map[string]bool{"broker/scenario/play.go": true}
+
+var (
+	openEnd  = regexp.MustCompile(`\b(TODO|FIXME|XXX|HACK)\b`)
+	maxLines = 500 // of code: comments and blank lines do not count
+	maxFunc  = 70
+)
+
+// TestTheHouseRules walks the tree: what lint would say, without a linter.
+func TestTheHouseRules(t *testing.T) {
+	texts := map[string][]byte{}
+	bubbles := map[string]bool{} // folders with tests in fake time
+	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		name := filepath.ToSlash(strings.TrimPrefix(path, root+string(filepath.Separator)))
+		if d.IsDir() {
+			if strings.HasPrefix(d.Name(), ".") && path != root {
+				return filepath.SkipDir
+			}
+			return nil
+		}
+		if filepath.Ext(name) != ".go" {
+			return nil
+		}
+		room, _, _ := strings.Cut(name, "/")
+		if !slices.Contains(rooms, room) {
+			t.Errorf("%s: Go code lives in %s", name, strings.Join(rooms, ", "))
+		}
+		text, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		texts[name] = text
+		if bytes.Contains(text, []byte(`"testing/synctest"`)) {
+			bubbles[filepath.Dir(name)] = true
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(texts) < 50 {
+		t.Errorf("only %d files were looked at", len(texts))
+	}
+	for name, text := range texts {
+		checkFile(t, name, text, bubbles[filepath.Dir(name)] || mayPause[name])
+	}
+}
+
+// checkFile looks at one file. With fakeTime its tests run in bubbles, where a
+// pause is a step of fake time.
+func checkFile(t *testing.T, name string, text []byte, fakeTime bool) {
+	t.Helper()
+	if formatted, err := format.Source(text); err != nil || !bytes.Equal(formatted, text) {
+		t.Errorf("%s: not formatted by gofmt (%v)", name, err)
+	}
+	set := token.NewFileSet()
+	f, err := parser.ParseFile(set, name, text, parser.ParseComments)
+	if err != nil {
+		t.Errorf("%s: %v", name, err)
+		return
+	}
+	if n := codeLines(text); n > maxLines {
+		t.Errorf("%s: %d lines of code, at most %d: split it", name, n, maxLines)
+	}
+	for _, group := range f.Comments {
+		if m := openEnd.FindString(group.Text()); m != "" {
+			t.Errorf("%s: %s in a comment: do it, or write it down where work is planned", set.Position(group.Pos()), m)
+		}
+	}
+	test := strings.HasSuffix(name, "_test.go")
+	for _, imp := range f.Imports {
+		switch path := strings.Trim(imp.Path.Value, `"`); {
+		case (path == "log" || path == "log/slog") && !mayLog[name]:
+			t.Errorf("%s: imports %s: log with zerolog", name, path)
+		case path == "io/ioutil":
+			t.Errorf("%s: imports %s", name, path)
+		}
+	}
+	ast.Inspect(f, func(n ast.Node) bool {
+		switch n := n.(type) {
+		case *ast.SelectorExpr:
+			if x, ok := n.X.(*ast.Ident); ok && x.Name == "time" && n.Sel.Name == "Sleep" && !fakeTime {
+				t.Errorf("%s: time.Sleep: wait on a channel or a context", set.Position(n.Pos()))
+			}
+		case *ast.FuncDecl:
+			if n.Name.Name == "init" && n.Recv == nil {
+				t.Errorf("%s: func init", set.Position(n.Pos()))
+			}
+			lines := set.Position(n.End()).Line - set.Position(n.Pos()).Line - 1
+			if !test && lines > maxFunc {
+				t.Errorf("%s: %s has %d lines, at most %d", set.Position(n.Pos()), n.Name.Name, lines, maxFunc)
+			}
+		}
+		return true
+	})
+}
+
+// codeLines counts the lines that hold a token.
+func codeLines(text []byte) int {
+	set := token.NewFileSet()
+	file := set.AddFile("", -1, len(text))
+	var s scanner.Scanner
+	s.Init(file, text, nil, 0)
+	lines := map[int]bool{}
+	for {
+		pos, tok, lit := s.Scan()
+		if tok == token.EOF {
+			return len(lines)
+		}
+		if tok == token.SEMICOLON && lit == "\n" {
+			continue
+		}
+		first := file.Line(pos)
+		for i := range strings.Count(lit, "\n") + 1 {
+			lines[first+i] = true
+		}
+	}
+}

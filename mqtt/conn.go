@@ -1,0 +1,182 @@
+package mqtt
+
+import (
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"millrace/broker"
+	"millrace/broker/auth"
+)
+
+// conn is one client connection, and the net.Conn that mochi sees of it.
+// Fields without a remark belong to the goroutine that reads.
+type conn struct {
+	net.Conn // the socket; its own Close, Read and Write are ours below
+	srv      *Server
+	remote   string
+	host     string // remote without the port
+	anonOK   bool   // this listener lets anonymous clients in
+	accepted time.Time
+
+	input   input
+	scratch publish // of the packet under work
+	props   props   // likewise, for all but PUBLISH
+	spoke   bool    // sent enough of a CONNECT to be answered
+	greeted bool    // CONNACK is written
+	open    bool    // CONNECT was accepted
+	hello   connect
+	v5      bool
+	who     *auth.Principal
+	session *session
+	will    *will // nil once it must not be sent
+
+	producer *broker.Producer
+	topics   topicCache
+	aliases  []string // inbound, by alias
+	acks     inbound
+	denied   atomic.Int64 // when a refused publish was logged last, Unix seconds
+
+	keepAlive time.Duration // 1.5 times what was agreed; 0 = none
+	lastRead  time.Time
+	deadline  time.Time // of the socket, so that it is moved only when it matters
+
+	waiting *waiter // place among the connections before CONNECT
+
+	stop    atomic.Bool // nothing is read any more
+	wmu     sync.Mutex
+	out     output      // wmu
+	ending  *faultError // wmu; why we end it, nil if the client did
+	drained bool        // wmu; the end waits for commits under way
+}
+
+// Close is mochi's: the connection is closed by finish, after its last bytes.
+func (c *conn) Close() error { return nil }
+
+// SetDeadline and its two parts are mochi's too: deadlines are kept by read
+// and write, mochi's arithmetic overflows at a keep alive of 43,691 s.
+func (c *conn) SetDeadline(time.Time) error      { return nil }
+func (c *conn) SetReadDeadline(time.Time) error  { return nil }
+func (c *conn) SetWriteDeadline(time.Time) error { return nil }
+
+// Write is mochi's, for CONNACK.
+func (c *conn) Write(p []byte) (int, error) {
+	c.send(p)
+	return len(p), nil
+}
+
+// end makes the reader stop and the connection close: with DISCONNECT f.code
+// in MQTT 5. Only the first call counts. It never blocks, and may come from
+// any goroutine.
+func (c *conn) end(f *faultError) {
+	c.wmu.Lock()
+	defer c.wmu.Unlock()
+	if c.ending != nil || c.stop.Load() {
+		return
+	}
+	c.ending = f
+	c.stop.Store(true)
+	_ = c.Conn.SetReadDeadline(past) // wakes the reader; a dead socket wakes it anyway
+	c.out.room.Broadcast()
+}
+
+// past is a deadline that has gone.
+var past = time.Unix(1, 0)
+
+// abort closes the socket without a word.
+func (c *conn) abort(f *faultError) {
+	c.end(f)
+	_ = c.Conn.Close() // the reader sees it
+}
+
+// goodbye tells the client why it is disconnected: in CONNACK before login, in
+// DISCONNECT after it, and not at all where there is no word for it.
+func (c *conn) goodbye(f *faultError) {
+	if f.code == success {
+		return
+	}
+	var b []byte
+	switch {
+	case !c.open && !c.spoke:
+	case !c.open:
+		b, _ = appendConnack(nil, f.code, c.hello.v5)
+	case c.v5 && c.greeted:
+		b = appendDisconnect(nil, f.code)
+	}
+	c.send(b)
+}
+
+// run serves the connection, and clears up after it.
+func (c *conn) run() {
+	defer c.finish()
+	defer c.recovered()
+	c.serve()
+}
+
+// recovered, deferred, keeps a panic to the connection it is of.
+func (c *conn) recovered() {
+	if p := recover(); p != nil {
+		c.panicked(p)
+	}
+}
+
+func (c *conn) panicked(p any) {
+	c.srv.stats.panics.Add(1)
+	c.srv.log.Error().Interface("err", p).Str("remote", c.remote).Str("stack", stack()).Msg("connection panicked")
+	c.end(&faultError{unspecified, "internal error", closePanic})
+}
+
+// finish ends everything that hangs on the connection. The producer takes what
+// was read before the end, also of a client that sends and leaves at once.
+func (c *conn) finish() {
+	c.srv.leaveWaiting(c)
+	c.wmu.Lock()
+	c.stop.Store(true)
+	f, drain := c.ending, c.drained
+	c.wmu.Unlock()
+	if c.session != nil {
+		c.session.close()
+		c.srv.unregister(c)
+	}
+	if c.producer != nil {
+		c.producer.Flush()
+		if drain {
+			c.acks.wait(c.srv.draining)
+		}
+	}
+	if f != nil {
+		c.goodbye(f)
+	}
+	c.lastWords()
+	if c.producer != nil {
+		c.producer.Close()
+	}
+	c.count(f)
+	if c.will != nil && (f == nil || f.why != closeServer) {
+		c.srv.sendWill(c)
+	}
+	c.closeSocket(f)
+}
+
+// count books and logs the end.
+func (c *conn) count(f *faultError) {
+	why := closeClient
+	if f != nil {
+		why = f.why
+	}
+	if !c.open {
+		c.srv.stats.refused[why].Add(1)
+	} else {
+		c.srv.stats.closed[why].Add(1)
+		c.srv.stats.open.Add(-1)
+	}
+	if f == nil || why == closeServer {
+		return
+	}
+	e := c.srv.log.Debug()
+	if why == closeSlow {
+		e = c.srv.log.Warn()
+	}
+	e.Str("client", clip(c.hello.id)).Str("remote", c.remote).Err(f).Msg("connection ended")
+}

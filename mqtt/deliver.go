@@ -1,0 +1,144 @@
+package mqtt
+
+import (
+	"cmp"
+	"slices"
+
+	"millrace/broker"
+)
+
+// Deliver takes a message for all MQTT subscribers that it matched; see
+// broker.Sink. It only appends to what waits for each of them.
+func (s *Server) Deliver(m *broker.Message, to []*broker.Subscription) {
+	e := newEncoder(m)
+	defer e.free()
+	group := e.group[:0]
+	single := true
+	for _, t := range to {
+		mb, ok := t.Member.(*member)
+		if !ok {
+			continue
+		}
+		group = append(group, mb)
+		single = single && !mb.s.multi.Load()
+	}
+	e.group = group
+	if single {
+		for i := range group {
+			group[i].s.deliver(e, group[i:i+1])
+		}
+		return
+	}
+	// MQTT 5 section 3.3.4: a client whose subscriptions overlap gets one copy.
+	slices.SortStableFunc(group, func(a, b *member) int { return cmp.Compare(a.s.serial, b.s.serial) })
+	for len(group) > 0 {
+		n := 1
+		for n < len(group) && group[n].s == group[0].s {
+			n++
+		}
+		group[0].s.deliver(e, group[:n])
+		group = group[n:]
+	}
+}
+
+// deliver sends the message of e once, for the subscriptions by, all of s.
+func (s *session) deliver(e *encoder, by []*member) {
+	p := pending{m: e.m}
+	ids, wanted := e.ids[:0], false
+	for _, mb := range by {
+		if mb.noLocal && e.m.Publisher == s.id { // section 3.8.3.1
+			continue
+		}
+		wanted = true
+		p.qos = max(p.qos, mb.qos)
+		p.retain = p.retain || mb.rap
+		if mb.id != 0 && !slices.Contains(ids, mb.id) {
+			ids = append(ids, mb.id)
+		}
+	}
+	e.ids = ids
+	if !wanted {
+		return
+	}
+	p.qos = min(p.qos, e.m.QoS)
+	p.retain = p.retain && e.m.Retain
+	p.ids = ids
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.closed:
+	case p.qos == 0:
+		s.write(e, &p, true)
+	case s.backlog.len() > 0 || s.window.full() || !s.write(e, &p, false):
+		p.ids = slices.Clone(ids)
+		s.hold(p)
+	}
+}
+
+// hold puts p into the backlog; the oldest make room. The caller holds mu.
+func (s *session) hold(p pending) {
+	o := &s.c.srv.o
+	for b := &s.backlog; b.n > 0 && (b.n >= o.BacklogMessages || b.bytes+p.bytes() > o.BacklogBytes); {
+		b.pop()
+		s.c.srv.stats.drop(dropBacklog)
+	}
+	s.backlog.push(p)
+}
+
+// pump sends what waits, as far as window and output allow.
+func (s *session) pump() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.pumpLocked()
+}
+
+func (s *session) pumpLocked() {
+	for s.backlog.len() > 0 && !s.window.full() && !s.closed {
+		p := s.backlog.ring[s.backlog.head]
+		e := newEncoder(p.m)
+		sent := s.write(e, &p, false)
+		e.free()
+		if !sent {
+			return
+		}
+		s.backlog.pop()
+	}
+}
+
+// write appends p to the client's output. It answers false when there is no
+// room, which for QoS 0 is a drop; what cannot be delivered at all is dropped,
+// and counts as written. The caller holds mu.
+func (s *session) write(e *encoder, p *pending, shed bool) bool {
+	c := s.c
+	if e.expired() {
+		c.srv.stats.drop(dropExpired)
+		return true
+	}
+	h := e.head(c.v5, p.qos, p.ids)
+	if limit := c.hello.maxPacket; limit > 0 && h.total > int(limit) { // section 3.1.2.11.4
+		c.srv.stats.drop(dropTooLarge)
+		return true
+	}
+	c.wmu.Lock()
+	defer c.wmu.Unlock()
+	if c.out.size+h.total > c.srv.o.MaxOutput && c.out.size > 0 {
+		if shed {
+			c.srv.stats.drop(dropShed)
+			return false
+		}
+		c.out.blocked = true
+		return false
+	}
+	var id uint16
+	if p.qos > 0 {
+		st := wantPuback
+		if p.qos == 2 {
+			st = wantPubrec
+		}
+		id = s.window.take(st)
+	}
+	c.out.publish(h, e.m.Payload, p.qos, p.retain, id)
+	c.wrote(h.total)
+	c.srv.stats.delivered.Add(1)
+	return true
+}

@@ -1,0 +1,50 @@
+// Package mqtt is the MQTT edge: MQTT 5 and 3.1.1 over TCP in front of a
+// broker.Broker. It is the only package that imports mochi, and no type of
+// mochi leaves it.
+//
+// # Who does what
+//
+// mochi (v2.7.9) decodes and answers CONNECT, through its hooks, and its codec
+// decodes SUBSCRIBE and UNSUBSCRIBE. Everything else is ours: the topic tree is
+// the broker's, and sessions, packet ids, windows, fan-out and wills are in
+// this package. mochi's own lose messages.
+//
+// mochi's decoders forget what the rules need (reserved bits, repeated
+// properties, trailing bytes) and one of them panics, so that every packet is
+// checked from its raw bytes first (connect.go, packet.go). The packets that
+// come by the million, PUBLISH and its acks and PINGREQ, are parsed straight
+// from the read buffer and never become a mochi packet. mochi's loop is left
+// as soon as CONNACK is written: an idle connection would otherwise pay for a
+// stack of 16 KiB, a second goroutine, and tables that nobody uses.
+//
+// # One connection
+//
+// A goroutine reads. It frames packets in a buffer of 64 KiB that is borrowed
+// only while there is something in it, hands each PUBLISH to the connection's
+// broker.Producer, and calls Flush before it would wait for the socket: what
+// one read brought is one batch, and shares one fsync. Outcomes come back in
+// order, and become PUBACK and PUBREC in the order of arrival, many in one
+// write. Writing never blocks the writer: bytes are appended to a bounded
+// queue, which a second goroutine empties. It exists only while there is
+// something to write.
+//
+// # Retained messages
+//
+// A publish with the retain flag is accepted, routed like any other, and
+// delivered live with the flag cleared (set, for a subscription that asked for
+// Retain As Published). It is not kept yet: a later subscriber does not get it.
+// CONNACK does not say Retain Available 0, because MQTT 5 section 3.2.2.3.5
+// would then have us refuse clients for a flag that does no harm.
+//
+// # Sessions
+//
+// Every session is clean so far: clean=false and a session expiry are accepted
+// as clean, with session present 0, and Session Expiry Interval 0 in CONNACK.
+// Ids of inbound QoS 2 publishes live as long as the connection.
+//
+// # Locks
+//
+// In this order, never the other way round: Server.mu, session.mu, conn.wmu.
+// inbound.mu is taken alone or before conn.wmu. None is held while calling the
+// broker.
+package mqtt

@@ -1,0 +1,239 @@
+package mqtt_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"net"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/rs/zerolog"
+	"go.uber.org/goleak"
+
+	"millrace/broker"
+	"millrace/broker/auth"
+	"millrace/mqtt"
+	"millrace/persistence/local"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// system is the context of the broker itself.
+func system() context.Context {
+	return auth.WithPrincipal(context.Background(), &auth.Principal{Kind: auth.System})
+}
+
+// edge is a Server on a free port in front of a broker with a memory store.
+type edge struct {
+	*mqtt.Server
+	broker *broker.Broker
+	auth   *auth.Auth
+	store  *gate
+	log    *logs
+}
+
+// open starts an edge with the options changed by each of change.
+func open(t testing.TB, change ...func(*mqtt.Options)) *edge {
+	t.Helper()
+	return openDir(t, "", change...)
+}
+
+// openDir is open with a store on disk in dir.
+func openDir(t testing.TB, dir string, change ...func(*mqtt.Options)) *edge {
+	t.Helper()
+	inner, err := local.Open(local.Options{Dir: dir})
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := &edge{store: &gate{Store: inner}, log: &logs{}}
+	e.auth, err = auth.Open(t.Context(), auth.Options{Store: broker.NewKeys(e.store, broker.SpaceAuth), AllowAnonymous: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	e.broker, err = broker.Open(t.Context(), broker.Options{Store: e.store, Auth: e.auth})
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := mqtt.Options{
+		Broker: e.broker, Log: zerolog.New(e.log).Level(zerolog.DebugLevel),
+		Listeners: []mqtt.Listener{{Address: "127.0.0.1:0", AllowAnonymous: true}, {Address: "127.0.0.1:0"}},
+	}
+	for _, f := range change {
+		f(&o)
+	}
+	if e.Server, err = mqtt.Listen(o); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		e.store.open()
+		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+		defer cancel()
+		if err := e.Close(ctx); err != nil {
+			t.Errorf("close the edge: %v", err)
+		}
+		if err := e.broker.Close(ctx); err != nil {
+			t.Errorf("close the broker: %v", err)
+		}
+		if err := closeAuth(ctx, e.auth); err != nil {
+			t.Errorf("close auth: %v", err)
+		}
+		if err := inner.Close(ctx); err != nil {
+			t.Errorf("close the store: %v", err)
+		}
+	})
+	return e
+}
+
+// closeAuth writes what auth has not written yet.
+func closeAuth(ctx context.Context, a *auth.Auth) error { return a.Close(ctx) }
+
+// queue makes a queue, so that publishes that match filter have to be stored.
+func (e *edge) queue(t testing.TB, name, filter string) {
+	t.Helper()
+	c := broker.NewQueueConfig(name, filter)
+	if e.broker.State().Durability == broker.DurabilityMemory {
+		c.Driver = broker.Memory
+	}
+	if _, err := e.broker.CreateQueue(system(), c); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// rules puts rules in force.
+func (e *edge) rules(t testing.TB, rules ...auth.Rule) {
+	t.Helper()
+	if err := e.auth.SetRules(system(), rules); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func deny(do, filter string) auth.Rule {
+	return auth.Rule{Effect: "deny", Who: "all", Do: []string{do}, Filter: filter}
+}
+
+// logs collects what is logged.
+type logs struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *logs) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *logs) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
+
+// eventually waits until ok, which nothing announces, and fails after 10 s.
+func eventually(t testing.TB, what string, ok func() bool) {
+	t.Helper()
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for end := time.After(10 * time.Second); !ok(); {
+		select {
+		case <-tick.C:
+		case <-end:
+			t.Fatalf("never came: %s", what)
+		}
+	}
+}
+
+// gate is a store whose commits of publishes can be held back, as by an fsync
+// that does not return, and made to fail.
+type gate struct {
+	broker.Store
+	mu   sync.Mutex
+	held bool
+	err  error
+	wait []func()
+	n    int // publishes submitted
+	bang bool
+	// batches is how many had publishes in them.
+	batches int
+}
+
+type gated struct {
+	g *gate
+	broker.Completion
+}
+
+func (g *gate) Submit(b *broker.Batch, l broker.Level, c broker.Completion) {
+	n := 0
+	for i := range b.Ops {
+		if b.Ops[i].Kind == broker.OpPublish {
+			n++
+		}
+	}
+	g.mu.Lock()
+	g.n += n
+	if n > 0 {
+		g.batches++
+	}
+	bang := g.bang && n > 0
+	g.mu.Unlock()
+	if bang {
+		panic("the store has a bug")
+	}
+	g.Store.Submit(b, l, gated{g, c})
+}
+
+// Done tells the end of a batch now, or when the gate opens. Once one is held
+// all after it are, so that they keep their order.
+func (d gated) Done(b *broker.Batch) {
+	g := d.g
+	g.mu.Lock()
+	err := g.err
+	tell := func() {
+		for i := range b.Units {
+			if ops := b.OpsOf(i); err != nil && len(ops) > 0 && ops[0].Kind == broker.OpPublish {
+				b.Units[i].Result.Err = err
+			}
+		}
+		d.Completion.Done(b)
+	}
+	if g.held {
+		g.wait = append(g.wait, tell)
+		g.mu.Unlock()
+		return
+	}
+	g.mu.Unlock()
+	tell()
+}
+
+func (g *gate) hold() { g.mu.Lock(); g.held = true; g.mu.Unlock() }
+
+func (g *gate) open() {
+	for {
+		g.mu.Lock()
+		wait := g.wait
+		if g.wait = nil; len(wait) == 0 {
+			g.held = false
+			g.mu.Unlock()
+			return
+		}
+		g.mu.Unlock()
+		for _, tell := range wait {
+			tell()
+		}
+	}
+}
+
+func (g *gate) fail(err error) { g.mu.Lock(); g.err = err; g.mu.Unlock() }
+
+// published returns how many publishes reached the store.
+func (g *gate) published() int { g.mu.Lock(); defer g.mu.Unlock(); return g.n }
+
+// stopped reports an error that says that the other side is gone.
+func stopped(err error) bool {
+	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed) ||
+		errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
+}

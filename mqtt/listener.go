@@ -1,0 +1,108 @@
+package mqtt
+
+import (
+	"container/list"
+	"net"
+	"time"
+)
+
+// The back-off of an accept that fails, as with no file descriptor left.
+const (
+	acceptBackoffMin = 5 * time.Millisecond
+	acceptBackoffMax = time.Second
+)
+
+// waiter is a place among the connections before CONNECT.
+type waiter struct{ at *list.Element }
+
+// accept takes connections until the listener is closed. An error that is not
+// the end costs a pause, never the listener.
+func (s *Server) accept(l net.Listener, o Listener) {
+	backoff := acceptBackoffMin
+	for {
+		sock, err := l.Accept()
+		if err == nil {
+			backoff = acceptBackoffMin
+			s.admit(sock, o)
+			continue
+		}
+		select {
+		case <-s.stopped:
+			return
+		default:
+		}
+		s.log.Warn().Str("listener", l.Addr().String()).Err(err).Msg("accept failed")
+		select {
+		case <-s.stopped:
+			return
+		case <-time.After(backoff):
+		}
+		backoff = min(2*backoff, acceptBackoffMax)
+	}
+}
+
+// admit starts a connection, or refuses its address.
+func (s *Server) admit(sock net.Conn, o Listener) {
+	s.stats.accepted.Add(1)
+	c := &conn{
+		Conn: sock, srv: s, remote: sock.RemoteAddr().String(), anonOK: o.AllowAnonymous,
+		accepted: time.Now(),
+	}
+	c.out.room.L = &c.wmu
+	if c.host, _, _ = net.SplitHostPort(c.remote); c.host == "" {
+		c.host = c.remote
+	}
+	s.mu.Lock()
+	limit := s.o.MaxPerAddress
+	if s.closing || limit > 0 && s.addresses[c.host] >= limit {
+		s.mu.Unlock()
+		_ = sock.Close() // nothing was said on it
+		s.stats.refused[closeAddress].Add(1)
+		return
+	}
+	s.addresses[c.host]++
+	s.all[c] = struct{}{}
+	c.waiting = &waiter{s.waiting.PushBack(c)}
+	var oldest *conn
+	if s.waiting.Len() > s.o.MaxWaiting {
+		oldest = s.waiting.Front().Value.(*conn)
+		s.dequeue(oldest)
+	}
+	s.stats.waiting.Store(int64(s.waiting.Len()))
+	s.conns.Add(1)
+	s.mu.Unlock()
+	if oldest != nil {
+		oldest.abort(&faultError{success, "too many connections before CONNECT", closeCrowded})
+	}
+	go func() {
+		defer s.conns.Done()
+		defer s.forget(c)
+		c.run()
+	}()
+}
+
+// forget takes an ended connection out of the books.
+func (s *Server) forget(c *conn) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.all, c)
+	if s.addresses[c.host]--; s.addresses[c.host] <= 0 {
+		delete(s.addresses, c.host)
+	}
+}
+
+// leaveWaiting says that c sent its CONNECT, or is gone.
+func (s *Server) leaveWaiting(c *conn) {
+	s.mu.Lock()
+	s.dequeue(c)
+	s.stats.waiting.Store(int64(s.waiting.Len()))
+	s.mu.Unlock()
+}
+
+// dequeue is leaveWaiting for a caller that holds mu.
+func (s *Server) dequeue(c *conn) {
+	if c.waiting != nil {
+		s.waiting.Remove(c.waiting.at)
+		c.waiting = nil
+	}
+}

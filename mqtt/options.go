@@ -1,0 +1,126 @@
+package mqtt
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"millrace/broker"
+)
+
+// Listener is one TCP address to listen on.
+type Listener struct {
+	Address string // host:port; port 0 takes a free one
+	// AllowAnonymous lets clients in that name no user known here.
+	AllowAnonymous bool
+}
+
+// The default limits.
+const (
+	DefaultMaxPayload      = 4 << 20
+	DefaultMaxPacket       = DefaultMaxPayload + 64<<10
+	DefaultReceiveMaximum  = 1024
+	DefaultMaxInflight     = 1024
+	DefaultMaxInflightV3   = 256
+	DefaultMaxOutput       = 16 << 20
+	DefaultTopicBytes      = 1024
+	DefaultTopicLevels     = 201
+	DefaultWaiting         = 4096
+	DefaultConnectTimeout  = 5 * time.Second
+	DefaultStallTimeout    = 10 * time.Second
+	DefaultFilters         = 1024
+	DefaultSubscriptions   = 10_000
+	DefaultTopicAliases    = 32
+	DefaultBacklogMessages = 100_000
+	DefaultBacklogBytes    = 64 << 20
+	DefaultUserProperties  = 64
+)
+
+// Limits that no option moves.
+const (
+	maxConnect       = 16 << 10 // bytes before login
+	maxConnectWill   = 64 << 10 // the same, when the CONNECT carries a will
+	maxClientID      = 256
+	maxUserName      = 256
+	maxPassword      = 8 << 10
+	maxPropertyBytes = 8 << 10
+	maxDelayedWills  = 65_536
+	lingerTimeout    = time.Second      // for the last bytes to reach a client
+	loginTimeout     = 10 * time.Second // for the broker to decide
+	willTimeout      = 10 * time.Second // for the commit of a will
+)
+
+// Options configure a Server. Zero values take the stated default.
+type Options struct {
+	Broker    *broker.Broker // required
+	Listeners []Listener     // at least one
+	Log       zerolog.Logger
+
+	MaxPayload      int           // bytes of a message; default 4 MiB
+	MaxPacket       int           // bytes of a packet; default 4 MiB + 64 KiB
+	ReceiveMaximum  int           // QoS > 0 publishes a client may have open; default 1,024
+	MaxInflight     int           // and we towards a client; default 1,024
+	MaxInflightV3   int           // the same for 3.1.1; default 256
+	MaxOutput       int           // bytes waiting for one client; default 16 MiB
+	MaxTopicBytes   int           // of a topic or filter; default 1,024
+	MaxTopicLevels  int           // default 201
+	MaxWaiting      int           // sockets before CONNECT; default 4,096
+	MaxPerAddress   int           // connections of one address; 0 = no limit
+	MaxKeepAlive    time.Duration // longest keep alive granted; 0 = any
+	ConnectTimeout  time.Duration // from accept to a complete CONNECT; default 5 s
+	StallTimeout    time.Duration // a socket that takes nothing that long is closed; default 10 s
+	MaxFilters      int           // in one SUBSCRIBE; default 1,024
+	MaxSubs         int           // of one session; default 10,000
+	MaxAliases      int           // inbound topic aliases; default 32
+	BacklogMessages int           // waiting for one session; default 100,000
+	BacklogBytes    int           // default 64 MiB
+
+	// CloseOnDeny ends the connection of a 3.1.1 client that publishes where
+	// it may not, instead of an ack for a message that is dropped.
+	CloseOnDeny bool
+}
+
+// withDefaults fills zero values and reports what cannot be.
+func (o Options) withDefaults() (Options, error) {
+	if o.Broker == nil {
+		return o, errors.New("mqtt: Options.Broker is missing")
+	}
+	if len(o.Listeners) == 0 {
+		return o, errors.New("mqtt: Options.Listeners is empty")
+	}
+	for _, f := range []struct {
+		v    *int
+		def  int
+		name string
+		max  int
+	}{
+		{&o.MaxPayload, DefaultMaxPayload, "MaxPayload", 256 << 20},
+		{&o.MaxPacket, DefaultMaxPacket, "MaxPacket", 256 << 20},
+		{&o.ReceiveMaximum, DefaultReceiveMaximum, "ReceiveMaximum", 65_535},
+		{&o.MaxInflight, DefaultMaxInflight, "MaxInflight", 65_535},
+		{&o.MaxInflightV3, DefaultMaxInflightV3, "MaxInflightV3", 65_535},
+		{&o.MaxOutput, DefaultMaxOutput, "MaxOutput", 4 << 30},
+		{&o.MaxTopicBytes, DefaultTopicBytes, "MaxTopicBytes", 65_535},
+		{&o.MaxTopicLevels, DefaultTopicLevels, "MaxTopicLevels", 65_535},
+		{&o.MaxWaiting, DefaultWaiting, "MaxWaiting", 1 << 30},
+		{&o.MaxFilters, DefaultFilters, "MaxFilters", 1 << 30},
+		{&o.MaxSubs, DefaultSubscriptions, "MaxSubs", 1 << 30},
+		{&o.MaxAliases, DefaultTopicAliases, "MaxAliases", 65_535},
+		{&o.BacklogMessages, DefaultBacklogMessages, "BacklogMessages", 1 << 30},
+		{&o.BacklogBytes, DefaultBacklogBytes, "BacklogBytes", 1 << 40},
+	} {
+		*f.v = cmp.Or(*f.v, f.def)
+		if *f.v < 1 || *f.v > f.max {
+			return o, fmt.Errorf("mqtt: Options.%s is %d, must be 1 to %d", f.name, *f.v, f.max)
+		}
+	}
+	o.ConnectTimeout = cmp.Or(o.ConnectTimeout, DefaultConnectTimeout)
+	o.StallTimeout = cmp.Or(o.StallTimeout, DefaultStallTimeout)
+	if o.ConnectTimeout < 0 || o.StallTimeout < 0 || o.MaxKeepAlive < 0 || o.MaxPerAddress < 0 {
+		return o, errors.New("mqtt: Options has a negative limit")
+	}
+	return o, nil
+}

@@ -1,0 +1,305 @@
+package mqtt
+
+import (
+	"errors"
+	"io"
+	"os"
+	"sync"
+	"time"
+)
+
+const (
+	// readBuffer is what one read takes, and so what one batch holds.
+	readBuffer = 64 << 10
+	// keepSmall is the rest of a packet that is set aside while the socket is
+	// silent, so that a slow sender does not hold a whole buffer.
+	keepSmall = 4 << 10
+)
+
+var readBuffers = sync.Pool{New: func() any { return new([readBuffer]byte) }}
+
+// input is the read side: bytes from the socket.
+type input struct {
+	buf  *[readBuffer]byte // borrowed; nil while nothing is in it
+	r, w int
+	part []byte // what is left of a packet, while buf is given back
+	big  []byte // a packet larger than buf; grows with what was received
+	feed []byte // what mochi has yet to read of the CONNECT
+	raw  rawReader
+	// since is how much was taken since the last Flush.
+	since int
+	dirty bool
+	loose bool // the length of the packet is not in its shortest form
+}
+
+// Read gives mochi the CONNECT, and then the end of the connection: mochi is
+// done with it once it has answered.
+func (c *conn) Read(p []byte) (int, error) {
+	if len(c.input.feed) == 0 {
+		return 0, io.EOF
+	}
+	n := copy(p, c.input.feed)
+	c.input.feed = c.input.feed[n:]
+	return n, nil
+}
+
+// serve reads until the connection is over. The first packet is the CONNECT.
+func (c *conn) serve() {
+	for {
+		if c.waitOutput(); c.stop.Load() {
+			return
+		}
+		raw, head, body, err := c.next()
+		if err == nil && !c.open {
+			err = c.greet(raw, body)
+		} else if err == nil {
+			err = c.handle(head, body)
+		}
+		if f, ok := errors.AsType[*faultError](err); ok {
+			c.end(f)
+			return
+		}
+		if err != nil {
+			c.lost(err)
+			return
+		}
+	}
+}
+
+// lost books an error of the socket.
+func (c *conn) lost(err error) {
+	switch {
+	case c.stop.Load(): // woken, c.ending says why
+	case errors.Is(err, os.ErrDeadlineExceeded) && !c.open:
+		c.end(&faultError{success, "no CONNECT in time", closeTimeout})
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		c.end(&faultError{keepAliveTimeout, "keep alive timed out", closeTimeout})
+	}
+}
+
+// next returns the next packet: all of it, its first byte, and what follows
+// the fixed header. The slices are good until the next call, but for a packet
+// larger than the buffer, which the caller may keep (c.owned).
+func (c *conn) next() (raw []byte, head byte, body []byte, err error) {
+	in := &c.input
+	in.big = nil
+	for {
+		if have := in.w - in.r; have > 0 {
+			b := in.buf[in.r:in.w]
+			hlen, total, f := c.header(b)
+			if f != nil {
+				return nil, 0, nil, f
+			}
+			switch {
+			case total == 0: // the header is not complete
+			case total <= have:
+				in.r += total
+				return b[:total:total], b[0], b[hlen:total:total], nil
+			case total > readBuffer:
+				if err := c.fillBig(b, total); err != nil {
+					return nil, 0, nil, err
+				}
+				return in.big, in.big[0], in.big[hlen:], nil
+			}
+		}
+		if err := c.fill(); err != nil {
+			return nil, 0, nil, err
+		}
+	}
+}
+
+// header reads the fixed header, section 2.1, of the packet at the start of b
+// and returns its length and that of the packet, 0 if more is needed to tell.
+func (c *conn) header(b []byte) (hlen, total int, f *faultError) {
+	if !c.open && b[0] != typeConnect<<4 {
+		c.sniff(b)
+		return 0, 0, &faultError{success, "first packet is not CONNECT", closeProtocol}
+	}
+	v, n, st := varint(b[1:])
+	switch {
+	case st == varintLong:
+		return 0, 0, broken(malformed, "packet length is too long")
+	case st == varintShort:
+		return 0, 0, nil
+	case n > varintLen(v) && c.open && c.v5:
+		return 0, 0, broken(malformed, "packet length is not minimal")
+	}
+	hlen, total = 1+n, 1+n+int(v)
+	c.input.loose = n > varintLen(v)
+	if c.open {
+		if total > c.srv.o.MaxPacket {
+			return 0, 0, &faultError{packetTooLarge, "packet is too large", closeQuota}
+		}
+		return hlen, total, nil
+	}
+	return hlen, total, c.checkConnectSize(b, hlen, total)
+}
+
+// checkConnectSize holds a CONNECT to 16 KiB, or 64 KiB if it carries a will,
+// judging by as much as is there: nothing is allocated for a length declared.
+func (c *conn) checkConnectSize(b []byte, hlen, total int) *faultError {
+	const flagsAt = 7 // 00 04 M Q T T level flags
+	if total <= maxConnect {
+		return nil
+	}
+	if b = b[hlen:]; len(b) >= flagsAt {
+		c.spoke, c.hello.v5 = true, b[6] == 5 // so that the refusal is in its words
+	}
+	if total <= maxConnectWill && (len(b) <= flagsAt || b[flagsAt]&4 != 0) {
+		return nil
+	}
+	return &faultError{packetTooLarge, "CONNECT is too large", closeQuota}
+}
+
+// sniff names what else likes to knock on the port, once a second at most.
+func (c *conn) sniff(b []byte) {
+	if now, last := time.Now().Unix(), c.srv.sniffed.Load(); now == last || !c.srv.sniffed.CompareAndSwap(last, now) {
+		return
+	}
+	switch string(b[:min(3, len(b))]) {
+	case "GET", "HEA", "POS", "PUT", "DEL", "OPT", "CON", "PAT", "PRI":
+		c.srv.log.Warn().Str("remote", c.remote).Msg("HTTP request on the MQTT port")
+	case "\x16\x03\x00", "\x16\x03\x01", "\x16\x03\x02", "\x16\x03\x03":
+		c.srv.log.Warn().Str("remote", c.remote).Msg("TLS handshake on the plain port")
+	}
+}
+
+// fill reads what the socket has into the buffer, waiting if that is nothing.
+func (c *conn) fill() error {
+	in := &c.input
+	if in.buf != nil && in.r > 0 {
+		in.w = copy(in.buf[:], in.buf[in.r:in.w])
+		in.r = 0
+	}
+	if in.since >= readBuffer {
+		c.flush()
+	}
+	for {
+		n, ok, err := in.tryRead(c.Conn)
+		if ok {
+			c.lastRead = time.Now()
+			in.w += n
+			in.since += n
+			return err
+		}
+		if err != nil {
+			return err
+		}
+		c.flush()
+		if err := c.await(); err != nil {
+			return err
+		}
+	}
+}
+
+// fillBig reads a packet larger than the buffer. The memory for it grows with
+// what was received, at most twice as much.
+func (c *conn) fillBig(b []byte, total int) error {
+	in := &c.input
+	in.big = append(make([]byte, 0, 2*readBuffer), b...)
+	in.give()
+	for len(in.big) < total {
+		if len(in.big) == cap(in.big) {
+			grown := make([]byte, len(in.big), min(total, 2*cap(in.big)))
+			copy(grown, in.big)
+			in.big = grown
+		}
+		room := in.big[len(in.big):min(cap(in.big), total)]
+		n, ok, err := in.raw.read(c.Conn, room)
+		if !ok && err == nil {
+			c.flush()
+			err = c.await()
+		}
+		if n > 0 {
+			c.lastRead = time.Now()
+		}
+		if in.big = in.big[:len(in.big)+n]; err != nil && len(in.big) < total {
+			return err
+		}
+	}
+	in.since += total
+	return nil
+}
+
+// flush hands the publishes gathered so far to the broker: they will share a
+// commit.
+func (c *conn) flush() {
+	c.input.since = 0
+	if c.input.dirty {
+		c.input.dirty = false
+		c.producer.Flush()
+	}
+}
+
+// await waits until the socket has something, within the keep alive or the
+// deadline for CONNECT. The buffer is given back meanwhile.
+func (c *conn) await() error {
+	c.input.settle()
+	for {
+		if err := c.arm(); err != nil {
+			return err
+		}
+		err := c.input.raw.wait(c.Conn)
+		if errors.Is(err, os.ErrDeadlineExceeded) && !c.stop.Load() && c.early() {
+			continue
+		}
+		return err
+	}
+}
+
+// arm sets the deadline of the next read, unless it would hardly move.
+func (c *conn) arm() error {
+	at := c.accepted.Add(c.srv.o.ConnectTimeout)
+	if c.open {
+		at = time.Time{}
+		if c.keepAlive > 0 {
+			at = c.lastRead.Add(c.keepAlive)
+		}
+		if d := at.Sub(c.deadline); at.IsZero() == c.deadline.IsZero() && d >= 0 && d < c.keepAlive/16+1 {
+			return nil
+		}
+	} else if at.Equal(c.deadline) {
+		return nil
+	}
+	c.wmu.Lock()
+	defer c.wmu.Unlock()
+	if c.stop.Load() { // end has set a deadline of its own, which must stay
+		return io.EOF
+	}
+	c.deadline = at
+	return c.Conn.SetReadDeadline(at)
+}
+
+// early reports that the deadline which passed was an older one.
+func (c *conn) early() bool {
+	return c.open && time.Since(c.lastRead) < c.keepAlive
+}
+
+// settle gives the buffer back if little or nothing is in it.
+func (in *input) settle() {
+	if in.buf == nil || in.w-in.r > keepSmall {
+		return
+	}
+	if in.w > in.r {
+		in.part = append([]byte(nil), in.buf[in.r:in.w]...)
+	}
+	in.give()
+}
+
+func (in *input) give() {
+	if in.buf != nil {
+		readBuffers.Put(in.buf)
+		in.buf, in.r, in.w = nil, 0, 0
+	}
+}
+
+// tryRead reads into the free end of the buffer; ok is false when the socket
+// has nothing yet.
+func (in *input) tryRead(sock io.Reader) (n int, ok bool, err error) {
+	if in.buf == nil {
+		in.buf = readBuffers.Get().(*[readBuffer]byte)
+		in.r, in.w = 0, copy(in.buf[:], in.part)
+		in.part = nil
+	}
+	return in.raw.read(sock, in.buf[in.w:])
+}

@@ -1,0 +1,94 @@
+package mqtt
+
+import (
+	"time"
+
+	"millrace/broker"
+	"millrace/broker/auth"
+)
+
+// reviewEvery is how soon a change of users, keys or rules is looked at.
+const reviewEvery = time.Second
+
+// review brings a change of rights to the connections that are open: those of
+// a user or key that ended are closed, subscriptions that are not allowed any
+// more are removed, and waiting messages with them.
+func (s *Server) review() {
+	tick := time.NewTicker(reviewEvery)
+	defer tick.Stop()
+	for seen := s.auth.Generation(); ; {
+		select {
+		case <-s.stopped:
+			return
+		case <-tick.C:
+		}
+		if now := s.auth.Generation(); now != seen {
+			seen = now
+			for _, c := range s.loggedIn() {
+				if !s.auth.Valid(c.who) {
+					c.end(&faultError{notAuthorized, "user or key has ended", closeAuth})
+					continue
+				}
+				c.session.review(s.auth)
+			}
+		}
+	}
+}
+
+// loggedIn lists the connections after login.
+func (s *Server) loggedIn() []*conn {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	cs := make([]*conn, 0, len(s.clients))
+	for _, c := range s.clients {
+		cs = append(cs, c)
+	}
+	return cs
+}
+
+// review asks about every subscription again. One that stays is made anew,
+// because the broker decides then whether each of its deliveries is asked about.
+func (s *session) review(a *auth.Auth) {
+	s.mu.Lock()
+	olds := make([]*broker.Subscription, 0, len(s.subs))
+	for _, sub := range s.subs {
+		olds = append(olds, sub)
+	}
+	s.mu.Unlock()
+	for _, old := range olds {
+		s.renew(old)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for range s.backlog.len() {
+		p := s.backlog.pop()
+		if a.Allow(s.who, auth.Subscribe, auth.TopicResource(p.m.Topic)) {
+			s.backlog.push(p)
+		} else {
+			s.c.srv.stats.drop(dropDenied)
+		}
+	}
+}
+
+// renew replaces old, or removes it when nothing of it is allowed any more,
+// unless the client has changed it meanwhile.
+func (s *session) renew(old *broker.Subscription) {
+	b := s.c.srv.o.Broker
+	now := &broker.Subscription{Filter: old.Filter, Principal: old.Principal, Sink: old.Sink, Member: old.Member}
+	s.multi.Store(true)
+	gone := b.Subscribe(now) != nil
+	s.mu.Lock()
+	last := now
+	if s.subs[old.Filter] == old {
+		last = old
+		if gone {
+			delete(s.subs, old.Filter)
+		} else {
+			s.subs[old.Filter] = now
+		}
+	}
+	s.mu.Unlock()
+	if last == old || !gone {
+		b.Unsubscribe(last)
+	}
+}

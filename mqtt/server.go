@@ -1,0 +1,152 @@
+package mqtt
+
+import (
+	"container/list"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"sync"
+	"sync/atomic"
+
+	mochi "github.com/mochi-mqtt/server/v2"
+	"github.com/rs/zerolog"
+
+	"millrace/broker/auth"
+)
+
+// Server is the MQTT edge of a broker.
+type Server struct {
+	o     Options
+	log   zerolog.Logger
+	auth  *auth.Auth
+	mochi *mochi.Server
+	stats counters
+	// sniffed is when a foreign protocol was logged last, Unix seconds.
+	sniffed atomic.Int64
+
+	listeners []net.Listener
+	accepting sync.WaitGroup // accept and review
+	conns     sync.WaitGroup
+	stopped   chan struct{}   // closed when no connection is accepted any more
+	draining  context.Context // set by Close before it stops a connection
+
+	mu        sync.Mutex
+	closing   bool
+	serial    uint64
+	clients   map[string]*conn // after login, by client id
+	all       map[*conn]struct{}
+	addresses map[string]int
+	waiting   *list.List // of *conn before CONNECT, oldest first
+	wills     map[string]*delayed
+}
+
+// Listen opens every listener of o and begins to serve. On an error nothing
+// stays open.
+func Listen(o Options) (*Server, error) {
+	o, err := o.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	s := newServer(o)
+	s.auth = o.Broker.Auth()
+	if s.mochi, err = newMochi(s); err != nil {
+		return nil, fmt.Errorf("mqtt: %w", err)
+	}
+	for _, lo := range o.Listeners {
+		l, err := new(net.ListenConfig).Listen(context.Background(), "tcp", lo.Address)
+		if err != nil {
+			return nil, errors.Join(fmt.Errorf("mqtt: listen on %s: %w", lo.Address, err), s.closeListeners())
+		}
+		s.listeners = append(s.listeners, l)
+	}
+	s.accepting.Go(s.review)
+	for i, l := range s.listeners {
+		s.accepting.Go(func() { s.accept(l, o.Listeners[i]) })
+		s.log.Info().Str("listener", l.Addr().String()).Msg("mqtt listening")
+	}
+	return s, nil
+}
+
+func newServer(o Options) *Server {
+	return &Server{
+		o: o, log: o.Log, stopped: make(chan struct{}),
+		clients: map[string]*conn{}, all: map[*conn]struct{}{}, addresses: map[string]int{},
+		waiting: list.New(), wills: map[string]*delayed{},
+	}
+}
+
+// Addr is the address of the first listener.
+func (s *Server) Addr() net.Addr { return s.listeners[0].Addr() }
+
+// Addrs are the addresses of all listeners, in the order of Options.Listeners.
+func (s *Server) Addrs() []net.Addr {
+	as := make([]net.Addr, len(s.listeners))
+	for i, l := range s.listeners {
+		as[i] = l.Addr()
+	}
+	return as
+}
+
+func (s *Server) closeListeners() error {
+	var errs []error
+	for _, l := range s.listeners {
+		if err := l.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// Close drains: it accepts nothing more, reads nothing more, waits for the
+// commits under way and their acks, tells clients of MQTT 5 that the server is
+// shutting down (0x8B), and closes. Wills are not sent. When ctx ends first,
+// what is left is cut off and ctx's error returned. The broker must still work.
+func (s *Server) Close(ctx context.Context) error {
+	s.mu.Lock()
+	if s.closing {
+		s.mu.Unlock()
+		return nil
+	}
+	s.closing = true
+	s.draining = ctx
+	for _, d := range s.wills {
+		d.timer.Stop()
+	}
+	clear(s.wills)
+	s.mu.Unlock()
+	close(s.stopped)
+	err := s.closeListeners()
+	s.accepting.Wait()
+	for _, c := range s.open() {
+		c.wmu.Lock()
+		c.drained = true
+		c.wmu.Unlock()
+		c.end(&faultError{shuttingDown, "server is shutting down", closeServer})
+	}
+	ended := make(chan struct{})
+	go func() { // ends with the connections, which Close has told to end
+		s.conns.Wait()
+		close(ended)
+	}()
+	select {
+	case <-ended:
+		return err
+	case <-ctx.Done():
+	}
+	for _, c := range s.open() {
+		_ = c.Conn.Close() // the drain failed already
+	}
+	return errors.Join(err, ctx.Err())
+}
+
+// open lists the connections of now.
+func (s *Server) open() []*conn {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	cs := make([]*conn, 0, len(s.all))
+	for c := range s.all {
+		cs = append(cs, c)
+	}
+	return cs
+}

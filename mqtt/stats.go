@@ -1,0 +1,92 @@
+package mqtt
+
+import "sync/atomic"
+
+// Stats are the counters of a Server since it started, read one by one and
+// therefore not of one instant.
+type Stats struct {
+	Open     int64 // connections now, after their CONNACK
+	Waiting  int64 // connections before their CONNECT
+	Accepted int64 // sockets ever accepted
+	Refused  map[string]int64
+	Closed   map[string]int64
+
+	Received  int64 // PUBLISH packets taken
+	Delivered int64 // PUBLISH packets written
+	Dropped   map[string]int64
+
+	SlowConsumers int64
+	Panics        int64
+}
+
+// dropReason says why a message did not go on.
+type dropReason uint8
+
+// The reasons of Stats.Dropped.
+const (
+	dropDenied   dropReason = iota // publisher may not publish there
+	dropReserved                   // publish to a reserved topic
+	dropShed                       // QoS 0 for a client whose output is full
+	dropBacklog                    // oldest of a full backlog
+	dropTooLarge                   // over the client's Maximum Packet Size
+	dropExpired                    // expired while it waited
+	dropEnded                      // still waiting when its clean session ended
+	dropFormat                     // payload is not the UTF-8 it says it is
+	dropWill                       // will that could not be published
+	dropReasons
+)
+
+var dropNames = [dropReasons]string{"denied", "reserved", "shed", "backlog", "too_large", "expired", "session_ended", "payload_format", "will"}
+
+// closeReason says why a connection ended, or never began.
+type closeReason uint8
+
+// The reasons of Stats.Refused (before CONNACK) and Stats.Closed.
+const (
+	closeClient    closeReason = iota // the client left
+	closeTimeout                      // keep alive, or no CONNECT in time
+	closeProtocol                     // a packet that breaks the protocol
+	closeAuth                         // wrong credentials or no right
+	closeCrowded                      // oldest of too many before CONNECT
+	closeAddress                      // too many from one address
+	closeTakenOver                    // the client id connected again
+	closeSlow                         // its socket took nothing
+	closeServer                       // the server is going down
+	closeQuota                        // a limit was passed
+	closePanic                        // a fault of ours
+	closeReasons
+)
+
+var closeNames = [closeReasons]string{
+	"client", "timeout", "protocol", "auth", "crowded", "address", "taken_over", "slow_consumer", "server", "quota", "panic",
+}
+
+// counters is what Stats is read from.
+type counters struct {
+	open, waiting, accepted atomic.Int64
+	received, delivered     atomic.Int64
+	slow, panics            atomic.Int64
+	dropped                 [dropReasons]atomic.Int64
+	refused, closed         [closeReasons]atomic.Int64
+}
+
+func (n *counters) drop(r dropReason) { n.dropped[r].Add(1) }
+
+// Stats returns the counters as they are now.
+func (s *Server) Stats() Stats {
+	n := &s.stats
+	st := Stats{
+		Open: n.open.Load(), Waiting: n.waiting.Load(), Accepted: n.accepted.Load(),
+		Received: n.received.Load(), Delivered: n.delivered.Load(),
+		SlowConsumers: n.slow.Load(), Panics: n.panics.Load(),
+		Dropped: map[string]int64{}, Refused: map[string]int64{}, Closed: map[string]int64{},
+	}
+	for i, name := range dropNames {
+		st.Dropped[name] = n.dropped[i].Load()
+	}
+	for i, name := range closeNames {
+		st.Refused[name] = n.refused[i].Load()
+		st.Closed[name] = n.closed[i].Load()
+	}
+	return st
+}

@@ -1,0 +1,118 @@
+package mqtt_test
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"millrace/mqtt"
+)
+
+// withWill connects a client of MQTT 5 whose will goes to topic w.
+func withWill(t *testing.T, e *edge, id string, flags byte, connProps, willProps []byte) *raw {
+	t.Helper()
+	r := dial(t, e)
+	r.v5 = true
+	b := []byte{0, 4, 'M', 'Q', 'T', 'T', 5, 2 | 4 | flags, 0, 0}
+	b = append(varint(b, len(connProps)), connProps...)
+	b = str(b, id)
+	b = append(varint(b, len(willProps)), willProps...)
+	r.send(packet(0x10, str(str(b, "w"), "gone")))
+	if head, body := r.packet(); head != 0x20 || body[1] != 0 {
+		t.Fatalf("CONNACK is %x %x", head, body)
+	}
+	return r
+}
+
+func TestWillIsSentUnlessTakenBack(t *testing.T) {
+	for _, row := range []struct {
+		name string
+		end  func(e *edge, r *raw)
+		sent bool
+	}{
+		{"cable cut", func(_ *edge, r *raw) { _ = r.Close() }, true},
+		{"protocol error", func(_ *edge, r *raw) { r.send([]byte{0xE1, 0}) }, true}, // X123
+		{"second CONNECT", func(_ *edge, r *raw) { r.send(connectPacket(true, "c", nil)) }, true},
+		{"DISCONNECT 0x04", func(_ *edge, r *raw) { r.send([]byte{0xE0, 1, 4}) }, true},
+		{"takeover", func(e *edge, _ *raw) { login(t, e, true, "c") }, true},
+		{"DISCONNECT", func(_ *edge, r *raw) { r.send([]byte{0xE0, 0}) }, false},
+		{"DISCONNECT 0x00", func(_ *edge, r *raw) { r.send([]byte{0xE0, 2, 0, 0}) }, false},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			e := open(t)
+			s := login(t, e, true, "")
+			s.subscribe(1, 2, "w")
+			props := []byte{3, 0, 1, 'c', 38, 0, 1, 'k', 0, 1, 'v'}
+			r := withWill(t, e, "c", 0x10, nil, props)
+			row.end(e, r)
+			if !row.sent {
+				eventually(t, "the end", func() bool { return e.Stats().Closed["client"] == 1 })
+				s.quiet()
+				return
+			}
+			if m := s.recv(); m.payload != "gone" || m.qos != 2 || string(m.props) != string(props) {
+				t.Errorf("got %+v", m)
+			}
+		})
+	}
+}
+
+func TestEmptyWillIsSent(t *testing.T) { // B31
+	e := open(t)
+	s := login(t, e, false, "")
+	s.subscribe(1, 0, "t")
+	r := dial(t, e)
+	r.sendHex("10 12 00 04 4D 51 54 54 04 06 00 3C 00 01 61 00 01 74 00 00")
+	r.want("20 02 00 00")
+	_ = r.Close()
+	if m := s.recv(); m.payload != "" {
+		t.Errorf("got %+v", m)
+	}
+}
+
+func TestRightToWillIsAskedTwice(t *testing.T) { // X061, B11, SB10
+	e := open(t)
+	s := login(t, e, true, "")
+	s.subscribe(1, 0, "w")
+	r := withWill(t, e, "c", 0, nil, nil)
+	e.rules(t, deny("publish", "w"))
+	_ = r.Close()
+	eventually(t, "a will counted as dropped", func() bool { return e.Stats().Dropped["will"] == 1 })
+	s.quiet()
+	late := dial(t, e)
+	late.sendHex("10 15 00 04 4D 51 54 54 05 06 00 3C 00 00 01 61 00 00 01 77 00 01 78")
+	late.want("20 03 00 87 00")
+	if !strings.Contains(e.log.String(), "will was not published") {
+		t.Error("nothing was logged")
+	}
+}
+
+func TestDelayedWill(t *testing.T) {
+	e := open(t)
+	s := login(t, e, true, "")
+	s.subscribe(1, 0, "w")
+	expiry := []byte{17, 0, 0, 1, 0}
+	delay := []byte{24, 0, 0, 0, 1}
+	_ = withWill(t, e, "back", 0, expiry, delay).Close()
+	_ = withWill(t, e, "away", 0, expiry, delay).Close()
+	eventually(t, "both ends", func() bool { return e.Stats().Closed["client"] == 2 })
+	login(t, e, true, "back")
+	start := time.Now()
+	if m := s.recv(); m.payload != "gone" || time.Since(start) < 500*time.Millisecond {
+		t.Errorf("got %+v after %v", m, time.Since(start))
+	}
+	s.quiet()
+	_ = withWill(t, e, "at once", 0, nil, delay).Close() // its session ends with the connection
+	s.recv()
+}
+
+func TestShutdownSendsNoWills(t *testing.T) {
+	e := open(t, func(o *mqtt.Options) { o.MaxInflight = 10 })
+	s := login(t, e, false, "")
+	s.subscribe(1, 0, "w")
+	withWill(t, e, "c", 0, nil, nil)
+	if err := e.Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	s.wantEnd(0)
+}

@@ -1,0 +1,142 @@
+package mqtt
+
+import "millrace/broker"
+
+// outState is where a delivery to a client stands, MQTT 5 section 4.3.
+type outState uint8
+
+const (
+	wantPuback outState = iota + 1
+	wantPubrec
+	wantPubcomp
+)
+
+// window is the QoS > 0 messages on their way to one client. Their ids are of
+// a space of their own: those that the client gives its publishes have nothing
+// to do with them. Guarded by session.mu.
+type window struct {
+	size int
+	out  map[uint16]outState
+	last uint16
+}
+
+func (w *window) init(size int) { w.size = size }
+
+func (w *window) full() bool { return len(w.out) >= w.size }
+
+// take returns the next free id. Ids are given at the moment of sending, and
+// go round, so that a late ack does not meet a new message under its id.
+func (w *window) take(st outState) uint16 {
+	if w.out == nil {
+		w.out = make(map[uint16]outState)
+	}
+	for {
+		if w.last++; w.last == 0 {
+			continue
+		}
+		if _, used := w.out[w.last]; !used {
+			w.out[w.last] = st
+			return w.last
+		}
+	}
+}
+
+// puback settles a QoS 1 delivery, section 3.4. An id that we do not know is
+// nothing: the client may be late.
+func (s *session) puback(a ack) *faultError {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch s.window.out[a.id] {
+	case wantPuback:
+		delete(s.window.out, a.id)
+		s.pumpLocked()
+	case wantPubrec, wantPubcomp:
+		return broken(protocolError, "PUBACK for a QoS 2 delivery")
+	}
+	return nil
+}
+
+// pubrec moves a QoS 2 delivery on, section 3.5: the client has it, or
+// refuses it.
+func (s *session) pubrec(a ack) *faultError {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	code := success
+	switch s.window.out[a.id] {
+	case wantPuback:
+		return broken(protocolError, "PUBREC for a QoS 1 delivery")
+	case wantPubrec:
+		if a.code >= unspecified {
+			delete(s.window.out, a.id)
+			s.pumpLocked()
+			return nil
+		}
+		s.window.out[a.id] = wantPubcomp
+	case wantPubcomp: // sent again
+	default:
+		code = unknownPacketID
+	}
+	s.c.send(appendAck(nil, typePubrel, a.id, code, s.c.v5))
+	return nil
+}
+
+// pubcomp settles a QoS 2 delivery, section 3.7.
+func (s *session) pubcomp(a ack) *faultError {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch s.window.out[a.id] {
+	case wantPubcomp:
+		delete(s.window.out, a.id)
+		s.pumpLocked()
+	case wantPuback, wantPubrec:
+		return broken(protocolError, "PUBCOMP before PUBREC")
+	}
+	return nil
+}
+
+// pending is a message that waits for its turn.
+type pending struct {
+	m      *broker.Message
+	ids    []uint32 // Subscription Identifiers
+	qos    byte
+	retain bool
+}
+
+// pendingOverhead is what a waiting message costs beside its bytes.
+const pendingOverhead = 256
+
+func (p *pending) bytes() int { return len(p.m.Payload) + len(p.m.Topic) + pendingOverhead }
+
+// backlog is a queue of waiting messages, a ring. Guarded by session.mu.
+type backlog struct {
+	ring  []pending
+	head  int
+	n     int
+	bytes int
+}
+
+func (b *backlog) len() int { return b.n }
+
+func (b *backlog) push(p pending) {
+	if b.n == len(b.ring) {
+		grown := make([]pending, max(16, 2*b.n))
+		k := copy(grown, b.ring[b.head:])
+		copy(grown[k:], b.ring[:b.head])
+		b.ring, b.head = grown, 0
+	}
+	b.ring[(b.head+b.n)%len(b.ring)] = p
+	b.n++
+	b.bytes += p.bytes()
+}
+
+func (b *backlog) pop() pending {
+	p := b.ring[b.head]
+	b.ring[b.head] = pending{}
+	b.head = (b.head + 1) % len(b.ring)
+	b.n--
+	b.bytes -= p.bytes()
+	if b.n == 0 && len(b.ring) > 1024 {
+		b.ring, b.head = nil, 0
+	}
+	return p
+}

@@ -1,0 +1,67 @@
+package rest
+
+import (
+	"net/http"
+	"strings"
+
+	"millrace/broker"
+	"millrace/rest/flowmq"
+	"millrace/rest/internal/httpx"
+)
+
+// Dialect names one of the HTTP APIs.
+type Dialect string
+
+// The dialects.
+const (
+	FlowMQ    Dialect = "flowmq"
+	EMQX      Dialect = "emqx"
+	FastQueue Dialect = "fastqueue"
+	Memfifo   Dialect = "memfifo"
+	Pulsar    Dialect = "pulsar"
+)
+
+// prefixes says whose a path is, before any routing, so that also the answer to
+// a wrong path has the right shape.
+var prefixes = []struct {
+	path    string
+	dialect Dialect
+}{
+	{flowmq.Prefix, FlowMQ},
+	{"/api/v5", EMQX},
+	{"/status", EMQX},
+	{"/v1", FastQueue},
+	{"/health", FastQueue},
+	{"/topics", Pulsar},
+	{"/admin/v2", Pulsar},
+	{"/queues", Memfifo},
+}
+
+// dialectOf returns the dialect of an escaped path, "" when it is nobody's.
+func dialectOf(path string) Dialect {
+	for _, p := range prefixes {
+		if rest, ok := strings.CutPrefix(path, p.path); ok && (rest == "" || rest[0] == '/') {
+			return p.dialect
+		}
+	}
+	return ""
+}
+
+// built reports whether the dialect is part of this version.
+func (d Dialect) built() bool { return d == FlowMQ }
+
+// open returns the handler of a dialect; one that is not built yet has no routes.
+func (d Dialect) open(b *broker.Broker, s *httpx.Shared) http.Handler {
+	if d == FlowMQ {
+		return flowmq.New(b, s)
+	}
+	return httpx.NewMux(s, httpx.Dialect{
+		Name: string(d),
+		RenderError: func(w http.ResponseWriter, r *httpx.Request, err error) {
+			if err == httpx.ErrNoRoute { //nolint:errorlint // returned bare by the mux
+				err = &httpx.StatusError{Status: http.StatusNotFound, Message: "the " + string(d) + " dialect is not built yet"}
+			}
+			renderPlain(w, r, err)
+		},
+	})
+}

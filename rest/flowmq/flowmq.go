@@ -1,0 +1,88 @@
+// Package flowmq speaks the REST API of FlowMQ under /api/v1, and the
+// extensions that make it Millrace's own main API. docs/dialects/flowmq.md
+// tells which is which. It translates; everything that matters happens in the broker.
+package flowmq
+
+import (
+	_ "embed"
+	"net/http"
+	"time"
+
+	"millrace/broker"
+	"millrace/broker/auth"
+	"millrace/rest/internal/httpx"
+)
+
+// Prefix is what the path of every request of the dialect begins with.
+const Prefix = "/api/v1"
+
+// OpenAPI is the document of the dialect.
+//
+//go:embed openapi.yaml
+var OpenAPI []byte
+
+type api struct {
+	broker  *broker.Broker
+	started time.Time
+}
+
+// New returns the handler of the dialect.
+func New(b *broker.Broker, s *httpx.Shared) *httpx.Mux {
+	a := &api{broker: b, started: time.Now()}
+	return httpx.NewMux(s, httpx.Dialect{
+		Name:         "flowmq",
+		Routes:       a.routes(),
+		Authenticate: func(r *httpx.Request) (*auth.Principal, error) { return httpx.KeyOrToken(b.Auth(), r) },
+		RenderError:  renderError,
+	})
+}
+
+// routes merges what httprouter cannot keep apart, under the name of a parameter.
+func (a *api) routes() []httpx.Route {
+	const (
+		queue   = Prefix + "/queues/:queue"
+		message = queue + "/messages/:message"
+		stream  = Prefix + "/streams/:stream"
+	)
+	return []httpx.Route{
+		{Method: http.MethodGet, Path: Prefix + "/namespace", Handler: a.namespace},
+
+		{Method: http.MethodPost, Path: Prefix + "/topics/*rest", Handler: a.publish, Covers: []string{
+			"/topics/{topic}/messages", "/topics/{topic}/messages/batch",
+		}},
+
+		{Method: http.MethodPost, Path: Prefix + "/queues", Handler: a.createQueue},
+		{Method: http.MethodGet, Path: Prefix + "/queues", Handler: a.listQueues},
+		{Method: http.MethodGet, Path: queue, Handler: a.getQueue},
+		{Method: http.MethodPatch, Path: queue, Handler: a.changeQueue},
+		{Method: http.MethodDelete, Path: queue, Handler: a.deleteQueue},
+		{Method: http.MethodPost, Path: queue + "/purge", Handler: a.purge},
+
+		{Method: http.MethodGet, Path: queue + "/messages", Handler: a.peek},
+		{Method: http.MethodPost, Path: message, Handler: a.consumeOrAck, Covers: []string{
+			"/queues/{queue}/messages/consume", "/queues/{queue}/messages/ack",
+		}},
+		{Method: http.MethodPost, Path: message + "/ack", Handler: a.ack},
+		{Method: http.MethodPost, Path: message + "/nack", Handler: a.nack},
+		{Method: http.MethodPost, Path: message + "/extend", Handler: a.extend},
+
+		{Method: http.MethodPost, Path: Prefix + "/streams", Handler: a.createStream},
+		{Method: http.MethodGet, Path: Prefix + "/streams", Handler: a.listStreams},
+		{Method: http.MethodGet, Path: stream, Handler: a.getStream},
+		{Method: http.MethodDelete, Path: stream, Handler: a.deleteStream},
+	}
+}
+
+// namespace answers the one namespace there is: FlowMQ's cloud has many.
+func (a *api) namespace(w http.ResponseWriter, r *httpx.Request) error {
+	scheme := "http://"
+	if r.TLS != nil {
+		scheme = "https://"
+	}
+	return answer(w, r, http.StatusOK, struct {
+		Name      string `json:"name"`
+		Endpoint  string `json:"endpoint"`
+		CreatedAt string `json:"created_at"`
+		Status    string `json:"status"`
+	}{"default", scheme + r.Host + Prefix, timestamp(a.started), "active"})
+}

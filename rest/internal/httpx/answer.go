@@ -1,0 +1,108 @@
+package httpx
+
+import (
+	"math/rand/v2"
+	"net/http"
+	"strconv"
+	"strings"
+
+	"millrace/broker"
+)
+
+// StatusError is an answer that HTTP itself asks for and that no broker error
+// stands for, with the status it has in every dialect.
+type StatusError struct {
+	Status  int
+	Message string
+}
+
+func (e *StatusError) Error() string { return e.Message }
+
+// ErrNoRoute is the answer to a path that a dialect does not have.
+var ErrNoRoute = &StatusError{Status: http.StatusNotFound, Message: "no such path"}
+
+// Values of headers that every answer has; shared, so that setting them costs nothing.
+var (
+	jsonType = []string{"application/json"}
+	noStore  = []string{"no-store"}
+)
+
+// Names of headers in the form of net/http, which a plain assignment needs.
+const (
+	headerType       = "Content-Type"
+	headerLength     = "Content-Length"
+	headerCache      = "Cache-Control"
+	headerID         = "X-Request-Id"
+	headerDurability = "Millrace-Durability"
+)
+
+// WriteJSON answers with a JSON text, which should have been appended to
+// r.Buffer. HEAD is answered without it.
+func WriteJSON(w http.ResponseWriter, r *Request, status int, body []byte) error {
+	if r.out != nil {
+		*r.out = body
+	}
+	h := w.Header()
+	h[headerType], h[headerCache] = jsonType, noStore
+	// net/http counts small bodies by itself.
+	if len(body) > 1<<10 || r.Method == http.MethodHead {
+		h[headerLength] = []string{strconv.Itoa(len(body))}
+	}
+	w.WriteHeader(status)
+	if r.Method == http.MethodHead {
+		return nil
+	}
+	// An error means that the client has gone: there is nobody to tell.
+	_, _ = w.Write(body)
+	return nil
+}
+
+var durabilities = map[broker.Durability][]string{
+	broker.DurabilityDisk:    {string(broker.DurabilityDisk)},
+	broker.DurabilityRelaxed: {string(broker.DurabilityRelaxed)},
+	broker.DurabilityMemory:  {string(broker.DurabilityMemory)},
+}
+
+// SetDurability says in the answer to a write what it got.
+func SetDurability(w http.ResponseWriter, d broker.Durability) {
+	if v, ok := durabilities[d]; ok {
+		w.Header()[headerDurability] = v
+	}
+}
+
+// requestID returns the client's own id if it is fit for a log, or a new one,
+// and sees that the answer carries it.
+func requestID(w http.ResponseWriter, r *http.Request) string {
+	id := r.Header.Get(headerID)
+	if !goodID(id) {
+		id = strconv.FormatUint(rand.Uint64(), 36) //nolint:gosec // a name, not a secret
+	}
+	w.Header()[headerID] = []string{id}
+	return id
+}
+
+// WriteText answers with a document that is part of the program.
+func WriteText(w http.ResponseWriter, r *Request, contentType string, body []byte) error {
+	h := w.Header()
+	h[headerType] = []string{contentType}
+	h[headerLength] = []string{strconv.Itoa(len(body))}
+	w.WriteHeader(http.StatusOK)
+	if r.Method != http.MethodHead {
+		_, _ = w.Write(body) // an error means that the client has gone
+	}
+	return nil
+}
+
+// goodID reports whether a client's request id may be logged and sent back.
+func goodID(s string) bool {
+	if s == "" || len(s) > 64 {
+		return false
+	}
+	for i := range len(s) {
+		c := s[i]
+		if (c|0x20 < 'a' || c|0x20 > 'z') && (c < '0' || c > '9') && strings.IndexByte("-_.:", c) < 0 {
+			return false
+		}
+	}
+	return true
+}

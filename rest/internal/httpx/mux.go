@@ -1,0 +1,116 @@
+// Package httpx is what every REST dialect needs and no dialect owns: routing,
+// bodies, strict JSON, answers, credentials, waiting. It knows HTTP and the
+// broker's errors, and no dialect.
+package httpx
+
+import (
+	"context"
+	"net/http"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"github.com/julienschmidt/httprouter"
+	"github.com/rs/zerolog"
+
+	"millrace/broker/auth"
+)
+
+// Handler answers a request, or returns the error for its dialect to write.
+type Handler func(w http.ResponseWriter, r *Request) error
+
+// Route is one entry of a dialect's table.
+type Route struct {
+	Method  string
+	Path    string // httprouter's form, on the escaped path
+	Handler Handler
+	// Covers lists the paths in the form of OpenAPI, when Path merges several.
+	Covers []string
+}
+
+// Dialect is what a Mux needs to speak one API.
+type Dialect struct {
+	Name   string
+	Routes []Route
+	// Authenticate says who asks; its error is answered, before the body is read.
+	Authenticate func(r *Request) (*auth.Principal, error)
+	// RenderError writes an error in the dialect's shape.
+	RenderError func(w http.ResponseWriter, r *Request, err error)
+}
+
+// Shared is what a server hands to each of its dialects.
+type Shared struct {
+	Log      zerolog.Logger
+	Draining context.Context //nolint:containedctx // a signal to every request, as http.Server's base context
+	Origins  []string        // that browsers may come from, besides our own host
+	Panics   atomic.Int64    // requests that ended in one
+}
+
+// Mux routes the requests of one dialect.
+type Mux struct {
+	shared  *Shared
+	dialect Dialect
+	router  *httprouter.Router
+	methods []string // in the order of Allow
+}
+
+// NewMux returns the handler of a dialect.
+func NewMux(s *Shared, d Dialect) *Mux {
+	m := &Mux{shared: s, dialect: d, router: httprouter.New()}
+	for _, rt := range d.Routes {
+		m.router.Handle(rt.Method, rt.Path, func(w http.ResponseWriter, _ *http.Request, ps httprouter.Params) {
+			w.(*exchange).run(rt, ps)
+		})
+		if !slices.Contains(m.methods, rt.Method) {
+			m.methods = append(m.methods, rt.Method)
+		}
+	}
+	slices.Sort(m.methods)
+	return m
+}
+
+// Routes returns the table, for tests that compare it with a document.
+func (m *Mux) Routes() []Route { return m.dialect.Routes }
+
+// ServeHTTP routes on the path as it was sent, so that an escaped slash stays
+// inside its parameter and doubled ones survive.
+func (m *Mux) ServeHTTP(w http.ResponseWriter, req *http.Request) {
+	x := &exchange{mux: m}
+	x.Recorder = Recorder{ResponseWriter: w, ID: requestID(w, req), Start: time.Now()}
+	x.Request = Request{Request: req, shared: m.shared, ctx: req.Context(), answer: &x.Recorder}
+	defer x.end()
+
+	if err := m.shared.checkOrigin(w.Header(), req); err != nil {
+		x.fail(err)
+		return
+	}
+	path := req.URL.EscapedPath()
+	handle, params := m.find(req.Method, path)
+	if handle == nil {
+		x.unrouted(path)
+		return
+	}
+	handle(x, req, params)
+}
+
+// find also answers HEAD where there is a GET and no HEAD of its own.
+func (m *Mux) find(method, path string) (httprouter.Handle, httprouter.Params) {
+	handle, params, _ := m.router.Lookup(method, path)
+	if handle == nil && method == http.MethodHead {
+		handle, params, _ = m.router.Lookup(http.MethodGet, path)
+	}
+	return handle, params
+}
+
+// allowed lists the methods of a path.
+func (m *Mux) allowed(path string) (allow []string) {
+	for _, method := range m.methods {
+		if h, _, _ := m.router.Lookup(method, path); h == nil {
+			continue
+		}
+		if allow = append(allow, method); method == http.MethodGet && !slices.Contains(allow, http.MethodHead) {
+			allow = append(allow, http.MethodHead)
+		}
+	}
+	return allow
+}

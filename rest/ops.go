@@ -1,0 +1,101 @@
+package rest
+
+import (
+	"errors"
+	"net"
+	"net/http"
+
+	"millrace/broker"
+	"millrace/rest/flowmq"
+	"millrace/rest/internal/httpx"
+)
+
+// Paths of the health checks, on every listener.
+var healthPaths = []string{"/livez", "/readyz", "/healthz"}
+
+// ops answers what is no dialect's: health, documents, the index.
+type ops struct {
+	broker *broker.Broker
+	shared *httpx.Shared
+}
+
+func newOps(b *broker.Broker, s *httpx.Shared) http.Handler {
+	o := &ops{broker: b, shared: s}
+	return httpx.NewMux(s, httpx.Dialect{
+		Name: "ops",
+		Routes: []httpx.Route{
+			{Method: http.MethodGet, Path: "/", Handler: index},
+			{Method: http.MethodGet, Path: "/livez", Handler: live},
+			{Method: http.MethodGet, Path: "/readyz", Handler: o.ready},
+			{Method: http.MethodGet, Path: "/healthz", Handler: o.ready},
+			{Method: http.MethodGet, Path: "/api-docs/flowmq.yaml", Handler: flowmqDocument},
+		},
+		RenderError: renderPlain,
+	})
+}
+
+const indexPage = `Millrace, a message broker.
+
+/api/v1                FlowMQ's REST API
+/api-docs/flowmq.yaml  its OpenAPI document
+/livez /readyz         health
+`
+
+func index(w http.ResponseWriter, r *httpx.Request) error {
+	return httpx.WriteText(w, r, "text/plain; charset=utf-8", []byte(indexPage))
+}
+
+func flowmqDocument(w http.ResponseWriter, r *httpx.Request) error {
+	return httpx.WriteText(w, r, "application/yaml", flowmq.OpenAPI)
+}
+
+// live says that the process can answer, and asks nothing else.
+func live(w http.ResponseWriter, r *httpx.Request) error {
+	return httpx.WriteJSON(w, r, http.StatusOK, append(r.Buffer(), `{"status":"ok"}`...))
+}
+
+// ready says whether this process can record now. The reason is for the
+// machine's own users: others learn yes or no.
+func (o *ops) ready(w http.ResponseWriter, r *httpx.Request) error {
+	why := ""
+	switch err := o.broker.Ready(); {
+	case o.shared.Draining.Err() != nil:
+		why = "draining"
+	case err != nil:
+		why = err.Error()
+	case o.broker.State().Full:
+		why = "the store is full"
+	}
+	if why == "" {
+		return live(w, r)
+	}
+	body := append(r.Buffer(), `{"status":"unavailable"`...)
+	if fromLoopback(r.Request) {
+		body = httpx.AppendString(append(body, `,"reason":`...), why)
+	}
+	w.Header().Set("Retry-After", "1")
+	return httpx.WriteJSON(w, r, http.StatusServiceUnavailable, append(body, '}'))
+}
+
+func fromLoopback(r *http.Request) bool {
+	host, _, err := net.SplitHostPort(r.RemoteAddr)
+	return err == nil && net.ParseIP(host).IsLoopback()
+}
+
+// renderPlain writes an error where no dialect has a say.
+func renderPlain(w http.ResponseWriter, r *httpx.Request, err error) {
+	status, text := http.StatusInternalServerError, "internal error"
+	if e, ok := errors.AsType[*httpx.StatusError](err); ok {
+		status, text = e.Status, e.Message
+	} else if e, ok := errors.AsType[*broker.Error](err); ok {
+		switch e.Kind {
+		case broker.Forbidden:
+			status, text = http.StatusForbidden, e.Message
+		case broker.Invalid:
+			status, text = http.StatusBadRequest, e.Message
+		default: // nothing else can come: these paths call no broker
+		}
+	}
+	body := httpx.AppendString(append(r.Buffer(), `{"error":`...), text)
+	_ = httpx.WriteJSON(w, r, status, append(body, '}')) // never fails
+}

@@ -1,0 +1,62 @@
+package rest
+
+import (
+	"net/http"
+	"slices"
+)
+
+// router finds who answers a request of one listener: the health checks, a
+// mount, a dialect by its prefix, and the index for the rest.
+type router struct {
+	ops      http.Handler
+	mounts   map[string]http.Handler
+	dialects map[Dialect]http.Handler
+	rest     http.Handler
+	notice   []string
+}
+
+// newRouter has a listener of one dialect answer in that dialect's shape throughout.
+func newRouter(o Options, l Listener, all map[Dialect]http.Handler, ops http.Handler) *router {
+	r := &router{ops: ops, dialects: map[Dialect]http.Handler{}, rest: ops}
+	for _, d := range l.Dialects {
+		r.dialects[d] = all[d]
+	}
+	if len(l.Dialects) == 1 {
+		r.rest = all[l.Dialects[0]]
+	} else {
+		r.mounts = o.Mounts
+	}
+	if o.Notice != "" {
+		r.notice = []string{o.Notice}
+	}
+	return r
+}
+
+var (
+	serverHeader  = []string{"millrace"}
+	nosniffHeader = []string{"nosniff"}
+)
+
+// ServeHTTP goes by the path as it was sent: net/http's own mux would clean
+// doubled slashes and dots away, which are legal in topics.
+func (r *router) ServeHTTP(w http.ResponseWriter, req *http.Request) {
+	h := w.Header()
+	h["Server"], h["X-Content-Type-Options"] = serverHeader, nosniffHeader
+	if r.notice != nil {
+		h["Millrace-Notice"] = r.notice
+	}
+	path := req.URL.EscapedPath()
+	if d, ok := r.dialects[dialectOf(path)]; ok {
+		d.ServeHTTP(w, req)
+		return
+	}
+	if m, ok := r.mounts[path]; ok {
+		m.ServeHTTP(w, req)
+		return
+	}
+	if slices.Contains(healthPaths, path) {
+		r.ops.ServeHTTP(w, req)
+		return
+	}
+	r.rest.ServeHTTP(w, req)
+}

@@ -1,0 +1,186 @@
+// Package rest serves HTTP: it owns the listeners and hands each request to
+// the dialect whose path it has. The dialects are packages below; they share
+// nothing but rest/internal/httpx.
+package rest
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"millrace/broker"
+	"millrace/rest/internal/httpx"
+)
+
+// Listener is an address and what is served there. One with a single dialect
+// is that dialect's own: it also answers what is no dialect's path.
+type Listener struct {
+	Name     string // for the log and Addr
+	Address  string
+	TLS      *tls.Config // nil = plain HTTP
+	Dialects []Dialect
+}
+
+// Options configure a Server.
+type Options struct {
+	Broker    *broker.Broker // required
+	Log       zerolog.Logger
+	Listeners []Listener
+	// Origins are those that browsers may send requests from, besides our own.
+	Origins []string
+	// Mounts are handlers of other protocols at exact paths of every listener
+	// that serves more than one dialect: MQTT over WebSocket.
+	Mounts map[string]http.Handler
+	// Notice is told in the header Millrace-Notice of every answer; "" = not.
+	Notice string
+}
+
+// The limits of a connection. net/http adds 4 KiB of its own to the headers,
+// which makes 16. The write timeout covers the longest wait for messages;
+// httpx shortens it once an answer begins.
+const (
+	headerTimeout   = 5 * time.Second
+	idleTimeout     = 3 * time.Minute
+	writeTimeout    = 80 * time.Second
+	maxHeaderBytes  = 12 << 10
+	maxHTTP2Streams = 100
+)
+
+// Server serves all listeners.
+type Server struct {
+	options Options
+	shared  *httpx.Shared
+	drain   context.CancelFunc
+	open    []*endpoint
+}
+
+// endpoint is a listener that is bound.
+type endpoint struct {
+	Listener
+	bound net.Listener
+	http  *http.Server
+}
+
+// Listen binds every address, or none. Serve must follow.
+func Listen(ctx context.Context, o Options) (*Server, error) {
+	draining, drain := context.WithCancel(context.Background())
+	s := &Server{
+		options: o, drain: drain,
+		shared: &httpx.Shared{Log: o.Log, Draining: draining, Origins: o.Origins},
+	}
+	dialects := map[Dialect]http.Handler{}
+	for _, l := range o.Listeners {
+		for _, d := range l.Dialects {
+			if dialects[d] == nil {
+				dialects[d] = d.open(o.Broker, s.shared) //nolint:contextcheck // requests bring their own
+			}
+		}
+	}
+	ops := newOps(o.Broker, s.shared)
+	for _, l := range o.Listeners {
+		var config net.ListenConfig
+		bound, err := config.Listen(ctx, "tcp", l.Address)
+		if err != nil {
+			for _, e := range s.open {
+				_ = e.bound.Close() // the first error counts
+			}
+			drain()
+			return nil, fmt.Errorf("listen on %s for %s: %w", l.Address, l.Name, err)
+		}
+		s.open = append(s.open, &endpoint{l, bound, s.httpServer(newRouter(o, l, dialects, ops), l)})
+	}
+	return s, nil
+}
+
+func (s *Server) httpServer(h http.Handler, l Listener) *http.Server {
+	return &http.Server{
+		Handler:           h,
+		TLSConfig:         l.TLS,
+		ReadHeaderTimeout: headerTimeout,
+		WriteTimeout:      writeTimeout,
+		IdleTimeout:       idleTimeout,
+		MaxHeaderBytes:    maxHeaderBytes,
+		HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: maxHTTP2Streams},
+		ConnState:         newNewcomers().track,
+		ErrorLog:          errorLog(s.options.Log, l.Name),
+	}
+}
+
+// Addr returns where the listener of that name listens, nil when there is none.
+func (s *Server) Addr(name string) net.Addr {
+	for _, e := range s.open {
+		if e.Name == name {
+			return e.bound.Addr()
+		}
+	}
+	return nil
+}
+
+// Serve answers requests until Close, or until a listener fails.
+func (s *Server) Serve() error {
+	errs := make([]error, len(s.open))
+	var wait sync.WaitGroup
+	for i, e := range s.open {
+		log := s.options.Log.Info().Str("listener", e.Name).Str("address", e.bound.Addr().String())
+		log.Bool("tls", e.TLS != nil).Msg("http listens")
+		for _, d := range e.Dialects {
+			if !d.built() {
+				s.options.Log.Warn().Str("listener", e.Name).Str("dialect", string(d)).Msg("dialect not built yet, its paths answer 404")
+			}
+		}
+		wait.Go(func() {
+			if errs[i] = e.serve(); errs[i] != nil {
+				s.closeAll() // one promise for all listeners
+			}
+		})
+	}
+	wait.Wait()
+	return errors.Join(errs...)
+}
+
+func (e *endpoint) serve() error {
+	var err error
+	if e.TLS != nil {
+		err = e.http.ServeTLS(e.bound, "", "")
+	} else {
+		err = e.http.Serve(e.bound)
+	}
+	if errors.Is(err, http.ErrServerClosed) {
+		return nil
+	}
+	return fmt.Errorf("serve %s: %w", e.Name, err)
+}
+
+// Drain turns readiness off and answers the waits for messages with what there
+// is, new ones at once. Everything else goes on.
+func (s *Server) Drain() { s.drain() }
+
+// Close drains, stops to accept, and waits for the handlers until ctx ends;
+// then it breaks off what is left.
+func (s *Server) Close(ctx context.Context) error {
+	s.drain()
+	errs := make([]error, len(s.open))
+	var wait sync.WaitGroup
+	for i, e := range s.open {
+		wait.Go(func() {
+			if errs[i] = e.http.Shutdown(ctx); errs[i] != nil {
+				_ = e.http.Close() // Shutdown's error says that it was needed
+			}
+		})
+	}
+	wait.Wait()
+	return errors.Join(errs...)
+}
+
+func (s *Server) closeAll() {
+	for _, e := range s.open {
+		_ = e.http.Close() // the error that led here counts
+	}
+}
