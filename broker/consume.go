@@ -119,6 +119,17 @@ func (b *Broker) giveBack(ds []Delivery) {
 	}
 }
 
+// GiveBack undoes a Receive whose messages reached nobody, for instance because
+// the answer could not be written: they are ready again at their places, and no
+// attempt is counted.
+func (b *Broker) GiveBack(got []Received) {
+	ds := make([]Delivery, len(got))
+	for i := range got {
+		ds[i] = got[i].Delivery
+	}
+	b.giveBack(ds)
+}
+
 // AckState tells what an ack met.
 type AckState string
 

@@ -156,17 +156,23 @@ func (c *pending) route(p *auth.Principal, m *Message, tag uint64) {
 	first := len(c.subs)
 	var r matches
 	r, c.found, c.routes, c.subs = c.b.match(p, m, c.found, c.routes[:0], c.subs)
-	op := -1
-	if len(c.routes) > 0 {
-		op = len(c.batch.Ops)
-		c.batch.Publish(m, c.routes...)
-	}
-	if m.Retain {
-		c.b.retained.record(&c.batch, m)
-	} else if len(c.routes) == 0 && m.QoS == 0 && !c.every {
+	if len(c.routes) == 0 && m.QoS == 0 && !m.Retain && !c.every {
 		c.b.fanOut(m, c.subs[first:])
 		c.subs = c.subs[:first]
 		return
+	}
+	c.append(m, tag, r, c.routes, first)
+}
+
+// append adds a message with its routes and the subscriptions from first on.
+func (c *pending) append(m *Message, tag uint64, r matches, routes []Route, first int) {
+	op := -1
+	if len(routes) > 0 {
+		op = len(c.batch.Ops)
+		c.batch.Publish(m, routes...)
+	}
+	if m.Retain {
+		c.b.retained.record(&c.batch, m)
 	}
 	c.bytes += len(m.Payload) + len(m.Topic)
 	c.lazy = c.lazy && m.QoS == 0 && !c.every

@@ -114,6 +114,24 @@ func keyConflict(cause error) error {
 	}
 }
 
+// Send publishes ms to one queue, past the router: they carry the topic
+// "$queue/NAME", and no filter sees them. All are stored, or none. The rest is
+// as in PublishBatch; NotFound when there is no such queue.
+func (b *Broker) Send(ctx context.Context, queue string, ms ...*Message) ([]Published, error) {
+	q, err := b.lookup(ctx, auth.Publish, queue)
+	if err != nil {
+		return nil, err
+	}
+	return b.commitAll(ctx, ms, func(c *pending, p *auth.Principal, m *Message, tag uint64) error {
+		m.Topic = "$queue/" + queue
+		if err := b.stamp(p, m, clock()); err != nil {
+			return err
+		}
+		c.append(m, tag, matches{Matched: Matched{Queues: 1}, durability: b.promise(q)}, []Route{{Target: q.target}}, len(c.subs))
+		return nil
+	})
+}
+
 // BatchError is the error of one entry of a batch; nothing of the batch was
 // stored.
 type BatchError struct {
@@ -127,14 +145,19 @@ func (e *BatchError) Error() string { return e.Err.Error() }
 // Unwrap returns the entry's error.
 func (e *BatchError) Unwrap() error { return e.Err }
 
-// publish commits ms as one unit and waits.
+// publish routes ms, and commits them as one unit.
 func (b *Broker) publish(ctx context.Context, ms []*Message) ([]Published, error) {
+	return b.commitAll(ctx, ms, (*pending).add)
+}
+
+// commitAll adds each of ms to one unit, commits it and waits.
+func (b *Broker) commitAll(ctx context.Context, ms []*Message, add func(*pending, *auth.Principal, *Message, uint64) error) ([]Published, error) {
 	w := &waitingPublish{done: make(chan struct{}), outcomes: make([]Outcome, 0, len(ms))}
 	p := b.newPending(w)
 	p.every = true
 	principal := auth.From(ctx)
 	for i, m := range ms {
-		if err := p.add(principal, m, uint64(i)); err != nil {
+		if err := add(p, principal, m, uint64(i)); err != nil {
 			return nil, &BatchError{Index: i, Err: err}
 		}
 	}
@@ -168,20 +191,25 @@ type waitingPublish struct {
 func (w *waitingPublish) finished(_ *pending, os []Outcome) { w.outcomes = append(w.outcomes, os...) }
 func (w *waitingPublish) fannedOut(*pending)                { close(w.done) }
 
-// admit checks that p may publish m, and stamps it.
+// admit checks that p may publish m to its topic, and stamps it.
 func (b *Broker) admit(p *auth.Principal, m *Message, now time.Time) error {
-	if b.closed.Load() {
-		return errClosed
-	}
 	if err := b.CheckTopic(m.Topic); err != nil {
 		return err
+	}
+	if err := b.permit(p, auth.Publish, auth.TopicResource(m.Topic)); err != nil {
+		return err
+	}
+	return b.stamp(p, m, now)
+}
+
+// stamp checks what holds for every message, and gives it its id and time.
+func (b *Broker) stamp(p *auth.Principal, m *Message, now time.Time) error {
+	if b.closed.Load() {
+		return errClosed
 	}
 	if len(m.Payload) > b.opts.MaxPayload {
 		return errorf(TooLarge, PayloadSubject, "payload of %d bytes is over the limit of %d; send it in parts, or raise limits.payload",
 			len(m.Payload), b.opts.MaxPayload)
-	}
-	if err := b.permit(p, auth.Publish, auth.TopicResource(m.Topic)); err != nil {
-		return err
 	}
 	if m.DedupKey != "" {
 		if len(m.DedupKey) > maxDedupKey {

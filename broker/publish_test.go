@@ -308,3 +308,39 @@ func TestBatchStoresARepeatedKeyOnce(t *testing.T) {
 		t.Errorf("got %v, want the error of entry 2", err)
 	}
 }
+
+func TestSendGoesToOneQueueAndPastTheRouter(t *testing.T) {
+	f := open(t)
+	f.queue("direct", "")
+	f.queue("all", "#")
+	sink := new(collector)
+	if err := f.Subscribe(&broker.Subscription{Filter: "#", Principal: admin, Sink: sink}); err != nil {
+		t.Fatal(err)
+	}
+	ps, err := f.Send(f.ctx, "direct", &broker.Message{Payload: []byte("1")}, &broker.Message{Payload: []byte("2")})
+	if err != nil || len(ps) != 2 || ps[0].Matched != (broker.Matched{Queues: 1}) {
+		t.Fatal(ps, err)
+	}
+	if got := f.expect("direct", "1", "2"); got[0].Topic != "$queue/direct" {
+		t.Errorf("topic %s", got[0].Topic)
+	}
+	f.expect("all")
+	if len(sink.texts()) != 0 {
+		t.Errorf("a subscriber got %q", sink.texts())
+	}
+	_, err = f.Send(f.ctx, "none", &broker.Message{})
+	wantKind(t, err, broker.NotFound, broker.QueueSubject)
+	_, err = f.Send(context.Background(), "direct", &broker.Message{})
+	wantKind(t, err, broker.Forbidden, "")
+}
+
+func TestGiveBackUndoesADelivery(t *testing.T) {
+	f := open(t)
+	f.queue("q", "t", func(c *broker.QueueConfig) { c.MaxRetries = 0 })
+	f.publish("t", "1")
+	f.publish("t", "2")
+	f.GiveBack(f.receive("q", 1))
+	if got := f.expect("q", "1", "2"); got[0].Attempt != 1 {
+		t.Errorf("attempt %d", got[0].Attempt)
+	}
+}

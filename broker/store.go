@@ -21,10 +21,12 @@ type Store interface {
 	Definitions(ctx context.Context) ([]Definition, error)
 	// Define creates the target d.Name of d.Kind, or alters it when it exists,
 	// and returns its handle once the definition is recorded. An impossible
-	// change (driver, fewer partitions) is ErrConflict.
+	// change (driver, KeyedFIFO, fewer partitions) is ErrConflict. A change holds
+	// at once, also for what is there.
 	Define(ctx context.Context, d Def) (Target, error)
 	// Drop removes a target with all its messages. Waits on it end in ErrGone,
-	// and so do old Refs, also when the name is made again.
+	// and so do old Refs, also when the name is made again. Whatever names a
+	// target that never was is ErrNotFound.
 	Drop(ctx context.Context, t Target) error
 	// Submit hands over b, whose units were closed with End. The store owns b
 	// until it calls c.Done(b), once, which it never does before Submit
@@ -33,7 +35,9 @@ type Store interface {
 	// Receive registers w. w.Sink.Deliver(w) is called once: when at least one
 	// message is there (at once, on the caller's goroutine, if so now), at
 	// w.Until, or on an error. Waits of one target are served in order of
-	// arrival; the leases of w.Got run from the call to Deliver.
+	// arrival; the leases of w.Got run from the call to Deliver. Called again
+	// with w from within Deliver, it returns at once, and the goroutine that
+	// delivers goes on with w: asking for more costs no stack.
 	Receive(w *Wait)
 	// Cancel withdraws w if it still waits, and then Deliver is never called;
 	// it reports whether it did. A withdrawn wait took nothing: no lease, no attempt.
@@ -228,8 +232,8 @@ type Ref struct {
 type Delivery struct {
 	Ref
 	Message
-	Until     int64      // end of the lease, Unix milliseconds
-	Queued    int64      // when it entered the target
+	Until     int64      // end of the lease or delay, or since when it is dead, Unix milliseconds
+	Queued    int64      // when it entered the target, or a delayed publish was due
 	Partition uint32     // of a stream; Seq is then its offset
 	State     EntryState // of a queue
 	Reason    Reason     // why it is dead, or lapsed
@@ -272,7 +276,8 @@ type Wait struct {
 	Got []Delivery
 	Err error
 
-	// Priv is the store's.
+	// Priv is the store's. It may stay when the Wait is used again, and does if
+	// Deliver asks for more.
 	Priv any
 }
 
@@ -381,8 +386,12 @@ type Op struct {
 	First     ID
 }
 
-// Publish adds m to each route. m and its bytes stay untouched until Done. A
-// route to a full target that rejects fails the unit with ErrFull.
+// Publish adds m to each route; no two routes are the same. m and its bytes
+// stay untouched until Done. A route to a full target that rejects fails the
+// unit with ErrFull. One to a target that was dropped meanwhile is left out, as
+// if the publish had come before the drop; if all are, the unit fails with
+// ErrGone. A repeat (Message.DedupKey) is left out as well: if every publish of
+// the unit is one, Result says so.
 func (b *Batch) Publish(m *Message, to ...Route) {
 	n := len(b.routes)
 	b.routes = append(b.routes, to...)
@@ -399,7 +408,8 @@ func (b *Batch) Settle(r Ref, why Reason) {
 // Defer moves the end of a lease to until. With giveBack the message leaves
 // its consumer: ready (or, at its last attempt, lapsed) at once when until is
 // not in the future, delayed otherwise; it keeps its place. Without, the lease is extended.
-// Errors as Settle.
+// A held message can be given back for later, and is then told again; a dead
+// one can not be deferred, nor a held one extended (ErrStale). Other errors as Settle.
 func (b *Batch) Defer(r Ref, until time.Time, giveBack bool) {
 	b.Ops = append(b.Ops, Op{Kind: OpDefer, Ref: r, Until: until.UnixMilli(), All: giveBack})
 }
@@ -420,7 +430,8 @@ func (b *Batch) Put(s Space, key string, v []byte, rev uint64) {
 }
 
 // Purge removes the ready and delayed messages of t, with all also the leased
-// and dead ones; Result.Count says how many.
+// and dead ones, never those held; Result.Count says how many. At most one
+// Purge stands in a unit.
 func (b *Batch) Purge(t Target, all bool) {
 	b.Ops = append(b.Ops, Op{Kind: OpPurge, Ref: Ref{Target: t}, All: all})
 }

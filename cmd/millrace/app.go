@@ -58,7 +58,7 @@ func (a *app) start(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := a.openMQTT(); err != nil {
+	if err := a.openMQTT(); err != nil { //nolint:contextcheck // what it opens outlives the start
 		return err
 	}
 	if err := a.openHTTP(ctx); err != nil {
@@ -87,7 +87,7 @@ func (a *app) openBroker(ctx context.Context) error {
 			return err
 		}
 	}
-	store, err := local.Open(local.Options{
+	store, err := local.Open(local.Options{ //nolint:contextcheck // it ends with its Close
 		Dir: a.cfg.Data, Log: a.log,
 		Relaxed: a.cfg.Store.Sync == "interval", AcceptLoss: a.cfg.Store.AcceptLoss == config.On,
 		Failed: func(err error) {

@@ -15,7 +15,7 @@ import (
 )
 
 // program builds the program once for all tests of the package.
-func program(t testing.TB) string {
+func program(t *testing.T) string {
 	t.Helper()
 	path, err := buildOnce()
 	if err != nil {
@@ -56,7 +56,7 @@ func cleanEnv(home string) []string {
 
 // server is a running broker.
 type server struct {
-	t     testing.TB
+	t     *testing.T
 	cmd   *exec.Cmd
 	ports map[string]string
 	out   string // file with its standard output
@@ -66,7 +66,7 @@ type server struct {
 }
 
 // startServer runs "millrace serve" with free ports and waits until it listens.
-func startServer(t testing.TB, args ...string) *server {
+func startServer(t *testing.T, args ...string) *server {
 	t.Helper()
 	dir := t.TempDir()
 	ports := filepath.Join(dir, "ports.json")
@@ -158,7 +158,7 @@ func eventually(limit time.Duration, ok func() bool) bool {
 }
 
 // bootstrapFile writes a bootstrap file and returns its path.
-func bootstrapFile(t testing.TB, text string) string {
+func bootstrapFile(t *testing.T, text string) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "bootstrap.yaml")
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
@@ -176,7 +176,7 @@ const (
 )
 
 // command runs the program to its end and returns what it printed and its code.
-func command(t testing.TB, args ...string) (out, errs string, code int) {
+func command(t *testing.T, args ...string) (out, errs string, code int) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()

@@ -67,15 +67,6 @@ func below(pkg, prefix string) bool {
 	return pkg == prefix || strings.HasPrefix(pkg, prefix+"/")
 }
 
-func contains(list []string, s string) bool {
-	for _, l := range list {
-		if l == s {
-			return true
-		}
-	}
-	return false
-}
-
 // dependencies lists all our packages with everything they reach.
 func dependencies(t *testing.T) map[string][]string {
 	t.Helper()

@@ -8,7 +8,6 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
-	"strings"
 	"testing"
 	"time"
 
@@ -160,7 +159,7 @@ func publishSome(ctx context.Context, t *testing.T, l *ledger, s *server, r *ran
 func TestDefinitionsSurviveAKill(t *testing.T) {
 	args := []string{"--data", t.TempDir(), "--bootstrap-file", bootstrapFile(t, testKeyYAML)}
 	var made []string
-	for _, name := range strings.Fields("a b c") {
+	for _, name := range []string{"a", "b", "c"} {
 		s := startServer(t, args...)
 		api := newService(s)
 		for _, m := range made {

@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -65,8 +66,7 @@ func newScript(t *testing.T, text string) *script {
 	s.dir = s.home
 	marks := fileMark.FindAllStringSubmatchIndex(text, -1)
 	end := len(text)
-	for i := len(marks) - 1; i >= 0; i-- {
-		m := marks[i]
+	for _, m := range slices.Backward(marks) {
 		path := filepath.Join(s.dir, text[m[2]:m[3]])
 		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 			t.Fatal(err)

@@ -62,7 +62,7 @@ wait:
 			a.log.Info().Str("signal", s.String()).Msg("stopping")
 			cancel(fmt.Errorf("stopped by %s", s))
 			if started != nil {
-				<-started // it gives up because of ctx; what it opened is closed below
+				_ = <-started // it gives up because of ctx; what it opened is closed below
 			}
 			break wait
 		case fault := <-a.failed:
@@ -71,16 +71,16 @@ wait:
 			break wait
 		}
 	}
-	return a.finish(signals, err)
+	return a.finish(c.Context(), signals, err)
 }
 
 // finish stops everything that was started. A second signal does not wait for it.
-func (a *app) finish(signals <-chan os.Signal, cause error) error {
+func (a *app) finish(parent context.Context, signals <-chan os.Signal, cause error) error {
 	timeout := time.Duration(a.cfg.DrainTimeout)
 	if cause != nil {
 		timeout = min(timeout, 5*time.Second) // nobody is to be waited for
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), timeout)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(parent), timeout)
 	defer cancel()
 	stopped := make(chan error, 1)
 	go func() { stopped <- a.stack.unwind(ctx) }() // ends with ctx; a second signal leaves it to the exit

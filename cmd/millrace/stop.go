@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -30,13 +31,13 @@ func (s *stack) push(name string, stop func(context.Context) error) {
 // Every step runs, also after one that failed; their errors are joined.
 func (s *stack) unwind(ctx context.Context) error {
 	var errs []error
-	for i := len(s.steps) - 1; i >= 0; i-- {
+	for _, step := range slices.Backward(s.steps) {
 		began := time.Now()
-		err := s.steps[i].stop(ctx)
+		err := step.stop(ctx)
 		if err != nil {
-			errs = append(errs, fmt.Errorf("stop %s: %w", s.steps[i].name, err))
+			errs = append(errs, fmt.Errorf("stop %s: %w", step.name, err))
 		}
-		s.log.Debug().Str("step", s.steps[i].name).Dur("took", time.Since(began)).Err(err).Msg("stopped")
+		s.log.Debug().Str("step", step.name).Dur("took", time.Since(began)).Err(err).Msg("stopped")
 	}
 	s.steps = nil
 	return errors.Join(errs...)

@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -52,7 +53,7 @@ func TestTheHouseRules(t *testing.T) {
 			return nil
 		}
 		room, _, _ := strings.Cut(name, "/")
-		if !contains(rooms, room) {
+		if !slices.Contains(rooms, room) {
 			t.Errorf("%s: Go code lives in %s", name, strings.Join(rooms, ", "))
 		}
 		text, err := os.ReadFile(path)

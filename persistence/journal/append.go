@@ -90,6 +90,9 @@ func (j *Journal) Reserve(n int) error {
 		need += syncedSize
 	}
 	if j.win == nil || j.off+need > j.limit {
+		if mark && j.win != nil && !j.fits(need) && j.fits(n) {
+			mark, need = false, n // the last records of a segment; the next one's header says more
+		}
 		if err := j.makeRoom(need); err != nil {
 			return err
 		}
@@ -199,18 +202,22 @@ func (j *Journal) makeRoom(need int) error {
 	if j.unended {
 		panic("journal: reserved inside a group")
 	}
-	if j.seg != nil {
-		at := int64(j.win.start) + int64(j.off)
-		if at+int64(need)+syncedSize <= j.seg.size {
-			j.newWindow(uint32(at), need)
-			return nil
-		}
+	if j.win == nil || !j.fits(need) {
+		return j.roll(need)
 	}
-	return j.roll(need)
+	if j.off+need > j.limit {
+		j.newWindow(j.win.start+uint32(j.off), need)
+	}
+	return nil
 }
 
-// roll moves to the next segment. A segment keeps room for the synced record
-// that Close adds.
+// fits reports whether the current segment has room for need bytes, and for the
+// synced record that Close adds.
+func (j *Journal) fits(need int) bool {
+	return int64(j.win.start)+int64(j.off)+int64(need)+syncedSize <= j.seg.size
+}
+
+// roll moves to the next segment.
 func (j *Journal) roll(need int) error {
 	size := pages(pageSize + int64(need) + syncedSize)
 	if size > maxSegmentSize {

@@ -37,7 +37,7 @@ type piece struct {
 type flusher struct {
 	vector   [][]byte
 	page     [pageSize]byte // zero-padded copy of the last partial page
-	answered int            // waiters of the last group
+	expected int            // waiters at which gathering ends
 	pending  int64          // relaxed: bytes since soon was poked
 
 	// Guarded by Journal.mu.
@@ -59,7 +59,7 @@ func (j *Journal) flush() {
 				b.err = j.poisoned()
 			}
 		}
-		j.flusher.answered = b.waiting
+		j.expect(b.waiting)
 		j.done <- b
 	}
 }
@@ -76,9 +76,7 @@ func (j *Journal) take() *batch {
 		j.work.Wait()
 		j.asleep = false
 	}
-	if j.flusher.answered > 1 {
-		j.gather()
-	}
+	j.gather()
 	b := j.newBatch()
 	b.waiters, j.waiters = j.waiters, b.waiters[:0]
 	b.waiting, j.waiting = j.waiting, 0
@@ -105,12 +103,23 @@ func (j *Journal) newBatch() *batch {
 	}
 }
 
-// gather lets those whom the last group answered come back, so that waiting
-// appenders share one group instead of alternating in two halves: until 90 % of
-// their number are here, for at most 10 % of what a sync takes. mu is held, and
-// released meanwhile.
+// expect says how many waiters the next group should have: those who came while
+// this one was committed, and 90 % of those whom it answers. A group of one
+// waiter is followed by whatever is there.
+func (j *Journal) expect(answered int) {
+	j.flusher.expected = 0
+	if answered > 1 {
+		j.mu.Lock()
+		j.flusher.expected = j.waiting + (answered*9+9)/10
+		j.mu.Unlock()
+	}
+}
+
+// gather lets those whom the last group answered come back, for at most 10 % of
+// what a sync takes. Without it waiting appenders end up in two half groups that
+// alternate. mu is held, and released meanwhile.
 func (j *Journal) gather() {
-	want := (j.flusher.answered*9 + 9) / 10
+	want := j.flusher.expected
 	limit := time.Duration(j.stats.meanSync.Load() / 10)
 	if j.waiting >= want || limit <= 0 || j.shut {
 		return

@@ -30,6 +30,7 @@ type prepared struct {
 	next     *segment   // ready to be rolled into
 	unneeded []*segment // prepared, and skipped
 	want     int64      // size of the segment to prepare; 0 = none
+	trying   int64      // size of the one being prepared; 0 = none
 	regular  int64      // size of the next one that is asked for in advance
 	number   uint32     // of the next one; preparer only once open
 
@@ -72,9 +73,11 @@ func (j *Journal) takeNext(size int64) (*segment, error) {
 			(asked || time.Since(j.failedAt) < j.o.RetryEvery) {
 			return nil, &fullError{j.prepErr}
 		}
-		if !asked {
-			asked = true
-			j.hurry.Store(true)
+		asked = true
+		j.hurry.Store(true)
+		if max(j.want, j.trying) < size {
+			// Again if need be: between an attempt that failed and this look at
+			// its outcome, one for a smaller segment may have succeeded.
 			j.requestSegment(size)
 		}
 		j.ready.Wait()
@@ -98,7 +101,7 @@ func (j *Journal) prepareSegments() {
 		if j.next != nil && j.next.size >= size {
 			size = 0
 		}
-		j.want, j.unneeded = 0, nil
+		j.want, j.trying, j.unneeded = 0, size, nil
 		j.mu.Unlock()
 		for _, s := range unneeded {
 			j.setFree(s)
@@ -120,6 +123,7 @@ func (j *Journal) prepareSegments() {
 // whether to try again later.
 func (j *Journal) hand(s *segment, err error, size int64) (again bool) {
 	j.mu.Lock()
+	j.trying = 0
 	old := j.next
 	before := j.prepErr
 	if err == nil {

@@ -62,6 +62,11 @@ func (j *Journal) makeDir() error {
 // left behind may hold records that were never durable, and only a fresh
 // generation makes sure that they never count.
 func (j *Journal) inventory() ([]*segment, error) {
+	// The names found here may be in memory only, left by a process that was
+	// killed. They must hold before a free file is overwritten.
+	if err := j.o.FS.SyncDir(j.o.Dir); err != nil {
+		return nil, err
+	}
 	names, err := j.o.FS.List(j.o.Dir)
 	if err != nil {
 		return nil, err

@@ -219,7 +219,7 @@ func TestAPowerCutAnywhereLosesNothingAnsweredAndBringsNothingBack(t *testing.T)
 	for name, system := range systems {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			rounds := 3
+			rounds := 2
 			if testing.Short() {
 				rounds = 1
 			}

@@ -2,6 +2,7 @@ package local
 
 import (
 	"context"
+	"fmt"
 	"slices"
 
 	"millrace/broker"
@@ -40,6 +41,9 @@ func (t target) def() broker.Def {
 
 // Define creates or alters a target.
 func (s *Store) Define(ctx context.Context, d broker.Def) (broker.Target, error) {
+	if d.Kind != broker.QueueTarget && d.Kind != broker.StreamTarget {
+		return 0, fmt.Errorf("define %q: no kind of target has the number %d", d.Name, d.Kind)
+	}
 	d.Meta = slices.Clone(d.Meta)
 	if d.Kind == broker.StreamTarget {
 		d.Partitions = max(d.Partitions, 1)

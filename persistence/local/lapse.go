@@ -256,14 +256,14 @@ func (q *queue) nextEvent() int64 {
 	return at
 }
 
-// schedule sets the timer of q, if it must look earlier than it will, or not
-// at all. A timer that is too early finds nothing, and is set anew then.
+// schedule sets the timer of q if it must look earlier than it will. A timer
+// that comes too early finds nothing and is set anew, or not at all: that costs
+// less than to move it with every lease that is settled in time.
 func (q *queue) schedule() {
 	if !q.s.bound.Load() {
 		return
 	}
-	at := q.nextEvent()
-	if at != 0 && (q.wake == 0 || at < q.wake) || at == 0 && q.wake != 0 {
+	if at := q.nextEvent(); at != 0 && (q.wake == 0 || at < q.wake) {
 		q.wake = at
 		q.s.timers.set(q, at)
 	}

@@ -2,6 +2,7 @@ package local
 
 import (
 	"sync"
+	"time"
 
 	"millrace/broker"
 	"millrace/persistence/journal"
@@ -17,8 +18,12 @@ type outbox struct {
 	notes  []note
 	spare  []note
 	takers waitQueue
+	alert  bool          // the writer knows that there are notes
 	kick   chan struct{} // holds one
 }
+
+// noteDelay is how long notes wait for a Submit to take them along.
+const noteDelay = 5 * time.Millisecond
 
 // note is one record to be, or part of one.
 type note struct {
@@ -44,7 +49,8 @@ func (o *outbox) settle(t broker.Target, seq uint64, why broker.Reason) {
 func (o *outbox) add(n note) {
 	o.mu.Lock()
 	o.notes = append(o.notes, n)
-	first := len(o.notes) == 1
+	first := !o.alert
+	o.alert = true
 	o.mu.Unlock()
 	if first {
 		o.wake()
@@ -66,27 +72,54 @@ func (o *outbox) wake() {
 	}
 }
 
+// pending reports what there is to write. Without anything the writer sleeps
+// until it is woken.
+func (o *outbox) pending() (notes, takers bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	notes, takers = len(o.notes) > 0, o.takers.head != nil
+	o.alert = notes
+	return notes, takers
+}
+
 // write is the writer goroutine.
 func (s *Store) write() {
+	timer := time.NewTimer(time.Hour)
+	timer.Stop()
+	var due <-chan time.Time // runs from the first note until there was none in its time
 	for {
+		write := false
 		select {
-		case <-s.box.kick:
 		case <-s.stop:
+			timer.Stop()
 			return
+		case <-s.box.kick:
+			_, write = s.box.pending()
+		case <-due:
+			due = nil
+			notes, takers := s.box.pending()
+			if write = notes || takers; !write {
+				continue
+			}
 		}
-		s.box.mu.Lock()
-		idle := len(s.box.notes) == 0 && s.box.takers.head == nil
-		s.box.mu.Unlock()
-		if idle {
-			continue
+		if due == nil {
+			timer.Reset(noteDelay)
+			due = timer.C
 		}
-		if err := s.wal.Lock(); err != nil {
-			s.failTakers(err)
-			continue
+		if write {
+			s.writeNow()
 		}
-		s.flushNotes()
-		s.writeTakers()
 	}
+}
+
+// writeNow writes all that is pending.
+func (s *Store) writeNow() {
+	if err := s.wal.Lock(); err != nil {
+		s.failTakers(unavailable(err))
+		return
+	}
+	s.flushNotes()
+	s.writeTakers()
 }
 
 // flushNotes writes what is noted. The append lock is held.
@@ -183,13 +216,13 @@ func (s *Store) writeTakers() {
 	s.wal.Unlock(journal.Durable, tc)
 }
 
-// failTakers ends the waits whose messages can not be removed any more.
+// failTakers ends the waits whose messages cannot be removed any more.
 func (s *Store) failTakers(err error) {
 	s.box.mu.Lock()
 	takers := s.box.takers
 	s.box.takers = waitQueue{}
 	s.box.mu.Unlock()
-	(&taken{s: s, list: takers}).finish(unavailable(err))
+	(&taken{s: s, list: takers}).finish(err)
 }
 
 // taken is the completion of consuming waits.

@@ -221,6 +221,10 @@ func (s *Store) Close(ctx context.Context) error {
 	s.closeOne.Do(func() {
 		s.closing.Store(true)
 		s.endWaits()
+		if s.wal.Lock() == nil {
+			s.flushNotes()
+			s.wal.Unlock(journal.Lazy, nil)
+		}
 		err = s.wal.Close(ctx)
 		close(s.stop)
 		s.helpers.Wait()

@@ -42,7 +42,7 @@ func (t *timers) set(q *queue, at int64) {
 	}
 	first := len(t.heap) > 0 && t.heap[0].q == q
 	t.mu.Unlock()
-	if first || at == 0 {
+	if first {
 		t.wake()
 	}
 }

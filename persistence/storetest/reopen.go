@@ -219,6 +219,23 @@ var reopenTests = []test{
 		}
 		h.expect(q, "a")
 	}),
+	kept("the key of a message in flight stays taken", func(h *harness) {
+		q := h.queue(broker.Def{KeyedFIFO: true})
+		for _, body := range []string{"a1", "a2", "b1"} {
+			m := h.message(body)
+			m.Key = body[:1]
+			h.must(func(b *broker.Batch) { b.Publish(m, broker.Route{Target: q}) })
+		}
+		d := h.receive(q, 1, time.Hour)
+		h.reopen()
+		h.expect(q, "b1")
+		h.nack(d[0], time.Second)
+		h.reopen()
+		h.expect(q)
+		time.Sleep(2 * time.Second)
+		h.ack(h.expect(q, "a1")...)
+		h.expect(q, "a2")
+	}),
 	kept("many messages survive many reopenings", func(h *harness) {
 		q := h.queue(broker.Def{})
 		for round := range 3 {

@@ -2,6 +2,7 @@ package flowmq
 
 import (
 	"context"
+	"math"
 	"net/http"
 	"time"
 
@@ -80,7 +81,7 @@ func readConsume(d *httpx.Decoder, o *broker.ReceiveOptions) error {
 			o.Max = int(min(n, maxConsume))
 			return err
 		case "timeout_seconds":
-			n, err := readWhole(d, 1, 1<<62)
+			n, err := readWhole(d, 0, math.MaxInt64)
 			o.Wait = time.Duration(min(n, int64(maxWait/time.Second))) * time.Second
 			return err
 		case "visibility_timeout_seconds":

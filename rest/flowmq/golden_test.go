@@ -162,16 +162,16 @@ var (
 // exchange sends a request as it is written and returns the response alike.
 func (tr *transcript) exchange(t *testing.T, text string) []byte {
 	t.Helper()
-	text = repeat.ReplaceAllStringFunc(text, func(s string) string {
-		m := repeat.FindStringSubmatch(s)
-		n, _ := strconv.Atoi(m[1])
-		return strings.Repeat(m[2], n)
-	})
 	text = name.ReplaceAllStringFunc(text, func(s string) string {
 		if v, ok := tr.real[s]; ok {
 			return v
 		}
 		return s
+	})
+	text = repeat.ReplaceAllStringFunc(text, func(s string) string {
+		m := repeat.FindStringSubmatch(s)
+		n, _ := strconv.Atoi(m[1])
+		return strings.Repeat(m[2], n)
 	})
 	head, body, _ := strings.Cut(text, "\n\n")
 	lines := strings.Split(strings.TrimSuffix(head, "\n"), "\n")

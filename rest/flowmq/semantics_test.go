@@ -211,10 +211,13 @@ func TestConsumeBoundsAreCutOrRefused(t *testing.T) {
 	for range 101 {
 		d.publish(t, "a", "x")
 	}
-	if got := d.consume(t, "q", `{"max_messages":101}`); len(got) != 100 {
+	if got := d.consume(t, "q", `{"max_messages":9223372036854775807,"timeout_seconds":0,"visibility_timeout_seconds":43200}`); len(got) != 100 {
 		t.Errorf("consumed %d", len(got))
 	}
 	refused(t, d, 404, "QUEUE_NOT_FOUND", "POST", "/api/v1/queues/none/messages/consume", "")
+	if got := d.consume(t, "q", `{"timeout_seconds":9223372036854775807}`); len(got) != 1 {
+		t.Errorf("the last message: %v", got)
+	}
 }
 
 func TestLongPollWakesWithAPublish(t *testing.T) {

@@ -138,12 +138,11 @@ func Wake(ctx context.Context, o Options) (*Result, error) {
 func (o Options) pace(ctx context.Context, c *wire.Conn, epoch time.Time) error {
 	every := time.Second / time.Duration(o.Rate)
 	var out []byte
-	for n := time.Duration(1); n*every < o.Warm+o.Time; n++ {
-		waitUntil(ctx, epoch.Add(n*every))
-		if ctx.Err() != nil {
-			return nil
-		}
-		out = wire.AppendPublish(out[:0], o.Topic+"/wake", 1, uint16(n%60_000)+1, strconv.AppendInt(nil, int64(n*every), 10))
+	id := uint16(0)
+	for due := every; due < o.Warm+o.Time && ctx.Err() == nil; due += every {
+		waitUntil(ctx, epoch.Add(due))
+		id = id%60_000 + 1
+		out = wire.AppendPublish(out[:0], o.Topic+"/wake", 1, id, strconv.AppendInt(nil, int64(due), 10))
 		if _, err := c.Write(out); err != nil {
 			return fmt.Errorf("publish: %w", err)
 		}

@@ -4,6 +4,7 @@ import (
 	"encoding"
 	"fmt"
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -45,7 +46,7 @@ func collect(t reflect.Type, prefix string, index []int) []Setting {
 		if key == "" {
 			continue
 		}
-		at := append(index[:len(index):len(index)], f.Index...)
+		at := slices.Concat(index, f.Index)
 		if f.Type.Kind() == reflect.Struct {
 			out = append(out, collect(f.Type, prefix+key+".", at)...)
 			continue
@@ -75,7 +76,7 @@ func find(key string) (Setting, bool) {
 // Get returns the value of s as it is written in a file.
 func (c *Config) Get(s Setting) string {
 	v := reflect.ValueOf(c).Elem().FieldByIndex(s.index)
-	if list, ok := v.Interface().([]string); ok {
+	if list, ok := reflect.TypeAssert[[]string](v); ok {
 		return strings.Join(list, ",")
 	}
 	return fmt.Sprint(v.Interface())
@@ -91,7 +92,7 @@ func (c *Config) set(s Setting, text string, from Origin) error {
 }
 
 func assign(v reflect.Value, text string) error {
-	if u, ok := v.Addr().Interface().(encoding.TextUnmarshaler); ok {
+	if u, ok := reflect.TypeAssert[encoding.TextUnmarshaler](v.Addr()); ok {
 		return u.UnmarshalText([]byte(text))
 	}
 	switch v.Kind() {
@@ -120,7 +121,7 @@ func assign(v reflect.Value, text string) error {
 // splitList reads a list as it is written in the environment and in flags.
 func splitList(text string) []string {
 	var out []string
-	for _, part := range strings.Split(text, ",") {
+	for part := range strings.SplitSeq(text, ",") {
 		if part = strings.TrimSpace(part); part != "" {
 			out = append(out, part)
 		}

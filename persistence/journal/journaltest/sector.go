@@ -1,6 +1,7 @@
 package journaltest
 
 import (
+	"cmp"
 	"io"
 	"io/fs"
 	"maps"
@@ -25,9 +26,21 @@ type SectorFS struct {
 	locked  map[string]bool
 }
 
+// dirOp is one change of a directory: a name that goes, a name that comes.
 type dirOp struct {
-	dir   string
-	apply func(map[string]*node)
+	dir    string
+	remove string
+	add    string
+	node   *node
+}
+
+func (o dirOp) apply(m map[string]*node) {
+	if o.remove != "" {
+		delete(m, o.remove)
+	}
+	if o.add != "" {
+		m[o.add] = o.node
+	}
 }
 
 // node is a file. lost holds the durable contents of the sectors written since
@@ -81,6 +94,32 @@ func (n *node) crash(keep int, rng *rand.Rand) *node {
 	return &node{data: data, lost: map[int][]byte{}, size: len(data)}
 }
 
+// Kill returns the file system as a process finds it that starts after another
+// was killed: all that was written is there, and no more durable than before.
+func (s *SectorFS) Kill() *SectorFS {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	copies := map[*node]*node{nil: nil}
+	twin := func(n *node) *node {
+		if _, ok := copies[n]; !ok {
+			copies[n] = &node{data: slices.Clone(n.data), lost: maps.Clone(n.lost), size: n.size}
+		}
+		return copies[n]
+	}
+	after := NewSectorFS()
+	for name, n := range s.names {
+		after.names[name] = twin(n)
+	}
+	for name, n := range s.durable {
+		after.durable[name] = twin(n)
+	}
+	for _, op := range s.pending {
+		op.node = twin(op.node)
+		after.pending = append(after.pending, op)
+	}
+	return after
+}
+
 // Clone returns an independent copy, as if everything had been synced.
 func (s *SectorFS) Clone() *SectorFS {
 	return s.Crash(100, rand.New(rand.NewPCG(0, 0))).(*SectorFS)
@@ -105,9 +144,10 @@ func (s *SectorFS) SetData(name string, data []byte) {
 	s.names[name], s.durable[name] = n, n
 }
 
-func (s *SectorFS) change(name string, apply func(map[string]*node)) {
-	apply(s.names)
-	s.pending = append(s.pending, dirOp{filepath.Dir(name), apply})
+func (s *SectorFS) change(op dirOp) {
+	op.dir = filepath.Dir(cmp.Or(op.add, op.remove))
+	op.apply(s.names)
+	s.pending = append(s.pending, op)
 }
 
 // Create implements journal.FS.
@@ -115,7 +155,7 @@ func (s *SectorFS) Create(name string) (journal.File, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	n := &node{lost: map[int][]byte{}}
-	s.change(name, func(m map[string]*node) { m[name] = n })
+	s.change(dirOp{add: name, node: n})
 	return &sectorFile{s, n}, nil
 }
 
@@ -142,10 +182,7 @@ func (s *SectorFS) Rename(oldName, newName string) error {
 	if n == nil {
 		return missing("rename", oldName)
 	}
-	s.change(newName, func(m map[string]*node) {
-		delete(m, oldName)
-		m[newName] = n
-	})
+	s.change(dirOp{remove: oldName, add: newName, node: n})
 	return nil
 }
 
@@ -156,7 +193,7 @@ func (s *SectorFS) Remove(name string) error {
 	if s.names[name] == nil {
 		return missing("remove", name)
 	}
-	s.change(name, func(m map[string]*node) { delete(m, name) })
+	s.change(dirOp{remove: name})
 	return nil
 }
 

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"reflect"
 	"strconv"
 	"strings"
@@ -157,6 +158,7 @@ func TestErrorsNameTheFieldByItsPath(t *testing.T) {
 		`{"list":[1]}`:                          {"list[0]", "list[0] must be an object, not a number"},
 		`{"list":[{"n":1.5}]}`:                  {"list[0].n", "list[0].n must be a whole number"},
 		`{"list":[{"n":99999999999999999999}]}`: {"list[0].n", "list[0].n is out of range"},
+		`{"list":[{"n":9223372036854775808}]}`:  {"list[0].n", "list[0].n is out of range"},
 		`{"name":true}`:                         {"name", "name is not known here"},
 		`{"Name":null}`:                         {"Name", "Name must be true or false, not null"},
 	} {
@@ -175,7 +177,7 @@ func TestErrorsNameTheFieldByItsPath(t *testing.T) {
 }
 
 func TestWholeNumbersReachTheLimitsOfInt64(t *testing.T) {
-	for _, n := range []int64{0, -1, 9223372036854775799, -9223372036854775799} {
+	for _, n := range []int64{0, -1, math.MaxInt64, -math.MaxInt64} {
 		var got int64
 		err := httpx.Decode(strconv.AppendInt(nil, n, 10), httpx.RefuseUnknown, func(d *httpx.Decoder) (err error) {
 			got, err = d.Int()

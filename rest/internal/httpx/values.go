@@ -105,7 +105,7 @@ func (d *Decoder) Int() (int64, error) {
 		switch {
 		case c < '0' || c > '9':
 			return 0, problem("must be a whole number")
-		case n > (math.MaxInt64-9)/10:
+		case n > (math.MaxInt64-int64(c-'0'))/10:
 			return 0, problem("is out of range")
 		}
 		n = n*10 + int64(c-'0')
@@ -169,7 +169,8 @@ func (d *Decoder) text() (s []byte, rewritten bool, err error) {
 
 // rewrite reads the rest of the string that began at start, from its first escape on.
 func (d *Decoder) rewrite(start int) ([]byte, error) {
-	s := append(d.scratch[:0], d.data[start:d.pos]...)
+	s := d.scratch[:0]
+	s = append(s, d.data[start:d.pos]...)
 	for {
 		n := plain(d.data[d.pos:])
 		s = append(s, d.data[d.pos:d.pos+n]...)
