@@ -28,7 +28,7 @@ func dial(tb testing.TB, e *edge) *raw {
 	}
 	tb.Cleanup(func() { _ = c.Close() })
 	_ = c.SetDeadline(time.Now().Add(20 * time.Second))
-	return &raw{Conn: c, t: tbb, br: bufio.NewReader(c)}
+	return &raw{Conn: c, t: tb, br: bufio.NewReader(c)}
 }
 
 // login connects a client of the given version with a clean session and no
