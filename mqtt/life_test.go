@@ -174,7 +174,7 @@ func TestLogin(t *testing.T) { // X074, X076 to X078
 				t.Fatal(err)
 			}
 			r := dial(t, e)
-			_ = r.Conn.Close()
+			_ = r.Close()
 			r.Conn = c
 			r.br.Reset(c)
 			_ = c.SetDeadline(time.Now().Add(10 * time.Second))

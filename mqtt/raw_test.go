@@ -20,26 +20,26 @@ type raw struct {
 }
 
 // dial connects a socket and sends nothing.
-func dial(t testing.TB, e *edge) *raw {
-	t.Helper()
+func dial(tb testing.TB, e *edge) *raw {
+	tb.Helper()
 	c, err := net.Dial("tcp", e.Addr().String())
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	t.Cleanup(func() { _ = c.Close() })
+	tb.Cleanup(func() { _ = c.Close() })
 	_ = c.SetDeadline(time.Now().Add(20 * time.Second))
-	return &raw{Conn: c, t: t, br: bufio.NewReader(c)}
+	return &raw{Conn: c, t: tb, br: bufio.NewReader(c)}
 }
 
 // login connects a client of the given version with a clean session and no
 // keep alive, and reads its CONNACK.
-func login(t testing.TB, e *edge, v5 bool, id string) *raw {
-	t.Helper()
-	r := dial(t, e)
+func login(tb testing.TB, e *edge, v5 bool, id string) *raw {
+	tb.Helper()
+	r := dial(tb, e)
 	r.v5 = v5
 	r.send(connectPacket(v5, id, nil))
 	if head, body := r.packet(); head != 0x20 || body[1] != 0 {
-		t.Fatalf("CONNACK is %x %x", head, body)
+		tb.Fatalf("CONNACK is %x %x", head, body)
 	}
 	return r
 }
