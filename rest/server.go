@@ -79,7 +79,7 @@ func Listen(ctx context.Context, o Options) (*Server, error) {
 	for _, l := range o.Listeners {
 		for _, d := range l.Dialects {
 			if dialects[d] == nil {
-				dialects[d] = d.open(o.Broker, s.shared)
+				dialects[d] = d.open(o.Broker, s.shared) //nolint:contextcheck // requests bring their own
 			}
 		}
 	}

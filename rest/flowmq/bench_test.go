@@ -24,7 +24,8 @@ func (w *nowhere) WriteHeader(status int)      { w.status = status }
 func (w *nowhere) Write(b []byte) (int, error) { w.body = append(w.body[:0], b...); return len(b), nil }
 
 // call serves one request on the handler.
-func (d *door) call(b *testing.B, w *nowhere, path string, body string) []byte {
+func (d *door) call(b *testing.B, w *nowhere, path, body string) []byte {
+	b.Helper()
 	r := httptest.NewRequest("POST", path, strings.NewReader(body))
 	r.Header["Authorization"] = []string{"Bearer root." + secret}
 	clear(w.header)

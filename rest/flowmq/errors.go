@@ -117,6 +117,7 @@ func classify(err error) (int, problem) {
 		p.Details.Outcome = "rejected"
 	case broker.Unknown:
 		p.Details.Outcome = "unknown"
+	default: // the code says it
 	}
 	return rep.status, p
 }

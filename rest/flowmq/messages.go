@@ -100,6 +100,7 @@ func weakest(ps []broker.Published) broker.Durability {
 			return broker.DurabilityMemory
 		case broker.DurabilityRelaxed:
 			d = broker.DurabilityRelaxed
+		case broker.DurabilityDisk:
 		}
 	}
 	return d

@@ -110,8 +110,8 @@ func (h *httpDoor) publish(s *scenario.Step, topic string) (string, error) {
 }
 
 func (h *httpDoor) receive(s *scenario.Step, queue string) (string, error) {
-	max, _ := strconv.Atoi(s.Option("max", "10"))
-	body := map[string]int{"max_messages": max, "timeout_seconds": whole(s.Option("wait", "0s"))}
+	most, _ := strconv.Atoi(s.Option("max", "10"))
+	body := map[string]int{"max_messages": most, "timeout_seconds": whole(s.Option("wait", "0s"))}
 	if v, ok := s.Options["lease"]; ok {
 		body["visibility_timeout_seconds"] = whole(v)
 	}

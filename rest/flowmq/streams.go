@@ -34,7 +34,7 @@ func viewStream(s *broker.StreamInfo) streamView {
 	v := streamView{
 		Name: s.Name, TopicFilter: orNull(s.Filter, ""),
 		RetentionDays: int64(s.Retention / day), MaxSizeGB: (s.MaxBytes + 1<<30 - 1) >> 30,
-		PartitionCount: s.StreamConfig.Partitions, SizeBytes: s.Bytes, Partitions: []partitionView{}, CreatedAt: timestamp(s.Created),
+		PartitionCount: s.Partitions, SizeBytes: s.Bytes, Partitions: []partitionView{}, CreatedAt: timestamp(s.Created),
 	}
 	for i, p := range s.Partitioned {
 		v.Partitions = append(v.Partitions, partitionView{i, p.First, p.Next, p.Bytes})

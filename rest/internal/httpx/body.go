@@ -29,7 +29,7 @@ func (r *Request) ReadBody(limit int) ([]byte, error) {
 	if r.ContentLength > int64(limit) {
 		return nil, r.tooLarge(limit)
 	}
-	if r.ContentLength == 0 || r.Request.Body == nil || r.Request.Body == http.NoBody {
+	if r.ContentLength == 0 || r.Body == nil || r.Body == http.NoBody {
 		return nil, nil
 	}
 	const first = 64 << 10
@@ -50,12 +50,12 @@ func (r *Request) ReadBody(limit int) ([]byte, error) {
 		if len(buf) == cap(buf) {
 			buf = append(buf, 0)[:len(buf)]
 		}
-		n, err := r.Request.Body.Read(buf[len(buf):cap(buf)])
+		n, err := r.Body.Read(buf[len(buf):cap(buf)])
 		buf = buf[:len(buf)+n]
 		if len(buf) > limit {
 			return nil, r.tooLarge(limit)
 		}
-		if err == io.EOF { //nolint:errorlint // readers return it bare
+		if err == io.EOF {
 			break
 		}
 		if err != nil {

@@ -5,19 +5,14 @@ package httpx
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"net/http"
-	"runtime/debug"
 	"slices"
-	"strings"
 	"sync/atomic"
 	"time"
 
 	"github.com/julienschmidt/httprouter"
 	"github.com/rs/zerolog"
 
-	"millrace/broker"
 	"millrace/broker/auth"
 )
 
@@ -77,13 +72,6 @@ func NewMux(s *Shared, d Dialect) *Mux {
 // Routes returns the table, for tests that compare it with a document.
 func (m *Mux) Routes() []Route { return m.dialect.Routes }
 
-// exchange is one request with its answer, in the form that httprouter passes on.
-type exchange struct {
-	Recorder
-	Request Request
-	mux     *Mux
-}
-
 // ServeHTTP routes on the path as it was sent, so that an escaped slash stays
 // inside its parameter and doubled ones survive.
 func (m *Mux) ServeHTTP(w http.ResponseWriter, req *http.Request) {
@@ -114,51 +102,6 @@ func (m *Mux) find(method, path string) (httprouter.Handle, httprouter.Params) {
 	return handle, params
 }
 
-// run authenticates and calls the handler.
-func (x *exchange) run(rt Route, ps httprouter.Params) {
-	r := &x.Request
-	_, raw, _ := strings.Cut(rt.Path, "*")
-	for i, p := range ps {
-		if p.Key == raw {
-			continue
-		}
-		v, err := Unescape(p.Value)
-		if err != nil {
-			x.fail(err)
-			return
-		}
-		ps[i].Value = v
-	}
-	r.params = ps
-	if x.mux.dialect.Authenticate != nil {
-		p, err := x.mux.dialect.Authenticate(r)
-		if err != nil {
-			x.fail(err)
-			return
-		}
-		r.identify(p)
-	}
-	if err := rt.Handler(&x.Recorder, r); err != nil {
-		x.fail(err)
-	}
-}
-
-// unrouted answers OPTIONS, and a path or a method that is not there.
-func (x *exchange) unrouted(path string) {
-	allow := x.mux.allowed(path)
-	if len(allow) == 0 && x.Request.Method != http.MethodConnect {
-		x.fail(ErrNoRoute)
-		return
-	}
-	x.Header().Set("Allow", strings.Join(append(allow, http.MethodOptions), ", "))
-	if x.Request.Method == http.MethodOptions {
-		preflight(x.Header(), x.Request.Request)
-		x.WriteHeader(http.StatusNoContent)
-		return
-	}
-	x.fail(&StatusError{Status: http.StatusMethodNotAllowed, Message: fmt.Sprintf("method %s is not allowed here", x.Request.Method)})
-}
-
 // allowed lists the methods of a path.
 func (m *Mux) allowed(path string) (allow []string) {
 	for _, method := range m.methods {
@@ -170,53 +113,4 @@ func (m *Mux) allowed(path string) (allow []string) {
 		}
 	}
 	return allow
-}
-
-// fail has the dialect write err, and logs what is our own fault.
-func (x *exchange) fail(err error) {
-	r := &x.Request
-	if _, known := errors.AsType[*StatusError](err); !known && broker.KindOf(err) == broker.Internal && r.ctx.Err() == nil {
-		x.mux.shared.Log.Error().Err(err).Str("request_id", r.ID()).Str("method", r.Method).Str("path", Clip(r.URL.EscapedPath())).Msg("request failed")
-	}
-	if x.Status != 0 { // too late for another answer; the client sees a broken one
-		panic(http.ErrAbortHandler)
-	}
-	x.mux.dialect.RenderError(&x.Recorder, r, err)
-}
-
-// log is the access log.
-func (x *exchange) log() {
-	if e := x.mux.shared.Log.Debug(); e.Enabled() {
-		e.Str("request_id", x.ID).Str("dialect", x.mux.dialect.Name).Str("remote", x.Request.RemoteAddr).Str("method", x.Request.Method).
-			Str("path", Clip(x.Request.URL.EscapedPath())).Int("status", x.Status).Int64("bytes", x.Bytes).
-			Dur("took", time.Since(x.Start)).Msg("request answered")
-	}
-}
-
-// end turns a panic into a 500, and gives the buffers back.
-func (x *exchange) end() {
-	v := recover()
-	if v == nil {
-		x.log()
-		x.Request.release()
-		return
-	}
-	if v == http.ErrAbortHandler { //nolint:errorlint,err113 // net/http compares it like this too
-		panic(v)
-	}
-	x.mux.shared.Panics.Add(1)
-	x.mux.shared.Log.Error().Str("request_id", x.ID).Str("method", x.Request.Method).Str("path", Clip(x.Request.URL.EscapedPath())).
-		Str("panic", Clip(fmt.Sprint(v))).Bytes("stack", debug.Stack()).Msg("request panicked")
-	if x.Status != 0 {
-		panic(http.ErrAbortHandler)
-	}
-	x.mux.dialect.RenderError(&x.Recorder, &x.Request, errPanic)
-}
-
-var errPanic = &broker.Error{Kind: broker.Internal, Message: "the request panicked"}
-
-// Clip cuts a client's text to what a log field may hold.
-func Clip(s string) string {
-	const maxLogged = 256
-	return s[:min(len(s), maxLogged)]
 }

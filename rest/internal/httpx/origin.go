@@ -39,6 +39,6 @@ func preflight(h http.Header, r *http.Request) {
 		return
 	}
 	h.Set("Access-Control-Allow-Methods", h.Get("Allow"))
-	h.Set("Access-Control-Allow-Headers", "Authorization, Content-Type, Idempotency-Key, Receive-Attempt-Id, "+headerID)
+	h.Set("Access-Control-Allow-Headers", "Authorization, Content-Type, Idempotency-Key, "+headerID)
 	h.Set("Access-Control-Max-Age", "600")
 }

@@ -169,7 +169,8 @@ func (d *Decoder) text() (s []byte, rewritten bool, err error) {
 
 // rewrite reads the rest of the string that began at start, from its first escape on.
 func (d *Decoder) rewrite(start int) ([]byte, error) {
-	s := append(d.scratch[:0], d.data[start:d.pos]...)
+	s := d.scratch[:0]
+	s = append(s, d.data[start:d.pos]...)
 	for {
 		n := plain(d.data[d.pos:])
 		s = append(s, d.data[d.pos:d.pos+n]...)
