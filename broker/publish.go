@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"millrace/broker/auth"
+	"millrace/router"
 )
 
 // Matched says what a publish met: live subscriptions, queues and streams.
@@ -193,6 +194,11 @@ func (w *waitingPublish) fannedOut(*pending)                { close(w.done) }
 
 // admit checks that p may publish m to its topic, and stamps it.
 func (b *Broker) admit(p *auth.Principal, m *Message, now time.Time) error {
+	if router.SpaceOf(m.Topic) == router.SpaceDelayed {
+		if err := undelay(m, now); err != nil {
+			return err
+		}
+	}
 	if err := b.CheckTopic(m.Topic); err != nil {
 		return err
 	}
@@ -210,6 +216,9 @@ func (b *Broker) stamp(p *auth.Principal, m *Message, now time.Time) error {
 	if len(m.Payload) > b.opts.MaxPayload {
 		return errorf(TooLarge, PayloadSubject, "payload of %d bytes is over the limit of %d; send it in parts, or raise limits.payload",
 			len(m.Payload), b.opts.MaxPayload)
+	}
+	if m.NotBefore > now.Add(MaxDelay).UnixMilli() {
+		return fieldError("delay_seconds", "is over %d, which is the limit", MaxDelay/time.Second)
 	}
 	if m.DedupKey != "" {
 		if len(m.DedupKey) > maxDedupKey {

@@ -34,10 +34,14 @@ const (
 // Unlimited as MaxRetries redelivers without end.
 const Unlimited = -1
 
+// MaxDelay is how far ahead a message, or a queue for all of its messages, can
+// put the first delivery.
+const MaxDelay = 7 * 24 * time.Hour
+
 // Limits of the settings of a queue.
 const (
 	maxLease       = 12 * time.Hour
-	maxDelay       = 7 * 24 * time.Hour
+	maxDelay       = MaxDelay
 	maxDuration    = 100 * 365 * 24 * time.Hour
 	maxRetries     = 1_000_000
 	minQueueBytes  = 1 << 20
@@ -198,6 +202,15 @@ func (q *queue) deadLettered(m *Message) bool {
 func (b *Broker) promise(q *queue) Durability {
 	if q.volatile {
 		return DurabilityMemory
+	}
+	return b.durability
+}
+
+// Durability is what a positive answer about a queue means; for a name that is
+// none, what the store promises.
+func (b *Broker) Durability(queue string) Durability {
+	if q := b.queueNamed(queue); q != nil {
+		return b.promise(q)
 	}
 	return b.durability
 }

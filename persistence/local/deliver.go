@@ -1,6 +1,7 @@
 package local
 
 import (
+	"slices"
 	"time"
 
 	"millrace/broker"
@@ -113,6 +114,7 @@ func (s *Store) deliver(wt *waiter, l *waitQueue) {
 // fill reads the messages that were picked, and starts their leases.
 func (s *Store) fill(wt *waiter, l *waitQueue) {
 	w, q := wt.w, wt.q.Load()
+	w.Got = slices.Grow(w.Got, len(wt.picks))
 	for i := range wt.picks {
 		p := &wt.picks[i]
 		w.Got = append(w.Got, broker.Delivery{})

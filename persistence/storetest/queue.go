@@ -79,6 +79,26 @@ var queueTests = []test{
 		time.Sleep(11 * time.Second)
 		h.expect(q, "a", "c")
 	}},
+	{"a delivery that is returned counts no attempt and keeps its place", func(h *harness) {
+		q := h.queue(broker.Def{LapseAt: 1})
+		h.publish(q, "a", "b")
+		d := h.receive(q, 1, time.Minute)[0]
+		h.must(func(b *broker.Batch) { b.Return(d.Ref) })
+		h.counts(q, "ready 2 delayed 0 leased 0 held 0 dead 0")
+		w := h.wait(q, 1, time.Minute, time.Hour)
+		if got := h.outcome(w); string(got[0].Payload) != "a" || got[0].Attempt != 1 {
+			h.Fatalf("got %s at attempt %d, want a at 1", got[0].Payload, got[0].Attempt)
+		}
+		h.ack(w.Got...)
+		h.fails(h.submit(func(b *broker.Batch) { b.Return(d.Ref) }).Err, broker.ErrGone)
+		if h.keeps() {
+			h.must(func(b *broker.Batch) { b.Return(h.expect(q, "b")[0].Ref) })
+			h.reopen()
+		}
+		if got := h.expect(q, "b"); got[0].Attempt != 1 {
+			h.Fatalf("attempt is %d, want 1", got[0].Attempt)
+		}
+	}},
 	{"an unknown target is not found and a dropped one gone", func(h *harness) {
 		q := h.queue(broker.Def{})
 		h.publish(q, "a")

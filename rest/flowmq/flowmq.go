@@ -57,6 +57,11 @@ func (a *api) routes() []httpx.Route {
 		{Method: http.MethodPatch, Path: queue, Handler: a.changeQueue},
 		{Method: http.MethodDelete, Path: queue, Handler: a.deleteQueue},
 		{Method: http.MethodPost, Path: queue + "/purge", Handler: a.purge},
+		{Method: http.MethodPost, Path: queue + "/pause", Handler: a.pause},
+		{Method: http.MethodPost, Path: queue + "/resume", Handler: a.resume},
+		{Method: http.MethodPost, Path: queue + "/move", Handler: a.move},
+		{Method: http.MethodGet, Path: queue + "/dead", Handler: a.listDead},
+		{Method: http.MethodPost, Path: queue + "/dead/redrive", Handler: a.redrive},
 
 		{Method: http.MethodGet, Path: queue + "/messages", Handler: a.peek},
 		{Method: http.MethodPost, Path: message, Handler: a.consumeOrAck, Covers: []string{

@@ -137,6 +137,6 @@ func (a *api) deleteStream(w http.ResponseWriter, r *httpx.Request) error {
 	if err := a.broker.DeleteStream(r.Context(), name); err != nil {
 		return err
 	}
-	a.setDurability(w)
+	a.setDurability(w, r)
 	return answer(w, r, http.StatusOK, deletedView{name, true})
 }

@@ -101,10 +101,25 @@ func appendDelivery(dst []byte, d *broker.Delivery, receipt string) []byte {
 	if d.Key != "" {
 		dst = httpx.AppendString(append(dst, `,"partition_key":`...), d.Key)
 	}
+	if d.ResponseTopic != "" {
+		dst = httpx.AppendString(append(dst, `,"response_topic":`...), d.ResponseTopic)
+	}
+	if len(d.Correlation) > 0 {
+		dst = httpx.AppendBase64(append(dst, `,"correlation_data":`...), d.Correlation)
+	}
+	if d.Expires != 0 {
+		dst = httpx.AppendTime(append(dst, `,"expires_at":`...), d.Expires)
+	}
 	dst = httpx.AppendTime(append(dst, `,"publish_time":`...), d.Published)
 	dst = appendInt(append(dst, `,"receive_count":`...), int(d.Attempt))
 	if receipt == "" {
-		return append(append(append(dst, `,"state":"`...), stateNames[d.State]...), '"', '}')
+		dst = append(append(append(dst, `,"state":"`...), stateNames[d.State]...), '"')
+		if d.State == broker.Dead {
+			dst = append(append(append(dst, `,"reason":"`...), d.Reason.String()...), '"')
+			dst = appendInt(append(dst, `,"attempts":`...), int(d.Attempt))
+			dst = httpx.AppendTime(append(dst, `,"dead_since":`...), d.Until)
+		}
+		return append(dst, '}')
 	}
 	dst = httpx.AppendTime(append(dst, `,"visible_until":`...), d.Until)
 	dst = httpx.AppendString(append(dst, `,"receipt_handle":`...), receipt)
