@@ -57,3 +57,10 @@ var (
 	Address   = address
 	ReadPHC   = func(s string) error { _, err := parsePHC(s); return err }
 )
+
+// Unsynced reports whether something waits to be synced.
+func Unsynced(f *AuditFile) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.timer != nil
+}
