@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -17,6 +18,8 @@ type Options struct {
 	// AllowAnonymous lets MQTT clients in that name nobody known here, where
 	// the listener's argument of Login says so too; default no.
 	AllowAnonymous bool
+	Limits         Limits
+	Audit          io.Writer // takes one JSON line a call, see Audit; default none
 	Log            zerolog.Logger
 	Now            func() time.Time // default time.Now
 
@@ -28,12 +31,15 @@ type Options struct {
 type Auth struct {
 	store     Keys
 	anonymous bool
+	limits    Limits
 	log       zerolog.Logger
 	now       func() time.Time
 
 	hasher   *hasher
 	brake    *brake
 	used     *lastUse
+	audit    *audit
+	refusals refusals
 	policy   atomic.Pointer[policy]
 	changing chan struct{} // holds one token: the turn to change something
 
@@ -67,10 +73,12 @@ func Open(ctx context.Context, o Options) (*Auth, error) {
 	a := &Auth{
 		store:     o.Store,
 		anonymous: o.AllowAnonymous,
+		limits:    o.Limits.orDefault(),
 		log:       o.Log,
 		now:       o.Now,
 		hasher:    newHasher(o.cost),
 		brake:     newBrake(),
+		audit:     newAudit(o.Audit, o.Log, o.Now),
 		changing:  make(chan struct{}, 1),
 		users:     make(map[string]*user),
 		keys:      make(map[string]*key),
@@ -100,6 +108,7 @@ func (a *Auth) Close(ctx context.Context) error {
 	}
 	defer done()
 	err = a.used.stop(ctx)
+	a.audit.stop()
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.closed = true

@@ -58,6 +58,17 @@ var (
 	ReadPHC   = func(s string) error { _, err := parsePHC(s); return err }
 )
 
+// Cost makes password hashes take that much memory, in KiB.
+func Cost(memory uint32) func(*Options) {
+	return func(o *Options) { o.cost = cost{memory: memory, time: 1, threads: 1} }
+}
+
+const (
+	MaxSamples = maxSamples
+)
+
+var PlainText = plainText
+
 // Unsynced reports whether something waits to be synced.
 func Unsynced(f *AuditFile) bool {
 	f.mu.Lock()

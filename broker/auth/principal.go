@@ -19,8 +19,8 @@ const (
 	System
 )
 
-// Principal is who asks. Those made by Login, Key and Bearer end with the
-// user or key they stand for; one written as a literal has the rights its
+// Principal is who asks. Those made by Login, LoginPassword, Key and
+// Bearer end with the user or key they stand for; one written as a literal has the rights its
 // fields say. A Principal is shared between goroutines and must not be changed
 // or copied once it was used.
 type Principal struct {
@@ -31,9 +31,9 @@ type Principal struct {
 	Superuser bool     // every topic, also $SYS, and administrator; no rules apply
 	Scopes    []string // filters the role is narrowed to; none means everything
 
-	user   *user // the account this principal logged in with
-	key    *key
-	rights atomic.Pointer[rights] // compiled for one policy
+	era    *era       // of the user this principal logged in as
+	secret *keySecret // with which this principal came
+	rights atomic.Pointer[rights]
 }
 
 // String is the principal's name for logs: user:dev, key:kB3x, anonymous.
@@ -55,7 +55,10 @@ func (p *Principal) String() string {
 	}
 }
 
-type contextKey struct{}
+type (
+	contextKey struct{}
+	remoteKey  struct{}
+)
 
 // WithPrincipal returns a context that carries p.
 func WithPrincipal(ctx context.Context, p *Principal) context.Context {
@@ -67,4 +70,15 @@ func WithPrincipal(ctx context.Context, p *Principal) context.Context {
 func From(ctx context.Context) *Principal {
 	p, _ := ctx.Value(contextKey{}).(*Principal)
 	return p
+}
+
+// WithRemote returns a context that carries the client's address, for the audit
+// log.
+func WithRemote(ctx context.Context, addr string) context.Context {
+	return context.WithValue(ctx, remoteKey{}, addr)
+}
+
+func remoteFrom(ctx context.Context) string {
+	addr, _ := ctx.Value(remoteKey{}).(string)
+	return addr
 }

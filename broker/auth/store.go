@@ -32,17 +32,23 @@ const (
 type userRecord struct {
 	Password  string    `json:"password"` // PHC string
 	Superuser bool      `json:"superuser,omitempty"`
+	Disabled  bool      `json:"disabled,omitempty"`
+	Tokens    string    `json:"tokens,omitempty"` // what its tokens must carry
 	Created   time.Time `json:"created"`
 }
 
 // keyRecord is an API key on disk.
 type keyRecord struct {
-	Secret  []byte    `json:"secret"` // SHA-256
-	Name    string    `json:"name,omitempty"`
-	Role    string    `json:"role"`
-	Scopes  []string  `json:"scopes,omitempty"`
-	Created time.Time `json:"created"`
-	Expires time.Time `json:"expires,omitzero"`
+	Secret      []byte    `json:"secret"`           // SHA-256
+	Second      []byte    `json:"second,omitempty"` // of the newer secret, while there are two
+	Name        string    `json:"name,omitempty"`
+	Owner       string    `json:"owner,omitempty"`
+	Description string    `json:"description,omitempty"`
+	Role        string    `json:"role"`
+	Scopes      []string  `json:"scopes,omitempty"`
+	Disabled    bool      `json:"disabled,omitempty"`
+	Created     time.Time `json:"created"`
+	Expires     time.Time `json:"expires,omitzero"`
 }
 
 // load fills the maps of a new Auth.
@@ -79,8 +85,11 @@ func (a *Auth) loadOne(storeKey string, value []byte) error {
 			return err
 		}
 		u, err := newUser(name, r)
+		if err != nil {
+			return err
+		}
 		a.users[name] = u
-		return err
+		return nil
 	}
 	if id, ok := strings.CutPrefix(storeKey, keyPrefix); ok {
 		var r keyRecord
@@ -88,8 +97,11 @@ func (a *Auth) loadOne(storeKey string, value []byte) error {
 			return err
 		}
 		k, err := newKey(id, r)
+		if err != nil {
+			return err
+		}
 		a.keys[id] = k
-		return err
+		return nil
 	}
 	switch storeKey {
 	case rulesKey:
