@@ -64,7 +64,8 @@ func Cost(memory uint32) func(*Options) {
 }
 
 const (
-	MaxSamples = maxSamples
+	MaxSamples    = maxSamples
+	MaxCandidates = maxCandidates
 )
 
 var PlainText = plainText

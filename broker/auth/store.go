@@ -105,11 +105,7 @@ func (a *Auth) loadOne(storeKey string, value []byte) error {
 	}
 	switch storeKey {
 	case rulesKey:
-		var rules []Rule
-		if err := json.Unmarshal(value, &rules); err != nil {
-			return err
-		}
-		set, err := readRules(rules)
+		set, err := loadRules(value)
 		a.rules = set
 		return err
 	case lastUseKey:
