@@ -19,6 +19,7 @@ type Options struct {
 	// the listener's argument of Login says so too; default no.
 	AllowAnonymous bool
 	Limits         Limits
+	Issuer         string    // iss of the tokens made here; default millrace
 	Audit          io.Writer // takes one JSON line a call, see Audit; default none
 	Log            zerolog.Logger
 	Now            func() time.Time // default time.Now
@@ -32,6 +33,7 @@ type Auth struct {
 	store     Keys
 	anonymous bool
 	limits    Limits
+	issuer    string
 	log       zerolog.Logger
 	now       func() time.Time
 
@@ -40,15 +42,18 @@ type Auth struct {
 	used     *lastUse
 	audit    *audit
 	refusals refusals
+	verified *remembered
+	signers  atomic.Pointer[ring]
 	policy   atomic.Pointer[policy]
 	changing chan struct{} // holds one token: the turn to change something
 
-	mu     sync.RWMutex // never held while the store is called
-	users  map[string]*user
-	keys   map[string]*key
-	rules  *ruleset
-	expiry expiry
-	closed bool
+	mu       sync.RWMutex // never held while the store is called
+	users    map[string]*user
+	keys     map[string]*key
+	families families
+	rules    *ruleset
+	expiry   expiry
+	closed   bool
 }
 
 // policy stands for one state of users, keys and rules; a new one is made at
@@ -70,20 +75,27 @@ func Open(ctx context.Context, o Options) (*Auth, error) {
 	if o.cost == (cost{}) {
 		o.cost = standardCost
 	}
+	if o.Issuer == "" {
+		o.Issuer = "millrace"
+	}
 	a := &Auth{
 		store:     o.Store,
 		anonymous: o.AllowAnonymous,
 		limits:    o.Limits.orDefault(),
+		issuer:    o.Issuer,
 		log:       o.Log,
 		now:       o.Now,
 		hasher:    newHasher(o.cost),
 		brake:     newBrake(),
 		audit:     newAudit(o.Audit, o.Log, o.Now),
+		verified:  newRemembered(),
 		changing:  make(chan struct{}, 1),
 		users:     make(map[string]*user),
 		keys:      make(map[string]*key),
+		families:  newFamilies(),
 		rules:     &ruleset{},
 	}
+	a.signers.Store(&ring{})
 	a.used = &lastUse{save: a.saveLastUse}
 	if err := a.load(ctx); err != nil {
 		return nil, fmt.Errorf("open auth: %w", err)

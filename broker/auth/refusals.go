@@ -12,6 +12,9 @@ var (
 	errWrongSecret   = errors.New("secret")
 	errKeyDisabled   = errors.New("key disabled")
 	errKeyExpired    = errors.New("key expired")
+	errWrongToken    = errors.New("token")
+	errTokenRevoked  = errors.New("token revoked")
+	errTokenReused   = errors.New("token reused")
 	errWrongPassword = errors.New("password")
 	errDelayed       = errors.New("delayed")
 )
@@ -32,7 +35,8 @@ func (r *refusals) add(reason string) {
 }
 
 // Refusals tells how often credentials were refused since the start, by reason:
-// password, delayed, busy, secret, key disabled, key expired.
+// password, delayed, busy, secret, key disabled, key expired, token, token
+// expired, token revoked, token reused.
 func (a *Auth) Refusals() map[string]uint64 {
 	a.refusals.mu.Lock()
 	defer a.refusals.mu.Unlock()
@@ -57,6 +61,10 @@ func (a *Auth) noteLogin(p *Principal, err error, name, remote string) {
 
 // noteRefusal counts and audits a key or token that was refused.
 func (a *Auth) noteRefusal(ctx context.Context, kind, name string, why error) {
+	if errors.Is(why, ErrExpired) { // every client meets it, all the time
+		a.refusals.add("token expired")
+		return
+	}
 	a.refuse(a.known(name, kind), remoteFrom(ctx), why)
 }
 

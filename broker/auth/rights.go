@@ -39,6 +39,9 @@ func (f *freedom) has(act Action, kind ResourceKind) bool {
 // first question after each change.
 func (a *Auth) rightsOf(p *Principal) *rights {
 	now := a.policy.Load()
+	if s := p.session; s != nil && !a.now().Before(s.until) {
+		return &rights{policy: now, who: p, ended: "the token of " + p.String() + " has expired"}
+	}
 	if m := p.rights.Load(); m != nil && m.policy == now {
 		return m
 	}
@@ -91,6 +94,8 @@ func (a *Auth) ended(p *Principal) string {
 	a.mu.RLock()
 	defer a.mu.RUnlock()
 	switch {
+	case p.session != nil && p.session.family.ended.Load():
+		return p.String() + " has logged out"
 	case p.era != nil:
 		if u := a.users[p.Name]; u == nil || u.era != p.era {
 			return p.String() + " was changed or deleted"

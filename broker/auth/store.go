@@ -24,7 +24,9 @@ const (
 	storePrefix = "auth/"
 	userPrefix  = storePrefix + "user/"
 	keyPrefix   = storePrefix + "key/"
+	loginPrefix = storePrefix + "login/"
 	rulesKey    = storePrefix + "rules"
+	signersKey  = storePrefix + "signers"
 	lastUseKey  = storePrefix + "last-use"
 )
 
@@ -103,10 +105,22 @@ func (a *Auth) loadOne(storeKey string, value []byte) error {
 		a.keys[id] = k
 		return nil
 	}
+	if id, ok := strings.CutPrefix(storeKey, loginPrefix); ok {
+		f, err := readFamily(id, value)
+		if err != nil {
+			return err
+		}
+		a.families.add(f)
+		return nil
+	}
 	switch storeKey {
 	case rulesKey:
 		set, err := loadRules(value)
 		a.rules = set
+		return err
+	case signersKey:
+		r, err := readRing(value)
+		a.signers.Store(r)
 		return err
 	case lastUseKey:
 		return nil
