@@ -42,10 +42,10 @@ type Store interface {
 	// Cancel withdraws w if it still waits, and then Deliver is never called;
 	// it reports whether it did. A withdrawn wait took nothing: no lease, no attempt.
 	Cancel(w *Wait) bool
-	// Read appends up to max entries from p on to dst, without leasing them.
+	// Read appends up to limit entries from p on to dst, without leasing them.
 	// On a stream a position below the first entry is ErrGone, never a silent
 	// jump. On a queue it browses what p.State asks for.
-	Read(ctx context.Context, t Target, p Pos, max int, dst []Delivery) ([]Delivery, error)
+	Read(ctx context.Context, t Target, p Pos, limit int, dst []Delivery) ([]Delivery, error)
 	// Find returns the delivery of the message id if t handed it out at least
 	// once and still holds it, else ErrNotFound. It may be slow: it serves the
 	// wording of errors only.
@@ -66,7 +66,7 @@ type Store interface {
 // store; it must not block. If State().Ordered, calls come in order of Submit.
 type Completion interface{ Done(b *Batch) }
 
-// Sink of a Wait gets its outcome in w.Got and w.Err, exactly once. It must not
+// WaitSink of a Wait gets its outcome in w.Got and w.Err, exactly once. It must not
 // block, and may call Receive again with the same Wait.
 type WaitSink interface{ Deliver(w *Wait) }
 

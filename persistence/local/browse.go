@@ -6,8 +6,8 @@ import (
 	"millrace/broker"
 )
 
-// Read appends up to max entries of t to dst.
-func (s *Store) Read(ctx context.Context, t broker.Target, p broker.Pos, max int, dst []broker.Delivery) ([]broker.Delivery, error) {
+// Read appends up to limit entries of t to dst.
+func (s *Store) Read(ctx context.Context, t broker.Target, p broker.Pos, limit int, dst []broker.Delivery) ([]broker.Delivery, error) {
 	if err := s.closed(); err != nil {
 		return dst, err
 	}
@@ -16,10 +16,10 @@ func (s *Store) Read(ctx context.Context, t broker.Target, p broker.Pos, max int
 		return dst, err
 	}
 	if tg.st != nil {
-		return s.readStream(tg.st, p, max, dst)
+		return s.readStream(tg.st, p, limit, dst)
 	}
 	q := tg.q
-	picks, states, whys := q.browse(p, max)
+	picks, states, whys := q.browse(p, limit)
 	for i := range picks {
 		if err := ctx.Err(); err != nil {
 			return dst, err
@@ -33,16 +33,16 @@ func (s *Store) Read(ctx context.Context, t broker.Target, p broker.Pos, max int
 	return dst, nil
 }
 
-// browse returns up to max entries in the states of p, after skipping some, in
+// browse returns up to limit entries in the states of p, after skipping some, in
 // the order in which they were published. Until of a delivery is the end of
 // its lease or delay, or since when it is dead.
-func (q *queue) browse(p broker.Pos, max int) (picks []pick, states []broker.EntryState, whys []broker.Reason) {
+func (q *queue) browse(p broker.Pos, limit int) (picks []pick, states []broker.EntryState, whys []broker.Reason) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	skip := p.Skip
 	for _, c := range q.chunks.list {
 		for i := range c.entries {
-			if c.base+uint64(i) >= q.shown || len(picks) >= max {
+			if c.base+uint64(i) >= q.shown || len(picks) >= limit {
 				return picks, states, whys
 			}
 			st := shownState(c.entries[i].state())

@@ -136,6 +136,7 @@ func (u *unit) checkSettle(op *broker.Op, p *plan) error {
 		if st := e.state(); st == dead || st == held && !op.All {
 			return broker.ErrStale // its lease is over for good
 		}
+	default:
 	}
 	if !q.volatile {
 		u.records++

@@ -178,6 +178,7 @@ func (s *Store) alter(q *queue, d broker.Def) {
 			switch c.entries[j].state() {
 			case returned, blocked, delayed:
 				q.noteTTL(c, j)
+			default:
 			}
 		}
 	}

@@ -89,8 +89,8 @@ func (p *partition) since(time int64) uint64 {
 	}))
 }
 
-// look returns up to max messages from pos on.
-func (p *partition) look(pos broker.Pos, max int) []pick {
+// look returns up to limit messages from pos on.
+func (p *partition) look(pos broker.Pos, limit int) []pick {
 	p.mu.RLock()
 	defer p.mu.RUnlock()
 	from := pos.Seq
@@ -101,7 +101,7 @@ func (p *partition) look(pos broker.Pos, max int) []pick {
 		from = p.since(pos.Time.UnixMilli())
 	}
 	var picks []pick
-	for o := from; o < p.shown && len(picks) < max; o++ {
+	for o := from; o < p.shown && len(picks) < limit; o++ {
 		r, i := p.at(o)
 		if r.list[i].size == 0 {
 			continue // lost, and given up
@@ -116,14 +116,14 @@ func (p *partition) look(pos broker.Pos, max int) []pick {
 }
 
 // read is Store.Read of a stream.
-func (s *Store) readStream(st *stream, p broker.Pos, max int, dst []broker.Delivery) ([]broker.Delivery, error) {
+func (s *Store) readStream(st *stream, p broker.Pos, limit int, dst []broker.Delivery) ([]broker.Delivery, error) {
 	st.mu.RLock()
 	parts := st.parts
 	st.mu.RUnlock()
 	if int(p.Partition) >= len(parts) {
 		return dst, broker.ErrNotFound
 	}
-	for _, k := range parts[p.Partition].look(p, max) {
+	for _, k := range parts[p.Partition].look(p, limit) {
 		d := broker.Delivery{
 			Ref:       broker.Ref{Target: st.id, Seq: k.seq, Epoch: s.epoch},
 			Queued:    k.queued,
