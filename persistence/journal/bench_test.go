@@ -108,6 +108,7 @@ func BenchmarkWaiters(b *testing.B) {
 }
 
 func appendOne(b *testing.B, j *journal.Journal, l journal.Level, c journal.Completion, body []byte) {
+	b.Helper()
 	if err := j.Lock(); err != nil {
 		b.Error(err)
 		return
