@@ -47,7 +47,7 @@ func runWithFault(fault journaltest.Fault, keep int) (hit bool, err error) {
 		}
 		closeErr := j.Close(context.Background())
 		if (failed.Load() > 0) != (closeErr != nil) {
-			return true, fmt.Errorf("Failed was called %d times, Close says %v", failed.Load(), closeErr)
+			return true, fmt.Errorf("Failed was called %d times, Close says %w", failed.Load(), closeErr)
 		}
 	}
 	if failed.Load() > 1 {
@@ -60,11 +60,11 @@ func runWithFault(fault journaltest.Fault, keep int) (hit bool, err error) {
 	o.FS = disk.Crash(keep, rand.New(rand.NewPCG(uint64(fault.At), 4)))
 	j, openErr := journal.Open(o, collect(&log))
 	if openErr != nil {
-		return true, fmt.Errorf("recovery after %v: %w", err, openErr)
+		return true, fmt.Errorf("recovery: %w, after: %w", openErr, err)
 	}
 	n, wholeErr := wholeGroups(log)
 	if wholeErr == nil && n < int(w.acked.Load()) {
-		wholeErr = fmt.Errorf("%d groups left of %d, after %v", n, w.acked.Load(), err)
+		wholeErr = errors.Join(fmt.Errorf("%d groups left of %d", n, w.acked.Load()), err)
 	}
 	return true, errors.Join(wholeErr, j.Close(context.Background()))
 }
