@@ -291,6 +291,16 @@ type Info struct {
 	Partitions                         []PartitionInfo // of a stream
 }
 
+// Difference is what the books of a queue are out by: everything that entered
+// is still there or left for a counted reason, so it is 0, always.
+func (i *Info) Difference() int64 {
+	n := int64(i.In) - i.Ready - i.Leased - i.Delayed - i.Dead - i.Held
+	for _, out := range i.Out {
+		n -= int64(out)
+	}
+	return n
+}
+
 // PartitionInfo bounds one partition: First is the oldest offset that can be
 // read, Next the one the next message gets.
 type PartitionInfo struct {

@@ -152,6 +152,9 @@ type counts struct {
 	Waiting int `json:"message_count"`
 	Held    int `json:"in_flight_count"`
 	Dead    int `json:"dead_count"`
+	Books   struct {
+		Difference int `json:"difference"`
+	} `json:"books"`
 }
 
 func (s *service) counts(ctx context.Context, queue string) (c counts, err error) {

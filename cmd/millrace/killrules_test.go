@@ -145,6 +145,9 @@ func drainAll(t *testing.T, l *ledger, api *service) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		if c.Books.Difference != 0 {
+			l.fault("books", "those of queue %s are out by %d", queue, c.Books.Difference)
+		}
 		if c.Dead != 0 {
 			l.fault("parked", "%s", fmt.Sprintf("queue %s holds %d dead messages, though their dead letters have a taker", queue, c.Dead))
 		}
