@@ -27,7 +27,7 @@ type Checker interface{ Check() error }
 // Run runs the suite. newPlace makes an empty place; it is called inside a
 // synctest bubble, once for each test.
 func Run(t *testing.T, newPlace func(t testing.TB) Place) {
-	for _, group := range [][]test{queueTests, timeTests, limitTests, waitTests, streamTests, keyTests, targetTests, batchTests, reopenTests} {
+	for _, group := range [][]test{queueTests, timeTests, limitTests, waitTests, streamTests, streamWaitTests, streamKeepTests, keyTests, targetTests, batchTests, reopenTests} {
 		for _, tc := range group {
 			t.Run(tc.name, func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
