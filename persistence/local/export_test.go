@@ -7,3 +7,13 @@ func (s *Store) Quiet() bool {
 	s.box.mu.Unlock()
 	return !alert && s.journal.State().Pending == 0
 }
+
+// CopyStreams copies what sealed segments hold for streams, and reports whether
+// there was a segment to copy from.
+func (s *Store) CopyStreams() (bool, error) {
+	n := s.journal.State().Durable.Segment()
+	if n <= 1 {
+		return false, nil
+	}
+	return true, s.copyStreams(n - 1)
+}
