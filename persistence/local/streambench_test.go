@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os/exec"
+	"strings"
 	"testing"
 	"time"
 
@@ -58,18 +59,21 @@ func scan(b *testing.B, s *local.Store, st broker.Target, n int) {
 func BenchmarkStreamScan(b *testing.B) {
 	for _, size := range []int{256, 1024} {
 		n := 500 << 20 / size
-		for _, from := range []string{"memory", "cache", "disk"} {
+		for _, from := range []string{"memory", "cache", "disk", "file-cache", "file-disk"} {
 			b.Run(fmt.Sprintf("%d/%s", size, from), func(b *testing.B) {
 				o := local.Options{Dir: b.TempDir(), CacheSize: 1 << 20}
 				if from == "memory" {
 					o.CacheSize = 2 << 30
 				}
 				s, st, bytes := fillStream(b, o, n, size)
+				if strings.HasPrefix(from, "file") {
+					copyAll(b, s)
+				}
 				b.SetBytes(bytes)
 				b.ResetTimer()
 				begin := cpu()
 				for range b.N {
-					if from == "disk" {
+					if strings.HasSuffix(from, "disk") {
 						b.StopTimer()
 						dropPages(b)
 						b.StartTimer()
@@ -84,30 +88,58 @@ func BenchmarkStreamScan(b *testing.B) {
 	}
 }
 
+// copyAll copies what can be out of the journal, and reports how fast that was.
+func copyAll(b *testing.B, s *local.Store) {
+	b.Helper()
+	begin, used := time.Now(), cpu()
+	if _, err := s.CopyStreams(); err != nil {
+		b.Fatal(err)
+	}
+	b.Logf("copied in %v, %v of processor time", time.Since(begin), cpu()-used)
+}
+
 // BenchmarkStreamRandom reads single messages at random offsets.
 func BenchmarkStreamRandom(b *testing.B) {
-	const n = 1_000_000
-	s, st, _ := fillStream(b, local.Options{Dir: b.TempDir(), CacheSize: 1 << 20}, n, 256)
-	got := make([]broker.Delivery, 0, 1)
-	b.ReportAllocs()
-	for b.Loop() {
-		ds, err := s.Read(context.Background(), st, broker.Pos{Seq: rand.Uint64N(n)}, 1, got[:0])
-		if err != nil || len(ds) != 1 {
-			b.Fatal(len(ds), err)
-		}
+	for _, from := range []string{"journal", "file"} {
+		b.Run(from, func(b *testing.B) {
+			const n = 1_000_000
+			s, st, _ := fillStream(b, local.Options{Dir: b.TempDir(), CacheSize: 1 << 20}, n, 256)
+			if from == "file" {
+				copyAll(b, s)
+			}
+			got := make([]broker.Delivery, 0, 1)
+			b.ReportAllocs()
+			begin := cpu()
+			for b.Loop() {
+				ds, err := s.Read(context.Background(), st, broker.Pos{Seq: rand.Uint64N(n)}, 1, got[:0])
+				if err != nil || len(ds) != 1 {
+					b.Fatal(len(ds), err)
+				}
+			}
+			reportCPU(b, begin)
+			b.StopTimer()
+			shut(b, s)
+		})
 	}
-	shut(b, s)
 }
 
 // BenchmarkStreamIndex reports what a message of a stream costs in memory, at
 // a million.
 func BenchmarkStreamIndex(b *testing.B) {
 	for range b.N {
-		before := heapInUse()
-		const n = 1_000_000
-		s, _, _ := fillStream(b, local.Options{Dir: b.TempDir(), CacheSize: 1 << 20}, n, 256)
-		b.ReportMetric(float64(heapInUse()-before)/n, "B/message")
-		shut(b, s)
+		heap := func(n int, copied bool) int64 {
+			before := heapInUse()
+			s, _, _ := fillStream(b, local.Options{Dir: b.TempDir(), CacheSize: 1 << 20}, n, 256)
+			if copied {
+				copyAll(b, s)
+			}
+			after := heapInUse()
+			shut(b, s)
+			return after - before
+		}
+		const n, more = 500_000, 1_000_000
+		b.ReportMetric(float64(heap(n+more, false)-heap(n, false))/more, "B/message")
+		b.ReportMetric(float64(heap(n+more, true)-heap(n, true))/more, "B/copied")
 	}
 }
 

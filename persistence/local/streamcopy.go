@@ -229,7 +229,7 @@ func (c *copied) roll(base uint64, time int64) error {
 	}
 	f := &streamFile{
 		files: &s.files, name: filepath.Join(dir, fileName(base)), target: p.st.id, partition: p.number,
-		base: base, prev: c.to, time: time,
+		base: base, prev: c.to, time: time, prevSize: c.lastSize(),
 	}
 	file, err := s.files.fs.Create(f.name)
 	if err != nil {
@@ -241,6 +241,17 @@ func (c *copied) roll(base uint64, time int64) error {
 	c.file, c.at = file, 0
 	c.buf = append(c.buf[:0], f.header(s.journal.State().StoreID)...)
 	return s.files.fs.SyncDir(dir)
+}
+
+// lastSize is how much of the last file counts.
+func (c *copied) lastSize() uint32 {
+	switch n := len(c.sizes); {
+	case n > 0:
+		return uint32(c.sizes[n-1])
+	case c.known > 0: // it is broken: not one byte more
+		return uint32(c.files[c.known-1].length())
+	}
+	return 0
 }
 
 func (c *copied) flush() error {

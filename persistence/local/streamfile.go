@@ -20,14 +20,15 @@ import (
 // order of offset. Its name is the first offset in hexadecimal.
 //
 //	header   "MILLSTRM", version u32, partition u32, target u64, base u64,
-//	         previous u64, store id 16 bytes, zero u32, crc u32
+//	         previous u64, store id 16 bytes, previous length u32, crc u32
 //	message  size u32, crc u32, offset u64, time u64, message
 //
 // Numbers are little-endian. Previous is the offset where the file before it
-// ends: another one than base says that what lies between was given up. The crc
-// of a message begins with that of the header, so that no bytes of another file
-// pass for its own. What lies behind the length that a copied record names is
-// the rest of a copy that did not end, and is written over.
+// ends, and another one than base says that what lies between was given up; the
+// previous length says how much of that file counts. The crc of a message begins
+// with that of the header, so that no bytes of another file pass for its own.
+// What lies behind the length that the next file, or for the last one the
+// newest copied record, names is the rest of a copy that did not end.
 const (
 	fileVersion = 1
 	fileHeader  = 64
@@ -67,6 +68,7 @@ type streamFile struct {
 	target     broker.Target
 	partition  uint32
 	base, prev uint64
+	prevSize   uint32
 	time       int64 // of its first message
 	seed       uint32
 
@@ -96,6 +98,7 @@ func (f *streamFile) header(store [16]byte) []byte {
 	le.PutUint64(b[24:], f.base)
 	le.PutUint64(b[32:], f.prev)
 	copy(b[40:], store[:])
+	le.PutUint32(b[56:], f.prevSize)
 	f.seed = crc32.Checksum(b[:60], castagnoli)
 	le.PutUint32(b[60:], f.seed)
 	return b
@@ -119,7 +122,7 @@ func (f *streamFile) readHeader(store [16]byte) error {
 	if v := le.Uint32(b[8:]); bytes.Equal(b[:8], fileMagic) && v > fileVersion {
 		return &journal.VersionError{File: f.name, Version: v}
 	}
-	f.prev = le.Uint64(b[32:])
+	f.prev, f.prevSize = le.Uint64(b[32:]), le.Uint32(b[56:])
 	if !bytes.Equal(b[:fileHeader], f.header(store)) {
 		return f.damage(0, "not the header of this file")
 	}

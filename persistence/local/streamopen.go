@@ -108,11 +108,16 @@ func (p *partition) checkFiles(dir string) error {
 	if n == 0 || p.files[0].prev > p.first || p.files[n-1].base != p.newest {
 		return &journal.DamageError{File: dir, Reason: "files of the stream are missing"}
 	}
-	f := p.files[n-1]
-	if f.size < p.newestSize {
-		return f.damage(f.size, "the file is cut off")
+	for i, f := range p.files {
+		want := p.newestSize
+		if i+1 < n {
+			want = int64(p.files[i+1].prevSize)
+		}
+		if f.size < want {
+			return f.damage(f.size, "the file is cut off")
+		}
+		f.size = want
 	}
-	f.size = p.newestSize
 	return nil
 }
 
