@@ -23,7 +23,11 @@ type Request struct {
 	query  url.Values
 	body   *[]byte // pooled, as out
 	out    *[]byte
+	client string
 }
+
+// SetClient names the client in the access log, as it names itself.
+func (r *Request) SetClient(id string) { r.client = id }
 
 // Context carries the principal, and ends when the client leaves.
 func (r *Request) Context() context.Context { return r.ctx }
