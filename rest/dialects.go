@@ -57,7 +57,12 @@ func (d Dialect) open(o *Options, s *httpx.Shared) http.Handler {
 		return flowmq.New(o.Broker, s)
 	case Memfifo:
 		return memfifo.New(o.Broker, s, memfifo.Options{Open: o.MemfifoOpen})
+	default:
+		return d.unbuilt(s)
 	}
+}
+
+func (d Dialect) unbuilt(s *httpx.Shared) http.Handler {
 	return httpx.NewMux(s, httpx.Dialect{
 		Name: string(d),
 		RenderError: func(w http.ResponseWriter, r *httpx.Request, err error) {
