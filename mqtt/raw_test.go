@@ -14,9 +14,10 @@ import (
 // raw is a client that sends any bytes, and reads packets without judging.
 type raw struct {
 	net.Conn
-	t  testing.TB
-	br *bufio.Reader
-	v5 bool
+	t      testing.TB
+	br     *bufio.Reader
+	v5     bool
+	pinged bool // see pingOr
 }
 
 // dial connects a socket and sends nothing.

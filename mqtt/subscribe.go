@@ -13,6 +13,9 @@ type want struct {
 	qos     byte
 	noLocal bool
 	rap     bool
+	// handling is Retain Handling: 0 sends retained messages, 1 only to a
+	// subscription that is new, 2 never.
+	handling byte
 }
 
 // isShared reports whether a filter is a shared subscription, section 4.8.2.
@@ -45,6 +48,7 @@ func (c *conn) subscribe(id uint16, subID uint32, ws []want) *faultError {
 		codes[i] = byte(code)
 	}
 	c.sendCodes(typeSuback, id, text, codes)
+	c.session.replayRetained() // section 3.8.4: after SUBACK, which says what was granted
 	return nil
 }
 
@@ -90,6 +94,7 @@ func (s *session) subscribe(subID uint32, w want) reason {
 		}
 		return badFilter
 	}
+	mark := s.c.srv.o.Broker.RetainedMark()
 	s.mu.Lock()
 	old := sub // if the session has ended meanwhile
 	if !s.closed {
@@ -98,6 +103,9 @@ func (s *session) subscribe(subID uint32, w want) reason {
 		}
 		old = s.subs[w.filter]
 		s.subs[w.filter] = sub
+		if w.handling == 0 || w.handling == 1 && old == nil {
+			s.replay.add(w.filter, sub.Member.(*member), mark)
+		}
 	}
 	s.mu.Unlock()
 	if old != nil {
