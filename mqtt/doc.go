@@ -1,4 +1,4 @@
-// Package mqtt is the MQTT edge: MQTT 5 and 3.1.1 over TCP in front of a
+// Package mqtt is the MQTT edge: MQTT 5, 3.1.1 and 3.1 over TCP in front of a
 // broker.Broker. It is the only package that imports mochi, and no type of
 // mochi leaves it.
 //

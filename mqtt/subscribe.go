@@ -27,7 +27,10 @@ func isShared[T string | []byte](filter T) bool {
 // laterForms are filters whose meaning is not built yet.
 var laterForms = []string{"$queue/", "$q/", "$stream/"}
 
-// subscribe answers a SUBSCRIBE: each filter has a reason code of its own.
+// subscribe answers a SUBSCRIBE: each filter has a reason code of its own. In
+// MQTT 3.1 a SUBACK cannot refuse. There we do as mosquitto does: what is not
+// allowed is answered with the QoS asked for and delivers nothing, everything
+// else that is refused closes the connection.
 func (c *conn) subscribe(id uint16, subID uint32, ws []want) *faultError {
 	codes := make([]byte, len(ws))
 	var text string
@@ -42,8 +45,14 @@ func (c *conn) subscribe(id uint16, subID uint32, ws []want) *faultError {
 		if code == badFilter && !c.v5 && c.tooLong(w.filter) {
 			return broken(badFilter, "filter is too long")
 		}
-		if code >= unspecified && !c.v5 {
+		switch {
+		case code < unspecified || c.v5:
+		case !c.hello.v31:
 			code = v3Refused
+		case code == notAuthorized:
+			code = reason(w.qos)
+		default:
+			return &faultError{code, "subscription was refused", closeProtocol}
 		}
 		codes[i] = byte(code)
 	}
