@@ -126,6 +126,30 @@ func checkRead(tb testing.TB, j *journal.Journal, log [][]record) {
 			}
 		}
 	}
+	checkReadAll(tb, j, log)
+}
+
+// checkReadAll reads the log in runs, once whole and once with leaps back.
+func checkReadAll(tb testing.TB, j *journal.Journal, log [][]record) {
+	tb.Helper()
+	for _, step := range []int{1, 7} {
+		var want []record
+		for from := range step {
+			for i := from; i < len(log); i += step {
+				want = append(want, log[i]...)
+			}
+		}
+		places := make([]journal.Place, len(want))
+		for i, r := range want {
+			places[i] = journal.Place{Pos: r.pos, Size: r.size}
+		}
+		j.ReadAll(places)
+		for i, p := range places {
+			if r := want[i]; p.Err != nil || p.Type != r.typ || string(p.Body) != r.body {
+				tb.Fatalf("read of all, %#x: type %d, body %.50q, %v; want type %d, body %.50q", r.pos, p.Type, p.Body, p.Err, r.typ, r.body)
+			}
+		}
+	}
 }
 
 func TestAppendedGroupsAreReadFromMemoryFromDiskAndAfterReopening(t *testing.T) {

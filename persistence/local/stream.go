@@ -123,22 +123,22 @@ func (s *Store) readStream(st *stream, p broker.Pos, limit int, dst []broker.Del
 	if int(p.Partition) >= len(parts) {
 		return dst, broker.ErrNotFound
 	}
-	for _, k := range parts[p.Partition].look(p, limit) {
-		d := broker.Delivery{
-			Ref:       broker.Ref{Target: st.id, Seq: k.seq, Epoch: s.epoch},
-			Queued:    k.queued,
-			Partition: p.Partition,
+	var l loader
+	for picks := parts[p.Partition].look(p, limit); len(picks) > 0; {
+		n := min(len(picks), loadMax)
+		l.begin(s, st.volatile, picks[:n])
+		for i, k := range picks[:n] {
+			d := broker.Delivery{
+				Ref:       broker.Ref{Target: st.id, Seq: k.seq, Epoch: s.epoch},
+				Queued:    k.queued,
+				Partition: p.Partition,
+			}
+			if err := l.message(picks, i, &d.Message); err != nil {
+				return dst, err
+			}
+			dst = append(dst, d)
 		}
-		var err error
-		if st.volatile {
-			err = broker.DecodeMessage(k.body, &d.Message)
-		} else {
-			err = s.read(k.pos, k.size, &d.Message)
-		}
-		if err != nil {
-			return dst, err
-		}
-		dst = append(dst, d)
+		picks = picks[n:]
 	}
 	return dst, nil
 }

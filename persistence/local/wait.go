@@ -23,6 +23,7 @@ type waiter struct {
 	phase atomic.Int32
 	q     atomic.Pointer[queue]
 	picks []pick
+	load  loader
 	until int64 // Unix milliseconds; 0: not in the list
 
 	prev, next *waiter // in queue.waits, or (next) in a waitQueue
