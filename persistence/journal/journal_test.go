@@ -126,11 +126,11 @@ func checkRead(tb testing.TB, j *journal.Journal, log [][]record) {
 			}
 		}
 	}
-	checkReadAll(tb, j, log)
+	checkReadEach(tb, j, log)
 }
 
-// checkReadAll reads the log in runs, once whole and once with leaps back.
-func checkReadAll(tb testing.TB, j *journal.Journal, log [][]record) {
+// checkReadEach reads the log in runs, once whole and once with leaps back.
+func checkReadEach(tb testing.TB, j *journal.Journal, log [][]record) {
 	tb.Helper()
 	for _, step := range []int{1, 7} {
 		var want []record
@@ -139,15 +139,20 @@ func checkReadAll(tb testing.TB, j *journal.Journal, log [][]record) {
 				want = append(want, log[i]...)
 			}
 		}
-		places := make([]journal.Place, len(want))
+		spots := make([]journal.Spot, len(want))
 		for i, r := range want {
-			places[i] = journal.Place{Pos: r.pos, Size: r.size}
+			spots[i] = journal.Spot{Pos: r.pos, Size: r.size}
 		}
-		j.ReadAll(places)
-		for i, p := range places {
-			if r := want[i]; p.Err != nil || p.Type != r.typ || string(p.Body) != r.body {
-				tb.Fatalf("read of all, %#x: type %d, body %.50q, %v; want type %d, body %.50q", r.pos, p.Type, p.Body, p.Err, r.typ, r.body)
+		n := 0
+		err := j.ReadEach(spots, func(i int, typ byte, body []byte) error {
+			if r := want[i]; i != n || typ != r.typ || string(body) != r.body {
+				tb.Fatalf("read of each, %d at %#x: type %d, body %.50q; want type %d, body %.50q", i, r.pos, typ, body, r.typ, r.body)
 			}
+			n++
+			return nil
+		})
+		if err != nil || n != len(want) {
+			tb.Fatalf("read of each ends after %d of %d: %v", n, len(want), err)
 		}
 	}
 }

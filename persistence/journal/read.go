@@ -49,101 +49,6 @@ func (j *Journal) Read(pos Position, size uint32) (typ byte, body []byte, err er
 	return rec[8], rec[RecordHeader:len(rec):len(rec)], nil
 }
 
-const (
-	// A ReadAll takes records together that lie in a stretch of runBytes, with
-	// at most runGap of others between two of them: passing over those costs
-	// less than a further call, and bounds what a record kept alone keeps alive.
-	runBytes = 256 << 10
-	runGap   = 4 << 10
-)
-
-// Place is where a record lies, and what ReadAll found there.
-type Place struct {
-	Pos  Position
-	Size uint32
-	Type byte
-	Body []byte
-	Err  error
-}
-
-// ReadAll is Read for many records. Neighbours in a row of ascending positions
-// are read from disk together, into one fresh buffer of at most runBytes that
-// their bodies share. Each place has an outcome of its own.
-func (j *Journal) ReadAll(places []Place) {
-	cached := j.firstCached()
-	for len(places) > 0 {
-		n := run(places, cached)
-		if n < 2 || !j.readRun(places[:n]) {
-			for i := range places[:n] {
-				p := &places[i]
-				p.Type, p.Body, p.Err = j.Read(p.Pos, p.Size)
-			}
-		}
-		places = places[n:]
-	}
-}
-
-// run returns how many of the first places can be read together: 1 if the first
-// is in memory, where everything from cached on is.
-func run(places []Place, cached Position) int {
-	first := &places[0]
-	if first.Pos >= cached {
-		return 1
-	}
-	from, end := int64(first.Pos.Offset()), int64(first.Pos.Offset())+int64(first.Size)
-	for i := 1; i < len(places); i++ {
-		p := &places[i]
-		at := int64(p.Pos.Offset())
-		if p.Pos.Segment() != first.Pos.Segment() || p.Pos >= cached || at < end || at > end+runGap || at+int64(p.Size) > from+runBytes {
-			return i
-		}
-		end = at + int64(p.Size)
-	}
-	return len(places)
-}
-
-// firstCached is a position before which everything is on disk.
-func (j *Journal) firstCached() Position {
-	j.cacheMu.RLock()
-	defer j.cacheMu.RUnlock()
-	if len(j.cache) == 0 {
-		return Position(1<<64 - 1)
-	}
-	return j.cache[0].begin()
-}
-
-// readRun reads places that follow each other in one segment. It is false when
-// they have to be read one by one, to tell what is wrong with which.
-func (j *Journal) readRun(places []Place) bool {
-	if j.poisoned() != nil {
-		return false
-	}
-	s, err := j.acquire(places[0].Pos.Segment())
-	if err != nil {
-		return false
-	}
-	defer j.unref(s)
-	from, last := int64(places[0].Pos.Offset()), &places[len(places)-1]
-	end := int64(last.Pos.Offset()) + int64(last.Size)
-	if from < pageSize || end > s.size {
-		return false
-	}
-	buf := make([]byte, end-from)
-	if _, err := s.file.ReadAt(buf, from); err != nil {
-		return false
-	}
-	for i := range places {
-		p := &places[i]
-		at := int64(p.Pos.Offset()) - from
-		rec := buf[at : at+int64(p.Size) : at+int64(p.Size)]
-		if !valid(s.seed, rec) {
-			return false
-		}
-		p.Type, p.Body, p.Err = rec[8], rec[RecordHeader:], nil
-	}
-	return true
-}
-
 func (j *Journal) damage(number uint32, offset int64, reason string) error {
 	return &DamageError{File: filepath.Join(j.o.Dir, segmentName(number)), Offset: offset, Reason: reason}
 }
@@ -152,16 +57,25 @@ func (j *Journal) damage(number uint32, offset int64, reason string) error {
 func (j *Journal) fromWindow(pos Position, size uint32) ([]byte, bool) {
 	j.cacheMu.RLock()
 	defer j.cacheMu.RUnlock()
-	i := sort.Search(len(j.cache), func(i int) bool { return j.cache[i].begin() > pos })
-	if i == 0 || size < RecordHeader {
+	w := j.windowAt(pos)
+	if w == nil || size < RecordHeader {
 		return nil, false
 	}
-	w := j.cache[i-1]
 	at := int64(pos.Offset()) - int64(w.start)
 	if w.seg.number != pos.Segment() || at+int64(size) > w.filled.Load() {
 		return nil, false
 	}
 	return w.buf[at : at+int64(size) : at+int64(size)], true
+}
+
+// windowAt returns the last window that begins at pos or before, or nil.
+// cacheMu is held.
+func (j *Journal) windowAt(pos Position) *window {
+	i := sort.Search(len(j.cache), func(i int) bool { return j.cache[i].begin() > pos })
+	if i == 0 {
+		return nil
+	}
+	return j.cache[i-1]
 }
 
 // begin is the position of the first record in the window.

@@ -15,7 +15,6 @@ type wal interface {
 	Start(typ byte) []byte
 	End(body []byte, more bool) (journal.Position, uint32)
 	Unlock(l journal.Level, c journal.Completion)
-	ReadAll(places []journal.Place)
 	Close(ctx context.Context) error
 }
 
@@ -117,6 +116,3 @@ func (m *memLog) Start(byte) []byte { return nil }
 
 // End is never called.
 func (m *memLog) End([]byte, bool) (journal.Position, uint32) { return 0, 0 }
-
-// ReadAll is never called.
-func (m *memLog) ReadAll([]journal.Place) {}

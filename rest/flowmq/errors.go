@@ -76,6 +76,8 @@ type details struct {
 	Index   *int              `json:"index,omitempty"`   // of the bad entry of a batch
 	Fields  map[string]string `json:"fields,omitempty"`  // what is wrong with them
 	Outcome string            `json:"outcome,omitempty"` // of a request that may be sent again
+
+	Earliest *uint64 `json:"earliest,omitempty"` // offset that can be read, when the one asked for cannot
 }
 
 // classify turns any error into an answer.
@@ -109,6 +111,9 @@ func classify(err error) (int, problem) {
 	}
 	if b, ok := errors.AsType[*broker.BatchError](err); ok {
 		p.Details.Index = &b.Index
+	}
+	if out, ok := errors.AsType[*broker.RangeError](err); ok {
+		p.Details.Earliest = &out.First
 	}
 	switch e.Kind {
 	case broker.Internal:
