@@ -105,7 +105,9 @@ func (b *Broker) DeleteStream(ctx context.Context, name string) error {
 		return noStream(name)
 	}
 	b.unbindStream(s)
-	if err := b.store.Drop(ctx, s.target); err != nil {
+	err := b.store.Drop(ctx, s.target)
+	b.auth.Audit(ctx, auth.Event{What: auth.StreamDeleted, Target: "stream:" + name, Err: err})
+	if err != nil {
 		return storeError(err)
 	}
 	b.log.Info().Str("stream", name).Msg("stream deleted")
