@@ -56,14 +56,22 @@ func (b *Broker) Receive(ctx context.Context, queue string, o ReceiveOptions) ([
 	w := &receive{ready: make(chan struct{})}
 	w.Wait = Wait{Target: q.target, Max: o.Max, MaxBytes: cmp.Or(o.MaxBytes, receiveBytes), Lease: o.Lease, Sink: w}
 	if o.Wait > 0 {
-		if b.waiting.Add(1) > int64(b.opts.MaxWaiting) {
-			b.waiting.Add(-1)
-			return nil, errorf(Full, NoSubject, "%d receives wait already, which is the limit; try again in a second", b.opts.MaxWaiting)
+		if err := b.startWaiting(); err != nil {
+			return nil, err
 		}
 		defer b.waiting.Add(-1)
 		w.Until = clock().Add(o.Wait)
 	}
 	return b.await(ctx, q, w)
+}
+
+// startWaiting counts one who waits, if there may be one more.
+func (b *Broker) startWaiting() error {
+	if b.waiting.Add(1) > int64(b.opts.MaxWaiting) {
+		b.waiting.Add(-1)
+		return errorf(Full, NoSubject, "%d receives wait already, which is the limit; try again in a second", b.opts.MaxWaiting)
+	}
+	return nil
 }
 
 // receive is a Wait whose caller blocks.

@@ -287,7 +287,7 @@ func (b *Broker) match(p *auth.Principal, m *Message, found []destination, route
 // partition chooses by key, then by the MQTT client that published, which
 // keeps its order, then in turn.
 func (b *Broker) partition(s *stream, p *auth.Principal, m *Message) uint32 {
-	n := s.partitions
+	n := uint32(s.config().Partitions)
 	switch {
 	case n <= 1:
 		return 0

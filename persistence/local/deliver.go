@@ -86,7 +86,9 @@ func (q *queue) take(c *chunk, i int, w *broker.Wait, now int64) pick {
 func (s *Store) handOut(l *waitQueue) {
 	for wt := l.pop(); wt != nil; wt = l.pop() {
 		w := wt.w
-		if w.Err == nil && len(wt.picks) > 0 {
+		if p := wt.p.Load(); p != nil {
+			s.fillRead(wt, p)
+		} else if w.Err == nil && len(wt.picks) > 0 {
 			if s.fill(wt, l); w.Consume && !wt.q.Load().volatile && len(w.Got) > 0 {
 				s.box.consume(wt)
 				continue

@@ -20,6 +20,8 @@ import (
 //	delete   space u8, revision, key
 //	define   target, definition
 //	drop     target
+//
+// Types from 0x20 on are those of streams (streamtrim.go).
 const (
 	recStart byte = iota + 1
 	recMessage

@@ -84,6 +84,8 @@ type details struct {
 	Index   *int              `json:"index,omitempty"`   // of the bad entry of a batch
 	Fields  map[string]string `json:"fields,omitempty"`  // what is wrong with them
 	Outcome string            `json:"outcome,omitempty"` // of a request that may be sent again
+
+	Earliest *uint64 `json:"earliest,omitempty"` // offset that can be read, when the one asked for cannot
 }
 
 // maxFields bounds what is said about a list that is wrong throughout.
@@ -121,6 +123,9 @@ func classify(err error) (int, problem) {
 	}
 	if b, ok := errors.AsType[*broker.BatchError](err); ok {
 		p.Details.Index = &b.Index
+	}
+	if out, ok := errors.AsType[*broker.RangeError](err); ok {
+		p.Details.Earliest = &out.First
 	}
 	switch e.Kind {
 	case broker.Internal:

@@ -43,6 +43,7 @@ func (a *api) routes() []httpx.Route {
 		queue   = Prefix + "/queues/:queue"
 		message = queue + "/messages/:message"
 		stream  = Prefix + "/streams/:stream"
+		cursor  = stream + "/cursors/:cursor"
 	)
 	routes := []httpx.Route{
 		{Method: http.MethodGet, Path: Prefix + "/namespace", Handler: a.namespace},
@@ -74,7 +75,13 @@ func (a *api) routes() []httpx.Route {
 		{Method: http.MethodPost, Path: Prefix + "/streams", Handler: a.createStream},
 		{Method: http.MethodGet, Path: Prefix + "/streams", Handler: a.listStreams},
 		{Method: http.MethodGet, Path: stream, Handler: a.getStream},
+		{Method: http.MethodPatch, Path: stream, Handler: a.changeStream},
 		{Method: http.MethodDelete, Path: stream, Handler: a.deleteStream},
+		{Method: http.MethodGet, Path: stream + "/partitions/:partition/messages", Handler: a.readPartition},
+		{Method: http.MethodGet, Path: stream + "/cursors", Handler: a.listCursors},
+		{Method: http.MethodPost, Path: cursor, Handler: a.commitCursor},
+		{Method: http.MethodGet, Path: cursor, Handler: a.getCursor},
+		{Method: http.MethodDelete, Path: cursor, Handler: a.deleteCursor},
 	}
 	return append(routes, a.accessRoutes()...)
 }
