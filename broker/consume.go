@@ -340,6 +340,7 @@ func (b *Broker) Purge(ctx context.Context, queue string, all bool) (int, error)
 	c := newCommit()
 	c.Batch.Purge(q.target, all)
 	r, err := c.one(ctx, b.store)
+	b.auth.Audit(ctx, auth.Event{What: auth.Purged, Target: "queue:" + queue, Count: r.Count, Err: err})
 	if err != nil {
 		return 0, storeError(err)
 	}

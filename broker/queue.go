@@ -301,7 +301,9 @@ func (b *Broker) DeleteQueue(ctx context.Context, name string) error {
 		return noQueue(name)
 	}
 	b.unbindQueue(q)
-	if err := b.store.Drop(ctx, q.target); err != nil {
+	err := b.store.Drop(ctx, q.target)
+	b.auth.Audit(ctx, auth.Event{What: auth.QueueDeleted, Target: "queue:" + name, Err: err})
+	if err != nil {
 		return storeError(err)
 	}
 	b.log.Info().Str("queue", name).Msg("queue deleted")
