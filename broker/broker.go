@@ -49,6 +49,8 @@ type Broker struct {
 	receipts   *receiptKey
 	dead       *deadLetters
 	retained   retained
+	delayed    delayed
+	attempts   attempts
 	durability Durability    // of the store; fixed
 	waiting    atomic.Int64  // receives that wait
 	turn       atomic.Uint32 // round robin over partitions
@@ -88,7 +90,13 @@ func Open(ctx context.Context, o Options) (*Broker, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read the definitions: %w", err)
 	}
+	if err := b.defineDelayed(ctx, defs); err != nil {
+		return nil, fmt.Errorf("define the queue of delayed messages: %w", err)
+	}
 	for _, d := range defs {
+		if d.Target == b.delayed.target {
+			continue
+		}
 		if err := b.restore(d); err != nil {
 			return nil, fmt.Errorf("definition of %q: %w", d.Def.Name, err)
 		}
@@ -99,6 +107,7 @@ func Open(ctx context.Context, o Options) (*Broker, error) {
 	}
 	b.dead = startDeadLetters(b)
 	b.store.Bind(b.dead)
+	b.delayed.start(b)
 	return b, nil
 }
 
@@ -106,6 +115,7 @@ func Open(ctx context.Context, o Options) (*Broker, error) {
 // letters under way. It does not close the store.
 func (b *Broker) Close(ctx context.Context) error {
 	b.closed.Store(true)
+	b.delayed.close()
 	return b.dead.close(ctx)
 }
 
@@ -128,6 +138,12 @@ func (b *Broker) Ready() error {
 
 // errClosed is the answer to work that arrives while the broker drains.
 var errClosed = errorf(Unavailable, NoSubject, "the broker is shutting down; nothing was stored, try again")
+
+// May asks whether the principal of ctx may do this. Every method asks for
+// itself; protocols ask for what is theirs alone, as users, keys and rules.
+func (b *Broker) May(ctx context.Context, act auth.Action, r auth.Resource) error {
+	return b.may(ctx, act, r)
+}
 
 // may is the one question about access that every path asks.
 func (b *Broker) may(ctx context.Context, act auth.Action, r auth.Resource) error {

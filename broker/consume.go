@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"time"
@@ -16,7 +17,12 @@ type ReceiveOptions struct {
 	Max   int           // messages, at least 1
 	Wait  time.Duration // 0 = what is there now
 	Lease time.Duration // 0 to 12 h, or DefaultLease; 0 leases nothing
+	// MaxBytes of payload, but at least one message comes; default 16 MiB.
+	MaxBytes int
 }
+
+// receiveBytes bounds an answer in which many large messages would come together.
+const receiveBytes = 16 << 20
 
 // Received is a leased message and the receipt that settles it.
 type Received struct {
@@ -48,16 +54,24 @@ func (b *Broker) Receive(ctx context.Context, queue string, o ReceiveOptions) ([
 		return nil, fieldError("visibility_timeout_seconds", "is %v; it must be 0 to %v", o.Lease.Seconds(), maxLease.Seconds())
 	}
 	w := &receive{ready: make(chan struct{})}
-	w.Wait = Wait{Target: q.target, Max: o.Max, Lease: o.Lease, Sink: w}
+	w.Wait = Wait{Target: q.target, Max: o.Max, MaxBytes: cmp.Or(o.MaxBytes, receiveBytes), Lease: o.Lease, Sink: w}
 	if o.Wait > 0 {
-		if b.waiting.Add(1) > int64(b.opts.MaxWaiting) {
-			b.waiting.Add(-1)
-			return nil, errorf(Full, NoSubject, "%d receives wait already, which is the limit; try again in a second", b.opts.MaxWaiting)
+		if err := b.startWaiting(); err != nil {
+			return nil, err
 		}
 		defer b.waiting.Add(-1)
 		w.Until = clock().Add(o.Wait)
 	}
 	return b.await(ctx, q, w)
+}
+
+// startWaiting counts one who waits, if there may be one more.
+func (b *Broker) startWaiting() error {
+	if b.waiting.Add(1) > int64(b.opts.MaxWaiting) {
+		b.waiting.Add(-1)
+		return errorf(Full, NoSubject, "%d receives wait already, which is the limit; try again in a second", b.opts.MaxWaiting)
+	}
+	return nil
 }
 
 // receive is a Wait whose caller blocks.
@@ -326,6 +340,7 @@ func (b *Broker) Purge(ctx context.Context, queue string, all bool) (int, error)
 	c := newCommit()
 	c.Batch.Purge(q.target, all)
 	r, err := c.one(ctx, b.store)
+	b.auth.Audit(ctx, auth.Event{What: auth.Purged, Target: "queue:" + queue, Count: r.Count, Err: err})
 	if err != nil {
 		return 0, storeError(err)
 	}

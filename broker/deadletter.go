@@ -30,6 +30,7 @@ const deadProperties = 6
 // or parked as dead when no queue or stream took it.
 type deadLetters struct {
 	b    *Broker
+	once sync.Once
 	stop chan struct{}
 	wake chan struct{} // holds one
 	done sync.WaitGroup
@@ -52,7 +53,7 @@ func startDeadLetters(b *Broker) *deadLetters {
 }
 
 func (d *deadLetters) close(ctx context.Context) error {
-	close(d.stop)
+	d.once.Do(func() { close(d.stop) })
 	ended := make(chan struct{})
 	go func() { d.done.Wait(); close(ended) }()
 	select {

@@ -39,8 +39,9 @@
 //
 // # Goroutines
 //
-// The broker has one goroutine of its own: deadLetters, which publishes or
-// parks what the store tells it has lapsed. Everything else runs on the
+// The broker has two goroutines of its own: deadLetters, which publishes or
+// parks what the store tells it has lapsed, and delayed, which publishes to live
+// subscribers what is due. Everything else runs on the
 // goroutine of the caller or of the store. A new kind needs a line here.
 //
 // # Locks

@@ -156,6 +156,10 @@ func (c *pending) route(p *auth.Principal, m *Message, tag uint64) {
 	first := len(c.subs)
 	var r matches
 	r, c.found, c.routes, c.subs = c.b.match(p, m, c.found, c.routes[:0], c.subs)
+	if m.NotBefore > m.Published {
+		// Live subscribers get it when it is due.
+		c.routes, c.subs = append(c.routes, Route{Target: c.b.delayed.target}), c.subs[:first]
+	}
 	if len(c.routes) == 0 && m.QoS == 0 && !m.Retain && !c.every {
 		c.b.fanOut(m, c.subs[first:])
 		c.subs = c.subs[:first]
@@ -171,7 +175,7 @@ func (c *pending) append(m *Message, tag uint64, r matches, routes []Route, firs
 		op = len(c.batch.Ops)
 		c.batch.Publish(m, routes...)
 	}
-	if m.Retain {
+	if m.Retain && m.NotBefore <= m.Published {
 		c.b.retained.record(&c.batch, m)
 	}
 	c.bytes += len(m.Payload) + len(m.Topic)
@@ -238,7 +242,7 @@ func (c *pending) conclude(p *publish) {
 		p.outcome.Err = c.b.publishError(p.m, r)
 		return
 	}
-	if p.m.Retain {
+	if p.m.Retain && p.m.NotBefore <= p.m.Published {
 		c.b.retained.committed(p.m)
 	}
 	if p.op >= 0 && c.batch.Ops[p.op].Duplicate {

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"millrace/broker/auth"
+	"millrace/router"
 )
 
 // Matched says what a publish met: live subscriptions, queues and streams.
@@ -201,6 +202,11 @@ func (w *waitingPublish) fannedOut(*pending)                { close(w.done) }
 
 // admit checks that p may publish m to its topic, and stamps it.
 func (b *Broker) admit(p *auth.Principal, m *Message, now time.Time) error {
+	if router.SpaceOf(m.Topic) == router.SpaceDelayed {
+		if err := undelay(m, now); err != nil {
+			return err
+		}
+	}
 	if err := b.CheckTopic(m.Topic); err != nil {
 		return err
 	}
@@ -218,6 +224,9 @@ func (b *Broker) stamp(p *auth.Principal, m *Message, now time.Time) error {
 	if len(m.Payload) > b.opts.MaxPayload {
 		return errorf(TooLarge, PayloadSubject, "payload of %d bytes is over the limit of %d; send it in parts, or raise limits.payload",
 			len(m.Payload), b.opts.MaxPayload)
+	}
+	if m.NotBefore > now.Add(MaxDelay).UnixMilli() {
+		return fieldError("delay_seconds", "is over %d, which is the limit", MaxDelay/time.Second)
 	}
 	if m.DedupKey != "" {
 		if len(m.DedupKey) > maxDedupKey {
@@ -286,7 +295,7 @@ func (b *Broker) match(p *auth.Principal, m *Message, found []destination, route
 // partition chooses by key, then by the MQTT client that published, which
 // keeps its order, then in turn.
 func (b *Broker) partition(s *stream, p *auth.Principal, m *Message) uint32 {
-	n := s.partitions
+	n := uint32(s.config().Partitions)
 	switch {
 	case n <= 1:
 		return 0

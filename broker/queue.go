@@ -34,10 +34,14 @@ const (
 // Unlimited as MaxRetries redelivers without end.
 const Unlimited = -1
 
+// MaxDelay is how far ahead a message, or a queue for all of its messages, can
+// put the first delivery.
+const MaxDelay = 7 * 24 * time.Hour
+
 // Limits of the settings of a queue.
 const (
 	maxLease       = 12 * time.Hour
-	maxDelay       = 7 * 24 * time.Hour
+	maxDelay       = MaxDelay
 	maxDuration    = 100 * 365 * 24 * time.Hour
 	maxRetries     = 1_000_000
 	minQueueBytes  = 1 << 20
@@ -205,6 +209,15 @@ func (b *Broker) promise(q *queue) Durability {
 	return b.durability
 }
 
+// Durability is what a positive answer about a queue means; for a name that is
+// none, what the store promises.
+func (b *Broker) Durability(queue string) Durability {
+	if q := b.queueNamed(queue); q != nil {
+		return b.promise(q)
+	}
+	return b.durability
+}
+
 // QueueInfo is a queue and its counts.
 type QueueInfo struct {
 	QueueConfig
@@ -288,7 +301,9 @@ func (b *Broker) DeleteQueue(ctx context.Context, name string) error {
 		return noQueue(name)
 	}
 	b.unbindQueue(q)
-	if err := b.store.Drop(ctx, q.target); err != nil {
+	err := b.store.Drop(ctx, q.target)
+	b.auth.Audit(ctx, auth.Event{What: auth.QueueDeleted, Target: "queue:" + name, Err: err})
+	if err != nil {
 		return storeError(err)
 	}
 	b.log.Info().Str("queue", name).Msg("queue deleted")

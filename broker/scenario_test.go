@@ -24,7 +24,7 @@ type world struct {
 
 func (w *world) open() error {
 	w.Ctx = auth.WithPrincipal(context.Background(), admin)
-	s, err := local.Open(local.Options{Dir: w.dir})
+	s, err := local.Open(local.Options{Dir: w.dir, SegmentSize: 1 << 20, FirstSegmentSize: 64 << 10})
 	if err != nil {
 		return err
 	}

@@ -127,7 +127,7 @@ func (c *conn) settle(o *owed, out *broker.Outcome) (end bool) {
 		c.logDenied()
 	}
 	switch {
-	case o.qos == 0 && !(denied && !c.v5 && c.srv.o.CloseOnDeny): // there is no answer
+	case o.qos == 0 && (!denied || c.v5 || !c.srv.o.CloseOnDeny): // there is no answer
 	case a.end, !c.v5 && !denied, !c.v5 && c.srv.o.CloseOnDeny:
 		c.end(&faultError{a.code, "publish failed", closeQuota})
 		return true

@@ -9,9 +9,9 @@ import (
 	"syscall"
 	"testing"
 
-	"github.com/rs/zerolog"
-
 	"millrace/mqtt"
+
+	"github.com/rs/zerolog"
 )
 
 // cpu is the processor time of this process, in nanoseconds.

@@ -6,6 +6,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/rs/zerolog"
+
 	"millrace/broker"
 	"millrace/broker/auth"
 )
@@ -174,9 +176,9 @@ func (c *conn) count(f *faultError) {
 	if f == nil || why == closeServer {
 		return
 	}
-	e := c.srv.log.Debug()
+	level := zerolog.DebugLevel
 	if why == closeSlow {
-		e = c.srv.log.Warn()
+		level = zerolog.WarnLevel
 	}
-	e.Str("client", clip(c.hello.id)).Str("remote", c.remote).Err(f).Msg("connection ended")
+	c.srv.log.WithLevel(level).Str("client", clip(c.hello.id)).Str("remote", c.remote).Err(f).Msg("connection ended")
 }

@@ -80,7 +80,8 @@ func (e *encoder) head(v5 bool, qos byte, ids []uint32) *head {
 // room for the rest.
 func (e *encoder) encode(h *head, v5, id bool, ids []uint32) {
 	const room = 5 // first byte and Remaining Length
-	b := append(h.b[:0], make([]byte, room)...)
+	b := h.b[:0]
+	b = append(b, make([]byte, room)...)
 	b = appendString(b, e.m.Topic)
 	h.idAt = 0
 	if id {

@@ -14,8 +14,17 @@ func FuzzPackets(f *testing.F) {
 	for _, b := range [][]byte{
 		p5.publishPacket("t/x", "x", 1, 1), p5.publishPacket("t/x", "x", 2, 1, 38, 0, 1, 'k', 0, 1, 'v'),
 		p5.publishPacket("t/x", "x", 0, 0, 0x23, 0, 1, 2, 0, 0, 0, 1), p5.subscribePacket(1, 1, []byte{11, 1}, "t/#", "#"),
-		{0x40, 2, 0, 1}, {0x50, 2, 0, 1}, {0x62, 2, 0, 1}, {0x70, 2, 0, 1}, {0xA2, 6, 0, 1, 0, 0, 1, 't'},
-		{0xC0, 0}, {0xE0, 2, 0, 0}, {0xF0, 0}, {0x82, 6, 0, 1, 0, 0, 1, 't'}, {0x10, 0}, {0x30, 0xFF, 0xFF, 0xFF, 0x7F},
+		{0x40, 2, 0, 1},
+		{0x50, 2, 0, 1},
+		{0x62, 2, 0, 1},
+		{0x70, 2, 0, 1},
+		{0xA2, 6, 0, 1, 0, 0, 1, 't'},
+		{0xC0, 0},
+		{0xE0, 2, 0, 0},
+		{0xF0, 0},
+		{0x82, 6, 0, 1, 0, 0, 1, 't'},
+		{0x10, 0},
+		{0x30, 0xFF, 0xFF, 0xFF, 0x7F},
 	} {
 		f.Add(b, true)
 		f.Add(b, false)

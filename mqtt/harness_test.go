@@ -9,15 +9,16 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
-
-	"github.com/rs/zerolog"
-	"go.uber.org/goleak"
 
 	"millrace/broker"
 	"millrace/broker/auth"
 	"millrace/mqtt"
 	"millrace/persistence/local"
+
+	"github.com/rs/zerolog"
+	"go.uber.org/goleak"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -37,26 +38,39 @@ type edge struct {
 }
 
 // open starts an edge with the options changed by each of change.
-func open(t testing.TB, change ...func(*mqtt.Options)) *edge {
+func open(tb testing.TB, change ...func(*mqtt.Options)) *edge {
+	tb.Helper()
+	return openDir(tb, "", change...)
+}
+
+// bubble runs f in fake time with an edge whose clients come over pipes.
+func bubble(t *testing.T, f func(t *testing.T, e *edge)) {
 	t.Helper()
-	return openDir(t, "", change...)
+	synctest.Test(t, func(t *testing.T) {
+		f(t, openWith(t, "", mqtt.Bare))
+	})
 }
 
 // openDir is open with a store on disk in dir.
-func openDir(t testing.TB, dir string, change ...func(*mqtt.Options)) *edge {
-	t.Helper()
+func openDir(tb testing.TB, dir string, change ...func(*mqtt.Options)) *edge {
+	tb.Helper()
+	return openWith(tb, dir, mqtt.Listen, change...)
+}
+
+func openWith(tb testing.TB, dir string, listen func(mqtt.Options) (*mqtt.Server, error), change ...func(*mqtt.Options)) *edge {
+	tb.Helper()
 	inner, err := local.Open(local.Options{Dir: dir})
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	e := &edge{store: &gate{Store: inner}, log: &logs{}}
-	e.auth, err = auth.Open(t.Context(), auth.Options{Store: broker.NewKeys(e.store, broker.SpaceAuth), AllowAnonymous: true})
+	e.auth, err = auth.Open(tb.Context(), auth.Options{Store: broker.NewKeys(e.store, broker.SpaceAuth), AllowAnonymous: true})
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	e.broker, err = broker.Open(t.Context(), broker.Options{Store: e.store, Auth: e.auth})
+	e.broker, err = broker.Open(tb.Context(), broker.Options{Store: e.store, Auth: e.auth})
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	o := mqtt.Options{
 		Broker: e.broker, Log: zerolog.New(e.log).Level(zerolog.DebugLevel),
@@ -65,24 +79,24 @@ func openDir(t testing.TB, dir string, change ...func(*mqtt.Options)) *edge {
 	for _, f := range change {
 		f(&o)
 	}
-	if e.Server, err = mqtt.Listen(o); err != nil {
-		t.Fatal(err)
+	if e.Server, err = listen(o); err != nil {
+		tb.Fatal(err)
 	}
-	t.Cleanup(func() {
+	tb.Cleanup(func() {
 		e.store.open()
 		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 		defer cancel()
 		if err := e.Close(ctx); err != nil {
-			t.Errorf("close the edge: %v", err)
+			tb.Errorf("close the edge: %v", err)
 		}
 		if err := e.broker.Close(ctx); err != nil {
-			t.Errorf("close the broker: %v", err)
+			tb.Errorf("close the broker: %v", err)
 		}
 		if err := closeAuth(ctx, e.auth); err != nil {
-			t.Errorf("close auth: %v", err)
+			tb.Errorf("close auth: %v", err)
 		}
 		if err := inner.Close(ctx); err != nil {
-			t.Errorf("close the store: %v", err)
+			tb.Errorf("close the store: %v", err)
 		}
 	})
 	return e
@@ -92,22 +106,22 @@ func openDir(t testing.TB, dir string, change ...func(*mqtt.Options)) *edge {
 func closeAuth(ctx context.Context, a *auth.Auth) error { return a.Close(ctx) }
 
 // queue makes a queue, so that publishes that match filter have to be stored.
-func (e *edge) queue(t testing.TB, name, filter string) {
-	t.Helper()
+func (e *edge) queue(tb testing.TB, name, filter string) {
+	tb.Helper()
 	c := broker.NewQueueConfig(name, filter)
 	if e.broker.State().Durability == broker.DurabilityMemory {
 		c.Driver = broker.Memory
 	}
 	if _, err := e.broker.CreateQueue(system(), c); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 }
 
 // rules puts rules in force.
-func (e *edge) rules(t testing.TB, rules ...auth.Rule) {
-	t.Helper()
+func (e *edge) rules(tb testing.TB, rules ...auth.Rule) {
+	tb.Helper()
 	if err := e.auth.SetRules(system(), rules); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 }
 
@@ -134,15 +148,15 @@ func (l *logs) String() string {
 }
 
 // eventually waits until ok, which nothing announces, and fails after 10 s.
-func eventually(t testing.TB, what string, ok func() bool) {
-	t.Helper()
+func eventually(tb testing.TB, what string, ok func() bool) {
+	tb.Helper()
 	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()
 	for end := time.After(10 * time.Second); !ok(); {
 		select {
 		case <-tick.C:
 		case <-end:
-			t.Fatalf("never came: %s", what)
+			tb.Fatalf("never came: %s", what)
 		}
 	}
 }

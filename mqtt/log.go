@@ -37,15 +37,16 @@ func (q quiet) Enabled(_ context.Context, l slog.Level) bool {
 
 // Handle writes the message and the error, and nothing else.
 func (q quiet) Handle(_ context.Context, r slog.Record) error {
-	e := q.log.Debug()
+	log := q.log.With()
 	r.Attrs(func(a slog.Attr) bool {
 		switch a.Key {
 		case "error", "client", "listener":
-			e.Str(a.Key, clip(a.Value.String()))
+			log = log.Str(a.Key, clip(a.Value.String()))
 		}
 		return true
 	})
-	e.Msg(clip(r.Message))
+	l := log.Logger()
+	l.Debug().Msg(clip(r.Message))
 	return nil
 }
 

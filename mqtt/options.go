@@ -6,9 +6,9 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/rs/zerolog"
-
 	"millrace/broker"
+
+	"github.com/rs/zerolog"
 )
 
 // Listener is one TCP address to listen on.

@@ -129,7 +129,7 @@ func TestAThousandInFlightAreAckedInOrder(t *testing.T) {
 			e.store.open()
 			for i := range uint16(1000) {
 				head, body := r.packet()
-				if want := byte(0x30 + 0x10*qos); head != want || body[0] != byte((i+1)>>8) || body[1] != byte(i+1) {
+				if want := 0x30 + 0x10*qos; head != want || body[0] != byte((i+1)>>8) || body[1] != byte(i+1) {
 					t.Fatalf("ack %d is %x %x", i+1, head, body)
 				}
 				if qos == 2 {

@@ -12,35 +12,34 @@ type reason byte
 
 // The codes that we send or look for.
 const (
-	success            reason = 0x00
-	disconnectWithWill reason = 0x04
-	noMatch            reason = 0x10
-	noSubscription     reason = 0x11
-	unspecified        reason = 0x80
-	malformed          reason = 0x81
-	protocolError      reason = 0x82
-	implementation     reason = 0x83
-	badVersion         reason = 0x84
-	badClientID        reason = 0x85
-	badLogin           reason = 0x86
-	notAuthorized      reason = 0x87
-	serverUnavailable  reason = 0x88
-	serverBusy         reason = 0x89
-	shuttingDown       reason = 0x8B
-	badAuthMethod      reason = 0x8C
-	keepAliveTimeout   reason = 0x8D
-	takenOver          reason = 0x8E
-	badFilter          reason = 0x8F
-	badTopic           reason = 0x90
-	unknownPacketID    reason = 0x92
-	receiveMaximum     reason = 0x93
-	badAlias           reason = 0x94
-	packetTooLarge     reason = 0x95
-	quotaExceeded      reason = 0x97
-	badPayloadFormat   reason = 0x99
-	noSharedSubs       reason = 0x9E
-	connectionRate     reason = 0x9F
-	v3Refused          reason = 0x80 // SUBACK of 3.1.1 section 3.9.3
+	success           reason = 0x00
+	noMatch           reason = 0x10
+	noSubscription    reason = 0x11
+	unspecified       reason = 0x80
+	malformed         reason = 0x81
+	protocolError     reason = 0x82
+	implementation    reason = 0x83
+	badVersion        reason = 0x84
+	badClientID       reason = 0x85
+	badLogin          reason = 0x86
+	notAuthorized     reason = 0x87
+	serverUnavailable reason = 0x88
+	serverBusy        reason = 0x89
+	shuttingDown      reason = 0x8B
+	badAuthMethod     reason = 0x8C
+	keepAliveTimeout  reason = 0x8D
+	takenOver         reason = 0x8E
+	badFilter         reason = 0x8F
+	badTopic          reason = 0x90
+	unknownPacketID   reason = 0x92
+	receiveMaximum    reason = 0x93
+	badAlias          reason = 0x94
+	packetTooLarge    reason = 0x95
+	quotaExceeded     reason = 0x97
+	badPayloadFormat  reason = 0x99
+	noSharedSubs      reason = 0x9E
+	connectionRate    reason = 0x9F
+	v3Refused         reason = 0x80 // SUBACK of 3.1.1 section 3.9.3
 )
 
 // faultError ends a connection: with DISCONNECT (or CONNACK) and code in MQTT 5,

@@ -36,9 +36,19 @@ func TestRightThatIsTakenAwayReachesSubscriptions(t *testing.T) { // X151
 		r.want(fmt.Sprintf("40 02 00 %02x", i+1))
 	}
 	first := s.recv() // the others wait
+	witness := login(t, e, true, "")
+	witness.subscribe(1, 0, "mark")
+	r.publish("mark", "", 1, 4)
+	witness.recv() // and so all before it has been delivered
+	r.want("40 02 00 04")
 	e.rules(t, deny("subscribe", "secret/#"))
 	eventually(t, "the waiting messages dropped", func() bool { return e.Stats().Dropped["denied"] == 2 })
 	s.ackFor(first)
+	if m := s.recv(); m.topic != "mark" {
+		t.Errorf("got %+v", m)
+	} else {
+		s.ackFor(m)
+	}
 	s.quiet()
 	r.publish("secret/x", "hidden", 1, 9)
 	r.publish("open/x", "seen", 1, 10)

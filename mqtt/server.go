@@ -9,10 +9,10 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"millrace/broker/auth"
+
 	mochi "github.com/mochi-mqtt/server/v2"
 	"github.com/rs/zerolog"
-
-	"millrace/broker/auth"
 )
 
 // Server is the MQTT edge of a broker.

@@ -24,7 +24,9 @@ const (
 	storePrefix = "auth/"
 	userPrefix  = storePrefix + "user/"
 	keyPrefix   = storePrefix + "key/"
+	loginPrefix = storePrefix + "login/"
 	rulesKey    = storePrefix + "rules"
+	signersKey  = storePrefix + "signers"
 	lastUseKey  = storePrefix + "last-use"
 )
 
@@ -32,17 +34,23 @@ const (
 type userRecord struct {
 	Password  string    `json:"password"` // PHC string
 	Superuser bool      `json:"superuser,omitempty"`
+	Disabled  bool      `json:"disabled,omitempty"`
+	Tokens    string    `json:"tokens,omitempty"` // what its tokens must carry
 	Created   time.Time `json:"created"`
 }
 
 // keyRecord is an API key on disk.
 type keyRecord struct {
-	Secret  []byte    `json:"secret"` // SHA-256
-	Name    string    `json:"name,omitempty"`
-	Role    string    `json:"role"`
-	Scopes  []string  `json:"scopes,omitempty"`
-	Created time.Time `json:"created"`
-	Expires time.Time `json:"expires,omitzero"`
+	Secret      []byte    `json:"secret"`           // SHA-256
+	Second      []byte    `json:"second,omitempty"` // of the newer secret, while there are two
+	Name        string    `json:"name,omitempty"`
+	Owner       string    `json:"owner,omitempty"`
+	Description string    `json:"description,omitempty"`
+	Role        string    `json:"role"`
+	Scopes      []string  `json:"scopes,omitempty"`
+	Disabled    bool      `json:"disabled,omitempty"`
+	Created     time.Time `json:"created"`
+	Expires     time.Time `json:"expires,omitzero"`
 }
 
 // load fills the maps of a new Auth.
@@ -79,8 +87,11 @@ func (a *Auth) loadOne(storeKey string, value []byte) error {
 			return err
 		}
 		u, err := newUser(name, r)
+		if err != nil {
+			return err
+		}
 		a.users[name] = u
-		return err
+		return nil
 	}
 	if id, ok := strings.CutPrefix(storeKey, keyPrefix); ok {
 		var r keyRecord
@@ -88,17 +99,28 @@ func (a *Auth) loadOne(storeKey string, value []byte) error {
 			return err
 		}
 		k, err := newKey(id, r)
+		if err != nil {
+			return err
+		}
 		a.keys[id] = k
-		return err
+		return nil
+	}
+	if id, ok := strings.CutPrefix(storeKey, loginPrefix); ok {
+		f, err := readFamily(id, value)
+		if err != nil {
+			return err
+		}
+		a.families.add(f)
+		return nil
 	}
 	switch storeKey {
 	case rulesKey:
-		var rules []Rule
-		if err := json.Unmarshal(value, &rules); err != nil {
-			return err
-		}
-		set, err := readRules(rules)
+		set, err := loadRules(value)
 		a.rules = set
+		return err
+	case signersKey:
+		r, err := readRing(value)
+		a.signers.Store(r)
 		return err
 	case lastUseKey:
 		return nil

@@ -20,8 +20,10 @@ type load struct {
 	queue  string
 	seed   uint64
 	killed atomic.Bool
-	wg     sync.WaitGroup
-	cancel context.CancelFunc
+
+	repeats repeats
+	wg      sync.WaitGroup
+	cancel  context.CancelFunc
 }
 
 // startLoad starts producers of every door and consumers.
@@ -31,6 +33,7 @@ func startLoad(ctx context.Context, l *ledger, s *server, queue string, seed uin
 	for i, f := range []func(context.Context, *rand.Rand) error{
 		d.mqtt(1, 200), d.mqtt(1, 20), d.mqtt(2, 100),
 		d.http, d.http, d.batch, d.consumeBatches, d.consumeSingly,
+		d.delayed, d.failing, d.fail, d.once,
 	} {
 		d.wg.Go(func() {
 			err := f(ctx, rand.New(rand.NewPCG(seed, uint64(i))))

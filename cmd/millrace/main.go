@@ -17,7 +17,7 @@ func main() {
 
 // run is the whole program, and returns its exit code.
 func run(ctx context.Context, args []string, in io.Reader, out, errs io.Writer) int {
-	root := newRoot()
+	root := newRoot() //nolint:contextcheck // commands have the context of ExecuteContext
 	root.SetArgs(args)
 	root.SetIn(in)
 	root.SetOut(out)
@@ -40,7 +40,7 @@ func newRoot() *cobra.Command {
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return &failure{code: exitUsage, err: err, hint: "see " + c.CommandPath() + " --help"}
 	})
-	root.AddCommand(newServe(), newVersion(), newPub(), newSub(), newQueue(), newBench())
+	root.AddCommand(newServe(), newVersion(), newPub(), newSub(), newQueue(), newDLQ(), newBench())
 	return root
 }
 

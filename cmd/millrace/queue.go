@@ -21,7 +21,9 @@ func newQueue() *cobra.Command {
 	}
 	a.register(c)
 	c.AddCommand(queueList(a), queueInfo(a), queueAdd(a), queueEdit(a), queueRemove(a),
-		queueReceive(a), queueAck(a), queueNack(a), queuePeek(a), queuePurge(a))
+		queueReceive(a), queueAck(a), queueNack(a), queuePeek(a), queuePurge(a), queueMove(a),
+		queueHold(a, "pause", "Hand out nothing until it is resumed; publishes still go in"),
+		queueHold(a, "resume", "Hand out again"))
 	return c
 }
 
@@ -71,6 +73,10 @@ var queueSettings = []struct{ name, kind, help string }{
 	{"visibility_timeout_seconds", "int", "lease of a message"},
 	{"delay_seconds", "int", "wait before a message can be received"},
 	{"max_in_flight", "int", "most messages leased at once"},
+	{"on_exhausted", "string", "after the last delivery: dead-letter or drop"},
+	{"on_expired", "string", "after its life: drop or dead-letter"},
+	{"dead_retention_seconds", "int", "how long dead messages are kept; 0 has no end"},
+	{"fifo_groups", "bool", "one message of a key in flight"},
 }
 
 func registerSettings(c *cobra.Command) {
@@ -103,6 +109,11 @@ func settingsOf(c *cobra.Command) (map[string]any, error) {
 			body[s.name] = text
 		case s.kind == "int or unlimited" && text == "unlimited":
 			body[s.name] = nil
+		case s.kind == "bool":
+			if text != "true" && text != "false" {
+				return nil, usage("--%s %q is neither true nor false", flag, text)
+			}
+			body[s.name] = text == "true"
 		case err != nil:
 			return nil, usage("--%s %q is not a whole number", flag, text)
 		default:

@@ -62,7 +62,8 @@ wait:
 			a.log.Info().Str("signal", s.String()).Msg("stopping")
 			cancel(fmt.Errorf("stopped by %s", s))
 			if started != nil {
-				_ = <-started // it gives up because of ctx; what it opened is closed below
+				// It gives up because of ctx; what it opened is closed below.
+				a.log.Debug().Err(<-started).Msg("start ended")
 			}
 			break wait
 		case fault := <-a.failed:

@@ -44,7 +44,11 @@ func (u *unit) check(ops []broker.Op) error {
 func (u *unit) checkPublish(op *broker.Op, p *plan) error {
 	s, m := u.s, op.Message
 	if m.DedupKey != "" {
-		if first, ok := s.dedup.find(m.DedupKey, u.now); ok {
+		first, ok := s.dedup.find(m.DedupKey, u.now)
+		if !ok {
+			first, ok = u.seen[m.DedupKey]
+		}
+		if ok {
 			if first.hash != m.BodyHash {
 				return broker.ErrConflict
 			}
@@ -55,6 +59,12 @@ func (u *unit) checkPublish(op *broker.Op, p *plan) error {
 			op.Duplicate, op.First = true, first.id
 			return nil
 		}
+	}
+	if m.DedupKey != "" {
+		if u.seen == nil {
+			u.seen = map[string]firstSeen{}
+		}
+		u.seen[m.DedupKey] = firstSeen{id: m.ID, hash: m.BodyHash}
 	}
 	there := 0
 	for i := range op.Routes {
@@ -125,6 +135,7 @@ func (u *unit) checkSettle(op *broker.Op, p *plan) error {
 		if st := e.state(); st == dead || st == held && !op.All {
 			return broker.ErrStale // its lease is over for good
 		}
+	default:
 	}
 	if !q.volatile {
 		u.records++

@@ -110,7 +110,7 @@ func (q *queue) noteTTL(c *chunk, i int) {
 	if len(q.expiries.list) > 64 {
 		q.expiries.sweep(q.expiries.live+int(q.count[returned]+q.count[blocked]+q.count[delayed]), func(x expiry) bool {
 			c, i := q.chunks.find(x.seq)
-			return c != nil && c.entries[i].state() != gone && !(x.ttl && c.entries[i].state() == leased)
+			return c != nil && c.entries[i].state() != gone && (!x.ttl || c.entries[i].state() != leased)
 		})
 	}
 }
@@ -135,7 +135,7 @@ func (q *queue) expireDue(now int64) {
 			if !x.ttl {
 				q.slotOf(c, i).expires = x.time
 			}
-		case gone:
+		default:
 		}
 	}
 }

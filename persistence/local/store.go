@@ -101,7 +101,7 @@ func newStore(o Options) *Store {
 	s := &Store{
 		log: o.Log, targets: map[broker.Target]target{},
 		names:  [2]map[string]broker.Target{{}, {}},
-		timers: timers{at: map[*queue]int{}, kick: make(chan struct{}, 1)},
+		timers: timers{at: map[sleeper]int{}, kick: make(chan struct{}, 1)},
 		late:   late{idle: make(chan struct{}, 1)},
 		box:    outbox{kick: make(chan struct{}, 1)},
 		stop:   make(chan struct{}),
@@ -208,6 +208,8 @@ func (s *Store) Bind(e broker.Events) {
 			q.advance(now, &l)
 			q.schedule()
 			q.mu.Unlock()
+		} else {
+			t.st.wake()
 		}
 	}
 	s.handOut(&l)
@@ -259,11 +261,18 @@ func (s *Store) endWaits() {
 	s.ended.Store(true)
 	err := s.closed()
 	for _, t := range s.all() {
-		if t.q != nil {
-			s.endWaitsOf(t.q, err)
-		}
+		s.endWaitsAt(t, err)
 	}
 	s.failTakers(err)
+}
+
+// endWaitsAt answers the waits of one target.
+func (s *Store) endWaitsAt(t target, err error) {
+	if t.q != nil {
+		s.endWaitsOf(t.q, err)
+	} else {
+		s.endReads(t.st, err)
+	}
 }
 
 // endWaitsOf answers the waits of one queue.

@@ -25,12 +25,13 @@ type unit struct {
 	cm      *commit
 	res     *broker.Result
 	now     int64
-	locked  []*queue // whose locks it holds: the only place that holds more than one
-	records int      // still to be written
-	plans   []plan   // one for each operation
-	targets []target // of the operations, see plan
-	ranges  []seqRun // of a purge: one in a unit
-	limit   int      // and how many may be written
+	locked  []*queue             // whose locks it holds: the only place that holds more than one
+	records int                  // still to be written
+	plans   []plan               // one for each operation
+	targets []target             // of the operations, see plan
+	seen    map[string]firstSeen // keys of earlier publishes of the unit
+	ranges  []seqRun             // of a purge: one in a unit
+	limit   int                  // and how many may be written
 }
 
 // plan is what was found out about an operation before it is checked.
@@ -66,6 +67,9 @@ func (s *Store) Submit(b *broker.Batch, l broker.Level, c broker.Completion) {
 func (u *unit) run(ops []broker.Op, r *broker.Result) {
 	s := u.s
 	u.res, u.records, u.limit = r, 0, math.MaxInt
+	if len(u.seen) > 0 {
+		clear(u.seen)
+	}
 	u.now = max(u.now, s.floor.Load())
 	s.clock = u.now
 	if len(ops) == 0 {

@@ -45,7 +45,7 @@ var targetTests = []test{
 		_, err := h.store.Info(context.Background(), q)
 		h.fails(err, broker.ErrGone)
 		h.fails(h.store.Drop(context.Background(), q), broker.ErrGone)
-		time.Sleep(time.Hour)
+		h.sleep(time.Hour)
 		if got := h.droppedSince(); got != "[]" {
 			h.Fatalf("a dropped queue told %s", got)
 		}
@@ -71,7 +71,7 @@ var targetTests = []test{
 		}
 		h.close()
 		h.store = h.place.Open(h.T)
-		time.Sleep(time.Minute)
+		h.sleep(time.Minute)
 		h.counts(q, "ready 0 delayed 0 leased 1 held 0 dead 0")
 		h.events = &events{}
 		h.store.Bind(h.events)
@@ -180,11 +180,48 @@ var batchTests = []test{
 		h.fails(r.Err, broker.ErrConflict)
 		send("other", 1)
 		h.counts(q, "ready 2 delayed 0 leased 0 held 0 dead 0")
-		time.Sleep(6 * time.Minute)
+		h.sleep(6 * time.Minute)
 		if _, r = send("k", 2); r.Duplicate || r.Err != nil {
 			h.Fatalf("publish after the window answers %+v", r)
 		}
 		h.counts(q, "ready 3 delayed 0 leased 0 held 0 dead 0")
+	}},
+	{"a repeat within a unit is a duplicate of the first, and the others are stored", func(h *harness) {
+		q := h.queue(broker.Def{})
+		b := &broker.Batch{}
+		var first broker.ID
+		for i, key := range []string{"k", "other", "k", ""} {
+			m := h.message(fmt.Sprint(i))
+			if m.DedupKey = key; i == 0 {
+				first = m.ID
+			}
+			b.Publish(m, broker.Route{Target: q})
+		}
+		b.End()
+		d := make(done, 1)
+		h.store.Submit(b, broker.Durable, d)
+		<-d
+		if r := b.Units[0].Result; r.Err != nil || r.Duplicate {
+			h.Fatalf("unit answers %+v", r)
+		}
+		if op := b.Ops[2]; !op.Duplicate || op.First != first || b.Ops[0].Duplicate || b.Ops[3].Duplicate {
+			h.Fatalf("duplicate %v of %v, want the third publish of %v", op.Duplicate, op.First, first)
+		}
+		h.expect(q, "0", "1", "3")
+	}},
+	{"a failed unit leaves no key behind", func(h *harness) {
+		q, full := h.queue(broker.Def{}), h.queue(broker.Def{Name: "full", MaxMessages: 1})
+		h.publish(full, "x")
+		send := func(to ...broker.Route) broker.Result {
+			m := h.message("m")
+			m.DedupKey = "k"
+			return h.submit(func(b *broker.Batch) { b.Publish(m, to...) })
+		}
+		h.fails(send(broker.Route{Target: q}, broker.Route{Target: full}).Err, broker.ErrFull)
+		if r := send(broker.Route{Target: q}); r.Err != nil || r.Duplicate {
+			h.Fatalf("second try answers %+v", r)
+		}
+		h.expect(q, "m")
 	}},
 	{"publishers and consumers at work together lose and repeat nothing", func(h *harness) {
 		q, other := h.queue(broker.Def{}), h.queue(broker.Def{Name: "other", Volatile: true})

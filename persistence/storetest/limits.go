@@ -209,7 +209,7 @@ var limitTests = []test{
 		h.ack(h.expect(q, "a1")...)
 		h.nack(h.expect(q, "a2")[0], time.Minute)
 		h.expect(q)
-		time.Sleep(time.Minute + time.Millisecond)
+		h.sleep(time.Minute + time.Millisecond)
 		h.ack(h.expect(q, "a2")...)
 		h.expect(q, "a3")
 	}},

@@ -16,6 +16,10 @@ const (
 	maxWait    = 60 * time.Second
 )
 
+// attemptHeader names a receive, so that it can be repeated after its answer
+// was lost on the wire: while its leases run, the same messages and receipts.
+const attemptHeader = "Receive-Attempt-Id"
+
 // consumeOrAck serves .../messages/consume and .../messages/ack, which the
 // router cannot tell from a message id.
 func (a *api) consumeOrAck(w http.ResponseWriter, r *httpx.Request) error {
@@ -40,12 +44,15 @@ func (a *api) consume(w http.ResponseWriter, r *httpx.Request) error {
 		ctx, cancel = r.Poll()
 		defer cancel()
 	}
-	got, err := a.broker.Receive(ctx, r.Param("queue"), o)
+	got, err := a.broker.ReceiveAttempt(ctx, r.Param("queue"), r.Header.Get(attemptHeader), o)
 	if err != nil && (ctx.Err() == nil || !r.Drained()) {
 		return err
 	}
+	attempt := r.Header.Get(attemptHeader)
 	if r.Context().Err() != nil {
-		a.giveBack(r, got)
+		if attempt == "" {
+			a.broker.GiveBack(got)
+		}
 		return r.Context().Err()
 	}
 	body := append(r.Buffer(), envelopeHead+`{"messages":[`...)
@@ -56,11 +63,16 @@ func (a *api) consume(w http.ResponseWriter, r *httpx.Request) error {
 		body = appendDelivery(body, &got[i].Delivery, got[i].Receipt)
 	}
 	body = appendInt(append(body, `],"count":`...), len(got))
-	return httpx.WriteJSON(w, r, http.StatusOK, append(append(body, '}'), envelopeTail...))
+	err = httpx.WriteJSON(w, r, http.StatusOK, append(append(body, '}'), envelopeTail...))
+	if r.Lost() && attempt == "" {
+		a.handBack(r, got)
+	}
+	return err
 }
 
-// giveBack returns what was leased for a client that left before it was answered.
-func (a *api) giveBack(r *httpx.Request, got []broker.Received) {
+// handBack returns at once what was leased when its answer could not be written
+// whole; some of it may have arrived, so the attempt counts.
+func (a *api) handBack(r *httpx.Request, got []broker.Received) {
 	const patience = 5 * time.Second
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), patience)
 	defer cancel()

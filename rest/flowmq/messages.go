@@ -2,9 +2,11 @@ package flowmq
 
 import (
 	"encoding/base64"
+	"math"
 	"net/http"
 	"strconv"
 	"strings"
+	"time"
 
 	"millrace/broker"
 	"millrace/broker/auth"
@@ -158,6 +160,14 @@ func readMessage(d *httpx.Decoder, m *broker.Message, entry bool) error {
 			m.QoS, err = readQoS(d)
 		case "retain":
 			m.Retain, err = d.Bool()
+		case "response_topic":
+			m.ResponseTopic, err = d.String()
+		case "correlation_data":
+			m.Correlation, err = readBase64(d)
+		case "delay_seconds":
+			m.NotBefore, err = readFromNow(d, broker.MaxDelay)
+		case "expiry_seconds":
+			m.Expires, err = readFromNow(d, math.MaxUint32*time.Second)
 		case "idempotency_key":
 			if !entry {
 				return httpx.Problem("belongs into the header Idempotency-Key")
@@ -184,6 +194,28 @@ func readMessage(d *httpx.Decoder, m *broker.Message, entry bool) error {
 		m.Payload = b
 	}
 	return nil
+}
+
+// readFromNow reads a number of seconds and returns the time that much later, in
+// Unix milliseconds; 0 is none.
+func readFromNow(d *httpx.Decoder, limit time.Duration) (int64, error) {
+	s, err := readWhole(d, 0, int64(limit/time.Second))
+	if err != nil || s == 0 {
+		return 0, err
+	}
+	return time.Now().Add(time.Duration(s) * time.Second).UnixMilli(), nil
+}
+
+func readBase64(d *httpx.Decoder) ([]byte, error) {
+	text, err := d.Text()
+	if err != nil {
+		return nil, err
+	}
+	b, err := base64.StdEncoding.AppendDecode(nil, text)
+	if err != nil {
+		return nil, httpx.Problem("is not base64")
+	}
+	return b, nil
 }
 
 // readContentType allocates nothing for the commonest.

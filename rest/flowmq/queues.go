@@ -102,7 +102,7 @@ func (a *api) deleteQueue(w http.ResponseWriter, r *httpx.Request) error {
 	if err := a.broker.DeleteQueue(r.Context(), name); err != nil {
 		return err
 	}
-	a.setDurability(w)
+	a.setDurability(w, r)
 	return answer(w, r, http.StatusOK, deletedView{name, true})
 }
 
@@ -125,7 +125,7 @@ func (a *api) purge(w http.ResponseWriter, r *httpx.Request) error {
 	if err != nil {
 		return err
 	}
-	a.setDurability(w)
+	a.setDurability(w, r)
 	return answer(w, r, http.StatusOK, struct {
 		Purged int `json:"purged"`
 	}{n})
@@ -160,6 +160,11 @@ func (a *api) peek(w http.ResponseWriter, r *httpx.Request) error {
 	if err != nil {
 		return err
 	}
+	return answerShown(w, r, ds)
+}
+
+// answerShown answers messages that are shown and not leased.
+func answerShown(w http.ResponseWriter, r *httpx.Request, ds []broker.Delivery) error {
 	body := append(r.Buffer(), envelopeHead+`{"messages":[`...)
 	for i := range ds {
 		if i > 0 {

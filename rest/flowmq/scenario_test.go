@@ -16,8 +16,7 @@ import (
 	"millrace/broker/scenario"
 )
 
-// httpDoor plays steps through the dialect. What FlowMQ has no words for, a
-// delay or expiry of one message, pausing and moving, goes to the core.
+// httpDoor plays steps through the dialect.
 type httpDoor struct {
 	scenario.Core
 	*door
@@ -49,11 +48,36 @@ func (h *httpDoor) Do(s *scenario.Step) (string, error) {
 	case "purge":
 		w := h.do(h.t, "POST", queue+"/purge?all="+s.Option("all", "false"), "")
 		return strconv.Itoa(parse[struct{ Purged int }](h.t, w).Data.Purged), nil
+	case "pause", "resume":
+		return h.word(h.do(h.t, "POST", queue+"/"+s.Verb, ""))
+	case "redrive":
+		return h.move(s, queue+"/dead/redrive")
+	case "move":
+		return h.move(s, queue+"/move")
 	case "counts":
 		c := parse[map[string]any](h.t, h.do(h.t, "GET", queue, "")).Data
 		return fmt.Sprintf("ready=%v leased=%v delayed=%v dead=%v", c["ready_count"], c["in_flight_count"], c["delayed_count"], c["dead_count"]), nil
 	}
 	return h.Core.Do(s)
+}
+
+func (h *httpDoor) move(s *scenario.Step, path string) (string, error) {
+	body := map[string]any{"dry_run": s.Options["dry_run"] == "true"}
+	for option, member := range map[string]string{"to": "to", "filter": "topic_filter"} {
+		if v, ok := s.Options[option]; ok {
+			body[member] = v
+		}
+	}
+	text, _ := json.Marshal(body)
+	w := h.do(h.t, "POST", path, string(text))
+	if w.Code != 200 {
+		return h.word(w)
+	}
+	m := parse[struct{ Matched, Moved int }](h.t, w).Data
+	if body["dry_run"] == true {
+		return fmt.Sprintf("%d matched", m.Matched), nil
+	}
+	return fmt.Sprintf("%d moved", m.Moved), nil
 }
 
 // settings writes the options of a step as a body; more are name, value, ...
@@ -93,10 +117,13 @@ func whole(duration string) int {
 }
 
 func (h *httpDoor) publish(s *scenario.Step, topic string) (string, error) {
-	if s.Options["delay"] != "" || s.Options["expires"] != "" || s.Options["retain"] != "" {
-		return h.Core.Do(s)
+	m := map[string]any{"payload": strings.Join(s.Args[1:], " "), "partition_key": s.Options["key"], "retain": s.Options["retain"] == "true"}
+	for option, member := range map[string]string{"delay": "delay_seconds", "expires": "expiry_seconds"} {
+		if v, ok := s.Options[option]; ok {
+			m[member] = whole(v)
+		}
 	}
-	body, _ := json.Marshal(map[string]string{"payload": strings.Join(s.Args[1:], " "), "partition_key": s.Options["key"]})
+	body, _ := json.Marshal(m)
 	var w *httptest.ResponseRecorder
 	if key := s.Options["once"]; key != "" {
 		w = h.once(h.t, key, "/api/v1/topics/"+topic+"/messages", string(body))

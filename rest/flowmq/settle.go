@@ -48,7 +48,7 @@ func (a *api) ack(w http.ResponseWriter, r *httpx.Request) error {
 	if err != nil {
 		return err
 	}
-	a.setDurability(w)
+	a.setDurability(w, r)
 	return answer(w, r, http.StatusOK, ackView{r.Param("message"), state})
 }
 
@@ -66,7 +66,7 @@ func (a *api) nack(w http.ResponseWriter, r *httpx.Request) error {
 	if err != nil {
 		return err
 	}
-	a.setDurability(w)
+	a.setDurability(w, r)
 	return answer(w, r, http.StatusOK, struct {
 		MessageID    string  `json:"message_id"`
 		DelaySeconds float64 `json:"delay_seconds"`
@@ -85,15 +85,16 @@ func (a *api) extend(w http.ResponseWriter, r *httpx.Request) error {
 	if err != nil {
 		return err
 	}
-	a.setDurability(w)
+	a.setDurability(w, r)
 	return answer(w, r, http.StatusOK, struct {
 		MessageID    string `json:"message_id"`
 		VisibleUntil string `json:"visible_until"`
 	}{r.Param("message"), timestamp(until)})
 }
 
-func (a *api) setDurability(w http.ResponseWriter) {
-	httpx.SetDurability(w, a.broker.State().Durability)
+// setDurability says what the answer about the queue in the path means.
+func (a *api) setDurability(w http.ResponseWriter, r *httpx.Request) {
+	httpx.SetDurability(w, a.broker.Durability(r.Param("queue")))
 }
 
 // ackMany acks a batch; each entry has a result of its own.
@@ -123,7 +124,7 @@ func (a *api) ackMany(w http.ResponseWriter, r *httpx.Request) error {
 		}
 		body = append(append(append(body, `,"state":"`...), results[i].State...), '"', '}')
 	}
-	a.setDurability(w)
+	a.setDurability(w, r)
 	return httpx.WriteJSON(w, r, http.StatusOK, append(append(body, ']', '}'), envelopeTail...))
 }
 

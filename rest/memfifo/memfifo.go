@@ -35,7 +35,7 @@ type api struct {
 // New returns the handler of the dialect.
 func New(b *broker.Broker, s *httpx.Shared, o Options) *httpx.Mux {
 	a := &api{broker: b}
-	who := func(r *httpx.Request) (*auth.Principal, error) { return httpx.KeyOrToken(b.Auth(), r) }
+	who := func(r *httpx.Request) (*auth.Principal, error) { return httpx.KeyOrToken(b.Auth(), "memfifo", r) }
 	if o.Open {
 		// The role, because everybody makes and deletes queues here.
 		anyone := &auth.Principal{Kind: auth.Anonymous, Role: auth.Administrator}

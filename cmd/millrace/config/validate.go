@@ -84,8 +84,11 @@ type listener struct{ key, addr string }
 // listeners are the addresses that can be opened in this version.
 func (c *Config) listeners() []listener {
 	return []listener{
-		{"mqtt.listen", c.MQTT.Listen}, {"http.listen", c.HTTP.Listen},
-		{"emqx.listen", c.EMQX.Listen}, {"fastqueue.listen", c.FastQueue.Listen}, {"memfifo.listen", c.Memfifo.Listen},
+		{"mqtt.listen", c.MQTT.Listen},
+		{"http.listen", c.HTTP.Listen},
+		{"emqx.listen", c.EMQX.Listen},
+		{"fastqueue.listen", c.FastQueue.Listen},
+		{"memfifo.listen", c.Memfifo.Listen},
 	}
 }
 

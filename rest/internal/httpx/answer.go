@@ -53,9 +53,14 @@ func WriteJSON(w http.ResponseWriter, r *Request, status int, body []byte) error
 		return nil
 	}
 	// An error means that the client has gone: there is nobody to tell.
-	_, _ = w.Write(body)
+	_, err := w.Write(body)
+	r.lost = err != nil
 	return nil
 }
+
+// Lost reports whether the answer could not be written, so that what it would
+// have handed over may be taken back.
+func (r *Request) Lost() bool { return r.lost }
 
 var durabilities = map[broker.Durability][]string{
 	broker.DurabilityDisk:    {string(broker.DurabilityDisk)},

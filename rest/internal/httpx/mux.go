@@ -24,6 +24,8 @@ type Route struct {
 	Method  string
 	Path    string // httprouter's form, on the escaped path
 	Handler Handler
+	// Open asks for no credentials: who has none yet gets them there.
+	Open bool
 	// Covers lists the paths in the form of OpenAPI, when Path merges several.
 	Covers []string
 	// Unsafe is a GET that changes something: it is no answer to HEAD.
@@ -82,7 +84,7 @@ func (m *Mux) Routes() []Route { return m.dialect.Routes }
 func (m *Mux) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	x := &exchange{mux: m}
 	x.Recorder = Recorder{ResponseWriter: w, ID: requestID(w, req), Start: time.Now()}
-	x.Request = Request{Request: req, shared: m.shared, ctx: req.Context(), answer: &x.Recorder}
+	x.Request = Request{Request: req, shared: m.shared, ctx: auth.WithRemote(req.Context(), req.RemoteAddr), answer: &x.Recorder}
 	defer x.end()
 
 	if err := m.shared.checkOrigin(w.Header(), req); err != nil {

@@ -23,6 +23,7 @@ type Request struct {
 	query  url.Values
 	body   *[]byte // pooled, as out
 	out    *[]byte
+	lost   bool // the answer could not be written
 	client string
 }
 
