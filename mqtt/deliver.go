@@ -65,6 +65,7 @@ func (s *session) deliver(e *encoder, by []*member) {
 	p.ids = ids
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.replay.overtake(e.m)
 	switch {
 	case s.closed:
 	case p.qos == 0:
@@ -88,11 +89,16 @@ func (s *session) hold(p pending) {
 // pump sends what waits, as far as window and output allow.
 func (s *session) pump() {
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.pumpLocked()
+	s.drainBacklog()
+	more := s.replay.waits()
+	s.mu.Unlock()
+	if more {
+		s.replayRetained()
+	}
 }
 
-func (s *session) pumpLocked() {
+// drainBacklog sends from the backlog. The caller holds mu.
+func (s *session) drainBacklog() {
 	for s.backlog.len() > 0 && !s.window.full() && !s.closed {
 		p := s.backlog.ring[s.backlog.head]
 		e := newEncoder(p.m)

@@ -23,6 +23,7 @@ type session struct {
 	subs    map[string]*broker.Subscription // by filter
 	window  window
 	backlog backlog
+	replay  replay
 	closed  bool
 }
 
@@ -98,7 +99,9 @@ func (s *session) close() {
 	}
 	s.backlog = backlog{}
 	s.window = window{}
+	stop := s.replay.end()
 	s.mu.Unlock()
+	stop()
 	for _, sub := range subs {
 		s.c.srv.o.Broker.Unsubscribe(sub)
 	}

@@ -45,11 +45,14 @@ func (w *window) take(st outState) uint16 {
 // nothing: the client may be late.
 func (s *session) puback(a ack) *faultError {
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	switch s.window.out[a.id] {
-	case wantPuback:
+	st := s.window.out[a.id]
+	if st == wantPuback {
 		delete(s.window.out, a.id)
-		s.pumpLocked()
+	}
+	s.mu.Unlock()
+	switch st {
+	case wantPuback:
+		s.pump()
 	case wantPubrec, wantPubcomp:
 		return broken(protocolError, "PUBACK for a QoS 2 delivery")
 	}
@@ -60,18 +63,25 @@ func (s *session) puback(a ack) *faultError {
 // refuses it.
 func (s *session) pubrec(a ack) *faultError {
 	s.mu.Lock()
-	defer s.mu.Unlock()
+	st := s.window.out[a.id]
+	refused := a.code >= unspecified
+	if st == wantPubrec {
+		if refused {
+			delete(s.window.out, a.id)
+		} else {
+			s.window.out[a.id] = wantPubcomp
+		}
+	}
+	s.mu.Unlock()
 	code := success
-	switch s.window.out[a.id] {
+	switch st {
 	case wantPuback:
 		return broken(protocolError, "PUBREC for a QoS 1 delivery")
 	case wantPubrec:
-		if a.code >= unspecified {
-			delete(s.window.out, a.id)
-			s.pumpLocked()
+		if refused {
+			s.pump()
 			return nil
 		}
-		s.window.out[a.id] = wantPubcomp
 	case wantPubcomp: // sent again
 	default:
 		code = unknownPacketID
@@ -83,11 +93,14 @@ func (s *session) pubrec(a ack) *faultError {
 // pubcomp settles a QoS 2 delivery, section 3.7.
 func (s *session) pubcomp(a ack) *faultError {
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	switch s.window.out[a.id] {
-	case wantPubcomp:
+	st := s.window.out[a.id]
+	if st == wantPubcomp {
 		delete(s.window.out, a.id)
-		s.pumpLocked()
+	}
+	s.mu.Unlock()
+	switch st {
+	case wantPubcomp:
+		s.pump()
 	case wantPuback, wantPubrec:
 		return broken(protocolError, "PUBCOMP before PUBREC")
 	}

@@ -38,6 +38,8 @@ type Options struct {
 	// Mounts are handlers of other protocols at exact paths of every listener
 	// that serves more than one dialect: MQTT over WebSocket.
 	Mounts map[string]http.Handler
+	// MemfifoOpen has the memfifo dialect ask nobody for credentials.
+	MemfifoOpen bool
 	// Notice is told in the header Millrace-Notice of every answer; "" = not.
 	Notice string
 }
@@ -79,7 +81,7 @@ func Listen(ctx context.Context, o Options) (*Server, error) {
 	for _, l := range o.Listeners {
 		for _, d := range l.Dialects {
 			if dialects[d] == nil {
-				dialects[d] = d.open(o.Broker, s.shared) //nolint:contextcheck // requests bring their own
+				dialects[d] = d.open(&o, s.shared) //nolint:contextcheck // requests bring their own
 			}
 		}
 	}

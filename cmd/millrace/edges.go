@@ -65,6 +65,7 @@ func (a *app) openHTTP(ctx context.Context) error {
 	}
 	s, err := rest.Listen(ctx, rest.Options{
 		Broker: a.broker, Log: a.log, Listeners: listeners, Origins: a.cfg.HTTP.AllowedOrigins, Notice: notice,
+		MemfifoOpen: !a.cfg.Memfifo.Auth,
 	})
 	if err != nil {
 		return listenFailure(wanted, err)

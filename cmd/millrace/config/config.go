@@ -72,7 +72,7 @@ type FastQueue struct {
 // Memfifo is the memfifo dialect.
 type Memfifo struct {
 	Listen string `yaml:"listen" flag:"memfifo-listen" doc:"address of the memfifo API; its own port is 7532"`
-	Auth   bool   `yaml:"auth" soon:"the memfifo dialect" doc:"ask for credentials on the memfifo listener; false with --dev"`
+	Auth   bool   `yaml:"auth" doc:"ask for credentials on the memfifo listener; false with --dev, else only on loopback"`
 }
 
 // TLS is the certificate of the listeners that use one.

@@ -17,7 +17,7 @@ func (c *Config) Validate() error {
 	for _, l := range c.listeners() {
 		errs = append(errs, c.checkAddress(l.key, l.addr))
 	}
-	errs = append(errs, c.checkDistinct())
+	errs = append(errs, c.checkDistinct(), c.checkOpen())
 	for _, r := range []struct {
 		key           string
 		value, lo, hi int64
@@ -109,6 +109,16 @@ func (c *Config) checkAddress(key, addr string) error {
 		return fmt.Errorf("%s is %s, which other machines reach, and --dev asks nobody for credentials: use 127.0.0.1, or --dev=any in a container, or serve without --dev", key, addr)
 	}
 	return nil
+}
+
+// checkOpen keeps what asks nobody for credentials from other machines.
+func (c *Config) checkOpen() error {
+	addr := c.Memfifo.Listen
+	i := strings.LastIndexByte(addr, ':')
+	if c.Memfifo.Auth || c.Dev == On || i < 0 || Loopback(addr[:i]) {
+		return nil
+	}
+	return fmt.Errorf("memfifo.listen is %s, which other machines reach, and memfifo.auth is false (from %s): use 127.0.0.1, or leave memfifo.auth true", addr, c.Origin("memfifo.auth"))
 }
 
 // Loopback reports whether only this machine reaches the host of an address.
