@@ -153,6 +153,7 @@ func (q *queue) info() broker.Info {
 	}
 	for s := waiting; s < states; s++ {
 		in.Bytes += q.bytes[s]
+		in.Payload += q.payload[s]
 	}
 	for _, c := range q.chunks.list {
 		for i := range c.entries {
