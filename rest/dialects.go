@@ -4,7 +4,7 @@ import (
 	"net/http"
 	"strings"
 
-	"millrace/broker"
+	"millrace/rest/fastqueue"
 	"millrace/rest/flowmq"
 	"millrace/rest/internal/httpx"
 )
@@ -30,8 +30,8 @@ var prefixes = []struct {
 	{flowmq.Prefix, FlowMQ},
 	{"/api/v5", EMQX},
 	{"/status", EMQX},
-	{"/v1", FastQueue},
-	{"/health", FastQueue},
+	{fastqueue.Prefix, FastQueue},
+	{fastqueue.HealthPath, FastQueue},
 	{"/topics", Pulsar},
 	{"/admin/v2", Pulsar},
 	{"/queues", Memfifo},
@@ -48,12 +48,16 @@ func dialectOf(path string) Dialect {
 }
 
 // built reports whether the dialect is part of this version.
-func (d Dialect) built() bool { return d == FlowMQ }
+func (d Dialect) built() bool { return d == FlowMQ || d == FastQueue }
 
 // open returns the handler of a dialect; one that is not built yet has no routes.
-func (d Dialect) open(b *broker.Broker, s *httpx.Shared) http.Handler {
-	if d == FlowMQ {
-		return flowmq.New(b, s)
+func (d Dialect) open(o Options, s *httpx.Shared) http.Handler {
+	switch d {
+	case FlowMQ:
+		return flowmq.New(o.Broker, s)
+	case FastQueue:
+		return fastqueue.New(o.Broker, s, o.FastQueue)
+	case EMQX, Memfifo, Pulsar:
 	}
 	return httpx.NewMux(s, httpx.Dialect{
 		Name: string(d),

@@ -6,6 +6,7 @@ import (
 	"net/http"
 
 	"millrace/broker"
+	"millrace/rest/fastqueue"
 	"millrace/rest/flowmq"
 	"millrace/rest/internal/httpx"
 )
@@ -28,7 +29,8 @@ func newOps(b *broker.Broker, s *httpx.Shared) http.Handler {
 			{Method: http.MethodGet, Path: "/livez", Handler: live},
 			{Method: http.MethodGet, Path: "/readyz", Handler: o.ready},
 			{Method: http.MethodGet, Path: "/healthz", Handler: o.ready},
-			{Method: http.MethodGet, Path: "/api-docs/flowmq.yaml", Handler: flowmqDocument},
+			{Method: http.MethodGet, Path: "/api-docs/flowmq.yaml", Handler: document(flowmq.OpenAPI)},
+			{Method: http.MethodGet, Path: "/api-docs/fastqueue.yaml", Handler: document(fastqueue.OpenAPI)},
 		},
 		RenderError: renderPlain,
 	})
@@ -38,6 +40,8 @@ const indexPage = `Millrace, a message broker.
 
 /api/v1                FlowMQ's REST API
 /api-docs/flowmq.yaml  its OpenAPI document
+/v1                    FastQueue's REST API
+/api-docs/fastqueue.yaml
 /livez /readyz         health
 `
 
@@ -45,8 +49,10 @@ func index(w http.ResponseWriter, r *httpx.Request) error {
 	return httpx.WriteText(w, r, "text/plain; charset=utf-8", []byte(indexPage))
 }
 
-func flowmqDocument(w http.ResponseWriter, r *httpx.Request) error {
-	return httpx.WriteText(w, r, "application/yaml", flowmq.OpenAPI)
+func document(text []byte) httpx.Handler {
+	return func(w http.ResponseWriter, r *httpx.Request) error {
+		return httpx.WriteText(w, r, "application/yaml", text)
+	}
 }
 
 // live says that the process can answer, and asks nothing else.

@@ -16,6 +16,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"millrace/broker"
+	"millrace/rest/fastqueue"
 	"millrace/rest/internal/httpx"
 )
 
@@ -34,7 +35,8 @@ type Options struct {
 	Log       zerolog.Logger
 	Listeners []Listener
 	// Origins are those that browsers may send requests from, besides our own.
-	Origins []string
+	Origins   []string
+	FastQueue fastqueue.Options
 	// Mounts are handlers of other protocols at exact paths of every listener
 	// that serves more than one dialect: MQTT over WebSocket.
 	Mounts map[string]http.Handler
@@ -79,7 +81,7 @@ func Listen(ctx context.Context, o Options) (*Server, error) {
 	for _, l := range o.Listeners {
 		for _, d := range l.Dialects {
 			if dialects[d] == nil {
-				dialects[d] = d.open(o.Broker, s.shared) //nolint:contextcheck // requests bring their own
+				dialects[d] = d.open(o, s.shared) //nolint:contextcheck // requests bring their own
 			}
 		}
 	}

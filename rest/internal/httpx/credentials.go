@@ -28,7 +28,16 @@ func KeyOrToken(a *auth.Auth, r *Request) (*auth.Principal, error) {
 	} else {
 		p, err = a.Bearer(r.Context(), value)
 	}
-	return p, authError(err)
+	return p, AuthError(err)
+}
+
+// Bearer returns what follows Bearer in a request, for dialects that take nothing else.
+func Bearer(r *Request) (string, error) {
+	scheme, value, err := authorization(r.Header)
+	if err == nil && !strings.EqualFold(scheme, "Bearer") {
+		err = unauthenticated("Bearer is expected, not " + scheme)
+	}
+	return value, err
 }
 
 func authorization(h http.Header) (scheme, value string, err error) {
@@ -60,8 +69,8 @@ func unauthenticated(text string) error {
 	return &broker.Error{Kind: broker.Unauthenticated, Message: text}
 }
 
-// authError gives the errors of auth their kind.
-func authError(err error) error {
+// AuthError gives the errors of logins and credentials their kind.
+func AuthError(err error) error {
 	switch {
 	case err == nil:
 		return nil

@@ -36,7 +36,7 @@ func (x *exchange) run(rt Route, ps httprouter.Params) {
 		ps[i].Value = v
 	}
 	r.params = ps
-	if x.mux.dialect.Authenticate != nil {
+	if x.mux.dialect.Authenticate != nil && !rt.Open {
 		p, err := x.mux.dialect.Authenticate(r)
 		if err != nil {
 			x.fail(err)

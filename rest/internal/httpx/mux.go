@@ -24,6 +24,8 @@ type Route struct {
 	Method  string
 	Path    string // httprouter's form, on the escaped path
 	Handler Handler
+	// Open serves whoever comes: nobody is authenticated.
+	Open bool
 	// Covers lists the paths in the form of OpenAPI, when Path merges several.
 	Covers []string
 }
