@@ -3,6 +3,7 @@ package fastqueue
 import (
 	"net/http"
 	"slices"
+	"strconv"
 	"time"
 
 	"millrace/broker"
@@ -208,13 +209,18 @@ func (c *call) checkEntries(check func(*entry) error) error {
 		e := &c.entries[i]
 		switch err := check(e); {
 		case err != nil:
-			return &broker.BatchError{Index: i, Err: err}
+			return inEntry(i, err)
 		case e.id == "" || seen[e.id]:
 			return httpx.FieldError("Entries", "must each have an Id of their own, entry %d has not", i)
 		}
 		seen[e.id] = true
 	}
 	return nil
+}
+
+// inEntry says of which entry an error of its body is.
+func inEntry(i int, err error) error {
+	return &broker.Error{Kind: broker.Invalid, Message: "Entries[" + strconv.Itoa(i) + "]." + err.Error()}
 }
 
 // wants reports whether an attribute of the queue was asked for.

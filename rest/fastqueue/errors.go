@@ -3,6 +3,7 @@ package fastqueue
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 
 	"millrace/broker"
@@ -74,6 +75,9 @@ func classify(err error) reply {
 	}
 	if rep.detail == "" {
 		rep.detail = e.Message
+		if b, ok := errors.AsType[*broker.BatchError](err); ok {
+			rep.detail = fmt.Sprintf("Entries[%d]: %s", b.Index, e.Message)
+		}
 	}
 	return rep
 }
