@@ -180,6 +180,14 @@ func (b *Broker) Ack(ctx context.Context, queue string, id ID, receipt string) (
 	return rs[0].State, rs[0].Err
 }
 
+// ReceiptID returns the message that a receipt is of, for doors whose calls name
+// no message. For one that is not genuine it is the zero ID, which no queue
+// holds, so that what follows answers in its own order.
+func (b *Broker) ReceiptID(receipt string) ID {
+	r, _ := b.receipts.read(receipt)
+	return r.id
+}
+
 // AckBatch settles many in one commit; each has a result of its own.
 func (b *Broker) AckBatch(ctx context.Context, queue string, ss []Settlement) ([]AckResult, error) {
 	q, err := b.lookup(ctx, auth.Consume, queue)

@@ -66,7 +66,7 @@ type Dialect struct {
 // FastQueue is the FastQueue dialect.
 type FastQueue struct {
 	Listen       string `yaml:"listen" flag:"fastqueue-listen" doc:"address of the FastQueue API alone; its own port is 9080"`
-	Registration bool   `yaml:"registration" soon:"the FastQueue dialect" doc:"let anyone make a FastQueue account; true with --dev"`
+	Registration bool   `yaml:"registration" doc:"let anyone make a FastQueue account; true with --dev"`
 }
 
 // Memfifo is the memfifo dialect.
