@@ -108,15 +108,23 @@ func (d *delayed) publish(ctx context.Context, due []Delivery) {
 // undelay takes "$delayed/SECONDS/TOPIC" apart: the message is one to TOPIC
 // that is due that much later.
 func undelay(m *Message, now time.Time) error {
-	_, rest, _ := strings.Cut(m.Topic, "/")
-	text, topic, ok := strings.Cut(rest, "/")
-	seconds, err := strconv.ParseUint(text, 10, 32)
-	if !ok || err != nil || topic == "" {
-		return errorf(Invalid, TopicSubject, "topic %q is not of the form $delayed/SECONDS/TOPIC", m.Topic)
+	delay, topic, err := splitDelayed(m.Topic)
+	if err != nil {
+		return err
 	}
 	m.Topic = topic
-	if seconds > 0 {
-		m.NotBefore = now.Add(time.Duration(seconds) * time.Second).UnixMilli()
+	if delay > 0 {
+		m.NotBefore = now.Add(delay).UnixMilli()
 	}
 	return nil
+}
+
+func splitDelayed(name string) (delay time.Duration, topic string, err error) {
+	_, rest, _ := strings.Cut(name, "/")
+	text, topic, ok := strings.Cut(rest, "/")
+	seconds, bad := strconv.ParseUint(text, 10, 32)
+	if !ok || bad != nil || topic == "" {
+		return 0, "", errorf(Invalid, TopicSubject, "topic %q is not of the form $delayed/SECONDS/TOPIC", name)
+	}
+	return time.Duration(seconds) * time.Second, topic, nil
 }

@@ -3,7 +3,9 @@ package broker
 import (
 	"context"
 	"fmt"
+	"math"
 	"strings"
+	"sync/atomic"
 
 	"millrace/broker/auth"
 	"millrace/router"
@@ -13,14 +15,17 @@ import (
 // 3.3.1.3. The messages live in the store, each written in the commit of the
 // publish that set it; here is only the index by topic.
 type retained struct {
-	store  Store
-	topics router.Names[struct{}]
+	store   Store
+	changes atomic.Uint64 // since the start
+	// topics has the number of the change that set each, 0 if it is older than
+	// the process.
+	topics router.Names[uint64]
 }
 
 // load reads which topics have a retained message.
 func (r *retained) load(ctx context.Context) error {
 	return r.store.List(ctx, SpaceRetained, "", func(e Entry) bool {
-		r.topics.Set(e.Key, struct{}{})
+		r.topics.Set(e.Key, 0)
 		return true
 	})
 }
@@ -39,7 +44,7 @@ func (r *retained) record(b *Batch, m *Message) {
 func (r *retained) committed(m *Message) {
 	if len(m.Payload) > 0 {
 		// The topic may share its bytes with a whole read buffer.
-		r.topics.Set(strings.Clone(m.Topic), struct{}{})
+		r.topics.Set(strings.Clone(m.Topic), r.changes.Add(1))
 	} else {
 		r.topics.Delete(m.Topic)
 	}
@@ -84,25 +89,37 @@ func (e expiredRetained) Done(b *Batch) {
 	e.c.release()
 }
 
+// RetainedMark is the present for RetainedAt. A subscriber that asks for it
+// after Subscribe gets live whatever is set later.
+func (b *Broker) RetainedMark() uint64 { return b.retained.changes.Load() }
+
 // Retained calls f with the retained message of every topic that filter
 // matches and p may subscribe to, until f returns false. The cost follows the
 // matches, not the number of retained messages. Messages set or cleared
 // meanwhile may be seen or not.
 func (b *Broker) Retained(ctx context.Context, p *auth.Principal, filter string, f func(*Message) bool) error {
+	return b.RetainedAt(ctx, p, filter, math.MaxUint64, f)
+}
+
+// RetainedAt is Retained for a reader that takes its time: topics that were
+// set after mark are left out. Each message is read when its turn comes.
+func (b *Broker) RetainedAt(ctx context.Context, p *auth.Principal, filter string, mark uint64, f func(*Message) bool) error {
 	if err := b.CheckFilter(filter); err != nil {
 		return err
 	}
-	now := clock().UnixMilli()
 	for topic := range b.retained.topics.Match(filter) {
 		if !b.auth.Allow(p, auth.Subscribe, auth.TopicResource(topic)) {
 			continue
 		}
-		m, err := b.retained.get(ctx, topic, now)
+		m, err := b.retained.get(ctx, topic, clock().UnixMilli())
 		if err != nil {
 			if isGone(err) {
 				continue
 			}
 			return storeError(err)
+		}
+		if set, _ := b.retained.topics.Get(topic); set > mark {
+			continue
 		}
 		if !f(m) {
 			return nil

@@ -178,11 +178,13 @@ type Def struct {
 
 	// Volatile targets live in memory; their definition is recorded.
 	Volatile bool
-	// MaxMessages and MaxBytes limit what the target holds; 0 = no limit.
+	// MaxMessages, MaxBytes (as stored) and MaxPayload (of payloads alone) limit
+	// what the target holds; 0 = no limit.
 	// DropOldest makes room by taking the oldest ready message; otherwise a
 	// publish that does not fit is ErrFull. Lapsing says that what an overflow
 	// or an expiry takes is held and told to Events.Lapsed instead of dropped.
 	MaxMessages, MaxBytes        int64
+	MaxPayload                   int64
 	DropOldest                   bool
 	OverflowLapses, ExpiryLapses bool
 	// TTL ends a message that long after it entered the queue (or was due),
@@ -298,6 +300,7 @@ type Wait struct {
 type Info struct {
 	Ready, Leased, Delayed, Dead, Held int64
 	Bytes                              int64 // payload and headers, as stored
+	Payload                            int64 // of a queue: payload alone
 	Oldest                             time.Time
 	In                                 uint64          // messages that ever entered
 	Out                                [Reasons]uint64 // and left, by reason

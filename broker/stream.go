@@ -148,7 +148,9 @@ func (b *Broker) DeleteStream(ctx context.Context, name string) error {
 		return noStream(name)
 	}
 	b.unbindStream(s)
-	if err := b.store.Drop(ctx, s.target); err != nil {
+	err := b.store.Drop(ctx, s.target)
+	b.auth.Audit(ctx, auth.Event{What: auth.StreamDeleted, Target: "stream:" + name, Err: err})
+	if err != nil {
 		return storeError(err)
 	}
 	if err := b.dropCursors(ctx, s); err != nil {

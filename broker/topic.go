@@ -1,6 +1,10 @@
 package broker
 
-import "millrace/router"
+import (
+	"time"
+
+	"millrace/router"
+)
 
 // CheckTopic reports an *Error (Invalid, TopicSubject) when topic breaks the
 // grammar of MQTT 5 section 4.7, a limit, or is reserved and so not open to
@@ -14,6 +18,22 @@ func (b *Broker) CheckTopic(topic string) error {
 			"topic %q is reserved: clients do not publish below $SYS, $events, $queue, $stream, $q, $share or $delayed", topic)
 	}
 	return nil
+}
+
+// CheckPublishTopic is CheckTopic for a name as publishers may write it: with
+// "$delayed/SECONDS/" before the topic, too.
+func (b *Broker) CheckPublishTopic(name string) error {
+	if router.SpaceOf(name) != router.SpaceDelayed {
+		return b.CheckTopic(name)
+	}
+	delay, topic, err := splitDelayed(name)
+	switch {
+	case err != nil:
+		return err
+	case delay > MaxDelay:
+		return errorf(Invalid, TopicSubject, "topic %q delays by more than %d seconds, which is the limit", name, MaxDelay/time.Second)
+	}
+	return b.CheckTopic(topic)
 }
 
 // CheckFilter reports an *Error (Invalid, FilterSubject) when filter breaks the

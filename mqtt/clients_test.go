@@ -160,7 +160,7 @@ func TestMosquittoClients(t *testing.T) {
 				return len(body) == 2 // and not 0x10: nobody
 			})
 			for _, p := range []string{"one", "two"} {
-				b, err := exec.CommandContext(ctx, "mosquitto_pub", append(args, "-t", "m/t", "-m", p, "-r")...).CombinedOutput()
+				b, err := exec.CommandContext(ctx, "mosquitto_pub", append(args, "-t", "m/t", "-m", p)...).CombinedOutput()
 				if err != nil {
 					t.Fatalf("mosquitto_pub: %v, %s", err, b)
 				}

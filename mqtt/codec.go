@@ -16,7 +16,7 @@ func decodeSubscribe(body []byte, v5 bool) (id uint16, ws []want) {
 	ws = make([]want, len(pk.Filters))
 	for i := range pk.Filters {
 		f := &pk.Filters[i]
-		ws[i] = want{filter: strings.Clone(f.Filter), qos: f.Qos, noLocal: f.NoLocal, rap: f.RetainAsPublished}
+		ws[i] = want{filter: strings.Clone(f.Filter), qos: f.Qos, noLocal: f.NoLocal, rap: f.RetainAsPublished, handling: f.RetainHandling}
 	}
 	return pk.PacketID, ws
 }

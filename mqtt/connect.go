@@ -9,6 +9,7 @@ import (
 // connect is a CONNECT that keeps the rules of section 3.1.
 type connect struct {
 	v5        bool
+	v31       bool // MQTT 3.1, which knows less than 3.1.1
 	clean     bool
 	keepAlive uint16
 	id        string
@@ -72,7 +73,7 @@ func parseConnect(body []byte) (c connect, f *faultError) {
 	return c, c.identify()
 }
 
-// version accepts MQTT 3.1.1 and 5. Section 3.1.2.2: a level we do not know is
+// version accepts MQTT 3.1, 3.1.1 and 5. Section 3.1.2.2: a level we do not know is
 // answered with 0x84, or with code 1 in the words of 3.1.1.
 func (c *connect) version(name []byte, level byte) *faultError {
 	refused := &faultError{badVersion, "protocol version is not supported", closeProtocol}
@@ -83,7 +84,10 @@ func (c *connect) version(name []byte, level byte) *faultError {
 			return nil
 		}
 		return refused
-	case "MQIsdp": // MQTT 3.1 comes later
+	case "MQIsdp":
+		if c.v31 = level == 3; c.v31 {
+			return nil
+		}
 		return refused
 	default:
 		return broken(unspecified, "protocol name is not MQTT")
@@ -141,7 +145,7 @@ func (c *connect) identify() *faultError {
 		return bad
 	case strings.ContainsFunc(c.id, isControl):
 		return bad
-	case c.id == "" && !c.v5 && !c.clean: // 3.1.1 section 3.1.3.1
+	case c.id == "" && (c.v31 || !c.v5 && !c.clean): // 3.1.1 section 3.1.3.1
 		return bad
 	case c.id == "":
 		c.id, c.assigned = newClientID(), true

@@ -1,4 +1,4 @@
-// Package mqtt is the MQTT edge: MQTT 5 and 3.1.1 over TCP in front of a
+// Package mqtt is the MQTT edge: MQTT 5, 3.1.1 and 3.1 over TCP in front of a
 // broker.Broker. It is the only package that imports mochi, and no type of
 // mochi leaves it.
 //
@@ -30,11 +30,14 @@
 //
 // # Retained messages
 //
-// A publish with the retain flag is accepted, routed like any other, and
-// delivered live with the flag cleared (set, for a subscription that asked for
-// Retain As Published). It is not kept yet: a later subscriber does not get it.
-// CONNACK does not say Retain Available 0, because MQTT 5 section 3.2.2.3.5
-// would then have us refuse clients for a flag that does no harm.
+// A publish with the retain flag is routed like any other, delivered live with
+// the flag cleared (set, for a subscription that asked for Retain As
+// Published), and kept by the broker in the commit of its publish. A new
+// subscription gets what is kept after its SUBACK: a cursor of the session over
+// the broker's retained messages (retained.go) goes on whenever window and
+// output have room, so that neither the number of matches nor a slow client
+// costs memory. Live messages are not held up by it. What was set after the
+// subscription comes live only.
 //
 // # Sessions
 //

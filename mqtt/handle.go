@@ -3,6 +3,9 @@ package mqtt
 // handle takes one packet after CONNECT.
 func (c *conn) handle(head byte, body []byte) error {
 	kind := head >> 4
+	if c.hello.v31 && (kind == typePubrel || kind == typeSubscribe || kind == typeUnsubscribe) {
+		head &^= 8 // MQTT 3.1 sends these again with DUP
+	}
 	if f := checkFlags(head); f != nil {
 		return f
 	}

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"millrace/broker"
@@ -42,8 +43,21 @@ func open(tb testing.TB, change ...func(*mqtt.Options)) *edge {
 	return openDir(tb, "", change...)
 }
 
+// bubble runs f in fake time with an edge whose clients come over pipes.
+func bubble(t *testing.T, f func(t *testing.T, e *edge)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		f(t, openWith(t, "", mqtt.Bare))
+	})
+}
+
 // openDir is open with a store on disk in dir.
 func openDir(tb testing.TB, dir string, change ...func(*mqtt.Options)) *edge {
+	tb.Helper()
+	return openWith(tb, dir, mqtt.Listen, change...)
+}
+
+func openWith(tb testing.TB, dir string, listen func(mqtt.Options) (*mqtt.Server, error), change ...func(*mqtt.Options)) *edge {
 	tb.Helper()
 	inner, err := local.Open(local.Options{Dir: dir})
 	if err != nil {
@@ -65,7 +79,7 @@ func openDir(tb testing.TB, dir string, change ...func(*mqtt.Options)) *edge {
 	for _, f := range change {
 		f(&o)
 	}
-	if e.Server, err = mqtt.Listen(o); err != nil {
+	if e.Server, err = listen(o); err != nil {
 		tb.Fatal(err)
 	}
 	tb.Cleanup(func() {

@@ -20,7 +20,7 @@ func newMochi(s *Server) (*mochi.Server, error) {
 	caps.MaximumPacketSize = 0 // ours, checked before mochi sees a byte
 	caps.ReceiveMaximum = uint16(s.o.ReceiveMaximum)
 	caps.TopicAliasMaximum = 0 // the table is ours; mochi allocates one for each client
-	caps.MinimumProtocolVersion = 4
+	caps.MinimumProtocolVersion = 3
 	caps.Compatibilities.NoInheritedPropertiesOnAck = true
 	m := mochi.New(&mochi.Options{
 		Capabilities: caps, ClientNetReadBufferSize: 512, SysTopicResendInterval: 1 << 30,

@@ -187,7 +187,7 @@ func (c *conn) lookup(name string) (*topic, *faultError) {
 		}
 	}
 	t := topic{name: name}
-	if err := c.srv.o.Broker.CheckTopic(name); err != nil {
+	if err := c.srv.o.Broker.CheckPublishTopic(name); err != nil {
 		if name[0] != '$' {
 			return nil, broken(badTopic, "topic name is not valid")
 		}

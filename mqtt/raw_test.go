@@ -14,9 +14,10 @@ import (
 // raw is a client that sends any bytes, and reads packets without judging.
 type raw struct {
 	net.Conn
-	t  testing.TB
-	br *bufio.Reader
-	v5 bool
+	t      testing.TB
+	br     *bufio.Reader
+	v5     bool
+	pinged bool // see pingOr
 }
 
 // dial connects a socket and sends nothing.
@@ -29,6 +30,27 @@ func dial(tb testing.TB, e *edge) *raw {
 	tb.Cleanup(func() { _ = c.Close() })
 	_ = c.SetDeadline(time.Now().Add(20 * time.Second))
 	return &raw{Conn: c, t: tb, br: bufio.NewReader(c)}
+}
+
+// pipe connects a client of a bubble.
+func pipe(tb testing.TB, e *edge) *raw {
+	tb.Helper()
+	c, s := net.Pipe()
+	tb.Cleanup(func() { _ = c.Close() })
+	e.Serve(s)
+	return &raw{Conn: c, t: tb, br: bufio.NewReader(c)}
+}
+
+// pipeIn is pipe after CONNECT, with the properties given.
+func pipeIn(tb testing.TB, e *edge, v5 bool, id string, props ...byte) *raw {
+	tb.Helper()
+	r := pipe(tb, e)
+	r.v5 = v5
+	r.send(connectPacket(v5, id, props))
+	if head, body := r.packet(); head != 0x20 || body[1] != 0 {
+		tb.Fatalf("CONNACK is %x %x", head, body)
+	}
+	return r
 }
 
 // login connects a client of the given version with a clean session and no

@@ -138,12 +138,15 @@ func (c *conn) header(b []byte) (hlen, total int, f *faultError) {
 // checkConnectSize holds a CONNECT to 16 KiB, or 64 KiB if it carries a will,
 // judging by as much as is there: nothing is allocated for a length declared.
 func (c *conn) checkConnectSize(b []byte, hlen, total int) *faultError {
-	const flagsAt = 7 // 00 04 M Q T T level flags
 	if total <= maxConnect {
 		return nil
 	}
-	if b = b[hlen:]; len(b) >= flagsAt {
-		c.spoke, c.hello.v5 = true, b[6] == 5 // so that the refusal is in its words
+	flagsAt := 7 // 00 04 M Q T T level flags
+	if b = b[hlen:]; len(b) > 1 && b[1] == 6 {
+		flagsAt = 9 // 00 06 M Q I s d p level flags
+	}
+	if len(b) >= flagsAt {
+		c.spoke, c.hello.v5 = true, flagsAt == 7 && b[6] == 5 // so that the refusal is in its words
 	}
 	if total <= maxConnectWill && (len(b) <= flagsAt || b[flagsAt]&4 != 0) {
 		return nil
@@ -228,6 +231,7 @@ func (c *conn) flush() {
 	if c.input.dirty {
 		c.input.dirty = false
 		c.producer.Flush()
+		c.session.settle()
 	}
 }
 

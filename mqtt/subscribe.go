@@ -13,6 +13,9 @@ type want struct {
 	qos     byte
 	noLocal bool
 	rap     bool
+	// handling is Retain Handling: 0 sends retained messages, 1 only to a
+	// subscription that is new, 2 never.
+	handling byte
 }
 
 // isShared reports whether a filter is a shared subscription, section 4.8.2.
@@ -22,9 +25,12 @@ func isShared[T string | []byte](filter T) bool {
 }
 
 // laterForms are filters whose meaning is not built yet.
-var laterForms = []string{"$queue/", "$q/", "$stream/"}
+var laterForms = []string{"$stream/"}
 
-// subscribe answers a SUBSCRIBE: each filter has a reason code of its own.
+// subscribe answers a SUBSCRIBE: each filter has a reason code of its own. In
+// MQTT 3.1 a SUBACK cannot refuse. There we do as mosquitto does: what is not
+// allowed is answered with the QoS asked for and delivers nothing, everything
+// else that is refused closes the connection.
 func (c *conn) subscribe(id uint16, subID uint32, ws []want) *faultError {
 	codes := make([]byte, len(ws))
 	var text string
@@ -39,12 +45,20 @@ func (c *conn) subscribe(id uint16, subID uint32, ws []want) *faultError {
 		if code == badFilter && !c.v5 && c.tooLong(w.filter) {
 			return broken(badFilter, "filter is too long")
 		}
-		if code >= unspecified && !c.v5 {
+		switch {
+		case code < unspecified || c.v5:
+		case !c.hello.v31:
 			code = v3Refused
+		case code == notAuthorized:
+			code = reason(w.qos)
+		default:
+			return &faultError{code, "subscription was refused", closeProtocol}
 		}
 		codes[i] = byte(code)
 	}
 	c.sendCodes(typeSuback, id, text, codes)
+	c.session.kick()
+	c.session.replayRetained() // section 3.8.4: after SUBACK, which says what was granted
 	return nil
 }
 
@@ -63,6 +77,9 @@ func (c *conn) subscribeOne(subID uint32, w want) (reason, string) {
 			return implementation, "not built yet"
 		}
 	}
+	if _, _, _, _, ok := queueFilter(w.filter); ok {
+		return c.session.consume(subID, w)
+	}
 	if w.filter == "" || c.srv.o.Broker.CheckFilter(w.filter) != nil {
 		return badFilter, ""
 	}
@@ -76,7 +93,7 @@ func (s *session) subscribe(subID uint32, w want) reason {
 		s: s, id: subID, qos: w.qos, noLocal: w.noLocal, rap: w.rap,
 	}}
 	s.mu.Lock()
-	n, known := len(s.subs), s.subs[w.filter] != nil
+	n, known := len(s.subs)+len(s.takes.by), s.subs[w.filter] != nil
 	s.mu.Unlock()
 	if !known && n >= s.c.srv.o.MaxSubs {
 		return quotaExceeded
@@ -90,6 +107,7 @@ func (s *session) subscribe(subID uint32, w want) reason {
 		}
 		return badFilter
 	}
+	mark := s.c.srv.o.Broker.RetainedMark()
 	s.mu.Lock()
 	old := sub // if the session has ended meanwhile
 	if !s.closed {
@@ -98,6 +116,9 @@ func (s *session) subscribe(subID uint32, w want) reason {
 		}
 		old = s.subs[w.filter]
 		s.subs[w.filter] = sub
+		if w.handling == 0 || w.handling == 1 && old == nil {
+			s.replay.add(w.filter, sub.Member.(*member), mark)
+		}
 	}
 	s.mu.Unlock()
 	if old != nil {
@@ -129,6 +150,9 @@ func (s *session) unsubscribe(filter string) reason {
 	delete(s.subs, filter)
 	s.mu.Unlock()
 	if sub == nil {
+		if s.unconsume(filter) {
+			return success
+		}
 		return noSubscription
 	}
 	s.c.srv.o.Broker.Unsubscribe(sub)

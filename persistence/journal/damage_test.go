@@ -221,6 +221,12 @@ func TestAcceptLossGivesUpWhatIsDamagedAndNothingElse(t *testing.T) {
 	if _, _, err := j.Read(hit.pos, hit.size); !errors.As(err, &damage) {
 		t.Fatalf("read of the lost record: %v", err)
 	}
+	near := []journal.Spot{{Pos: l.groups[1][1].pos, Size: l.groups[1][1].size}, {Pos: hit.pos, Size: hit.size}}
+	n := 0
+	err = j.ReadEach(near, func(int, byte, []byte) error { n++; return nil })
+	if n != 1 || !errors.As(err, &damage) {
+		t.Fatalf("read of the lost record and its neighbour: %d are good, %v", n, err)
+	}
 	more := mustAppend(t, j, "goes on")
 	mustClose(t, j)
 	o.AcceptLoss = false // the loss was accepted once and for all

@@ -20,6 +20,8 @@ const (
 // ReadEach is Read for many records: fn is called for each in turn with its
 // index in spots. Neighbours in a file are read with one call, so that a run of
 // them costs what its bytes cost. Bodies may be kept, which keeps a block.
+// The first record that cannot be read ends the call: its index is the number
+// of times fn was called.
 func (j *Journal) ReadEach(spots []Spot, fn func(i int, typ byte, body []byte) error) error {
 	if err := j.poisoned(); err != nil {
 		return err
@@ -71,14 +73,14 @@ func (j *Journal) windowOf(s Spot) *window {
 // readBlock reads the first of spots and those that lie close behind it, and
 // returns how many. base is the index of the first.
 func (j *Journal) readBlock(spots []Spot, base int, fn func(i int, typ byte, body []byte) error) (int, error) {
-	first := spots[0]
+	first, cached := spots[0], j.firstCached()
 	number, begin := first.Pos.Segment(), int64(first.Pos.Offset())
 	end := begin + int64(first.Size)
 	n := 1
 	for ; n < len(spots); n++ {
 		s := spots[n]
 		at := int64(s.Pos.Offset())
-		if s.Pos.Segment() != number || at < end || at > end+blockGap || at+int64(s.Size) > begin+blockSize {
+		if s.Pos.Segment() != number || s.Pos >= cached || at < end || at > end+blockGap || at+int64(s.Size) > begin+blockSize {
 			break
 		}
 		end = at + int64(s.Size)
@@ -92,7 +94,12 @@ func (j *Journal) readBlock(spots []Spot, base int, fn func(i int, typ byte, bod
 		return 0, j.damage(number, begin, "no record can lie here")
 	}
 	block := make([]byte, end-begin)
-	if _, err := seg.file.ReadAt(block, begin); err != nil {
+	_, err = seg.file.ReadAt(block, begin)
+	if err != nil && n > 1 { // those before what cannot be read are good
+		n, block = 1, block[:first.Size]
+		_, err = seg.file.ReadAt(block, begin)
+	}
+	if err != nil {
 		if errors.Is(err, io.EOF) {
 			return 0, j.damage(number, begin, "the file ends within the record")
 		}
@@ -109,4 +116,14 @@ func (j *Journal) readBlock(spots []Spot, base int, fn func(i int, typ byte, bod
 		}
 	}
 	return n, nil
+}
+
+// firstCached is a position before which everything is written.
+func (j *Journal) firstCached() Position {
+	j.cacheMu.RLock()
+	defer j.cacheMu.RUnlock()
+	if len(j.cache) == 0 {
+		return 1<<64 - 1
+	}
+	return j.cache[0].begin()
 }

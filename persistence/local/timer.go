@@ -243,8 +243,18 @@ func (q *queue) look(c *chunk, i int) (pick, broker.Reason) {
 	return p, broker.Reason(e.meta & reasonMask >> reasonShift)
 }
 
-// tellLapsed calls Events.Lapsed, once for each reason.
+// tellLapsed calls Events.Lapsed, for each reason apart.
 func (s *Store) tellLapsed(q *queue, picks []pick, whys []broker.Reason) {
+	var l loader
+	for len(picks) > 0 {
+		n := min(len(picks), loadMax)
+		s.tellSome(q, &l, picks[:n], whys[:n])
+		picks, whys = picks[n:], whys[n:]
+	}
+}
+
+func (s *Store) tellSome(q *queue, l *loader, picks []pick, whys []broker.Reason) {
+	l.begin(s, q.volatile, picks)
 	for why := range broker.Reasons {
 		var ds []broker.Delivery
 		for i := range picks {
@@ -252,7 +262,7 @@ func (s *Store) tellLapsed(q *queue, picks []pick, whys []broker.Reason) {
 				continue
 			}
 			d := s.shownAs(q, &picks[i], broker.Leased, why)
-			if err := s.load(q, &picks[i], &d.Message); err != nil {
+			if err := l.message(picks, i, &d.Message); err != nil {
 				s.log.Error().Err(err).Str("queue", q.def.Name).Msg("message cannot be read")
 				continue
 			}

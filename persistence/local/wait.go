@@ -24,6 +24,7 @@ type waiter struct {
 	q     atomic.Pointer[queue]
 	p     atomic.Pointer[partition] // one of the two is nil
 	picks []pick
+	load  loader
 	from  uint64 // of a partition: the offset that comes next,
 	since int64  // and nothing before that time;
 	loose bool   // no offset was asked for

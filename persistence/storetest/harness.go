@@ -300,6 +300,14 @@ func (h *harness) counts(t broker.Target, want string) {
 	}
 }
 
+// payload compares the bytes of the payloads that a queue holds.
+func (h *harness) payload(t broker.Target, want int64) {
+	h.Helper()
+	if in := h.info(t); in.Payload != want {
+		h.Fatalf("payloads take %d bytes, want %d", in.Payload, want)
+	}
+}
+
 // read reads a target.
 func (h *harness) read(t broker.Target, p broker.Pos, limit int) []broker.Delivery {
 	h.Helper()
