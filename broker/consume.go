@@ -203,20 +203,24 @@ func (b *Broker) AckBatch(ctx context.Context, queue string, ss []Settlement) ([
 		return nil, storeError(err)
 	}
 	for i, u := range units {
-		if u < 0 {
-			continue
-		}
-		switch err := c.Units[u].Result.Err; {
-		case errors.Is(err, ErrGone):
-			results[i].State = Gone
-		case err != nil:
-			results[i].Err = b.settleError(q, ss[i].ID, err)
-		default:
-			results[i].State = Removed
+		if u >= 0 {
+			results[i] = b.settled(q, ss[i].ID, c.Units[u].Result.Err)
 		}
 	}
 	c.release()
 	return results, nil
+}
+
+// settled is the result of an ack that the store has answered.
+func (b *Broker) settled(q *queue, id ID, err error) AckResult {
+	switch {
+	case errors.Is(err, ErrGone):
+		return AckResult{State: Gone}
+	case err != nil:
+		return AckResult{Err: b.settleError(q, id, err)}
+	default:
+		return AckResult{State: Removed}
+	}
 }
 
 // Backoff as the delay of a Nack takes the queue's back-off.
@@ -338,7 +342,7 @@ func (b *Broker) Purge(ctx context.Context, queue string, all bool) (int, error)
 		return 0, err
 	}
 	c := newCommit()
-	c.Batch.Purge(q.target, all)
+	c.Purge(q.target, all)
 	r, err := c.one(ctx, b.store)
 	b.auth.Audit(ctx, auth.Event{What: auth.Purged, Target: "queue:" + queue, Count: r.Count, Err: err})
 	if err != nil {

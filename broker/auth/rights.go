@@ -64,7 +64,7 @@ func (a *Auth) compile(p *Principal, now *policy) *rights {
 		if r.allow && (!r.forAll || m.role != Administrator) {
 			m.named = true
 		}
-		pt, ok := r.clause.expand(p)
+		pt, ok := r.expand(p)
 		if !ok {
 			continue
 		}

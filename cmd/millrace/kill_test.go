@@ -35,15 +35,16 @@ func TestNothingAcknowledgedIsLostOrComesBackAfterKill(t *testing.T) {
 	}
 	data := t.TempDir()
 	args := []string{"--data", data, "--bootstrap-file", bootstrapFile(t, testKeyYAML+killQueues)}
-	for round := range rounds {
+	for round := range int(rounds) {
 		first := l.size()
 		s := startServer(t, args...)
-		d := startLoad(t.Context(), l, s, "kill", r.Uint64())
+		d := startLoad(t.Context(), l, s, "kill", round, r.Uint64())
 		pause := 50*time.Millisecond + time.Duration(r.Int64N(int64(1450*time.Millisecond)))
 		<-time.After(pause)
 		d.kill()
 
 		s = startServer(t, args...)
+		d.keepers.check(t, l, s)
 		d.repeats.again(t, l, newService(s))
 		drainAll(t, l, newService(s))
 		sent, acked, settled, drained := l.audit(first)

@@ -3,15 +3,19 @@ package main_test
 import (
 	"context"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"net/http"
 	"strconv"
 	"sync"
 	"testing"
+	"time"
+
+	"millrace/cmd/millrace/wire"
 )
 
-// The kill rounds go through the rules of queues as well: delay, dead letter and
-// de-duplication.
+// The kill rounds go through the rules of queues as well: delay, dead letter,
+// de-duplication, and retained messages.
 
 // killQueues are the queues of the rounds: "kill" takes everything below k,
 // "fail" dead-letters what it hands out once, "dead" keeps that.
@@ -151,5 +155,72 @@ func drainAll(t *testing.T, l *ledger, api *service) {
 		if c.Dead != 0 {
 			l.fault("parked", "%s", fmt.Sprintf("queue %s holds %d dead messages, though their dead letters have a taker", queue, c.Dead))
 		}
+	}
+}
+
+// keepers are the retained messages of the rounds: on each topic a number that
+// only grows.
+type keepers struct {
+	mu    sync.Mutex
+	sent  map[string]int
+	acked map[string]int
+}
+
+// keep sets retained messages, one topic after the other.
+func (d *load) keep(ctx context.Context, _ *rand.Rand) error {
+	for n := 1; ; n++ {
+		topic := "r/" + strconv.Itoa(n%7)
+		d.keepers.note(&d.keepers.sent, topic, d.round<<20+n)
+		body := map[string]any{"payload": strconv.Itoa(d.round<<20 + n), "retain": true}
+		if err := d.api.call(ctx, http.MethodPost, "/topics/"+topic+"/messages", body, nil); err != nil {
+			return err
+		}
+		d.keepers.note(&d.keepers.acked, topic, d.round<<20+n)
+	}
+}
+
+func (k *keepers) note(book *map[string]int, topic string, n int) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if *book == nil {
+		*book = map[string]int{}
+	}
+	(*book)[topic] = n
+}
+
+// check subscribes after the restart: each topic must have the newest value
+// that was answered, or a newer one that was sent.
+func (k *keepers) check(t *testing.T, l *ledger, s *server) {
+	t.Helper()
+	if len(k.acked) == 0 {
+		return
+	}
+	c, err := wire.Dial(t.Context(), s.ports["mqtt"], wire.Login{ClientID: "keeper", User: testKeyID, Password: testSecret})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if err := c.SetDeadline(time.Now().Add(20 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Subscribe("r/#", 0); err != nil {
+		t.Fatal(err)
+	}
+	left := maps.Clone(k.acked)
+	for len(left) > 0 {
+		p, err := c.Read1()
+		if err != nil {
+			l.fault("retained", "no value of %v was sent to a new subscriber: %v", left, err)
+			return
+		}
+		topic, _, payload, err := p.Message()
+		if err != nil {
+			t.Fatal(err)
+		}
+		n, err := strconv.Atoi(string(payload))
+		if err != nil || n < k.acked[topic] || n > k.sent[topic] {
+			l.fault("retained", "%s holds %q; %d was answered and %d sent", topic, payload, k.acked[topic], k.sent[topic])
+		}
+		delete(left, topic)
 	}
 }

@@ -252,3 +252,44 @@ func heapInUse() int64 {
 	runtime.ReadMemStats(&m)
 	return int64(m.HeapAlloc)
 }
+
+// BenchmarkKeyed is BenchmarkSteady with FIFO groups: every waiting message has
+// a key of its own, and is received in batches of 10.
+func BenchmarkKeyed(b *testing.B) {
+	for _, backlog := range []int{1000, 200_000} {
+		b.Run(fmt.Sprint(backlog), func(b *testing.B) {
+			drivers(b, func(b *testing.B, s *local.Store) {
+				b.Helper()
+				q, err := s.Define(context.Background(), broker.Def{Name: "q", Kind: broker.QueueTarget, KeyedFIFO: true})
+				if err != nil {
+					b.Fatal(err)
+				}
+				p := newPipeline(s, 16)
+				key := 0
+				publish := func(n int) {
+					for n > 0 {
+						batch := p.next()
+						for range min(n, benchBatch) {
+							key++
+							batch.Publish(&broker.Message{Topic: "t", Key: fmt.Sprint(key), Payload: make([]byte, 256)}, broker.Route{Target: q})
+							batch.End()
+						}
+						n -= min(n, benchBatch)
+						p.flush(batch)
+					}
+					p.wait(b)
+				}
+				publish(backlog)
+				runtime.GC()
+				b.ReportAllocs()
+				b.ResetTimer()
+				begin := cpu()
+				for n := b.N; n > 0; n -= 10 {
+					publish(min(n, 10))
+					consume(b, s, p, q, min(n, 10))
+				}
+				reportCPU(b, begin)
+			})
+		})
+	}
+}
