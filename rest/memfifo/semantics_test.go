@@ -253,6 +253,7 @@ func overAPipe(t *testing.T, f func(t *testing.T, d *door, c net.Conn, message s
 
 func TestAReaderThatTakesItsTimeKeepsItsMessage(t *testing.T) {
 	overAPipe(t, func(t *testing.T, d *door, c net.Conn, message string) {
+		t.Helper()
 		var got bytes.Buffer
 		for got.Len() < len(message) {
 			_, err := io.CopyN(&got, c, 64<<10)
@@ -265,6 +266,7 @@ func TestAReaderThatTakesItsTimeKeepsItsMessage(t *testing.T) {
 
 func TestAReaderThatLeavesHalfWayHasReadNothing(t *testing.T) {
 	overAPipe(t, func(t *testing.T, d *door, c net.Conn, message string) {
+		t.Helper()
 		_, err := io.CopyN(io.Discard, c, 1<<20)
 		must(t, err)
 		d.empty(t, "q")
@@ -278,6 +280,7 @@ func TestAReaderThatLeavesHalfWayHasReadNothing(t *testing.T) {
 
 func TestAReaderThatStopsReadingIsCutAndHasReadNothing(t *testing.T) {
 	overAPipe(t, func(t *testing.T, d *door, c net.Conn, message string) {
+		t.Helper()
 		_, err := io.CopyN(io.Discard, c, 1<<20)
 		must(t, err)
 		time.Sleep(11 * time.Second)
