@@ -205,6 +205,7 @@ func drawPrincipal(t *rapid.T) *auth.Principal {
 				p.Scopes = append(p.Scopes, drawPattern(t, "scope"))
 			}
 		}
+	case auth.Anonymous, auth.System:
 	}
 	return p
 }

@@ -28,17 +28,17 @@ func (h *harness) outOfRange(err error, first uint64) {
 	}
 }
 
-// bounds returns what a partition holds.
-func (h *harness) bounds(s broker.Target, partition int) broker.PartitionInfo {
+// bounds returns what the first partition holds.
+func (h *harness) bounds(s broker.Target) broker.PartitionInfo {
 	h.Helper()
-	return h.info(s).Partitions[partition]
+	return h.info(s).Partitions[0]
 }
 
 // within fails unless what is not older than keep is there, and what is older
 // by an eighth of that, and a second, is not.
 func (h *harness) within(s broker.Target, keep time.Duration) broker.PartitionInfo {
 	h.Helper()
-	b := h.bounds(s, 0)
+	b := h.bounds(s)
 	now := time.Now()
 	for _, d := range h.read(s, broker.Pos{Begin: true}, 1<<20) {
 		if age := now.Sub(broker.Time(d.Queued)); age > keep+keep/8+2*time.Second {
@@ -64,7 +64,7 @@ var streamKeepTests = []test{
 			h.Fatalf("info is %+v", in)
 		}
 		h.sleep(2 * time.Hour)
-		if b := h.bounds(s, 0); b.First != 3 || b.Next != 3 || b.Bytes != 0 {
+		if b := h.bounds(s); b.First != 3 || b.Next != 3 || b.Bytes != 0 {
 			h.Fatalf("bounds are %+v, want 3 to 3 and no bytes", b)
 		}
 		h.append(s, 0, "d")
@@ -113,11 +113,11 @@ var streamKeepTests = []test{
 		h.sleep(2 * time.Hour)
 		h.append(s, 0, "new")
 		h.stream(broker.Def{MaxBytes: 100 << 10})
-		if b := h.bounds(s, 0); b.Bytes > 100<<10 || b.First == 0 {
+		if b := h.bounds(s); b.Bytes > 100<<10 || b.First == 0 {
 			h.Fatalf("bounds are %+v after a limit of 100 KiB", b)
 		}
 		h.stream(broker.Def{Retention: 10 * time.Minute})
-		h.bounds(s, 0)
+		h.bounds(s)
 		h.same(h.read(s, broker.Pos{Begin: true}, 10), "new")
 	}},
 	kept("the first offset does not go back, nor is one used again", func(h *harness) {
@@ -127,7 +127,7 @@ var streamKeepTests = []test{
 			h.sleep(3 * time.Hour)
 			want := broker.PartitionInfo{First: 2 * (round + 1), Next: 2 * (round + 1)}
 			for range 2 {
-				if b := h.bounds(s, 0); b != want {
+				if b := h.bounds(s); b != want {
 					h.Fatalf("bounds are %+v, want %+v", b, want)
 				}
 				h.reopen()
@@ -150,7 +150,7 @@ var streamKeepTests = []test{
 		h.close()
 		h.sleep(2 * time.Hour)
 		h.open()
-		if b := h.bounds(s, 0); b.First != 400 || b.Next != 400 {
+		if b := h.bounds(s); b.First != 400 || b.Next != 400 {
 			h.Fatalf("bounds are %+v, want 400 to 400", b)
 		}
 	}),
