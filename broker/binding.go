@@ -41,14 +41,14 @@ func (b *Broker) bindQueue(t Target, c *QueueConfig) {
 	}
 }
 
-// rebind moves a queue to another filter; for a moment both feed it, so that
-// nothing published meanwhile is missed.
-func (b *Broker) rebind(q *queue, old, filter string) {
+// rebind moves a queue or stream to another filter; for a moment both feed it,
+// so that nothing published meanwhile is missed.
+func (b *Broker) rebind(d destination, old, filter string) {
 	if filter != "" {
-		b.tree.Insert(filter, q)
+		b.tree.Insert(filter, d)
 	}
 	if old != "" {
-		b.tree.Remove(old, q)
+		b.tree.Remove(old, d)
 	}
 }
 
@@ -64,7 +64,8 @@ func (b *Broker) unbindQueue(q *queue) {
 }
 
 func (b *Broker) bindStream(t Target, c *StreamConfig) {
-	s := &stream{target: t, settings: c, partitions: uint32(c.Partitions)}
+	s := &stream{target: t}
+	s.settings.Store(c)
 	b.mu.Lock()
 	b.streams[c.Name] = s
 	b.mu.Unlock()
@@ -72,9 +73,9 @@ func (b *Broker) bindStream(t Target, c *StreamConfig) {
 }
 
 func (b *Broker) unbindStream(s *stream) {
-	b.tree.Remove(s.settings.Filter, s)
+	b.tree.Remove(s.config().Filter, s)
 	b.mu.Lock()
-	delete(b.streams, s.settings.Name)
+	delete(b.streams, s.config().Name)
 	b.mu.Unlock()
 }
 
@@ -108,6 +109,6 @@ func (b *Broker) streamsByName() []*stream {
 	b.mu.RLock()
 	ss := slices.Collect(maps.Values(b.streams))
 	b.mu.RUnlock()
-	slices.SortFunc(ss, func(x, y *stream) int { return cmp.Compare(x.settings.Name, y.settings.Name) })
+	slices.SortFunc(ss, func(x, y *stream) int { return cmp.Compare(x.config().Name, y.config().Name) })
 	return ss
 }

@@ -139,6 +139,12 @@ func (b *Broker) Ready() error {
 // errClosed is the answer to work that arrives while the broker drains.
 var errClosed = errorf(Unavailable, NoSubject, "the broker is shutting down; nothing was stored, try again")
 
+// May asks whether the principal of ctx may do this. Every method asks for
+// itself; protocols ask for what is theirs alone, as users, keys and rules.
+func (b *Broker) May(ctx context.Context, act auth.Action, r auth.Resource) error {
+	return b.may(ctx, act, r)
+}
+
 // may is the one question about access that every path asks.
 func (b *Broker) may(ctx context.Context, act auth.Action, r auth.Resource) error {
 	return b.permit(auth.From(ctx), act, r)

@@ -2,6 +2,7 @@ package broker_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"testing"
@@ -47,7 +48,13 @@ func openOver(tb testing.TB, s broker.Store) *fixture {
 	if err != nil {
 		tb.Fatal(err)
 	}
+	f := &fixture{Broker: b, ctx: ctx, store: s, tb: tb}
 	tb.Cleanup(func() {
+		if qs, err := b.Queues(ctx); err == nil { // unless the test closed it
+			for i := range qs {
+				f.balanced(&qs[i])
+			}
+		}
 		if err := b.Close(ctx); err != nil {
 			tb.Errorf("close the broker: %v", err)
 		}
@@ -55,7 +62,7 @@ func openOver(tb testing.TB, s broker.Store) *fixture {
 			tb.Errorf("close the store: %v", err)
 		}
 	})
-	return &fixture{Broker: b, ctx: ctx, store: s, tb: tb}
+	return f
 }
 
 // bubble runs f in fake time.
@@ -135,20 +142,22 @@ func (f *fixture) info(queue string) broker.QueueInfo {
 	if err != nil {
 		f.tb.Fatal(err)
 	}
-	out := uint64(0)
-	for _, n := range i.Out {
-		out += n
-	}
-	if held := uint64(i.Ready + i.Leased + i.Delayed + i.Dead + i.Held); i.In != held+out {
-		f.tb.Errorf("books of %s: %d in, %d held, %d out: %+v", queue, i.In, held, out, i.Info)
-	}
+	f.balanced(&i)
 	return i
+}
+
+// balanced fails unless the books of a queue balance.
+func (f *fixture) balanced(i *broker.QueueInfo) {
+	f.tb.Helper()
+	if d := i.Difference(); d != 0 {
+		f.tb.Errorf("books of %s are out by %d: %+v", i.Name, d, i.Info)
+	}
 }
 
 // wantKind fails unless err is of the kind and about the subject.
 func wantKind(tb testing.TB, err error, k broker.Kind, s broker.Subject) {
 	tb.Helper()
-	e, _ := err.(*broker.Error)
+	e, _ := errors.AsType[*broker.Error](err)
 	if e == nil || e.Kind != k || e.Subject != s {
 		tb.Errorf("got error %#v (%v), want kind %d about %q", err, err, k, s)
 	}

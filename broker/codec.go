@@ -350,5 +350,5 @@ func (d *decoder) string() string {
 	if len(v) == 0 {
 		return ""
 	}
-	return unsafe.String(&v[0], len(v))
+	return unsafe.String(&v[0], len(v)) //nolint:gosec // the bytes never change, see above
 }

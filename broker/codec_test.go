@@ -1,4 +1,4 @@
-package broker
+package broker_test
 
 import (
 	"bytes"
@@ -6,13 +6,15 @@ import (
 	"testing"
 
 	"pgregory.net/rapid"
+
+	"millrace/broker"
 )
 
 // full has every field set.
-func full() *Message {
-	return &Message{
-		ID: ID{1, 2, 3}, Topic: "a/b", Payload: []byte("payload"), ContentType: "text/plain",
-		Properties:    []Property{{"k", "v"}, {"k", ""}, {"", "w"}},
+func full() *broker.Message {
+	return &broker.Message{
+		ID: broker.ID{1, 2, 3}, Topic: "a/b", Payload: []byte("payload"), ContentType: "text/plain",
+		Properties:    []broker.Property{{"k", "v"}, {"k", ""}, {"", "w"}},
 		ResponseTopic: "r", Correlation: []byte{0, 1}, UTF8: true, QoS: 2, Retain: true,
 		Published: 1, Expires: 2, NotBefore: 3, Publisher: "p", Key: "key", EventTime: -4,
 		Producer: "prod", Sequence: 5, DedupKey: "d", BodyHash: 1 << 63, Origins: []string{"q1", "q2"},
@@ -20,13 +22,13 @@ func full() *Message {
 }
 
 func TestAMessageComesBackAsItWasEncoded(t *testing.T) {
-	for _, want := range []*Message{full(), {Topic: "t", Payload: []byte{}}, {Payload: make([]byte, 1<<20)}} {
-		b := AppendMessage(nil, want)
-		if len(b) != SizeBound(want) {
-			t.Errorf("encoding has %d bytes, SizeBound says %d", len(b), SizeBound(want))
+	for _, want := range []*broker.Message{full(), {Topic: "t", Payload: []byte{}}, {Payload: make([]byte, 1<<20)}} {
+		b := broker.AppendMessage(nil, want)
+		if len(b) != broker.SizeBound(want) {
+			t.Errorf("encoding has %d bytes, SizeBound says %d", len(b), broker.SizeBound(want))
 		}
-		var got Message
-		if err := DecodeMessage(b, &got); err != nil {
+		var got broker.Message
+		if err := broker.DecodeMessage(b, &got); err != nil {
 			t.Fatal(err)
 		}
 		if !reflect.DeepEqual(&got, want) {
@@ -38,7 +40,7 @@ func TestAMessageComesBackAsItWasEncoded(t *testing.T) {
 func TestAnyMessageComesBackAndFitsItsBound(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		text := rapid.StringN(0, 40, 200)
-		want := &Message{
+		want := &broker.Message{
 			Topic: text.Draw(rt, "topic"), Payload: append([]byte{}, rapid.SliceOf(rapid.Byte()).Draw(rt, "payload")...),
 			ContentType: text.Draw(rt, "type"), ResponseTopic: text.Draw(rt, "response"), Publisher: text.Draw(rt, "publisher"),
 			Key: text.Draw(rt, "key"), Producer: text.Draw(rt, "producer"),
@@ -51,15 +53,15 @@ func TestAnyMessageComesBackAndFitsItsBound(t *testing.T) {
 			want.BodyHash = rapid.Uint64().Draw(rt, "hash")
 		}
 		for range rapid.IntRange(0, 3).Draw(rt, "properties") {
-			want.Properties = append(want.Properties, Property{text.Draw(rt, "name"), text.Draw(rt, "value")})
+			want.Properties = append(want.Properties, broker.Property{text.Draw(rt, "name"), text.Draw(rt, "value")})
 			want.Origins = append(want.Origins, text.Draw(rt, "origin"))
 		}
-		b := AppendMessage(nil, want)
-		if len(b) > SizeBound(want) {
-			rt.Fatalf("encoding has %d bytes, bound %d", len(b), SizeBound(want))
+		b := broker.AppendMessage(nil, want)
+		if len(b) > broker.SizeBound(want) {
+			rt.Fatalf("encoding has %d bytes, bound %d", len(b), broker.SizeBound(want))
 		}
-		var got Message
-		if err := DecodeMessage(b, &got); err != nil {
+		var got broker.Message
+		if err := broker.DecodeMessage(b, &got); err != nil {
 			rt.Fatal(err)
 		}
 		if !reflect.DeepEqual(&got, want) {
@@ -71,43 +73,43 @@ func TestAnyMessageComesBackAndFitsItsBound(t *testing.T) {
 func TestDecodingCopiesNeitherPayloadNorStrings(t *testing.T) {
 	m := full()
 	m.Properties, m.Origins = nil, nil // the lists themselves are allocated
-	b := AppendMessage(nil, m)
-	var got Message
-	if n := testing.AllocsPerRun(100, func() { _ = DecodeMessage(b, &got) }); n != 0 {
+	b := broker.AppendMessage(nil, m)
+	var got broker.Message
+	if n := testing.AllocsPerRun(100, func() { _ = broker.DecodeMessage(b, &got) }); n != 0 {
 		t.Errorf("decoding allocates %v times", n)
 	}
-	into := make([]byte, 0, SizeBound(m))
-	if n := testing.AllocsPerRun(100, func() { into = AppendMessage(into[:0], m) }); n != 0 {
+	into := make([]byte, 0, broker.SizeBound(m))
+	if n := testing.AllocsPerRun(100, func() { into = broker.AppendMessage(into[:0], m) }); n != 0 {
 		t.Errorf("encoding allocates %v times", n)
 	}
 }
 
 func TestATruncatedOrForeignEncodingIsAnError(t *testing.T) {
-	b := AppendMessage(nil, full())
-	var m Message
+	b := broker.AppendMessage(nil, full())
+	var m broker.Message
 	for n := range b {
-		if DecodeMessage(b[:n:n], &m) == nil {
+		if broker.DecodeMessage(b[:n:n], &m) == nil {
 			t.Errorf("%d of %d bytes decode", n, len(b))
 		}
 	}
-	if DecodeMessage(append(bytes.Clone(b), 0), &m) == nil {
+	if broker.DecodeMessage(append(bytes.Clone(b), 0), &m) == nil {
 		t.Error("a byte too many decodes")
 	}
 	b[0]++
-	if DecodeMessage(b, &m) == nil {
+	if broker.DecodeMessage(b, &m) == nil {
 		t.Error("a newer version decodes")
 	}
 }
 
 func FuzzDecodeMessage(f *testing.F) {
-	f.Add(AppendMessage(nil, full()))
-	f.Add(AppendMessage(nil, &Message{Topic: "t"}))
+	f.Add(broker.AppendMessage(nil, full()))
+	f.Add(broker.AppendMessage(nil, &broker.Message{Topic: "t"}))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		var m, again Message
-		if DecodeMessage(b, &m) != nil {
+		var m, again broker.Message
+		if broker.DecodeMessage(b, &m) != nil {
 			return
 		}
-		if err := DecodeMessage(AppendMessage(nil, &m), &again); err != nil {
+		if err := broker.DecodeMessage(broker.AppendMessage(nil, &m), &again); err != nil {
 			t.Fatalf("what was decoded does not decode again: %v", err)
 		}
 		if again.Topic != m.Topic || !bytes.Equal(again.Payload, m.Payload) || len(again.Properties) != len(m.Properties) {
@@ -117,18 +119,18 @@ func FuzzDecodeMessage(f *testing.F) {
 }
 
 func BenchmarkCodec(b *testing.B) {
-	m := &Message{Topic: "devices/0001/temperature", Payload: make([]byte, 256), Published: 1 << 40, Publisher: "device-0001", QoS: 1}
-	into := make([]byte, 0, SizeBound(m))
+	m := &broker.Message{Topic: "devices/0001/temperature", Payload: make([]byte, 256), Published: 1 << 40, Publisher: "device-0001", QoS: 1}
+	into := make([]byte, 0, broker.SizeBound(m))
 	b.Run("append", func(b *testing.B) {
 		for b.Loop() {
-			into = AppendMessage(into[:0], m)
+			into = broker.AppendMessage(into[:0], m)
 		}
 	})
-	into = AppendMessage(into[:0], m)
+	into = broker.AppendMessage(into[:0], m)
 	b.Run("decode", func(b *testing.B) {
-		var got Message
+		var got broker.Message
 		for b.Loop() {
-			_ = DecodeMessage(into, &got)
+			_ = broker.DecodeMessage(into, &got)
 		}
 	})
 }

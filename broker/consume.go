@@ -56,14 +56,22 @@ func (b *Broker) Receive(ctx context.Context, queue string, o ReceiveOptions) ([
 	w := &receive{ready: make(chan struct{})}
 	w.Wait = Wait{Target: q.target, Max: o.Max, MaxBytes: cmp.Or(o.MaxBytes, receiveBytes), Lease: o.Lease, Sink: w}
 	if o.Wait > 0 {
-		if b.waiting.Add(1) > int64(b.opts.MaxWaiting) {
-			b.waiting.Add(-1)
-			return nil, errorf(Full, NoSubject, "%d receives wait already, which is the limit; try again in a second", b.opts.MaxWaiting)
+		if err := b.startWaiting(); err != nil {
+			return nil, err
 		}
 		defer b.waiting.Add(-1)
 		w.Until = clock().Add(o.Wait)
 	}
 	return b.await(ctx, q, w)
+}
+
+// startWaiting counts one who waits, if there may be one more.
+func (b *Broker) startWaiting() error {
+	if b.waiting.Add(1) > int64(b.opts.MaxWaiting) {
+		b.waiting.Add(-1)
+		return errorf(Full, NoSubject, "%d receives wait already, which is the limit; try again in a second", b.opts.MaxWaiting)
+	}
+	return nil
 }
 
 // receive is a Wait whose caller blocks.
@@ -172,6 +180,14 @@ func (b *Broker) Ack(ctx context.Context, queue string, id ID, receipt string) (
 	return rs[0].State, rs[0].Err
 }
 
+// ReceiptID returns the message that a receipt is of, for doors whose calls name
+// no message. For one that is not genuine it is the zero ID, which no queue
+// holds, so that what follows answers in its own order.
+func (b *Broker) ReceiptID(receipt string) ID {
+	r, _ := b.receipts.read(receipt)
+	return r.id
+}
+
 // AckBatch settles many in one commit; each has a result of its own.
 func (b *Broker) AckBatch(ctx context.Context, queue string, ss []Settlement) ([]AckResult, error) {
 	q, err := b.lookup(ctx, auth.Consume, queue)
@@ -195,20 +211,24 @@ func (b *Broker) AckBatch(ctx context.Context, queue string, ss []Settlement) ([
 		return nil, storeError(err)
 	}
 	for i, u := range units {
-		if u < 0 {
-			continue
-		}
-		switch err := c.Units[u].Result.Err; {
-		case errors.Is(err, ErrGone):
-			results[i].State = Gone
-		case err != nil:
-			results[i].Err = b.settleError(q, ss[i].ID, err)
-		default:
-			results[i].State = Removed
+		if u >= 0 {
+			results[i] = b.settled(q, ss[i].ID, c.Units[u].Result.Err)
 		}
 	}
 	c.release()
 	return results, nil
+}
+
+// settled is the result of an ack that the store has answered.
+func (b *Broker) settled(q *queue, id ID, err error) AckResult {
+	switch {
+	case errors.Is(err, ErrGone):
+		return AckResult{State: Gone}
+	case err != nil:
+		return AckResult{Err: b.settleError(q, id, err)}
+	default:
+		return AckResult{State: Removed}
+	}
 }
 
 // Backoff as the delay of a Nack takes the queue's back-off.
@@ -330,8 +350,9 @@ func (b *Broker) Purge(ctx context.Context, queue string, all bool) (int, error)
 		return 0, err
 	}
 	c := newCommit()
-	c.Batch.Purge(q.target, all)
+	c.Purge(q.target, all)
 	r, err := c.one(ctx, b.store)
+	b.auth.Audit(ctx, auth.Event{What: auth.Purged, Target: "queue:" + queue, Count: r.Count, Err: err})
 	if err != nil {
 		return 0, storeError(err)
 	}

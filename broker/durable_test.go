@@ -93,3 +93,39 @@ func held(t *testing.T, gate *journaltest.GateFS, name string, call func(), answ
 		t.Errorf("%s: %v", name, err)
 	}
 }
+
+func TestTheMakerOfAQueueStays(t *testing.T) {
+	dir := t.TempDir()
+	start := func(t *testing.T) *fixture {
+		s, err := local.Open(local.Options{Dir: dir})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return openOver(t, s)
+	}
+	t.Run("changes", func(t *testing.T) {
+		f := start(t)
+		f.queue("q", "", func(c *broker.QueueConfig) { c.Maker, c.MaxPayload = "door", 7 })
+		q, err := f.UpdateQueue(f.ctx, "q", func(c *broker.QueueConfig) error {
+			c.Maker, c.MaxMessages = "other", 1
+			return nil
+		})
+		if err != nil || q.Maker != "door" || q.MaxMessages != 1 {
+			t.Errorf("%+v, %v", q, err)
+		}
+	})
+	t.Run("restart", func(t *testing.T) {
+		f := start(t)
+		publisher := auth.WithPrincipal(f.ctx, &auth.Principal{Kind: auth.Key, Role: auth.Publisher})
+		if c, err := f.Settings(publisher, auth.Publish, "q"); err != nil || c.Maker != "door" || c.MaxPayload != 7 {
+			t.Errorf("%+v, %v", c, err)
+		}
+		if q, err := f.QueueFor(publisher, auth.Publish, "q"); err != nil || q.Name != "q" {
+			t.Errorf("%+v, %v", q, err)
+		}
+		_, err := f.Settings(publisher, auth.Manage, "q")
+		wantKind(t, err, broker.Forbidden, "")
+		_, err = f.QueueFor(publisher, auth.View, "q")
+		wantKind(t, err, broker.Forbidden, "")
+	})
+}

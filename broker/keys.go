@@ -48,5 +48,5 @@ func (k *Keys) write(ctx context.Context, key string, value []byte) error {
 	c := newCommit()
 	c.Put(k.space, key, value, 0)
 	_, err := c.one(ctx, k.store)
-	return err
+	return storeError(err)
 }

@@ -123,7 +123,11 @@ func (b *Broker) Send(ctx context.Context, queue string, ms ...*Message) ([]Publ
 	if err != nil {
 		return nil, err
 	}
-	return b.commitAll(ctx, ms, func(c *pending, p *auth.Principal, m *Message, tag uint64) error {
+	most := q.config().MaxPayload
+	ps, err := b.commitAll(ctx, ms, func(c *pending, p *auth.Principal, m *Message, tag uint64) error {
+		if most > 0 && int64(len(m.Payload)) > most {
+			return errorf(TooLarge, PayloadSubject, "payload of %d bytes is over the %d that queue %s may hold in all", len(m.Payload), most, queue)
+		}
 		m.Topic = "$queue/" + queue
 		if err := b.stamp(p, m, clock()); err != nil {
 			return err
@@ -131,6 +135,10 @@ func (b *Broker) Send(ctx context.Context, queue string, ms ...*Message) ([]Publ
 		c.append(m, tag, matches{Matched: Matched{Queues: 1}, durability: b.promise(q)}, []Route{{Target: q.target}}, len(c.subs))
 		return nil
 	})
+	if isGone(err) {
+		err = noQueue(queue) // deleted meanwhile
+	}
+	return ps, err
 }
 
 // BatchError is the error of one entry of a batch; nothing of the batch was
@@ -287,7 +295,7 @@ func (b *Broker) match(p *auth.Principal, m *Message, found []destination, route
 // partition chooses by key, then by the MQTT client that published, which
 // keeps its order, then in turn.
 func (b *Broker) partition(s *stream, p *auth.Principal, m *Message) uint32 {
-	n := s.partitions
+	n := uint32(s.config().Partitions)
 	switch {
 	case n <= 1:
 		return 0

@@ -334,6 +334,25 @@ func TestSendGoesToOneQueueAndPastTheRouter(t *testing.T) {
 	wantKind(t, err, broker.Forbidden, "")
 }
 
+func TestPayloadsOfAQueueAreLimitedByThemselves(t *testing.T) {
+	f := open(t)
+	f.queue("q", "t", func(c *broker.QueueConfig) { c.MaxPayload, c.Overflow = 5, broker.Reject })
+	send := func(text string) error {
+		_, err := f.Send(f.ctx, "q", &broker.Message{Payload: []byte(text), Publisher: "p"})
+		return errors.Unwrap(err) // of the batch
+	}
+	wantKind(t, send("123456"), broker.TooLarge, broker.PayloadSubject)
+	if err := send("12345"); err != nil {
+		t.Fatal(err)
+	}
+	wantKind(t, send("1"), broker.Full, broker.QueueSubject)
+	_, err := f.Publish(f.ctx, &broker.Message{Topic: "t", Payload: []byte("1"), QoS: 1})
+	wantKind(t, err, broker.Full, broker.QueueSubject)
+	if q, err := f.Queue(f.ctx, "q"); err != nil || q.Payload != 5 || q.Bytes <= 5 {
+		t.Errorf("payload %d, bytes %d, %v", q.Payload, q.Bytes, err)
+	}
+}
+
 func TestGiveBackUndoesADelivery(t *testing.T) {
 	f := open(t)
 	f.queue("q", "t", func(c *broker.QueueConfig) { c.MaxRetries = 0 })

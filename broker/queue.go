@@ -58,6 +58,7 @@ type QueueConfig struct {
 	Filter          string        // "" = only sent to directly
 	Driver          Driver        // default disk; cannot change
 	MaxBytes        int64         // default 1 GiB, at least 1 MiB
+	MaxPayload      int64         // bytes of the payloads alone; 0 = no limit of its own
 	MaxMessages     int64         // 0 = no limit
 	Overflow        Overflow      // default drop-oldest with a filter, reject without
 	TTL             time.Duration // default 24 h; 0 = never
@@ -75,6 +76,7 @@ type QueueConfig struct {
 	MQTTLease       time.Duration // 0 = as long as the connection
 	Paused          bool          // delivers nothing
 	Created         time.Time
+	Maker           string // a word of the door that made it, for that door; cannot change
 }
 
 // NewQueueConfig returns the defaults for a queue fed by filter, or for one
@@ -125,6 +127,7 @@ func (c *QueueConfig) validateRanges() error {
 		min, max int64
 	}{
 		{"max_size_mb", c.MaxBytes, minQueueBytes, 1 << 50},
+		{"max_payload_bytes", c.MaxPayload, 0, 1 << 50},
 		{"max_messages", c.MaxMessages, 0, 1 << 40},
 		{"max_retries", int64(c.MaxRetries), Unlimited, maxRetries},
 		{"max_in_flight", int64(c.MaxInFlight), 1, maxInFlight},
@@ -170,7 +173,7 @@ func (c *QueueConfig) def() Def {
 	meta, _ := json.Marshal(c) // plain fields: cannot fail
 	d := Def{
 		Name: c.Name, Kind: QueueTarget, Meta: meta, Volatile: c.Driver == Memory,
-		MaxMessages: c.MaxMessages, MaxBytes: c.MaxBytes, DropOldest: c.Overflow == DropOldest,
+		MaxMessages: c.MaxMessages, MaxBytes: c.MaxBytes, MaxPayload: c.MaxPayload, DropOldest: c.Overflow == DropOldest,
 		OverflowLapses: c.DeadLetterTopic != "",
 		ExpiryLapses:   c.LapseExpired && c.DeadLetterTopic != "",
 		TTL:            c.TTL, Delay: c.Delay, MaxInFlight: c.MaxInFlight,
@@ -270,6 +273,7 @@ func (b *Broker) UpdateQueue(ctx context.Context, name string, change func(*Queu
 	case c.Driver != old.Driver:
 		return QueueInfo{}, fieldError("driver", "cannot be changed; make a new queue")
 	}
+	c.Maker = old.Maker
 	if err := b.validate(&c); err != nil {
 		return QueueInfo{}, err
 	}
@@ -297,7 +301,9 @@ func (b *Broker) DeleteQueue(ctx context.Context, name string) error {
 		return noQueue(name)
 	}
 	b.unbindQueue(q)
-	if err := b.store.Drop(ctx, q.target); err != nil {
+	err := b.store.Drop(ctx, q.target)
+	b.auth.Audit(ctx, auth.Event{What: auth.QueueDeleted, Target: "queue:" + name, Err: err})
+	if err != nil {
 		return storeError(err)
 	}
 	b.log.Info().Str("queue", name).Msg("queue deleted")
@@ -306,11 +312,31 @@ func (b *Broker) DeleteQueue(ctx context.Context, name string) error {
 
 // Queue shows one queue.
 func (b *Broker) Queue(ctx context.Context, name string) (QueueInfo, error) {
-	q, err := b.lookup(ctx, auth.View, name)
+	return b.QueueFor(ctx, auth.View, name)
+}
+
+// QueueFor shows one queue to whoever may do act to it, for doors whose answer
+// to that act shows the queue.
+func (b *Broker) QueueFor(ctx context.Context, act auth.Action, name string) (QueueInfo, error) {
+	q, err := b.lookup(ctx, act, name)
 	if err != nil {
 		return QueueInfo{}, err
 	}
-	return b.queueInfo(ctx, q)
+	info, err := b.queueInfo(ctx, q)
+	if isGone(err) {
+		err = noQueue(name) // deleted meanwhile
+	}
+	return info, err
+}
+
+// Settings returns what was set about a queue, without counts, to whoever may
+// do act to it.
+func (b *Broker) Settings(ctx context.Context, act auth.Action, name string) (QueueConfig, error) {
+	q, err := b.lookup(ctx, act, name)
+	if err != nil {
+		return QueueConfig{}, err
+	}
+	return *q.config(), nil
 }
 
 // Queues lists the queues that the principal may see, by name.

@@ -3,6 +3,7 @@ package broker
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync/atomic"
 	"time"
 )
@@ -42,10 +43,10 @@ type Store interface {
 	// Cancel withdraws w if it still waits, and then Deliver is never called;
 	// it reports whether it did. A withdrawn wait took nothing: no lease, no attempt.
 	Cancel(w *Wait) bool
-	// Read appends up to max entries from p on to dst, without leasing them.
-	// On a stream a position below the first entry is ErrGone, never a silent
-	// jump. On a queue it browses what p.State asks for.
-	Read(ctx context.Context, t Target, p Pos, max int, dst []Delivery) ([]Delivery, error)
+	// Read appends up to limit entries from p on to dst, without leasing them.
+	// On a stream an offset below the first entry is a *RangeError, never a
+	// silent jump. On a queue it browses what p.State asks for.
+	Read(ctx context.Context, t Target, p Pos, limit int, dst []Delivery) ([]Delivery, error)
 	// Find returns the delivery of the message id if t handed it out at least
 	// once and still holds it, else ErrNotFound. It may be slow: it serves the
 	// wording of errors only.
@@ -66,7 +67,7 @@ type Store interface {
 // store; it must not block. If State().Ordered, calls come in order of Submit.
 type Completion interface{ Done(b *Batch) }
 
-// Sink of a Wait gets its outcome in w.Got and w.Err, exactly once. It must not
+// WaitSink of a Wait gets its outcome in w.Got and w.Err, exactly once. It must not
 // block, and may call Receive again with the same Wait.
 type WaitSink interface{ Deliver(w *Wait) }
 
@@ -177,11 +178,13 @@ type Def struct {
 
 	// Volatile targets live in memory; their definition is recorded.
 	Volatile bool
-	// MaxMessages and MaxBytes limit what the target holds; 0 = no limit.
+	// MaxMessages, MaxBytes (as stored) and MaxPayload (of payloads alone) limit
+	// what the target holds; 0 = no limit.
 	// DropOldest makes room by taking the oldest ready message; otherwise a
 	// publish that does not fit is ErrFull. Lapsing says that what an overflow
 	// or an expiry takes is held and told to Events.Lapsed instead of dropped.
 	MaxMessages, MaxBytes        int64
+	MaxPayload                   int64
 	DropOldest                   bool
 	OverflowLapses, ExpiryLapses bool
 	// TTL ends a message that long after it entered the queue (or was due),
@@ -203,7 +206,9 @@ type Def struct {
 
 	// Partitions of a stream, at least 1. They only grow.
 	Partitions uint32
-	// Retention and MaxBytes of a stream are recorded, and not yet enforced.
+	// Retention of a stream: entries are there for that long, and go after it in
+	// runs of neighbours, at most an eighth of it or an hour late. MaxBytes takes the
+	// oldest runs of any partition while the stream holds more. 0 = no limit.
 	Retention time.Duration
 }
 
@@ -250,21 +255,30 @@ const (
 	Dead
 )
 
-// Pos is where a Read begins. On a stream: at offset Seq, or at the first entry
-// not before Time, or at the end. On a queue: after skipping Skip entries in one of the States.
+// Pos is where a Read or a Wait begins. On a stream: behind the last entry (End),
+// or at the first one that is there (Begin), or at the first one not before Time,
+// or at offset Seq. On a queue: after skipping Skip entries in one of the States.
 type Pos struct {
-	Partition uint32
-	Seq       uint64
-	Time      time.Time
-	End       bool
-	States    EntryState
-	Skip      int
+	Partition  uint32
+	Seq        uint64
+	Time       time.Time
+	Begin, End bool
+	States     EntryState
+	Skip       int
 }
 
-// Wait asks for messages of a queue. The caller fills the first part and must
-// not touch it until Deliver; it may reuse the Wait after that.
+// Wait asks for messages of a queue, or for entries of one partition of a
+// stream. The caller fills the first part and must not touch it until Deliver;
+// it may reuse the Wait after that.
+//
+// Reading a stream takes nothing away, so nothing is leased, and one commit
+// serves all waits that it reaches. A position behind the end waits for it, an
+// offset below the first entry is a *RangeError at once. Deliver finds in From
+// where to go on, also when nothing came, so that the same Wait asks for what
+// follows, and in Bounds the partition as it was then.
 type Wait struct {
 	Target   Target
+	From     Pos           // of a stream
 	Max      int           // messages, at least 1
 	MaxBytes int           // payload bytes; at least one message comes; 0 = no limit
 	Lease    time.Duration // 0 leases nothing: ready again at once, attempt counted
@@ -273,8 +287,9 @@ type Wait struct {
 	Sink     WaitSink
 	Tag      any // the caller's
 
-	Got []Delivery
-	Err error
+	Got    []Delivery
+	Bounds PartitionInfo // of a stream
+	Err    error
 
 	// Priv is the store's. It may stay when the Wait is used again, and does if
 	// Deliver asks for more.
@@ -285,10 +300,21 @@ type Wait struct {
 type Info struct {
 	Ready, Leased, Delayed, Dead, Held int64
 	Bytes                              int64 // payload and headers, as stored
+	Payload                            int64 // of a queue: payload alone
 	Oldest                             time.Time
 	In                                 uint64          // messages that ever entered
 	Out                                [Reasons]uint64 // and left, by reason
 	Partitions                         []PartitionInfo // of a stream
+}
+
+// Difference is what the books of a queue are out by: everything that entered
+// is still there or left for a counted reason, so it is 0, always.
+func (i *Info) Difference() int64 {
+	n := int64(i.In) - i.Ready - i.Leased - i.Delayed - i.Dead - i.Held
+	for _, out := range i.Out {
+		n -= int64(out)
+	}
+	return n
 }
 
 // PartitionInfo bounds one partition: First is the oldest offset that can be
@@ -318,6 +344,18 @@ var (
 	ErrNotFound = errors.New("not found")
 	ErrClosed   = errors.New("store closed")
 )
+
+// RangeError says that an offset lies below the first entry that its partition
+// still has. It is ErrGone.
+type RangeError struct{ First, Next uint64 }
+
+// Error names what there is.
+func (e *RangeError) Error() string {
+	return fmt.Sprintf("offset below the first: %d to %d are there", e.First, e.Next)
+}
+
+// Unwrap returns ErrGone.
+func (e *RangeError) Unwrap() error { return ErrGone }
 
 // Batch collects units of work and is reused: no method allocates once it is
 // warm. A unit is what one End closes, and is one commit: all of it happens, or

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"strings"
+	"sync/atomic"
 	"time"
 	"unicode"
 	"unicode/utf8"
@@ -18,9 +19,9 @@ const maxPartitions = 1024
 type StreamConfig struct {
 	Name       string        // any characters but controls; at most 255 bytes
 	Filter     string        // what is published to it
-	Retention  time.Duration // default 7 days, at least a day; recorded, not yet enforced
-	MaxBytes   int64         // default 10 GiB, at least 1 GiB; recorded, not yet enforced
-	Partitions int           // default 1, at most 1,024
+	Retention  time.Duration // default 7 days, at least a day
+	MaxBytes   int64         // default 10 GiB, at least 1 GiB; of all partitions together
+	Partitions int           // default 1, at most 1,024; only grows
 	Created    time.Time
 }
 
@@ -54,12 +55,13 @@ func (c *StreamConfig) def() Def {
 
 // stream is a stream that exists.
 type stream struct {
-	target     Target
-	partitions uint32
-	settings   *StreamConfig
+	target   Target
+	settings atomic.Pointer[StreamConfig]
 }
 
 func (*stream) destination() {}
+
+func (s *stream) config() *StreamConfig { return s.settings.Load() }
 
 // StreamInfo is a stream and its counts, one for each partition.
 type StreamInfo struct {
@@ -93,7 +95,48 @@ func (b *Broker) CreateStream(ctx context.Context, c StreamConfig) (StreamInfo, 
 	return b.streamInfo(ctx, b.streamNamed(c.Name))
 }
 
-// DeleteStream removes a stream with all it holds.
+// UpdateStream applies change to the present settings; the result must be valid
+// as a whole. Limits hold at once, a changed filter for new messages only. The
+// name cannot change, and partitions only grow: Conflict if there are fewer.
+func (b *Broker) UpdateStream(ctx context.Context, name string, change func(*StreamConfig) error) (StreamInfo, error) {
+	if err := b.may(ctx, auth.Manage, auth.StreamResource(name)); err != nil {
+		return StreamInfo{}, err
+	}
+	b.defining.Lock()
+	defer b.defining.Unlock()
+	s := b.streamNamed(name)
+	if s == nil {
+		return StreamInfo{}, noStream(name)
+	}
+	old := s.config()
+	c := *old
+	if err := change(&c); err != nil {
+		return StreamInfo{}, err
+	}
+	if c.Name != old.Name {
+		return StreamInfo{}, fieldError("name", "cannot be changed")
+	}
+	if err := b.validateStream(&c); err != nil {
+		return StreamInfo{}, err
+	}
+	if c.Partitions < old.Partitions {
+		e := fieldError("partition_count", "is %d; the stream has %d, and partitions only grow", c.Partitions, old.Partitions)
+		e.Kind = Conflict
+		return StreamInfo{}, e
+	}
+	if _, err := b.store.Define(ctx, c.def()); err != nil {
+		return StreamInfo{}, storeError(err)
+	}
+	s.settings.Store(&c)
+	if c.Filter != old.Filter {
+		b.rebind(s, old.Filter, c.Filter)
+	}
+	b.log.Info().Str("stream", name).Msg("stream changed")
+	return b.streamInfo(ctx, s)
+}
+
+// DeleteStream removes a stream with all it holds, and its cursors. Reads that
+// wait on it end in NotFound at once.
 func (b *Broker) DeleteStream(ctx context.Context, name string) error {
 	if err := b.may(ctx, auth.Manage, auth.StreamResource(name)); err != nil {
 		return err
@@ -105,7 +148,12 @@ func (b *Broker) DeleteStream(ctx context.Context, name string) error {
 		return noStream(name)
 	}
 	b.unbindStream(s)
-	if err := b.store.Drop(ctx, s.target); err != nil {
+	err := b.store.Drop(ctx, s.target)
+	b.auth.Audit(ctx, auth.Event{What: auth.StreamDeleted, Target: "stream:" + name, Err: err})
+	if err != nil {
+		return storeError(err)
+	}
+	if err := b.dropCursors(ctx, s); err != nil {
 		return storeError(err)
 	}
 	b.log.Info().Str("stream", name).Msg("stream deleted")
@@ -114,14 +162,23 @@ func (b *Broker) DeleteStream(ctx context.Context, name string) error {
 
 // Stream shows one stream.
 func (b *Broker) Stream(ctx context.Context, name string) (StreamInfo, error) {
-	if err := b.may(ctx, auth.View, auth.StreamResource(name)); err != nil {
+	s, err := b.lookupStream(ctx, auth.View, name)
+	if err != nil {
 		return StreamInfo{}, err
 	}
-	s := b.streamNamed(name)
-	if s == nil {
-		return StreamInfo{}, noStream(name)
-	}
 	return b.streamInfo(ctx, s)
+}
+
+// lookupStream finds a stream that the principal of ctx may act on. Without the
+// right the answer is Forbidden, whether the stream exists or not.
+func (b *Broker) lookupStream(ctx context.Context, act auth.Action, name string) (*stream, error) {
+	if err := b.may(ctx, act, auth.StreamResource(name)); err != nil {
+		return nil, err
+	}
+	if s := b.streamNamed(name); s != nil {
+		return s, nil
+	}
+	return nil, noStream(name)
 }
 
 // Streams lists the streams that the principal may see, by name.
@@ -129,7 +186,7 @@ func (b *Broker) Streams(ctx context.Context) ([]StreamInfo, error) {
 	p := auth.From(ctx)
 	var infos []StreamInfo
 	for _, s := range b.streamsByName() {
-		if !b.auth.Allow(p, auth.View, auth.StreamResource(s.settings.Name)) {
+		if !b.auth.Allow(p, auth.View, auth.StreamResource(s.config().Name)) {
 			continue
 		}
 		info, err := b.streamInfo(ctx, s)
@@ -150,7 +207,7 @@ func (b *Broker) streamInfo(ctx context.Context, s *stream) (StreamInfo, error) 
 		return StreamInfo{}, storeError(err)
 	}
 	return StreamInfo{
-		StreamConfig: *s.settings, Partitioned: info.Partitions, Bytes: info.Bytes,
+		StreamConfig: *s.config(), Partitioned: info.Partitions, Bytes: info.Bytes,
 		Durability: b.durability,
 	}, nil
 }

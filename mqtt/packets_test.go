@@ -222,8 +222,8 @@ func TestSubscribeAnswersEachFilter(t *testing.T) {
 		}
 	}
 	r := login(t, e, true, "")
-	r.send(r.subscribePacket(1, 1, nil, "$stream/s"))
-	if _, body := r.packet(); !bytes.Contains(body, []byte("not built yet")) {
+	r.send(r.subscribePacket(1, 1, nil, "$queue/q"))
+	if _, body := r.packet(); !bytes.Contains(body, []byte("does not exist")) {
 		t.Errorf("SUBACK %x has no reason string", body)
 	}
 }

@@ -4,9 +4,10 @@ import (
 	"net/http"
 	"strings"
 
-	"millrace/broker"
+	"millrace/rest/fastqueue"
 	"millrace/rest/flowmq"
 	"millrace/rest/internal/httpx"
+	"millrace/rest/memfifo"
 )
 
 // Dialect names one of the HTTP APIs.
@@ -30,11 +31,11 @@ var prefixes = []struct {
 	{flowmq.Prefix, FlowMQ},
 	{"/api/v5", EMQX},
 	{"/status", EMQX},
-	{"/v1", FastQueue},
-	{"/health", FastQueue},
+	{fastqueue.Prefix, FastQueue},
+	{fastqueue.HealthPath, FastQueue},
 	{"/topics", Pulsar},
 	{"/admin/v2", Pulsar},
-	{"/queues", Memfifo},
+	{memfifo.Prefix, Memfifo},
 }
 
 // dialectOf returns the dialect of an escaped path, "" when it is nobody's.
@@ -48,13 +49,23 @@ func dialectOf(path string) Dialect {
 }
 
 // built reports whether the dialect is part of this version.
-func (d Dialect) built() bool { return d == FlowMQ }
+func (d Dialect) built() bool { return d == FlowMQ || d == FastQueue || d == Memfifo }
 
 // open returns the handler of a dialect; one that is not built yet has no routes.
-func (d Dialect) open(b *broker.Broker, s *httpx.Shared) http.Handler {
-	if d == FlowMQ {
-		return flowmq.New(b, s)
+func (d Dialect) open(o *Options, s *httpx.Shared) http.Handler {
+	switch d {
+	case FlowMQ:
+		return flowmq.New(o.Broker, s)
+	case FastQueue:
+		return fastqueue.New(o.Broker, s, o.FastQueue)
+	case Memfifo:
+		return memfifo.New(o.Broker, s, memfifo.Options{Open: o.MemfifoOpen})
+	default:
+		return d.unbuilt(s)
 	}
+}
+
+func (d Dialect) unbuilt(s *httpx.Shared) http.Handler {
 	return httpx.NewMux(s, httpx.Dialect{
 		Name: string(d),
 		RenderError: func(w http.ResponseWriter, r *httpx.Request, err error) {

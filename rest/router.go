@@ -10,6 +10,7 @@ import (
 type router struct {
 	ops      http.Handler
 	mounts   map[string]http.Handler
+	doc      string // of the one dialect
 	dialects map[Dialect]http.Handler
 	rest     http.Handler
 	notice   []string
@@ -22,7 +23,7 @@ func newRouter(o Options, l Listener, all map[Dialect]http.Handler, ops http.Han
 		r.dialects[d] = all[d]
 	}
 	if len(l.Dialects) == 1 {
-		r.rest = all[l.Dialects[0]]
+		r.rest, r.doc = all[l.Dialects[0]], docPaths[l.Dialects[0]]
 	} else {
 		r.mounts = o.Mounts
 	}
@@ -54,7 +55,7 @@ func (r *router) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 		m.ServeHTTP(w, req)
 		return
 	}
-	if slices.Contains(healthPaths, path) {
+	if slices.Contains(healthPaths, path) || path == r.doc {
 		r.ops.ServeHTTP(w, req)
 		return
 	}

@@ -16,6 +16,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"millrace/broker"
+	"millrace/rest/fastqueue"
 	"millrace/rest/internal/httpx"
 )
 
@@ -34,10 +35,13 @@ type Options struct {
 	Log       zerolog.Logger
 	Listeners []Listener
 	// Origins are those that browsers may send requests from, besides our own.
-	Origins []string
+	Origins   []string
+	FastQueue fastqueue.Options
 	// Mounts are handlers of other protocols at exact paths of every listener
 	// that serves more than one dialect: MQTT over WebSocket.
 	Mounts map[string]http.Handler
+	// MemfifoOpen has the memfifo dialect ask nobody for credentials.
+	MemfifoOpen bool
 	// Notice is told in the header Millrace-Notice of every answer; "" = not.
 	Notice string
 }
@@ -79,7 +83,7 @@ func Listen(ctx context.Context, o Options) (*Server, error) {
 	for _, l := range o.Listeners {
 		for _, d := range l.Dialects {
 			if dialects[d] == nil {
-				dialects[d] = d.open(o.Broker, s.shared) //nolint:contextcheck // requests bring their own
+				dialects[d] = d.open(&o, s.shared) //nolint:contextcheck // requests bring their own
 			}
 		}
 	}

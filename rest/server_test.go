@@ -157,27 +157,33 @@ func TestThePrefixChoosesTheShapeOfEveryAnswer(t *testing.T) {
 		status int
 		body   string
 	}{
-		s.url("/api/v1/none"):            {404, `{"success":false,"data":null,"error":{"code":"NOT_FOUND"`},
-		s.url("/api/v1"):                 {404, `{"success":false`},
-		s.url("/api/v10"):                {404, `{"error":"no such path"}`},
-		s.url("//api/v1/queues"):         {404, `{"error":"no such path"}`},
-		s.url("/%61pi/v1/queues"):        {404, `{"error":"no such path"}`},
-		s.url("/api/v1/namespace"):       {200, `{"success":true`},
-		s.url("/api/v5/clients"):         {404, `{"error":"the emqx dialect is not built yet"}`},
-		s.url("/v1/queues"):              {404, `{"error":"the fastqueue dialect is not built yet"}`},
-		s.url("/topics/a/b/c"):           {404, `{"error":"the pulsar dialect is not built yet"}`},
-		s.url("/queues"):                 {404, `{"error":"no such path"}`}, // memfifo is not served here
-		memfifo + "/queues":              {404, `{"error":"the memfifo dialect is not built yet"}`},
-		memfifo + "/anything":            {404, `{"error":"the memfifo dialect is not built yet"}`},
-		memfifo + "/api/v1/namespace":    {404, `{"error":"the memfifo dialect is not built yet"}`},
-		memfifo + "/livez":               {200, `{"status":"ok"}`},
-		s.url("/"):                       {200, "Millrace"},
-		s.url("/livez"):                  {200, `{"status":"ok"}`},
-		s.url("/readyz"):                 {200, `{"status":"ok"}`},
-		s.url("/healthz"):                {200, `{"status":"ok"}`},
-		s.url("/api-docs/flowmq.yaml"):   {200, "openapi: 3.1.0"},
-		s.url("/favicon.ico"):            {404, `{"error":"no such path"}`},
-		s.url("/api/v1/../v1/namespace"): {404, `{"success":false`},
+		s.url("/api/v1/none"):              {404, `{"success":false,"data":null,"error":{"code":"NOT_FOUND"`},
+		s.url("/api/v1"):                   {404, `{"success":false`},
+		s.url("/api/v10"):                  {404, `{"error":"no such path"}`},
+		s.url("//api/v1/queues"):           {404, `{"error":"no such path"}`},
+		s.url("/%61pi/v1/queues"):          {404, `{"error":"no such path"}`},
+		s.url("/api/v1/namespace"):         {200, `{"success":true`},
+		s.url("/api/v5/clients"):           {404, `{"error":"the emqx dialect is not built yet"}`},
+		s.url("/v1/queues"):                {200, `{"queues":[]`},
+		s.url("/v1/none"):                  {404, `{"detail":"no such path"}`},
+		s.url("/health"):                   {200, `{"message":"ok"}`},
+		s.url("/api-docs/fastqueue.yaml"):  {200, "openapi: 3.1.0"},
+		s.url("/topics/a/b/c"):             {404, `{"error":"the pulsar dialect is not built yet"}`},
+		s.url("/queues"):                   {404, `{"error":"no such path"}`}, // memfifo is not served here
+		memfifo + "/queues":                {200, "[]"},
+		memfifo + "/anything":              {404, `{"error":"no such path"}`},
+		memfifo + "/api/v1/namespace":      {404, `{"error":"no such path"}`},
+		memfifo + "/api-docs/memfifo.yaml": {200, "openapi: 3.1.0"},
+		memfifo + "/api-docs/flowmq.yaml":  {404, `{"error":"no such path"}`},
+		memfifo + "/livez":                 {200, `{"status":"ok"}`},
+		s.url("/"):                         {200, "Millrace"},
+		s.url("/livez"):                    {200, `{"status":"ok"}`},
+		s.url("/readyz"):                   {200, `{"status":"ok"}`},
+		s.url("/healthz"):                  {200, `{"status":"ok"}`},
+		s.url("/api-docs/flowmq.yaml"):     {200, "openapi: 3.1.0"},
+		s.url("/api-docs/memfifo.yaml"):    {200, "openapi: 3.1.0"},
+		s.url("/favicon.ico"):              {404, `{"error":"no such path"}`},
+		s.url("/api/v1/../v1/namespace"):   {404, `{"success":false`},
 	} {
 		w, body := s.do(t, "GET", url, "")
 		if w.StatusCode != want.status || !strings.HasPrefix(body, want.body) {
@@ -188,7 +194,27 @@ func TestThePrefixChoosesTheShapeOfEveryAnswer(t *testing.T) {
 			t.Errorf("%s: headers %v", url, h)
 		}
 	}
-	s.log.await("dialect not built yet", `"dialect":"memfifo"`)
+	s.log.await("dialect not built yet", `"dialect":"emqx"`)
+}
+
+func TestMemfifoAsksForCredentialsUnlessItIsOpen(t *testing.T) {
+	for _, open := range []bool{false, true} {
+		s := openSite(t, func(o *rest.Options) { o.MemfifoOpen = open })
+		want := 401
+		if open {
+			want = 200
+		}
+		w, err := http.Get("http://" + s.Addr("memfifo").String() + "/queues")
+		must(t, err)
+		must(t, w.Body.Close())
+		if w.StatusCode != want {
+			t.Errorf("open %v: status %d", open, w.StatusCode)
+		}
+		if w, err = http.Get(s.url("/api/v1/queues")); err != nil || w.StatusCode != 401 {
+			t.Errorf("/api/v1 without credentials: %v, %v", w, err)
+		}
+		must(t, w.Body.Close())
+	}
 }
 
 func TestReadinessEndsWithTheDrainAndWaitsAreAnswered(t *testing.T) {

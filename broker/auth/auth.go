@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -17,6 +18,9 @@ type Options struct {
 	// AllowAnonymous lets MQTT clients in that name nobody known here, where
 	// the listener's argument of Login says so too; default no.
 	AllowAnonymous bool
+	Limits         Limits
+	Issuer         string    // iss of the tokens made here; default millrace
+	Audit          io.Writer // takes one JSON line a call, see Audit; default none
 	Log            zerolog.Logger
 	Now            func() time.Time // default time.Now
 
@@ -28,21 +32,28 @@ type Options struct {
 type Auth struct {
 	store     Keys
 	anonymous bool
+	limits    Limits
+	issuer    string
 	log       zerolog.Logger
 	now       func() time.Time
 
 	hasher   *hasher
 	brake    *brake
 	used     *lastUse
+	audit    *audit
+	refusals refusals
+	verified *remembered
+	signers  atomic.Pointer[ring]
 	policy   atomic.Pointer[policy]
 	changing chan struct{} // holds one token: the turn to change something
 
-	mu     sync.RWMutex // never held while the store is called
-	users  map[string]*user
-	keys   map[string]*key
-	rules  *ruleset
-	expiry expiry
-	closed bool
+	mu       sync.RWMutex // never held while the store is called
+	users    map[account]*user
+	keys     map[string]*key
+	families families
+	rules    *ruleset
+	expiry   expiry
+	closed   bool
 }
 
 // policy stands for one state of users, keys and rules; a new one is made at
@@ -64,18 +75,27 @@ func Open(ctx context.Context, o Options) (*Auth, error) {
 	if o.cost == (cost{}) {
 		o.cost = standardCost
 	}
+	if o.Issuer == "" {
+		o.Issuer = "millrace"
+	}
 	a := &Auth{
 		store:     o.Store,
 		anonymous: o.AllowAnonymous,
+		limits:    o.Limits.orDefault(),
+		issuer:    o.Issuer,
 		log:       o.Log,
 		now:       o.Now,
 		hasher:    newHasher(o.cost),
 		brake:     newBrake(),
+		audit:     newAudit(o.Audit, o.Log, o.Now),
+		verified:  newRemembered(),
 		changing:  make(chan struct{}, 1),
-		users:     make(map[string]*user),
+		users:     make(map[account]*user),
 		keys:      make(map[string]*key),
+		families:  newFamilies(),
 		rules:     &ruleset{},
 	}
+	a.signers.Store(&ring{})
 	a.used = &lastUse{save: a.saveLastUse}
 	if err := a.load(ctx); err != nil {
 		return nil, fmt.Errorf("open auth: %w", err)
@@ -100,6 +120,7 @@ func (a *Auth) Close(ctx context.Context) error {
 	}
 	defer done()
 	err = a.used.stop(ctx)
+	a.audit.stop()
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.closed = true

@@ -135,6 +135,14 @@ func TestOpenRefusesWhatItDoesNotUnderstand(t *testing.T) {
 		"short secret":     {"auth/key/k", `{"secret":"AAAA","role":"client"}`},
 		"unreadable scope": {"auth/key/k", `{"secret":"` + strings.Repeat("A", 43) + `=","role":"client","scopes":["a/#/b"]}`},
 		"unreadable rule":  {"auth/rules", `[{"effect":"permit"}]`},
+		"unknown place":    {"auth/rules", `[{"effect":"deny","who":"all","do":["publish"],"filter":"a","place":5}]`},
+		"broken login":     {"auth/login/x", `{"user":`},
+		"nobody's login":   {"auth/login/x", `{"audience":["a"],"ends":"2030-01-01T00:00:00Z"}`},
+		"hash of a login":  {"auth/login/x", `{"user":"u","audience":["a"],"ends":"2030-01-01T00:00:00Z","idle":1,"current":"AAAA"}`},
+		"broken signers":   {"auth/signers", `{}`},
+		"no private key":   {"auth/signers", `[{"id":"k","public":"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="}]`},
+		"no pair of keys":  {"auth/signers", `[{"id":"k","public":"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=","seed":"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="}]`},
+		"second secret":    {"auth/key/k", `{"secret":"` + strings.Repeat("A", 43) + `=","second":"AAAA","role":"client"}`},
 		"broken last use":  {"auth/last-use", `[]`},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -43,6 +43,9 @@ func (a *Auth) checkPassword(ctx context.Context, t attempt) error {
 			return err
 		case right:
 			a.brake.passed(t.name, t.addr)
+			if mine && t.user.password.below(a.hasher.cost) {
+				a.rehash(ctx, t.user, t.password)
+			}
 			return nil
 		case !mine && !t.keyFits:
 			a.brake.failed(t.name, t.addr, a.now())

@@ -32,7 +32,11 @@ func (a *Auth) Decide(p *Principal, act Action, r Resource) Decision {
 	if p.Kind == System {
 		return allowed("system")
 	}
-	m := a.rightsOf(p)
+	return a.rightsOf(p).answer(act, r)
+}
+
+// answer is Decide for the rights of one principal.
+func (m *rights) answer(act Action, r Resource) Decision {
 	if m.ended != "" {
 		return refused(m.ended)
 	}

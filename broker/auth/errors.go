@@ -18,7 +18,28 @@ var (
 	ErrBusy = errors.New("too many password checks are waiting")
 	// ErrClosed refuses changes after Close.
 	ErrClosed = errors.New("auth is closed")
+	// ErrLastAdministrator refuses a change that would leave nobody to
+	// administer the broker.
+	ErrLastAdministrator = errors.New("this is the last administrator")
+	// ErrExpired answers a token that was good until its time was over. It
+	// counts as ErrUnauthenticated for callers who do not care.
+	ErrExpired error = expiredError{}
 )
+
+type expiredError struct{}
+
+func (expiredError) Error() string { return "the token has expired" }
+
+// Is makes errors.Is(err, ErrUnauthenticated) true.
+func (expiredError) Is(target error) bool { return target == ErrUnauthenticated }
+
+// LimitError refuses to keep more of something than the configuration allows.
+type LimitError struct {
+	What string // users, keys, secrets, logins
+	Max  int
+}
+
+func (e *LimitError) Error() string { return fmt.Sprintf("%s: there may be at most %d", e.What, e.Max) }
 
 // InvalidError says what is wrong with one input, never its value.
 type InvalidError struct {

@@ -2,6 +2,9 @@ package auth
 
 import (
 	"context"
+	"crypto/ed25519"
+	"encoding/base64"
+	"encoding/json"
 	"testing"
 )
 
@@ -57,3 +60,67 @@ var (
 	Address   = address
 	ReadPHC   = func(s string) error { _, err := parsePHC(s); return err }
 )
+
+// Cost makes password hashes take that much memory, in KiB.
+func Cost(memory uint32) func(*Options) {
+	return func(o *Options) { o.cost = cost{memory: memory, time: 1, threads: 1} }
+}
+
+// Forge signs any header and payload with the present signing key. A nil kid is
+// that of the key.
+func Forge(t testing.TB, a *Auth, header map[string]any, payload string) string {
+	t.Helper()
+	s := a.signers.Load().present()
+	if kid, ok := header["kid"]; ok && kid == nil {
+		header["kid"] = s.id
+	}
+	text, err := json.Marshal(header)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b64 := base64.RawURLEncoding.EncodeToString
+	body := b64(text) + "." + b64([]byte(payload))
+	return body + "." + b64(ed25519.Sign(s.private, []byte(body)))
+}
+
+// PublicKey is that of the present signing key, and its id.
+func PublicKey(a *Auth) (kid string, public ed25519.PublicKey) {
+	s := a.signers.Load().present()
+	return s.id, s.public
+}
+
+// Remembered tells how many verified tokens are remembered.
+func Remembered(a *Auth) int {
+	a.verified.mu.Lock()
+	defer a.verified.mu.Unlock()
+	return len(a.verified.byHash)
+}
+
+// Forget empties the memory of verified tokens.
+func Forget(a *Auth) {
+	a.verified.mu.Lock()
+	defer a.verified.mu.Unlock()
+	clear(a.verified.byHash)
+}
+
+// Remember fills the memory of verified tokens.
+func Remember(a *Auth, n int) {
+	for i := range n {
+		a.verified.keep([32]byte{byte(i), byte(i >> 8), byte(i >> 16)}, rememberedToken{})
+	}
+}
+
+const (
+	MaxRemembered = maxRemembered
+	MaxSamples    = maxSamples
+	MaxCandidates = maxCandidates
+)
+
+var PlainText = plainText
+
+// Unsynced reports whether something waits to be synced.
+func Unsynced(f *AuditFile) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.timer != nil
+}

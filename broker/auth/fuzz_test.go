@@ -57,3 +57,28 @@ func FuzzPHC(f *testing.F) {
 	f.Add("$argon2id$v=19$m=0,t=0,p=0$$")
 	f.Fuzz(func(_ *testing.T, s string) { _ = auth.ReadPHC(s) })
 }
+
+func FuzzToken(f *testing.F) {
+	c := newClock()
+	a := withUser(f, &memory{}, at(c))
+	tokens := issued(f, a, "dev", fast)
+	fg := newForger(f, a, c.Now())
+	for _, s := range []string{
+		"", "..", "e30.e30.", tokens.Access, tokens.Refresh, tokens.Access + "=", fg.signed("+sub", `"root"`), fg.signed("exp", "1e400"),
+		fg.header(map[string]any{"crit": []string{"exp"}}, "{}"), strings.Repeat("A", 4096) + "..", strings.Replace(tokens.Access, ".", "\n.", 1),
+	} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, token string) {
+		p, err := a.Access(t.Context(), "one", token)
+		if good := token == tokens.Access || token == fg.tokens.Access; (err == nil) != good || (p != nil) != good {
+			t.Errorf("%q: got %v, %v", token, p, err)
+		}
+		if token != tokens.Refresh && token != fg.tokens.Refresh {
+			if _, err := a.Refresh(t.Context(), "one", token); err == nil {
+				t.Errorf("%q: refreshed", token)
+			}
+		}
+		_, _ = a.BearerOrAccess(t.Context(), "one", token)
+	})
+}

@@ -34,6 +34,11 @@ type cost struct {
 // standardCost is OWASP's minimum for argon2id.
 var standardCost = cost{memory: 19 * 1024, time: 2, threads: 1}
 
+// below reports whether c is less work than other.
+func (c cost) below(other cost) bool {
+	return uint64(c.memory)*uint64(c.time) < uint64(other.memory)*uint64(other.time)
+}
+
 // phc is a hashed password in the PHC string format.
 type phc struct {
 	cost
@@ -150,6 +155,7 @@ func (h *hasher) hash(ctx context.Context, password string) (string, error) {
 	}
 	defer release()
 	h.runs.Add(1)
+	password = normal(password)
 	p := phc{cost: h.cost, salt: make([]byte, saltBytes)}
 	_, _ = rand.Read(p.salt)
 	p.hash = argon2.IDKey([]byte(password), p.salt, p.time, p.memory, p.threads, hashBytes)

@@ -3,34 +3,41 @@ package auth
 import (
 	"context"
 	"crypto/sha256"
-	"encoding/json"
 	"errors"
-	"fmt"
 	"maps"
 	"slices"
 	"sync/atomic"
 	"time"
 )
 
-const maxKeys = 100_000
-
 // KeyInfo is what may be shown of a key.
 type KeyInfo struct {
-	ID, Name string
-	Role     Role
-	Scopes   []string
-	Created  time.Time
-	Expires  time.Time // zero: never
-	LastUsed time.Time // to the minute; zero: never
+	ID, Name    string
+	Owner       string // who made it, or whom it was made for
+	Description string
+	Role        Role
+	Scopes      []string
+	Disabled    bool
+	Secrets     int // 1, or 2 during a change
+	Created     time.Time
+	Expires     time.Time // zero: never
+	LastUsed    time.Time // to the minute; zero: never
 }
 
-// key is one state of an API key. Its principal is shared by all requests.
+// key is one state of an API key.
 type key struct {
-	id        string
+	id      string
+	record  keyRecord
+	role    Role
+	secrets []*keySecret  // the older first
+	lastUse *atomic.Int64 // minutes since 1970, 0 for never
+}
+
+// keySecret opens a key for as long as the key holds it and its rights are the
+// same. Its principal is shared by all requests.
+type keySecret struct {
 	hash      [sha256.Size]byte
-	record    keyRecord
 	principal *Principal
-	lastUse   atomic.Int64 // minutes since 1970, 0 for never
 }
 
 func newKey(id string, r keyRecord) (*key, error) {
@@ -38,24 +45,44 @@ func newKey(id string, r keyRecord) (*key, error) {
 	if err != nil {
 		return nil, err
 	}
-	if len(r.Secret) != sha256.Size {
+	if len(r.Secret) != sha256.Size || len(r.Second) != sha256.Size && len(r.Second) != 0 {
 		return nil, errors.New("secret is not a SHA-256")
 	}
 	if err := validScopes(role, r.Scopes); err != nil {
 		return nil, err
 	}
-	k := &key{id: id, hash: [sha256.Size]byte(r.Secret), record: r}
-	k.principal = k.principalFor("")
+	k := &key{id: id, record: r, role: role, lastUse: new(atomic.Int64)}
+	for _, hash := range [][]byte{r.Secret, r.Second} {
+		if len(hash) > 0 {
+			s := &keySecret{hash: [sha256.Size]byte(hash)}
+			s.principal = k.principalFor(s, "")
+			k.secrets = append(k.secrets, s)
+		}
+	}
 	return k, nil
 }
 
-func (k *key) principalFor(clientID string) *Principal {
-	role, _ := ParseRole(k.record.Role) // was read before
-	return &Principal{Kind: Key, Name: k.id, ClientID: clientID, Role: role, Scopes: k.record.Scopes, key: k}
+// keep lets the principals of old stand whose secrets k still has.
+func (k *key) keep(old *key) {
+	for i, s := range k.secrets {
+		for _, before := range old.secrets {
+			if before.hash == s.hash {
+				k.secrets[i] = before
+			}
+		}
+	}
+}
+
+func (k *key) principalFor(s *keySecret, clientID string) *Principal {
+	return &Principal{Kind: Key, Name: k.id, ClientID: clientID, Role: k.role, Scopes: k.record.Scopes, secret: s}
 }
 
 func (k *key) expired(now time.Time) bool {
 	return !k.record.Expires.IsZero() && !now.Before(k.record.Expires)
+}
+
+func (k *key) administers(now time.Time) bool {
+	return k.role == Administrator && !k.record.Disabled && !k.expired(now)
 }
 
 // Keys lists the API keys by id.
@@ -64,27 +91,41 @@ func (a *Auth) Keys() []KeyInfo {
 	defer a.mu.RUnlock()
 	list := make([]KeyInfo, 0, len(a.keys))
 	for _, id := range slices.Sorted(maps.Keys(a.keys)) {
-		k := a.keys[id]
-		info := KeyInfo{
-			ID: id, Name: k.record.Name, Role: k.principal.Role, Scopes: slices.Clone(k.record.Scopes),
-			Created: k.record.Created, Expires: k.record.Expires,
-		}
-		if minute := k.lastUse.Load(); minute > 0 {
-			info.LastUsed = time.Unix(minute*60, 0).UTC()
-		}
-		list = append(list, info)
+		list = append(list, a.keys[id].info())
 	}
 	return list
 }
 
+// KeyInfo returns one API key, or ErrNotFound.
+func (a *Auth) KeyInfo(id string) (KeyInfo, error) {
+	k := a.findKey(id)
+	if k == nil {
+		return KeyInfo{}, ErrNotFound
+	}
+	return k.info(), nil
+}
+
+func (k *key) info() KeyInfo {
+	r := &k.record
+	info := KeyInfo{
+		ID: k.id, Name: r.Name, Owner: r.Owner, Description: r.Description, Role: k.role, Scopes: slices.Clone(r.Scopes),
+		Disabled: r.Disabled, Secrets: len(k.secrets), Created: r.Created, Expires: r.Expires,
+	}
+	if minute := k.lastUse.Load(); minute > 0 {
+		info.LastUsed = time.Unix(minute*60, 0).UTC()
+	}
+	return info
+}
+
 // AddKey makes an API key and returns its id and secret, which nobody can ask
-// for again. It returns ErrExists when the id is taken.
+// for again. It returns ErrExists when the id is taken, and a LimitError when
+// there are too many.
 func (a *Auth) AddKey(ctx context.Context, s KeySpec) (id, secret string, err error) {
 	if s.ID == "" {
 		s.ID = newKeyID()
 	}
 	if s.Secret == "" {
-		s.Secret = randomText(32)
+		s.Secret = randomText(secretBytes)
 	}
 	role, err := s.check()
 	if err != nil {
@@ -92,11 +133,11 @@ func (a *Auth) AddKey(ctx context.Context, s KeySpec) (id, secret string, err er
 	}
 	hash := sha256.Sum256([]byte(s.Secret))
 	record := keyRecord{
-		Secret: hash[:], Name: s.Name, Role: role.String(), Scopes: slices.Clone(s.Scopes),
-		Created: a.now().UTC(), Expires: s.Expires.UTC(),
+		Secret: hash[:], Name: s.Name, Owner: s.Owner, Description: s.Description, Role: role.String(),
+		Scopes: slices.Clone(s.Scopes), Disabled: s.Disabled, Created: a.now().UTC(), Expires: expiresAt(s.Expires),
 	}
-	if s.Expires.IsZero() {
-		record.Expires = time.Time{}
+	if p := From(ctx); p != nil && record.Owner == "" {
+		record.Owner = p.String()
 	}
 	k, err := newKey(s.ID, record)
 	if err != nil {
@@ -120,22 +161,10 @@ func (a *Auth) storeKey(ctx context.Context, k *key) error {
 	if taken {
 		return ErrExists
 	}
-	if count >= maxKeys {
-		return &InvalidError{Field: "keys", Reason: fmt.Sprintf("there may be at most %d", maxKeys)}
+	if count >= a.limits.Keys {
+		return &LimitError{What: "keys", Max: a.limits.Keys}
 	}
-	value, err := json.Marshal(k.record)
-	if err != nil {
-		return fmt.Errorf("encode key: %w", err)
-	}
-	if err := a.put(ctx, keyPrefix+k.id, value); err != nil {
-		return err
-	}
-	a.change(func() {
-		a.keys[k.id] = k
-		a.expiry.watch(a, k)
-	})
-	a.log.Info().Str("user", "key:"+k.id).Str("role", k.record.Role).Msg("key added")
-	return nil
+	return a.putKey(ctx, k, KeyMade)
 }
 
 // DeleteKey removes a key for good and ends its principals.
@@ -145,14 +174,19 @@ func (a *Auth) DeleteKey(ctx context.Context, id string) error {
 		return err
 	}
 	defer done()
-	if a.findKey(id) == nil {
+	k := a.findKey(id)
+	if k == nil {
 		return ErrNotFound
 	}
+	if k.administers(a.now()) && a.lastAdministrator(ctx, nil, k) {
+		return ErrLastAdministrator
+	}
 	if err := a.remove(ctx, keyPrefix+id); err != nil {
-		return err
+		return a.failed(ctx, KeyRevoked, "key:"+id, err)
 	}
 	a.change(func() { delete(a.keys, id) })
 	a.log.Info().Str("user", "key:"+id).Msg("key deleted")
+	a.Audit(ctx, Event{What: KeyRevoked, Target: "key:" + id})
 	return nil
 }
 

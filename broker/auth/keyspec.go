@@ -15,16 +15,22 @@ const (
 	maxKeyIDBytes = 64
 	minSecret     = 16
 	maxSecret     = 256
+	maxSecrets    = 2
+	secretBytes   = 32 // random, of those made here
 )
 
 // KeySpec describes an API key to be made. An empty ID or Secret is made up,
 // an empty Role is client, no Scopes are everything, a zero Expires is never.
 type KeySpec struct {
-	ID, Secret string
-	Name       string // for people
-	Role       string
-	Scopes     []string
-	Expires    time.Time
+	ID          string
+	Secret      string `json:"-"`
+	Name        string // for people, as the next two
+	Owner       string // default: the principal of the context
+	Description string
+	Role        string
+	Scopes      []string
+	Disabled    bool
+	Expires     time.Time
 }
 
 // String leaves the secret out.
@@ -37,18 +43,35 @@ func (s KeySpec) check() (Role, error) {
 	if !validKeyID(s.ID) {
 		return 0, &InvalidError{Field: "id", Reason: "must have 1 to 64 of the characters A-Z, a-z, 0-9, _ and -"}
 	}
-	unprintable := func(r rune) bool { return r < ' ' || r > '~' }
-	if len(s.Secret) < minSecret || len(s.Secret) > maxSecret || strings.ContainsFunc(s.Secret, unprintable) {
-		return 0, &InvalidError{Field: "secret", Reason: "must have 16 to 256 printable ASCII characters"}
+	if err := validSecret(s.Secret); err != nil {
+		return 0, err
 	}
-	if len(s.Name) > maxNameBytes || !utf8.ValidString(s.Name) || strings.ContainsFunc(s.Name, unicode.IsControl) {
-		return 0, &InvalidError{Field: "name", Reason: "must have at most 256 bytes of UTF-8 without control characters"}
+	texts := keyRecord{Name: s.Name, Owner: s.Owner, Description: s.Description}
+	if err := texts.validTexts(); err != nil {
+		return 0, err
 	}
 	role, err := ParseRole(s.Role)
 	if err != nil {
 		return 0, err
 	}
 	return role, validScopes(role, s.Scopes)
+}
+
+func validSecret(secret string) error {
+	unprintable := func(r rune) bool { return r < ' ' || r > '~' }
+	if len(secret) < minSecret || len(secret) > maxSecret || strings.ContainsFunc(secret, unprintable) {
+		return &InvalidError{Field: "secret", Reason: "must have 16 to 256 printable ASCII characters"}
+	}
+	return nil
+}
+
+func (r *keyRecord) validTexts() error {
+	for _, t := range []struct{ field, text string }{{"name", r.Name}, {"owner", r.Owner}, {"description", r.Description}} {
+		if len(t.text) > maxNameBytes || !utf8.ValidString(t.text) || strings.ContainsFunc(t.text, unicode.IsControl) {
+			return &InvalidError{Field: t.field, Reason: "must have at most 256 bytes of UTF-8 without control characters"}
+		}
+	}
+	return nil
 }
 
 func validScopes(role Role, scopes []string) error {

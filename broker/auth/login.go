@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"crypto/subtle"
+	"errors"
 	"strings"
 )
 
@@ -15,9 +16,18 @@ import (
 // The error is ErrUnauthenticated for anything wrong, a DelayedError after too
 // many wrong passwords, ErrBusy, or that of ctx.
 func (a *Auth) Login(ctx context.Context, name, password, clientID, remoteAddr string, anonymous bool) (*Principal, error) {
-	anonymous = anonymous && a.anonymous
+	p, err := a.login(ctx, name, password, clientID, remoteAddr, anonymous && a.anonymous)
+	a.noteLogin(p, err, ofBroker(name), remoteAddr)
+	if errors.Is(err, errKeyDisabled) || errors.Is(err, errKeyExpired) || errors.Is(err, errWrongSecret) {
+		err = ErrUnauthenticated
+	}
+	return p, err
+}
+
+// login is Login with the errors of fits.
+func (a *Auth) login(ctx context.Context, name, password, clientID, remoteAddr string, anonymous bool) (*Principal, error) {
 	a.mu.RLock()
-	u, k := a.users[name], a.keys[name]
+	u, k := a.users[ofBroker(name)], a.keys[name]
 	a.mu.RUnlock()
 
 	if name == "" || u == nil && k == nil && anonymous {
@@ -26,25 +36,51 @@ func (a *Auth) Login(ctx context.Context, name, password, clientID, remoteAddr s
 		}
 		return &Principal{Kind: Anonymous, ClientID: clientID}, nil
 	}
-	keyFits := a.fits(k, password)
+	secret, keyErr := a.fits(k, password)
 	if u != nil || k == nil {
-		err := a.checkPassword(ctx, attempt{name, password, address(remoteAddr), u, keyFits})
+		err := a.checkPassword(ctx, attempt{name, normal(password), address(remoteAddr), u, secret != nil})
 		if err == nil {
-			return u.principalFor(clientID), nil
+			return u.principalFor(clientID)
 		}
-		if !keyFits {
+		if secret == nil {
 			return nil, err
 		}
 	}
-	if !keyFits {
-		return nil, ErrUnauthenticated
+	if keyErr != nil {
+		return nil, keyErr
 	}
 	a.touch(k)
-	return k.principalFor(clientID), nil
+	return k.principalFor(secret, clientID), nil
 }
 
-func (u *user) principalFor(clientID string) *Principal {
-	p := &Principal{Kind: User, Name: u.name, ClientID: clientID, Superuser: u.record.Superuser, user: u}
+// LoginPassword turns the name and password of a user into a principal, for
+// logins over HTTP that go on with Issue. Keys do not come this way. The errors
+// are those of Login.
+func (a *Auth) LoginPassword(ctx context.Context, name, password, remoteAddr string) (*Principal, error) {
+	n := ofBroker(name)
+	p, err := a.loginPassword(ctx, n, password, remoteAddr)
+	a.noteLogin(p, err, n, remoteAddr)
+	return p, err
+}
+
+func (a *Auth) loginPassword(ctx context.Context, n account, password, remoteAddr string) (*Principal, error) {
+	u := a.findUser(n)
+	if err := a.checkPassword(ctx, attempt{n.inMemory(), normal(password), address(remoteAddr), u, false}); err != nil {
+		return nil, err
+	}
+	return u.principalFor("")
+}
+
+// principalFor returns the principal of a user who proved the password.
+func (u *user) principalFor(clientID string) (*Principal, error) {
+	if u.record.Disabled {
+		return nil, ErrUnauthenticated
+	}
+	return u.principal(clientID), nil
+}
+
+func (u *user) principal(clientID string) *Principal {
+	p := &Principal{Kind: User, Name: u.name, Door: u.door, ClientID: clientID, Superuser: u.record.Superuser, era: u.era}
 	if p.Superuser {
 		p.Role = Administrator
 	}
@@ -53,13 +89,15 @@ func (u *user) principalFor(clientID string) *Principal {
 
 // Key returns the principal of an API key, for HTTP Basic. It takes the same
 // time for an unknown id as for a wrong secret, and waits for no disk.
-func (a *Auth) Key(_ context.Context, id, secret string) (*Principal, error) {
+func (a *Auth) Key(ctx context.Context, id, secret string) (*Principal, error) {
 	k := a.findKey(id)
-	if !a.fits(k, secret) {
+	s, err := a.fits(k, secret)
+	if err != nil {
+		a.noteRefusal(ctx, "key:", ofBroker(id), err)
 		return nil, ErrUnauthenticated
 	}
 	a.touch(k)
-	return k.principal, nil
+	return s.principal, nil
 }
 
 // Bearer returns the principal of a token <id>.<secret>.
@@ -68,16 +106,32 @@ func (a *Auth) Bearer(ctx context.Context, token string) (*Principal, error) {
 	return a.Key(ctx, id, secret)
 }
 
-// fits reports whether secret is that of k and k is in force.
-func (a *Auth) fits(k *key, secret string) bool {
-	if len(secret) > maxSecret {
-		return false
+// fits returns the secret of k that these words are. A secret comes with an
+// error where it is right and k is not in force.
+func (a *Auth) fits(k *key, words string) (*keySecret, error) {
+	if len(words) > maxSecret {
+		return nil, errWrongSecret
 	}
-	var want [sha256.Size]byte // no secret has this hash
-	if k != nil {
-		want = k.hash
+	var found *keySecret
+	got := sha256.Sum256([]byte(words))
+	for i := range maxSecrets { // as many comparisons for a key that is not there
+		var s *keySecret
+		var want [sha256.Size]byte // no secret has this hash
+		if k != nil && i < len(k.secrets) {
+			s = k.secrets[i]
+			want = s.hash
+		}
+		if subtle.ConstantTimeCompare(got[:], want[:]) == 1 {
+			found = s
+		}
 	}
-	got := sha256.Sum256([]byte(secret))
-	same := subtle.ConstantTimeCompare(got[:], want[:]) == 1
-	return same && k != nil && !k.expired(a.now())
+	switch {
+	case found == nil:
+		return nil, errWrongSecret
+	case k.record.Disabled:
+		return found, errKeyDisabled
+	case k.expired(a.now()):
+		return found, errKeyExpired
+	}
+	return found, nil
 }

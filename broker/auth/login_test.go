@@ -232,6 +232,7 @@ func TestAPrincipalEndsWithItsAccount(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			a := open(t, &memory{})
 			addUser(t, a, "dev", right, true)
+			addKey(t, a, auth.KeySpec{Role: "administrator"}) // the user is not the last one
 			p, err := login(t, a, "dev", right)
 			must(t, err)
 			if !a.Valid(p) || !a.Allow(p, auth.Manage, auth.Server) {

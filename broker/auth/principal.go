@@ -3,6 +3,7 @@ package auth
 import (
 	"context"
 	"sync/atomic"
+	"time"
 )
 
 // Kind says how a principal is known.
@@ -19,31 +20,33 @@ const (
 	System
 )
 
-// Principal is who asks. Those made by Login, Key and Bearer end with the
-// user or key they stand for; one written as a literal has the rights its
+// Principal is who asks. Those made by Login, LoginPassword, Key, Bearer and
+// Access end with the user, key or token they stand for; one written as a literal has the rights its
 // fields say. A Principal is shared between goroutines and must not be changed
 // or copied once it was used.
 type Principal struct {
 	Kind      Kind
 	Name      string // user name or key id; "" for anonymous and system
+	Door      string // of an account: the door it is of, else ""
 	ClientID  string // MQTT client id, else ""
 	Role      Role
 	Superuser bool     // every topic, also $SYS, and administrator; no rules apply
 	Scopes    []string // filters the role is narrowed to; none means everything
 
-	user   *user // the account this principal logged in with
-	key    *key
-	rights atomic.Pointer[rights] // compiled for one policy
+	era     *era       // of the user this principal logged in as
+	secret  *keySecret // with which this principal came
+	session *session   // where it came with an access token
+	rights  atomic.Pointer[rights]
 }
 
-// String is the principal's name for logs: user:dev, key:kB3x, anonymous.
+// String is the principal's name for logs: user:dev, fastqueue:dev, key:kB3x, anonymous.
 func (p *Principal) String() string {
 	if p == nil {
 		return "nobody"
 	}
 	switch p.Kind {
 	case User:
-		return "user:" + p.Name
+		return p.account().String()
 	case Key:
 		return "key:" + p.Name
 	case Anonymous:
@@ -55,7 +58,22 @@ func (p *Principal) String() string {
 	}
 }
 
-type contextKey struct{}
+// account names the user that p is.
+func (p *Principal) account() account { return account{p.Door, p.Name} }
+
+// Expires says when a principal that came with an access token ends; zero for
+// all others.
+func (p *Principal) Expires() time.Time {
+	if p.session == nil {
+		return time.Time{}
+	}
+	return p.session.until
+}
+
+type (
+	contextKey struct{}
+	remoteKey  struct{}
+)
 
 // WithPrincipal returns a context that carries p.
 func WithPrincipal(ctx context.Context, p *Principal) context.Context {
@@ -67,4 +85,15 @@ func WithPrincipal(ctx context.Context, p *Principal) context.Context {
 func From(ctx context.Context) *Principal {
 	p, _ := ctx.Value(contextKey{}).(*Principal)
 	return p
+}
+
+// WithRemote returns a context that carries the client's address, for the audit
+// log.
+func WithRemote(ctx context.Context, addr string) context.Context {
+	return context.WithValue(ctx, remoteKey{}, addr)
+}
+
+func remoteFrom(ctx context.Context) string {
+	addr, _ := ctx.Value(remoteKey{}).(string)
+	return addr
 }

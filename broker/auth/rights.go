@@ -1,5 +1,7 @@
 package auth
 
+import "slices"
+
 // clause is one thing that is given or taken.
 type clause struct {
 	pattern
@@ -37,6 +39,9 @@ func (f *freedom) has(act Action, kind ResourceKind) bool {
 // first question after each change.
 func (a *Auth) rightsOf(p *Principal) *rights {
 	now := a.policy.Load()
+	if s := p.session; s != nil && !a.now().Before(s.until) {
+		return &rights{policy: now, who: p, ended: "the token of " + p.String() + " has expired"}
+	}
 	if m := p.rights.Load(); m != nil && m.policy == now {
 		return m
 	}
@@ -56,10 +61,10 @@ func (a *Auth) compile(p *Principal, now *policy) *rights {
 	m.allow = m.byRole
 	var given []clause
 	for _, r := range now.rules.about(p) {
-		if r.allow && (!r.forAll || m.role != Administrator) {
+		if r.allow && (!r.forAll || m.role != Administrator && p.Door == "") {
 			m.named = true
 		}
-		pt, ok := r.clause.expand(p)
+		pt, ok := r.expand(p)
 		if !ok {
 			continue
 		}
@@ -89,18 +94,29 @@ func (a *Auth) ended(p *Principal) string {
 	a.mu.RLock()
 	defer a.mu.RUnlock()
 	switch {
-	case p.user != nil && a.users[p.Name] != p.user:
-		return p.String() + " was changed or deleted"
-	case p.key != nil && a.keys[p.Name] != p.key:
-		return p.String() + " was changed or deleted"
-	case p.key != nil && p.key.expired(a.now()):
-		return p.String() + " has expired"
-	default:
-		return ""
+	case p.session != nil && p.session.family.ended.Load():
+		return p.String() + " has logged out"
+	case p.era != nil:
+		if u := a.users[p.account()]; u == nil || u.era != p.era {
+			return p.String() + " was changed or deleted"
+		} else if u.record.Disabled {
+			return p.String() + " is disabled"
+		}
+	case p.secret != nil:
+		k := a.keys[p.Name]
+		switch {
+		case k == nil || !slices.Contains(k.secrets, p.secret):
+			return p.String() + " was changed or deleted"
+		case k.record.Disabled:
+			return p.String() + " is disabled"
+		case k.expired(a.now()):
+			return p.String() + " has expired"
+		}
 	}
+	return ""
 }
 
-// Valid reports whether the user or key that p logged in with still stands. A
+// Valid reports whether the user, key or token that p came with still stands. A
 // connection whose principal is not valid any more is to be closed. It costs
 // little; ask when Generation has grown.
 func (a *Auth) Valid(p *Principal) bool {
@@ -123,6 +139,9 @@ var unscoped = func() (all [len(roleNames)][]clause) {
 }()
 
 func roleClauses(p *Principal) []clause {
+	if p.Door != "" {
+		return accountRights
+	}
 	if int(p.Role) >= len(unscoped) {
 		return nil
 	}
@@ -152,6 +171,9 @@ var roleTexts = func() (texts [len(roleNames)]string) {
 func (m *rights) roleText() string {
 	if m.super {
 		return "superuser"
+	}
+	if m.who.Door != "" {
+		return accountText
 	}
 	if int(m.role) < len(roleTexts) {
 		return roleTexts[m.role]

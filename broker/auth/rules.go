@@ -30,12 +30,20 @@ type rule struct {
 	allow  bool
 	forAll bool
 	who    string
+	index  int // in the source
 }
 
 // ruleset finds the rules about a principal without looking at the others.
 type ruleset struct {
 	source []Rule
+	places []string // where each came from
 	byWho  map[string][]rule
+}
+
+// storedRule is a rule on disk.
+type storedRule struct {
+	Rule
+	Place string `json:"place,omitempty"`
 }
 
 // about returns the rules that name p.
@@ -70,21 +78,72 @@ func (a *Auth) SetRules(ctx context.Context, rules []Rule) error {
 	if err != nil {
 		return err
 	}
-	value, err := json.Marshal(set.source)
-	if err != nil {
-		return fmt.Errorf("encode rules: %w", err)
-	}
 	done, err := a.turn(ctx)
 	if err != nil {
 		return err
 	}
 	defer done()
+	set.places = a.policy.Load().rules.placesFor(set.source, placeOf(ctx))
+	stored := make([]storedRule, len(set.source))
+	for i, r := range set.source {
+		stored[i] = storedRule{r, set.places[i]}
+	}
+	value, err := json.Marshal(stored)
+	if err != nil {
+		return fmt.Errorf("encode rules: %w", err)
+	}
 	if err := a.put(ctx, rulesKey, value); err != nil {
-		return err
+		return a.failed(ctx, RulesChanged, "", err)
 	}
 	a.change(func() { a.rules = set })
 	a.log.Info().Int("rules", len(rules)).Msg("access rules changed")
+	a.Audit(ctx, Event{What: RulesChanged, Count: len(rules)})
 	return nil
+}
+
+// placeOf says where a change comes from: requests carry a principal, the start
+// of the broker does not.
+func placeOf(ctx context.Context) string {
+	if p := From(ctx); p == nil || p.Kind == System {
+		return PlaceBootstrap
+	}
+	return PlaceAPI
+}
+
+// placesFor lets rules that were there before keep their place.
+func (s *ruleset) placesFor(rules []Rule, otherwise string) []string {
+	before := make(map[string]string, len(s.source))
+	for i, r := range s.source {
+		before[r.String()] = s.places[i]
+	}
+	places := make([]string, len(rules))
+	for i, r := range rules {
+		places[i] = otherwise
+		if place, ok := before[r.String()]; ok {
+			places[i] = place
+		}
+	}
+	return places
+}
+
+func loadRules(value []byte) (*ruleset, error) {
+	var stored []storedRule
+	if err := json.Unmarshal(value, &stored); err != nil {
+		return nil, err
+	}
+	rules, places := make([]Rule, len(stored)), make([]string, len(stored))
+	for i, r := range stored {
+		rules[i], places[i] = r.Rule, r.Place
+		if r.Place == "" { // of a version that did not ask
+			places[i] = PlaceAPI
+		}
+	}
+	set, err := readRules(rules)
+	if err != nil {
+		return nil, err
+	}
+	set.places = places
+	return set, nil
 }
 
 func readRules(rules []Rule) (*ruleset, error) {
@@ -100,6 +159,7 @@ func readRules(rules []Rule) (*ruleset, error) {
 			errs = append(errs, err)
 			continue
 		}
+		r.index = i
 		set.byWho[r.who] = append(set.byWho[r.who], r)
 	}
 	return set, errors.Join(errs...)
@@ -141,13 +201,11 @@ func readActions(names []string, kind ResourceKind) (actions, string) {
 	if kind != Topic && do.has(Subscribe) {
 		do |= Consume.bit()
 	}
-	switch do {
-	case 0:
+	if do == 0 {
 		return 0, "must hold some of publish, subscribe, consume and manage"
-	case Consume.bit():
-		if kind == Topic {
-			return 0, "consume is asked of queue:NAME and stream:NAME, topics are subscribed to"
-		}
+	}
+	if do == Consume.bit() && kind == Topic {
+		return 0, "consume is asked of queue:NAME and stream:NAME, topics are subscribed to"
 	}
 	return do, ""
 }

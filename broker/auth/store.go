@@ -24,25 +24,35 @@ const (
 	storePrefix = "auth/"
 	userPrefix  = storePrefix + "user/"
 	keyPrefix   = storePrefix + "key/"
-	rulesKey    = storePrefix + "rules"
-	lastUseKey  = storePrefix + "last-use"
+	// of the accounts of doors: DOOR/NAME
+	accountPrefix = storePrefix + "account/"
+	loginPrefix   = storePrefix + "login/"
+	rulesKey      = storePrefix + "rules"
+	signersKey    = storePrefix + "signers"
+	lastUseKey    = storePrefix + "last-use"
 )
 
 // userRecord is a user on disk.
 type userRecord struct {
 	Password  string    `json:"password"` // PHC string
 	Superuser bool      `json:"superuser,omitempty"`
+	Disabled  bool      `json:"disabled,omitempty"`
+	Tokens    string    `json:"tokens,omitempty"` // what its tokens must carry
 	Created   time.Time `json:"created"`
 }
 
 // keyRecord is an API key on disk.
 type keyRecord struct {
-	Secret  []byte    `json:"secret"` // SHA-256
-	Name    string    `json:"name,omitempty"`
-	Role    string    `json:"role"`
-	Scopes  []string  `json:"scopes,omitempty"`
-	Created time.Time `json:"created"`
-	Expires time.Time `json:"expires,omitzero"`
+	Secret      []byte    `json:"secret"`           // SHA-256
+	Second      []byte    `json:"second,omitempty"` // of the newer secret, while there are two
+	Name        string    `json:"name,omitempty"`
+	Owner       string    `json:"owner,omitempty"`
+	Description string    `json:"description,omitempty"`
+	Role        string    `json:"role"`
+	Scopes      []string  `json:"scopes,omitempty"`
+	Disabled    bool      `json:"disabled,omitempty"`
+	Created     time.Time `json:"created"`
+	Expires     time.Time `json:"expires,omitzero"`
 }
 
 // load fills the maps of a new Auth.
@@ -73,14 +83,17 @@ func (a *Auth) load(ctx context.Context) error {
 }
 
 func (a *Auth) loadOne(storeKey string, value []byte) error {
-	if name, ok := strings.CutPrefix(storeKey, userPrefix); ok {
+	if n, ok := storedAccount(storeKey); ok {
 		var r userRecord
 		if err := json.Unmarshal(value, &r); err != nil {
 			return err
 		}
-		u, err := newUser(name, r)
-		a.users[name] = u
-		return err
+		u, err := newUser(n, r)
+		if err != nil {
+			return err
+		}
+		a.users[n] = u
+		return nil
 	}
 	if id, ok := strings.CutPrefix(storeKey, keyPrefix); ok {
 		var r keyRecord
@@ -88,17 +101,28 @@ func (a *Auth) loadOne(storeKey string, value []byte) error {
 			return err
 		}
 		k, err := newKey(id, r)
+		if err != nil {
+			return err
+		}
 		a.keys[id] = k
-		return err
+		return nil
+	}
+	if id, ok := strings.CutPrefix(storeKey, loginPrefix); ok {
+		f, err := readFamily(id, value)
+		if err != nil {
+			return err
+		}
+		a.families.add(f)
+		return nil
 	}
 	switch storeKey {
 	case rulesKey:
-		var rules []Rule
-		if err := json.Unmarshal(value, &rules); err != nil {
-			return err
-		}
-		set, err := readRules(rules)
+		set, err := loadRules(value)
 		a.rules = set
+		return err
+	case signersKey:
+		r, err := readRing(value)
+		a.signers.Store(r)
 		return err
 	case lastUseKey:
 		return nil

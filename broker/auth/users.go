@@ -2,31 +2,34 @@ package auth
 
 import (
 	"context"
-	"encoding/json"
-	"fmt"
-	"maps"
 	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
 	"unicode"
 	"unicode/utf8"
+
+	"golang.org/x/text/unicode/norm"
 )
 
-const (
-	maxUsers     = 100_000
-	maxNameBytes = 256
-)
+const maxNameBytes = 256
 
 // UserSpec describes a user to be made.
 type UserSpec struct {
 	Username  string
-	Password  string
+	Password  string `json:"-"`
 	Superuser bool
+	// Door makes it an account of that door, letters a to z, and no user of the
+	// broker: see the package comment. "" is a user.
+	Door string
+	// Distinct refuses a name that people could take for one there is: equal
+	// but for case, width and spaces around it. For doors that are open to all;
+	// a name that is taken takes as long there as one that is free.
+	Distinct bool
 }
 
 // String leaves the password out.
-func (s UserSpec) String() string { return "user:" + s.Username }
+func (s UserSpec) String() string { return account{s.Door, s.Username}.String() }
 
 // GoString leaves the password out.
 func (s UserSpec) GoString() string { return s.String() }
@@ -35,40 +38,76 @@ func (s UserSpec) GoString() string { return s.String() }
 type UserInfo struct {
 	Name      string
 	Superuser bool
+	Disabled  bool
 	Created   time.Time
 }
 
-// user is one state of an account; a change makes a new one, and so ends the
-// principals of the old.
+// era is the time in which what a user may do stays the same. Principals end
+// with it.
+type era struct{ _ byte }
+
+// user is one state of an account.
 type user struct {
-	name     string
+	account
+	looks    string // the name as people see it
 	record   userRecord
 	password phc
+	era      *era
 	verified atomic.Pointer[verified] // the password, once it proved right
 }
 
-func newUser(name string, r userRecord) (*user, error) {
+// newUser begins a new era.
+func newUser(n account, r userRecord) (*user, error) {
 	password, err := parsePHC(r.Password)
 	if err != nil {
 		return nil, err
 	}
-	return &user{name: name, record: r, password: password}, nil
+	return &user{account: n, looks: looks(n.name), record: r, password: password, era: &era{}}, nil
 }
 
-// Users lists the users by name.
+// with is the user with another record and in the same era.
+func (u *user) with(r userRecord) (*user, error) {
+	next, err := newUser(u.account, r)
+	if err != nil {
+		return nil, err
+	}
+	next.era = u.era
+	next.verified.Store(u.verified.Load())
+	return next, nil
+}
+
+func (u *user) administers() bool { return u.record.Superuser && !u.record.Disabled }
+
+// Users lists the users by name; accounts of doors are none.
 func (a *Auth) Users() []UserInfo {
 	a.mu.RLock()
 	defer a.mu.RUnlock()
 	list := make([]UserInfo, 0, len(a.users))
-	for _, name := range slices.Sorted(maps.Keys(a.users)) {
-		r := a.users[name].record
-		list = append(list, UserInfo{Name: name, Superuser: r.Superuser, Created: r.Created})
+	for n, u := range a.users {
+		if n.door == "" {
+			list = append(list, u.info())
+		}
 	}
+	slices.SortFunc(list, func(x, y UserInfo) int { return strings.Compare(x.Name, y.Name) })
 	return list
 }
 
+// User returns one user, or ErrNotFound.
+func (a *Auth) User(name string) (UserInfo, error) {
+	u := a.findUser(ofBroker(name))
+	if u == nil {
+		return UserInfo{}, ErrNotFound
+	}
+	return u.info(), nil
+}
+
+func (u *user) info() UserInfo {
+	return UserInfo{Name: u.name, Superuser: u.record.Superuser, Disabled: u.record.Disabled, Created: u.record.Created}
+}
+
 // AddUser makes a user. It returns nil when the user is on disk, ErrExists
-// when the name is taken, and an InvalidError for what cannot be accepted.
+// when the name is taken, an InvalidError for what cannot be accepted, and a
+// LimitError when there are too many.
 func (a *Auth) AddUser(ctx context.Context, s UserSpec) error {
 	if err := validUsername(s.Username); err != nil {
 		return err
@@ -76,129 +115,119 @@ func (a *Auth) AddUser(ctx context.Context, s UserSpec) error {
 	if err := validPassword(s.Username, s.Password); err != nil {
 		return err
 	}
-	if a.findUser(s.Username) != nil { // before the work of hashing
+	if err := validDoor(s); err != nil {
+		return err
+	}
+	n := account{s.Door, s.Username}
+	if !s.Distinct && a.findUser(n) != nil { // before the work of hashing
 		return ErrExists
 	}
 	hash, err := a.hasher.hash(ctx, s.Password)
 	if err != nil {
 		return err
 	}
-	record := userRecord{Password: hash, Superuser: s.Superuser, Created: a.now().UTC()}
-	return a.storeUser(ctx, s.Username, func(old *user) (userRecord, error) {
-		if old != nil {
-			return userRecord{}, ErrExists
+	record := userRecord{Password: hash, Superuser: s.Superuser, Created: a.now().UTC(), Tokens: newVersion()}
+	return a.storeUser(ctx, n, UserMade, func(old *user) (*user, error) {
+		if old != nil || s.Distinct && a.looksTaken(n) {
+			return nil, ErrExists
 		}
-		if a.countUsers() >= maxUsers {
-			return userRecord{}, &InvalidError{Field: "users", Reason: fmt.Sprintf("there may be at most %d", maxUsers)}
+		if a.countUsers() >= a.limits.Users {
+			return nil, &LimitError{What: "users", Max: a.limits.Users}
 		}
-		return record, nil
+		return newUser(n, record)
 	})
 }
 
-// UpdateUser gives an existing user another password and superuser flag; with
-// an empty password the old one stays. It ends what logged in before.
-func (a *Auth) UpdateUser(ctx context.Context, s UserSpec) error {
-	if a.findUser(s.Username) == nil {
-		return ErrNotFound
-	}
-	hash := ""
-	if s.Password != "" {
-		err := validPassword(s.Username, s.Password)
-		if err != nil {
-			return err
-		}
-		if hash, err = a.hasher.hash(ctx, s.Password); err != nil {
-			return err
-		}
-	}
-	return a.storeUser(ctx, s.Username, func(old *user) (userRecord, error) {
-		if old == nil {
-			return userRecord{}, ErrNotFound
-		}
-		record := old.record
-		record.Superuser = s.Superuser
-		if hash != "" {
-			record.Password = hash
-		}
-		return record, nil
-	})
-}
-
-// storeUser commits the record that next makes of the user of the moment, nil
-// where there is none, unless next returns an error.
-func (a *Auth) storeUser(ctx context.Context, name string, next func(*user) (userRecord, error)) error {
-	done, err := a.turn(ctx)
-	if err != nil {
-		return err
-	}
-	defer done()
-	record, err := next(a.findUser(name))
-	if err != nil {
-		return err
-	}
-	u, err := newUser(name, record)
-	if err != nil {
-		return err
-	}
-	value, err := json.Marshal(record)
-	if err != nil {
-		return fmt.Errorf("encode user: %w", err)
-	}
-	if err := a.put(ctx, userPrefix+name, value); err != nil {
-		return err
-	}
-	a.change(func() { a.users[name] = u })
-	a.log.Info().Str("user", "user:"+name).Bool("superuser", record.Superuser).Msg("user stored")
-	return nil
-}
-
-// DeleteUser removes a user for good and ends its principals.
+// DeleteUser removes a user for good and ends its principals and tokens.
 func (a *Auth) DeleteUser(ctx context.Context, name string) error {
+	return a.deleteUser(ctx, ofBroker(name), nil)
+}
+
+// deleteUser removes a user; where in is given, only one that has not changed since then.
+func (a *Auth) deleteUser(ctx context.Context, n account, in *era) error {
 	done, err := a.turn(ctx)
 	if err != nil {
 		return err
 	}
 	defer done()
-	if a.findUser(name) == nil {
+	u := a.findUser(n)
+	switch {
+	case in != nil && (u == nil || u.era != in):
+		return ErrUnauthenticated
+	case u == nil:
 		return ErrNotFound
 	}
-	if err := a.remove(ctx, userPrefix+name); err != nil {
-		return err
+	if u.administers() && a.lastAdministrator(ctx, u, nil) {
+		return ErrLastAdministrator
 	}
-	a.change(func() { delete(a.users, name) })
-	a.log.Info().Str("user", "user:"+name).Msg("user deleted")
+	if err := a.remove(ctx, n.storeKey()); err != nil {
+		return a.failed(ctx, UserRemoved, n.String(), err)
+	}
+	a.change(func() { delete(a.users, n) })
+	a.log.Info().Str("user", n.String()).Msg("user deleted")
+	a.Audit(ctx, Event{What: UserRemoved, Target: n.String()})
 	return nil
 }
 
 // HasAdministrator reports whether somebody can administer this broker: a
 // superuser, or a key in force with the role administrator.
-func (a *Auth) HasAdministrator() bool {
+func (a *Auth) HasAdministrator() bool { return a.administered(nil, nil) }
+
+// administered reports whether anyone but u and k administers.
+func (a *Auth) administered(but *user, butKey *key) bool {
 	now := a.now()
 	a.mu.RLock()
 	defer a.mu.RUnlock()
 	for _, u := range a.users {
-		if u.record.Superuser {
+		if u != but && u.administers() {
 			return true
 		}
 	}
 	for _, k := range a.keys {
-		if k.principal.Role == Administrator && !k.expired(now) {
+		if k != butKey && k.administers(now) {
 			return true
 		}
 	}
 	return false
 }
 
-func (a *Auth) findUser(name string) *user {
+// lastAdministrator reports whether u or k must not go. The broker itself may
+// do as it likes, since it makes a new one at its start.
+func (a *Auth) lastAdministrator(ctx context.Context, u *user, k *key) bool {
+	if p := From(ctx); p != nil && p.Kind == System {
+		return false
+	}
+	return !a.administered(u, k)
+}
+
+func (a *Auth) findUser(n account) *user {
 	a.mu.RLock()
 	defer a.mu.RUnlock()
-	return a.users[name]
+	return a.users[n]
 }
 
 func (a *Auth) countUsers() int {
 	a.mu.RLock()
 	defer a.mu.RUnlock()
 	return len(a.users)
+}
+
+func (a *Auth) looksTaken(n account) bool {
+	wanted := looks(n.name)
+	a.mu.RLock()
+	defer a.mu.RUnlock()
+	for _, u := range a.users {
+		if u.door == n.door && u.looks == wanted {
+			return true
+		}
+	}
+	return false
+}
+
+// looks makes one text of all names that differ in case, width, composition
+// and spaces around them.
+func looks(name string) string {
+	return strings.TrimSpace(norm.NFKC.String(strings.ToLower(norm.NFKC.String(name))))
 }
 
 func validUsername(name string) error {

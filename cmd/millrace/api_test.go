@@ -27,6 +27,11 @@ func newService(s *server) *service {
 // call makes one request and decodes the data of its answer into data. The
 // error of an answer that is not 2xx holds its text.
 func (s *service) call(ctx context.Context, method, path string, body, data any) error {
+	return s.callWith(ctx, nil, method, path, body, data)
+}
+
+// callWith is call with more headers.
+func (s *service) callWith(ctx context.Context, headers http.Header, method, path string, body, data any) error {
 	var text []byte
 	var err error
 	if body != nil {
@@ -37,6 +42,9 @@ func (s *service) call(ctx context.Context, method, path string, body, data any)
 	req, err := http.NewRequestWithContext(ctx, method, s.url+path, bytes.NewReader(text))
 	if err != nil {
 		return err
+	}
+	if headers != nil {
+		req.Header = headers
 	}
 	req.Header.Set("Authorization", "Bearer "+testKey)
 	resp, err := s.client.Do(req)
@@ -64,6 +72,8 @@ type held struct {
 	Payload  string `json:"payload"`
 	Encoding string `json:"payload_encoding"`
 	Attempt  int    `json:"receive_count"`
+
+	Properties map[string]string `json:"properties"`
 }
 
 func (h held) bytes() []byte {
@@ -141,6 +151,10 @@ func (s *service) publishBatch(ctx context.Context, topic string, payloads []str
 type counts struct {
 	Waiting int `json:"message_count"`
 	Held    int `json:"in_flight_count"`
+	Dead    int `json:"dead_count"`
+	Books   struct {
+		Difference int `json:"difference"`
+	} `json:"books"`
 }
 
 func (s *service) counts(ctx context.Context, queue string) (c counts, err error) {

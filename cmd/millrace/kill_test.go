@@ -34,20 +34,19 @@ func TestNothingAcknowledgedIsLostOrComesBackAfterKill(t *testing.T) {
 		t.Fatal(err)
 	}
 	data := t.TempDir()
-	args := []string{"--data", data, "--bootstrap-file", bootstrapFile(t, testKeyYAML+`
-queues:
-- {name: kill, topic_filter: "k/#", max_retries: null, max_size_mb: 4096}
-`)}
-	for round := range rounds {
+	args := []string{"--data", data, "--bootstrap-file", bootstrapFile(t, testKeyYAML+killQueues)}
+	for round := range int(rounds) {
 		first := l.size()
 		s := startServer(t, args...)
-		d := startLoad(t.Context(), l, s, "kill", r.Uint64())
+		d := startLoad(t.Context(), l, s, "kill", round, r.Uint64())
 		pause := 50*time.Millisecond + time.Duration(r.Int64N(int64(1450*time.Millisecond)))
 		<-time.After(pause)
 		d.kill()
 
 		s = startServer(t, args...)
-		drain(t, l, newService(s), "kill")
+		d.keepers.check(t, l, s)
+		d.repeats.again(t, l, newService(s))
+		drainAll(t, l, newService(s))
 		sent, acked, settled, drained := l.audit(first)
 		t.Logf("round %d: killed after %s; %d sent, %d acknowledged to producers, %d by consumers before the kill, %d drained after it",
 			round+1, pause.Round(time.Millisecond), sent, acked, settled-drained, drained)
@@ -57,7 +56,7 @@ queues:
 		publishSome(t.Context(), t, l, s, r)
 		s.stop()
 		s = startServer(t, args...)
-		drain(t, l, newService(s), "kill")
+		drainAll(t, l, newService(s))
 		l.audit(second)
 		s.stop()
 		if faults := l.report(); faults != "" {
@@ -108,7 +107,7 @@ func drain(t *testing.T, l *ledger, api *service, queue string) {
 			continue
 		}
 		ns := make([]int, len(got))
-		for i, h := range got {
+		for i, h := range originals(queue, got) {
 			ns[i] = l.received(h, true)
 			l.settling(ns[i])
 		}

@@ -20,17 +20,22 @@ type load struct {
 	queue  string
 	seed   uint64
 	killed atomic.Bool
-	wg     sync.WaitGroup
-	cancel context.CancelFunc
+
+	round   int
+	repeats repeats
+	keepers keepers
+	wg      sync.WaitGroup
+	cancel  context.CancelFunc
 }
 
 // startLoad starts producers of every door and consumers.
-func startLoad(ctx context.Context, l *ledger, s *server, queue string, seed uint64) *load {
-	d := &load{ledger: l, server: s, api: newService(s), queue: queue, seed: seed}
+func startLoad(ctx context.Context, l *ledger, s *server, queue string, round int, seed uint64) *load {
+	d := &load{ledger: l, server: s, api: newService(s), queue: queue, round: round + 1, seed: seed}
 	ctx, d.cancel = context.WithCancel(ctx)
 	for i, f := range []func(context.Context, *rand.Rand) error{
 		d.mqtt(1, 200), d.mqtt(1, 20), d.mqtt(2, 100),
 		d.http, d.http, d.batch, d.consumeBatches, d.consumeSingly,
+		d.delayed, d.failing, d.fail, d.once, d.keep,
 	} {
 		d.wg.Go(func() {
 			err := f(ctx, rand.New(rand.NewPCG(seed, uint64(i))))

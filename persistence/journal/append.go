@@ -315,7 +315,7 @@ func (j *Journal) seal() {
 	putSynced(j.seg.seed, j.win.buf[j.off:], durable)
 	j.off += syncedSize
 	j.submit(b)
-	<-b.err // a failure poisons the journal, and Close says so
+	j.o.Log.Debug().Err(<-b.err).Msg("journal sealed") // an error has poisoned it, and Close says so
 }
 
 // submit publishes what was appended and asks for a sync of the whole log.

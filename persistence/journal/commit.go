@@ -295,6 +295,7 @@ func (j *Journal) complete() {
 			c.Done(err)
 			b.waiters[i] = nil
 		}
+		clear(b.pieces) // a spare batch keeps no window alive
 		select {
 		case j.spare <- b:
 		default:

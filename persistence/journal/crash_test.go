@@ -227,6 +227,7 @@ func (c *crasher) recoverOn(fs journal.FS, sure, more int) (int, error) {
 }
 
 func crashEverywhere(t *testing.T, fs journaltest.Crashable, relaxed bool, seed uint64, groups int) {
+	t.Helper()
 	c := &crasher{tb: t, fs: fs, w: &workload{}, rng: rand.New(rand.NewPCG(seed, 1))}
 	o := crashOptions(journaltest.Watch(fs, c.do))
 	o.Relaxed = relaxed
@@ -253,7 +254,7 @@ func crashEverywhere(t *testing.T, fs journaltest.Crashable, relaxed bool, seed 
 }
 
 func TestAPowerCutAnywhereLosesNothingAnswered(t *testing.T) {
-	groups, seeds := 16, uint64(1)
+	groups, seeds := 12, uint64(1)
 	if testing.Short() {
 		groups = 5
 	}

@@ -42,7 +42,7 @@ func newSmallLog(tb testing.TB, orderly bool) smallLog {
 	var durable journal.Position
 	for i := range 9 {
 		durable = j.State().Durable // what this group's synced record will say
-		l.groups = append(l.groups, mustAppend(tb, j, fmt.Sprint("group ", i), strings.Repeat("z", 400+i*50)))
+		l.groups = append(l.groups, mustAppend(tb, j, fmt.Sprint("group ", i), strings.Repeat("z", 700+i*80)))
 	}
 	if orderly {
 		mustClose(tb, j)
@@ -150,8 +150,12 @@ func TestATruncatedFileIsNeverSilentLoss(t *testing.T) {
 
 func TestAMissingSegmentIsDamage(t *testing.T) {
 	l := newSmallLog(t, true)
-	names := l.files(t)
-	for _, name := range names[:len(names)-2] { // the last two: the current one and a prepared one
+	last := l.groups[len(l.groups)-1][0].pos.Segment()
+	if last < 3 {
+		t.Fatalf("only %d segments", last)
+	}
+	for n := uint32(1); n < last; n++ {
+		name := fmt.Sprintf("%08x.seg", n)
 		disk := l.disk.Clone()
 		if err := disk.Remove(logDir + "/" + name); err != nil {
 			t.Fatal(err)
@@ -159,6 +163,28 @@ func TestAMissingSegmentIsDamage(t *testing.T) {
 		var damage *journal.DamageError
 		if _, err := journal.Open(damageOptions(disk), nil); !errors.As(err, &damage) {
 			t.Errorf("without %s: got %v, want a DamageError", name, err)
+		}
+	}
+}
+
+func TestALostActivationIsDamageAndCanBeRestored(t *testing.T) {
+	l := newSmallLog(t, true)
+	for n := uint32(1); n <= l.groups[len(l.groups)-1][0].pos.Segment(); n++ {
+		disk := l.disk.Clone()
+		clear(disk.Data(fmt.Sprintf("%s/%08x.seg", logDir, n))[512:1024])
+		o := damageOptions(disk)
+		var damage *journal.DamageError
+		for range 2 { // the refusal changes nothing
+			if _, err := journal.Open(o, nil); !errors.As(err, &damage) || damage.Offset != 512 {
+				t.Fatalf("segment %d: got %v, want a DamageError", n, err)
+			}
+		}
+		o.AcceptLoss = true
+		for range 2 {
+			j, log := open(t, o)
+			checkLog(t, log, l.groups)
+			mustClose(t, j)
+			o.AcceptLoss = false
 		}
 	}
 }
@@ -194,6 +220,12 @@ func TestAcceptLossGivesUpWhatIsDamagedAndNothingElse(t *testing.T) {
 	checkLog(t, log, slices.Delete(slices.Clone(l.groups), 2, 3))
 	if _, _, err := j.Read(hit.pos, hit.size); !errors.As(err, &damage) {
 		t.Fatalf("read of the lost record: %v", err)
+	}
+	near := []journal.Spot{{Pos: l.groups[1][1].pos, Size: l.groups[1][1].size}, {Pos: hit.pos, Size: hit.size}}
+	n := 0
+	err = j.ReadEach(near, func(int, byte, []byte) error { n++; return nil })
+	if n != 1 || !errors.As(err, &damage) {
+		t.Fatalf("read of the lost record and its neighbour: %d are good, %v", n, err)
 	}
 	more := mustAppend(t, j, "goes on")
 	mustClose(t, j)
@@ -244,9 +276,16 @@ func TestAcceptLossOpensWhateverIsDamaged(t *testing.T) {
 // them back behind its own.
 func TestRecordsOfAnEarlierUseOfAFileNeverComeBack(t *testing.T) {
 	disk := journaltest.NewSectorFS()
-	j, _ := open(t, damageOptions(disk))
+	o := damageOptions(disk)
+	o.SegmentSize, o.FirstSegmentSize = 32<<10, 32<<10
+	j, _ := open(t, o)
+	const page = 4096 - journal.RecordHeader // a body that fills a page, so that nothing of the next is rewritten
 	for range 3 {
-		mustAppend(t, j, strings.Repeat("o", 90))
+		c := make(done, 1)
+		if _, err := appendGroup(j, journal.Lazy, c, strings.Repeat("o", page)); err != nil {
+			t.Fatal(err)
+		}
+		<-c // written, never synced
 	}
 	crashed := disk.Kill()
 	names, _ := crashed.List(logDir)
@@ -255,10 +294,12 @@ func TestRecordsOfAnEarlierUseOfAFileNeverComeBack(t *testing.T) {
 			clear(data[512:1024]) // the activation
 		}
 	}
-	k, log := open(t, damageOptions(crashed))
+	o.FS = crashed
+	k, log := open(t, o)
 	checkLog(t, log, nil)
-	want := [][]record{mustAppend(t, k, strings.Repeat("n", 90))}
-	_, log = open(t, damageOptions(crashed.Kill()))
+	want := [][]record{mustAppend(t, k, strings.Repeat("n", page))}
+	o.FS = crashed.Kill()
+	_, log = open(t, o)
 	checkLog(t, log, want)
 }
 

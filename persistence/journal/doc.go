@@ -27,8 +27,10 @@
 //
 // appendMu is held from Lock to Unlock and guards the append position. mu
 // guards what appenders and flusher share and is held for moments. cacheMu
-// guards the list of windows, tableMu the segment table. Order: appendMu, then
-// one of mu, cacheMu, tableMu; of those three never two at a time.
+// guards the list of windows, tableMu the segment table. Order: appendMu, mu,
+// tableMu; cacheMu is taken with none of mu and tableMu. No lock is held while
+// a Completion, Options.Failed or a write or sync of the log runs, except that
+// readers wait for one another while a file is opened.
 //
 // # Failure
 //

@@ -128,7 +128,7 @@ func writePID(f *os.File) error {
 type osFile struct{ f *os.File }
 
 func openFile(name string, flag int) (File, error) {
-	f, err := os.OpenFile(name, flag, 0o640)
+	f, err := os.OpenFile(name, flag, 0o600)
 	if err != nil {
 		return nil, err
 	}
@@ -147,16 +147,4 @@ func (o *osFile) Size() (int64, error) {
 		return 0, err
 	}
 	return info.Size(), nil
-}
-
-// writeEach is WriteAt where the system has no vectored write.
-func writeEach(w io.WriterAt, off int64, bufs [][]byte) error {
-	for _, b := range bufs {
-		n, err := w.WriteAt(b, off)
-		if err != nil {
-			return err
-		}
-		off += int64(n)
-	}
-	return nil
 }

@@ -126,6 +126,35 @@ func checkRead(tb testing.TB, j *journal.Journal, log [][]record) {
 			}
 		}
 	}
+	checkReadEach(tb, j, log)
+}
+
+// checkReadEach reads the log in runs, once whole and once with leaps back.
+func checkReadEach(tb testing.TB, j *journal.Journal, log [][]record) {
+	tb.Helper()
+	for _, step := range []int{1, 7} {
+		var want []record
+		for from := range step {
+			for i := from; i < len(log); i += step {
+				want = append(want, log[i]...)
+			}
+		}
+		spots := make([]journal.Spot, len(want))
+		for i, r := range want {
+			spots[i] = journal.Spot{Pos: r.pos, Size: r.size}
+		}
+		n := 0
+		err := j.ReadEach(spots, func(i int, typ byte, body []byte) error {
+			if r := want[i]; i != n || typ != r.typ || string(body) != r.body {
+				tb.Fatalf("read of each, %d at %#x: type %d, body %.50q; want type %d, body %.50q", i, r.pos, typ, body, r.typ, r.body)
+			}
+			n++
+			return nil
+		})
+		if err != nil || n != len(want) {
+			tb.Fatalf("read of each ends after %d of %d: %v", n, len(want), err)
+		}
+	}
 }
 
 func TestAppendedGroupsAreReadFromMemoryFromDiskAndAfterReopening(t *testing.T) {

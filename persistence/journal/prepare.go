@@ -14,7 +14,13 @@ const (
 	maxFree   = 8 // files kept for reuse
 )
 
-var zeros [zeroBytes]byte
+// zeros is on the heap because the runtime aligns what is that large to pages.
+var zeros = make([]byte, zeroBytes)
+
+// zeroWriter is a File that has a cheaper way to write up to zeroBytes zeros.
+type zeroWriter interface {
+	WriteZeros(off, n int64) error
+}
 
 // freeFile is a file of a given size, all of it on disk, whose contents nobody
 // needs.
@@ -215,7 +221,7 @@ func (j *Journal) zeroFill(f File, size int64) (bool, error) {
 	var unsynced int64
 	for off := int64(0); off < size; {
 		n := min(zeroBytes, size-off)
-		if err := f.WriteAt(off, zeros[:n]); err != nil {
+		if err := writeZeros(f, off, n); err != nil {
 			return false, err
 		}
 		off += n
@@ -240,6 +246,13 @@ func (j *Journal) zeroFill(f File, size int64) (bool, error) {
 		}
 	}
 	return true, nil
+}
+
+func writeZeros(f File, off, n int64) error {
+	if z, ok := f.(zeroWriter); ok {
+		return z.WriteZeros(off, n)
+	}
+	return f.WriteAt(off, zeros[:n])
 }
 
 // takeFree takes the smallest free file that is large enough and not larger

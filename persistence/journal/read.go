@@ -57,16 +57,25 @@ func (j *Journal) damage(number uint32, offset int64, reason string) error {
 func (j *Journal) fromWindow(pos Position, size uint32) ([]byte, bool) {
 	j.cacheMu.RLock()
 	defer j.cacheMu.RUnlock()
-	i := sort.Search(len(j.cache), func(i int) bool { return j.cache[i].begin() > pos })
-	if i == 0 || size < RecordHeader {
+	w := j.windowAt(pos)
+	if w == nil || size < RecordHeader {
 		return nil, false
 	}
-	w := j.cache[i-1]
 	at := int64(pos.Offset()) - int64(w.start)
 	if w.seg.number != pos.Segment() || at+int64(size) > w.filled.Load() {
 		return nil, false
 	}
 	return w.buf[at : at+int64(size) : at+int64(size)], true
+}
+
+// windowAt returns the last window that begins at pos or before, or nil.
+// cacheMu is held.
+func (j *Journal) windowAt(pos Position) *window {
+	i := sort.Search(len(j.cache), func(i int) bool { return j.cache[i].begin() > pos })
+	if i == 0 {
+		return nil
+	}
+	return j.cache[i-1]
 }
 
 // begin is the position of the first record in the window.

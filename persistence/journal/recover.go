@@ -19,7 +19,7 @@ func (j *Journal) recover(replay func([]Record) error) error {
 	if err := j.makeDir(); err != nil {
 		return err
 	}
-	log, err := j.inventory()
+	log, prepared, err := j.inventory()
 	if err != nil {
 		return err
 	}
@@ -28,6 +28,14 @@ func (j *Journal) recover(replay func([]Record) error) error {
 	}
 	if err := j.replayAll(log, replay); err != nil {
 		return err
+	}
+	// Only now, when it is certain that nothing is missing. A segment that a power
+	// cut left behind may hold records that were never durable, and only a fresh
+	// generation makes sure that they never count.
+	for _, s := range prepared {
+		if err := j.freeSegment(s.number, s.size); err != nil {
+			return err
+		}
 	}
 	j.end = j.recovered
 	j.durable.Store(uint64(j.recovered))
@@ -57,21 +65,18 @@ func (j *Journal) makeDir() error {
 	return nil
 }
 
-// inventory sorts out the files of the directory and returns the active
-// segments in log order. Prepared segments are taken back: one that a power cut
-// left behind may hold records that were never durable, and only a fresh
-// generation makes sure that they never count.
-func (j *Journal) inventory() ([]*segment, error) {
+// inventory sorts out the files of the directory and returns the segments, those
+// with records in log order.
+func (j *Journal) inventory() (log, prepared []*segment, err error) {
 	// The names found here may be in memory only, left by a process that was
 	// killed. They must hold before a free file is overwritten.
 	if err := j.o.FS.SyncDir(j.o.Dir); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	names, err := j.o.FS.List(j.o.Dir)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	var log, prepared []*segment
 	j.number = 1
 	for _, name := range names {
 		stem, kind, _ := strings.Cut(name, ".")
@@ -83,33 +88,72 @@ func (j *Journal) inventory() ([]*segment, error) {
 		path := filepath.Join(j.o.Dir, name)
 		switch kind {
 		case "new":
-			if err := j.o.FS.Remove(path); err != nil {
-				return nil, err
-			}
+			err = j.o.FS.Remove(path)
 		case "free":
-			if err := j.adoptFree(path); err != nil {
-				return nil, err
-			}
+			err = j.adoptFree(path)
 		case "seg":
-			s, err := j.load(path)
-			switch {
-			case err != nil:
-				return nil, err
-			case s == nil:
-			case s.active:
+			var s *segment
+			if s, err = j.load(path); s != nil && s.active {
 				log = append(log, s)
-			default:
+			} else if s != nil {
 				prepared = append(prepared, s)
 			}
 		}
-	}
-	for _, s := range prepared {
-		if err := j.freeSegment(s.number, s.size); err != nil {
-			return nil, err
+		if err != nil {
+			return nil, nil, err
 		}
 	}
+	if log, prepared, err = j.checkPrepared(log, prepared); err != nil {
+		return nil, nil, err
+	}
 	slices.SortFunc(log, func(a, b *segment) int { return cmp.Compare(a.number, b.number) })
-	return log, nil
+	return log, prepared, nil
+}
+
+// checkPrepared makes sure that the segments without an activation never had
+// one that was durable.
+func (j *Journal) checkPrepared(log, prepared []*segment) (active, rest []*segment, err error) {
+	before := map[uint32]bool{}
+	for _, s := range log {
+		before[s.prevNumber] = true
+	}
+	for _, s := range prepared {
+		lost := before[s.number]
+		if !lost {
+			if lost, err = j.wasActive(s); err != nil {
+				return nil, nil, err
+			}
+		}
+		if !lost {
+			rest = append(rest, s)
+			continue
+		}
+		err := j.damage(s.number, activationAt, "the activation is missing, although it was durable")
+		if !j.o.AcceptLoss {
+			return nil, nil, err
+		}
+		j.o.Log.Error().Err(err).Msg("segment activated again")
+		s.active, s.prevNumber = true, unknownSegment
+		log = append(log, s)
+	}
+	return log, rest, nil
+}
+
+// wasActive reports whether a segment without an activation holds a synced
+// record of its own use, which can only be there if the activation was durable.
+// One that a power cut left behind has records of its first commit at most.
+func (j *Journal) wasActive(s *segment) (bool, error) {
+	f, err := j.o.FS.Open(filepath.Join(j.o.Dir, segmentName(s.number)))
+	if err != nil {
+		return false, err
+	}
+	sc := &scanner{file: f, seg: s, end: s.size}
+	o, err := sc.groups(pageSize, nil)
+	proven := false
+	if err == nil && o.bad > pageSize { // else spare the search of a whole file
+		_, proven, err = j.weigh(sc, outcome{good: pageSize, bad: pageSize}, 0)
+	}
+	return proven, errors.Join(err, f.Close())
 }
 
 func (j *Journal) adoptFree(path string) error {
@@ -220,9 +264,12 @@ func (j *Journal) replayAll(log []*segment, replay func([]Record) error) error {
 	return nil
 }
 
+// unknownSegment stands for the predecessor of a segment whose activation is lost.
+const unknownSegment = 1<<32 - 1
+
 // checkChain makes sure that nothing is missing between two segments.
 func (j *Journal) checkChain(prev *segment, end int64, s *segment) error {
-	if s.number <= j.o.From.Segment() {
+	if s.number <= j.o.From.Segment() && s.prevNumber != unknownSegment {
 		return nil // those before it are not replayed, and may have been removed
 	}
 	var number uint32
@@ -232,11 +279,13 @@ func (j *Journal) checkChain(prev *segment, end int64, s *segment) error {
 	if s.prevNumber == number && (prev == nil || int64(s.prevEnd) == end) {
 		return nil
 	}
-	err := j.damage(s.prevNumber, 0, fmt.Sprintf("the segment is missing, %s follows it", segmentName(s.number)))
-	if !j.o.AcceptLoss {
-		return err
+	if s.prevNumber != unknownSegment {
+		err := j.damage(s.prevNumber, 0, fmt.Sprintf("the segment is missing, %s follows it", segmentName(s.number)))
+		if !j.o.AcceptLoss {
+			return err
+		}
+		j.o.Log.Error().Err(err).Msg("missing segment given up")
 	}
-	j.o.Log.Error().Err(err).Msg("missing segment given up")
 	s.prevNumber, s.prevEnd = number, uint32(end)
 	f, err := j.o.FS.Open(filepath.Join(j.o.Dir, segmentName(s.number)))
 	if err != nil {

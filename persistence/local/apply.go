@@ -24,7 +24,7 @@ func (u *unit) apply(ops []broker.Op) {
 		case broker.OpPut:
 			u.put(op)
 		case broker.OpPurge:
-			u.purge(op, u.targets[p.first].q)
+			u.purge(u.targets[p.first].q)
 		}
 	}
 	for _, q := range u.locked {

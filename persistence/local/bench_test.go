@@ -21,6 +21,7 @@ func cpu() time.Duration {
 
 // drivers runs a benchmark on each driver.
 func drivers(b *testing.B, run func(b *testing.B, s *local.Store)) {
+	b.Helper()
 	for _, name := range []string{"memory", "disk"} {
 		b.Run(name, func(b *testing.B) {
 			o := local.Options{}
@@ -81,14 +82,15 @@ func (p *pipeline) next() *broker.Batch {
 
 func (p *pipeline) flush(b *broker.Batch) { p.s.Submit(b, broker.Durable, p) }
 
-func (p *pipeline) wait(t testing.TB) {
+func (p *pipeline) wait(tb testing.TB) {
+	tb.Helper()
 	var all [16]*broker.Batch
 	n := cap(p.free)
 	for i := range n {
 		all[i] = <-p.free
 	}
 	if p.bad != nil {
-		t.Fatal(p.bad)
+		tb.Fatal(p.bad)
 	}
 	for i := range n {
 		p.free <- all[i]
@@ -98,7 +100,8 @@ func (p *pipeline) wait(t testing.TB) {
 const benchBatch = 100
 
 // publishAll publishes n messages of 256 bytes.
-func publishAll(t testing.TB, p *pipeline, n int, routes []broker.Route) {
+func publishAll(tb testing.TB, p *pipeline, n int, routes []broker.Route) {
+	tb.Helper()
 	m := &broker.Message{Topic: "devices/0001/temperature", Payload: make([]byte, 256), Published: time.Now().UnixMilli(), QoS: 1, Publisher: "device-0001"}
 	for n > 0 {
 		b := p.next()
@@ -109,10 +112,11 @@ func publishAll(t testing.TB, p *pipeline, n int, routes []broker.Route) {
 		n -= min(n, benchBatch)
 		p.flush(b)
 	}
-	p.wait(t)
+	p.wait(tb)
 }
 
 func reportCPU(b *testing.B, begin time.Duration) {
+	b.Helper()
 	b.ReportMetric(float64(cpu()-begin)/float64(b.N), "cpu-ns/op")
 }
 
@@ -120,6 +124,7 @@ func BenchmarkPublish(b *testing.B) {
 	for _, c := range []struct{ queues, streams int }{{1, 0}, {3, 1}} {
 		b.Run(fmt.Sprintf("%dq%ds", c.queues, c.streams), func(b *testing.B) {
 			drivers(b, func(b *testing.B, s *local.Store) {
+				b.Helper()
 				var routes []broker.Route
 				for i := range c.queues {
 					routes = append(routes, broker.Route{Target: defineBench(b, s, fmt.Sprint("q", i), broker.QueueTarget)})
@@ -141,15 +146,15 @@ func BenchmarkPublish(b *testing.B) {
 
 // consumer receives and settles by the hundred.
 type consumer struct {
-	w    broker.Wait
-	got  chan struct{}
-	free chan *broker.Batch
+	w   broker.Wait
+	got chan struct{}
 }
 
 func (c *consumer) Deliver(*broker.Wait) { c.got <- struct{}{} }
 
 // consume receives and settles n messages.
-func consume(t testing.TB, s *local.Store, p *pipeline, q broker.Target, n int) {
+func consume(tb testing.TB, s *local.Store, p *pipeline, q broker.Target, n int) {
+	tb.Helper()
 	c := &consumer{got: make(chan struct{}, 1)}
 	c.w = broker.Wait{Target: q, Lease: time.Minute, Sink: c}
 	for n > 0 {
@@ -157,7 +162,7 @@ func consume(t testing.TB, s *local.Store, p *pipeline, q broker.Target, n int) 
 		s.Receive(&c.w)
 		<-c.got
 		if c.w.Err != nil || len(c.w.Got) == 0 {
-			t.Fatalf("got %d, %v", len(c.w.Got), c.w.Err)
+			tb.Fatalf("got %d, %v", len(c.w.Got), c.w.Err)
 		}
 		n -= len(c.w.Got)
 		b := p.next()
@@ -167,11 +172,12 @@ func consume(t testing.TB, s *local.Store, p *pipeline, q broker.Target, n int) 
 		}
 		p.flush(b)
 	}
-	p.wait(t)
+	p.wait(tb)
 }
 
 func BenchmarkReceiveAndSettle(b *testing.B) {
 	drivers(b, func(b *testing.B, s *local.Store) {
+		b.Helper()
 		q := defineBench(b, s, "q", broker.QueueTarget)
 		p := newPipeline(s, 16)
 		publishAll(b, p, b.N, []broker.Route{{Target: q}})
@@ -189,6 +195,7 @@ func BenchmarkSteady(b *testing.B) {
 	for _, backlog := range []int{1000, 1_000_000} {
 		b.Run(fmt.Sprint(backlog), func(b *testing.B) {
 			drivers(b, func(b *testing.B, s *local.Store) {
+				b.Helper()
 				q := defineBench(b, s, "q", broker.QueueTarget)
 				p := newPipeline(s, 16)
 				routes := []broker.Route{{Target: q}}
@@ -244,4 +251,45 @@ func heapInUse() int64 {
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)
 	return int64(m.HeapAlloc)
+}
+
+// BenchmarkKeyed is BenchmarkSteady with FIFO groups: every waiting message has
+// a key of its own, and is received in batches of 10.
+func BenchmarkKeyed(b *testing.B) {
+	for _, backlog := range []int{1000, 200_000} {
+		b.Run(fmt.Sprint(backlog), func(b *testing.B) {
+			drivers(b, func(b *testing.B, s *local.Store) {
+				b.Helper()
+				q, err := s.Define(context.Background(), broker.Def{Name: "q", Kind: broker.QueueTarget, KeyedFIFO: true})
+				if err != nil {
+					b.Fatal(err)
+				}
+				p := newPipeline(s, 16)
+				key := 0
+				publish := func(n int) {
+					for n > 0 {
+						batch := p.next()
+						for range min(n, benchBatch) {
+							key++
+							batch.Publish(&broker.Message{Topic: "t", Key: fmt.Sprint(key), Payload: make([]byte, 256)}, broker.Route{Target: q})
+							batch.End()
+						}
+						n -= min(n, benchBatch)
+						p.flush(batch)
+					}
+					p.wait(b)
+				}
+				publish(backlog)
+				runtime.GC()
+				b.ReportAllocs()
+				b.ResetTimer()
+				begin := cpu()
+				for n := b.N; n > 0; n -= 10 {
+					publish(min(n, 10))
+					consume(b, s, p, q, min(n, 10))
+				}
+				reportCPU(b, begin)
+			})
+		})
+	}
 }

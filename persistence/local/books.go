@@ -22,11 +22,11 @@ func (s *Store) Check() error {
 
 // tally is what check counts anew.
 type tally struct {
-	count, bytes [states]int64
-	unshown      int64
-	slots        int
-	expiring     int
-	living       map[uint64]int // nodes in the heaps, by sequence
+	count, bytes, payload [states]int64
+	unshown               int64
+	slots                 int
+	expiring              int
+	living                map[uint64]int // nodes in the heaps, by sequence
 }
 
 // check verifies one queue.
@@ -63,7 +63,7 @@ func (q *queue) check() error {
 	for _, o := range q.out {
 		out += o
 	}
-	n.count[gone], n.bytes[gone] = 0, 0
+	n.count[gone], n.bytes[gone], n.payload[gone] = 0, 0, 0
 	switch {
 	case q.in != uint64(total)+out:
 		return fmt.Errorf("%d came in, %d are here and %d went out", q.in, total, out)
@@ -71,6 +71,8 @@ func (q *queue) check() error {
 		return fmt.Errorf("states are %v and counted as %v", n.count, q.count)
 	case n.bytes != q.bytes:
 		return fmt.Errorf("bytes are %v and counted as %v", n.bytes, q.bytes)
+	case n.payload != q.payload:
+		return fmt.Errorf("payloads are %v and counted as %v", n.payload, q.payload)
 	case n.unshown != q.unshown:
 		return fmt.Errorf("%d messages are not committed, counted %d", n.unshown, q.unshown)
 	case n.slots != q.slots.used:
@@ -89,6 +91,7 @@ func (q *queue) checkChunk(c *chunk, n *tally) error {
 		st := e.state()
 		n.count[st]++
 		n.bytes[st] += int64(e.size)
+		n.payload[st] += e.payload()
 		if st == gone {
 			if e.slot != 0 || c.bodies != nil && c.bodies[i] != nil {
 				return fmt.Errorf("message %d is gone and holds memory", seq)

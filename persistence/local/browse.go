@@ -6,8 +6,8 @@ import (
 	"millrace/broker"
 )
 
-// Read appends up to max entries of t to dst.
-func (s *Store) Read(ctx context.Context, t broker.Target, p broker.Pos, max int, dst []broker.Delivery) ([]broker.Delivery, error) {
+// Read appends up to limit entries of t to dst.
+func (s *Store) Read(ctx context.Context, t broker.Target, p broker.Pos, limit int, dst []broker.Delivery) ([]broker.Delivery, error) {
 	if err := s.closed(); err != nil {
 		return dst, err
 	}
@@ -16,33 +16,39 @@ func (s *Store) Read(ctx context.Context, t broker.Target, p broker.Pos, max int
 		return dst, err
 	}
 	if tg.st != nil {
-		return s.readStream(tg.st, p, max, dst)
+		return s.readStream(tg.st, p, limit, dst)
 	}
 	q := tg.q
-	picks, states, whys := q.browse(p, max)
-	for i := range picks {
+	picks, states, whys := q.browse(p, limit)
+	var l loader
+	for len(picks) > 0 {
+		n := min(len(picks), loadMax)
 		if err := ctx.Err(); err != nil {
 			return dst, err
 		}
-		d := s.shownAs(q, &picks[i], states[i], whys[i])
-		if err := s.load(q, &picks[i], &d.Message); err != nil {
-			return dst, err
+		l.begin(s, q.volatile, picks[:n])
+		for i := range picks[:n] {
+			d := s.shownAs(q, &picks[i], states[i], whys[i])
+			if err := l.message(picks, i, &d.Message); err != nil {
+				return dst, err
+			}
+			dst = append(dst, d)
 		}
-		dst = append(dst, d)
+		picks, states, whys = picks[n:], states[n:], whys[n:]
 	}
 	return dst, nil
 }
 
-// browse returns up to max entries in the states of p, after skipping some, in
+// browse returns up to limit entries in the states of p, after skipping some, in
 // the order in which they were published. Until of a delivery is the end of
 // its lease or delay, or since when it is dead.
-func (q *queue) browse(p broker.Pos, max int) (picks []pick, states []broker.EntryState, whys []broker.Reason) {
+func (q *queue) browse(p broker.Pos, limit int) (picks []pick, states []broker.EntryState, whys []broker.Reason) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	skip := p.Skip
 	for _, c := range q.chunks.list {
 		for i := range c.entries {
-			if c.base+uint64(i) >= q.shown || len(picks) >= max {
+			if c.base+uint64(i) >= q.shown || len(picks) >= limit {
 				return picks, states, whys
 			}
 			st := shownState(c.entries[i].state())
@@ -90,17 +96,22 @@ func (s *Store) Find(ctx context.Context, t broker.Target, id broker.ID) (broker
 	if ref.Seq != 0 {
 		return ref, nil
 	}
-	for i := range unknown {
+	for l := (loader{}); len(unknown) > 0; {
+		n := min(len(unknown), loadMax)
 		if err := ctx.Err(); err != nil {
 			return broker.Ref{}, err
 		}
-		var m broker.Message
-		if err := s.load(q, &unknown[i], &m); err != nil {
-			return broker.Ref{}, err
+		l.begin(s, q.volatile, unknown[:n])
+		for i := range unknown[:n] {
+			var m broker.Message
+			if err := l.message(unknown, i, &m); err != nil {
+				return broker.Ref{}, err
+			}
+			if m.ID == id {
+				return broker.Ref{Target: t, Seq: unknown[i].seq, Attempt: unknown[i].attempt, Epoch: s.epoch}, nil
+			}
 		}
-		if m.ID == id {
-			return broker.Ref{Target: t, Seq: unknown[i].seq, Attempt: unknown[i].attempt, Epoch: s.epoch}, nil
-		}
+		unknown = unknown[n:]
 	}
 	return broker.Ref{}, broker.ErrNotFound
 }
@@ -153,6 +164,7 @@ func (q *queue) info() broker.Info {
 	}
 	for s := waiting; s < states; s++ {
 		in.Bytes += q.bytes[s]
+		in.Payload += q.payload[s]
 	}
 	for _, c := range q.chunks.list {
 		for i := range c.entries {

@@ -71,7 +71,7 @@ func (u *unit) checkPublish(op *broker.Op, p *plan) error {
 		r, t := &op.Routes[i], u.targets[p.first+i]
 		switch {
 		case t.q != nil:
-			if err := u.checkRoom(t.q, int64(p.size)); err != nil {
+			if err := u.checkRoom(t.q, load{1, int64(p.size), int64(len(m.Payload))}); err != nil {
 				return err
 			}
 		case t.st != nil:
@@ -94,21 +94,21 @@ func (u *unit) checkPublish(op *broker.Op, p *plan) error {
 	return nil
 }
 
-// checkRoom reports whether q takes one more message of size bytes.
-func (u *unit) checkRoom(q *queue, size int64) error {
+// checkRoom reports whether q takes one more message.
+func (u *unit) checkRoom(q *queue, m load) error {
 	u.lock(q)
-	if q.def.MaxMessages <= 0 && q.def.MaxBytes <= 0 {
+	if q.def.MaxMessages <= 0 && q.def.MaxBytes <= 0 && q.def.MaxPayload <= 0 {
 		return nil
 	}
 	if !q.volatile {
-		size += journal.RecordHeader + maxSmall
+		m.bytes += journal.RecordHeader + maxSmall
 	}
-	if !q.fits(q.unit.n+1, q.unit.size+size) {
+	m = q.unit.added.plus(m)
+	if !q.fits(m) {
 		u.res.Full = q.id
 		return broker.ErrFull
 	}
-	q.unit.n++
-	q.unit.size += size
+	q.unit.added = m
 	q.unit.trim = true
 	return nil
 }
@@ -130,12 +130,12 @@ func (u *unit) checkSettle(op *broker.Op, p *plan) error {
 	}
 	switch op.Kind {
 	case broker.OpSettle:
-		q.unit.n--
-		q.unit.size -= int64(e.size)
+		q.unit.added = q.unit.added.plus(load{-1, -int64(e.size), -e.payload()})
 	case broker.OpDefer, broker.OpReturn:
 		if st := e.state(); st == dead || st == held && !op.All {
 			return broker.ErrStale // its lease is over for good
 		}
+	default:
 	}
 	if !q.volatile {
 		u.records++

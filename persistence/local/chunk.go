@@ -19,7 +19,7 @@ type entry struct {
 	size   uint32 // of its record, or of the encoded message
 	queued uint32 // milliseconds after chunk.time
 	slot   uint32 // index+1 of what else is known of it; 0 while it only waits
-	meta   uint32 // state, flags and reason
+	meta   uint32 // state, flags, reason and overhead
 }
 
 // state is where an entry stands.
@@ -45,10 +45,18 @@ const (
 	metaDelayed = 1 << 5 // published with a delay: its place comes from slot.rank
 	reasonShift = 8
 	reasonMask  = 0xff << reasonShift
+
+	// What of size is not payload. The few messages whose headers take more
+	// count as if the rest of them were payload.
+	overheadShift = 16
+	maxOverhead   = 1<<16 - 1
 )
 
 func (e *entry) state() state        { return state(e.meta & metaState) }
 func (e *entry) has(bit uint32) bool { return e.meta&bit != 0 }
+
+// payload is how many bytes of the message its producer thinks of.
+func (e *entry) payload() int64 { return int64(e.size - e.meta>>overheadShift) }
 
 // chunk is a run of entries.
 type chunk struct {

@@ -34,8 +34,9 @@ type touched struct {
 
 // touchedStream is a partition with new entries before upto.
 type touchedStream struct {
-	p    *partition
-	upto uint64
+	p      *partition
+	upto   uint64
+	waited bool // there are waits to serve, or something to cut off
 }
 
 // touch notes that q is to be looked at. The append lock is held.
@@ -91,8 +92,9 @@ func (cm *commit) Done(err error) {
 // show makes what was stored visible.
 func (cm *commit) show() {
 	cm.s.keys.apply(cm.puts)
-	for _, t := range cm.streams {
-		t.p.show(t.upto)
+	for i := range cm.streams {
+		t := &cm.streams[i]
+		t.waited = t.p.show(t.upto)
 	}
 	for i := range cm.queues {
 		t := &cm.queues[i]
@@ -109,6 +111,11 @@ func (cm *commit) show() {
 func (cm *commit) serve() {
 	var l waitQueue
 	var now int64
+	for i := range cm.streams {
+		if t := &cm.streams[i]; t.waited {
+			t.p.serve(&l)
+		}
+	}
 	for i := range cm.queues {
 		t := &cm.queues[i]
 		if !t.waited {

@@ -84,12 +84,12 @@ type workload struct {
 	running []*answer
 }
 
-func defineCrash(t testing.TB, s *local.Store, w *workload) {
-	t.Helper()
+func defineCrash(tb testing.TB, s *local.Store, w *workload) {
+	tb.Helper()
 	define := func(name string, kind broker.TargetKind) broker.Target {
 		id, err := s.Define(context.Background(), broker.Def{Name: name, Kind: kind})
 		if err != nil {
-			t.Fatal(err)
+			tb.Fatal(err)
 		}
 		return id
 	}
@@ -148,10 +148,11 @@ func numbered(n, fill int) *broker.Message {
 	return &broker.Message{Topic: strconv.Itoa(n), Payload: make([]byte, fill), Published: time.Now().UnixMilli()}
 }
 
-func number(t testing.TB, d *broker.Delivery) int {
+func number(tb testing.TB, d *broker.Delivery) int {
+	tb.Helper()
 	n, err := strconv.Atoi(d.Topic)
 	if err != nil {
-		t.Errorf("message with topic %q", d.Topic)
+		tb.Errorf("message with topic %q", d.Topic)
 	}
 	return n
 }
@@ -184,14 +185,14 @@ func (w *workload) consume(q int) {
 	w.submit(b, units...)
 }
 
-func receive(t testing.TB, s *local.Store, q broker.Target, n int) []broker.Delivery {
-	t.Helper()
+func receive(tb testing.TB, s *local.Store, q broker.Target, n int) []broker.Delivery {
+	tb.Helper()
 	c := make(collect, 1)
 	w := &broker.Wait{Target: q, Max: n, Lease: time.Hour, Sink: c}
 	s.Receive(w)
 	<-c
 	if w.Err != nil {
-		t.Fatalf("receive: %v", w.Err)
+		tb.Fatalf("receive: %v", w.Err)
 	}
 	return w.Got
 }

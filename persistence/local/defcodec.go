@@ -17,6 +17,7 @@ type storedDef struct {
 	Volatile       bool          `json:"volatile,omitempty"`
 	MaxMessages    int64         `json:"max_messages,omitempty"`
 	MaxBytes       int64         `json:"max_bytes,omitempty"`
+	MaxPayload     int64         `json:"max_payload,omitempty"`
 	DropOldest     bool          `json:"drop_oldest,omitempty"`
 	OverflowLapses bool          `json:"overflow_lapses,omitempty"`
 	ExpiryLapses   bool          `json:"expiry_lapses,omitempty"`
@@ -35,7 +36,7 @@ type storedDef struct {
 func encodeDef(b []byte, id broker.Target, d *broker.Def) []byte {
 	j, err := json.Marshal(storedDef{
 		Name: d.Name, Kind: uint8(d.Kind), Meta: d.Meta, Volatile: d.Volatile,
-		MaxMessages: d.MaxMessages, MaxBytes: d.MaxBytes, DropOldest: d.DropOldest,
+		MaxMessages: d.MaxMessages, MaxBytes: d.MaxBytes, MaxPayload: d.MaxPayload, DropOldest: d.DropOldest,
 		OverflowLapses: d.OverflowLapses, ExpiryLapses: d.ExpiryLapses,
 		TTL: d.TTL, Delay: d.Delay, LapseAt: d.LapseAt, MaxInFlight: d.MaxInFlight,
 		DeadRetention: d.DeadRetention, Paused: d.Paused, KeyedFIFO: d.KeyedFIFO,
@@ -60,7 +61,7 @@ func decodeDef(b []byte) (broker.Target, broker.Def, error) {
 	}
 	return id, broker.Def{
 		Name: d.Name, Kind: broker.TargetKind(d.Kind), Meta: d.Meta, Volatile: d.Volatile,
-		MaxMessages: d.MaxMessages, MaxBytes: d.MaxBytes, DropOldest: d.DropOldest,
+		MaxMessages: d.MaxMessages, MaxBytes: d.MaxBytes, MaxPayload: d.MaxPayload, DropOldest: d.DropOldest,
 		OverflowLapses: d.OverflowLapses, ExpiryLapses: d.ExpiryLapses,
 		TTL: d.TTL, Delay: d.Delay, LapseAt: d.LapseAt, MaxInFlight: d.MaxInFlight,
 		DeadRetention: d.DeadRetention, Paused: d.Paused, KeyedFIFO: d.KeyedFIFO,

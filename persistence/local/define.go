@@ -127,10 +127,7 @@ func (s *Store) define(id broker.Target, d broker.Def) {
 	case t.q != nil:
 		s.alter(t.q, d)
 	default:
-		t.st.mu.Lock()
-		t.st.def = d
-		t.st.grow(d.Partitions)
-		t.st.mu.Unlock()
+		t.st.alter(d)
 	}
 }
 
@@ -138,9 +135,7 @@ func (s *Store) define(id broker.Target, d broker.Def) {
 func (s *Store) newTarget(id broker.Target, d broker.Def) target {
 	volatile := s.mem || d.Volatile
 	if d.Kind == broker.StreamTarget {
-		st := &stream{id: id, volatile: volatile, def: d}
-		st.grow(d.Partitions)
-		return target{st: st}
+		return target{st: s.newStream(id, d, volatile)}
 	}
 	q := &queue{s: s, id: id, def: d, volatile: volatile, keyed: d.KeyedFIFO, next: 1}
 	if volatile {
@@ -151,15 +146,6 @@ func (s *Store) newTarget(id broker.Target, d broker.Def) target {
 	}
 	q.shown, q.cursor = q.next, q.next
 	return target{q: q}
-}
-
-// grow adds partitions up to n.
-func (st *stream) grow(n uint32) {
-	parts := slices.Clone(st.parts)
-	for uint32(len(parts)) < n {
-		parts = append(parts, &partition{})
-	}
-	st.parts = parts
 }
 
 // alter gives q a new definition. The ends of messages that came back are noted
@@ -178,6 +164,7 @@ func (s *Store) alter(q *queue, d broker.Def) {
 			switch c.entries[j].state() {
 			case returned, blocked, delayed:
 				q.noteTTL(c, j)
+			default:
 			}
 		}
 	}
@@ -209,9 +196,7 @@ func (s *Store) Drop(ctx context.Context, id broker.Target) error {
 	}
 	t := s.drop(id)
 	err := s.wait(ctx)
-	if t.q != nil {
-		s.endWaitsOf(t.q, broker.ErrGone)
-	}
+	s.endWaitsAt(t, broker.ErrGone)
 	return err
 }
 
@@ -235,6 +220,8 @@ func (s *Store) drop(id broker.Target) target {
 		t.q.unshown = 0
 		s.timers.set(t.q, 0)
 		t.q.mu.Unlock()
+	} else {
+		t.st.drop()
 	}
 	return t
 }

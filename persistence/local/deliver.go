@@ -86,7 +86,9 @@ func (q *queue) take(c *chunk, i int, w *broker.Wait, now int64) pick {
 func (s *Store) handOut(l *waitQueue) {
 	for wt := l.pop(); wt != nil; wt = l.pop() {
 		w := wt.w
-		if w.Err == nil && len(wt.picks) > 0 {
+		if p := wt.p.Load(); p != nil {
+			s.fillRead(wt, p)
+		} else if w.Err == nil && len(wt.picks) > 0 {
 			if s.fill(wt, l); w.Consume && !wt.q.Load().volatile && len(w.Got) > 0 {
 				s.box.consume(wt)
 				continue
@@ -115,11 +117,13 @@ func (s *Store) deliver(wt *waiter, l *waitQueue) {
 func (s *Store) fill(wt *waiter, l *waitQueue) {
 	w, q := wt.w, wt.q.Load()
 	w.Got = slices.Grow(w.Got, len(wt.picks))
+	wt.load.begin(s, q.volatile, wt.picks)
+	defer wt.load.end()
 	for i := range wt.picks {
 		p := &wt.picks[i]
 		w.Got = append(w.Got, broker.Delivery{})
 		d := &w.Got[len(w.Got)-1]
-		if err := s.load(q, p, &d.Message); err != nil {
+		if err := wt.load.message(wt.picks, i, &d.Message); err != nil {
 			// The message keeps its lease: it is tried again when that ends.
 			s.log.Error().Err(err).Str("queue", q.def.Name).Msg("message cannot be read")
 			w.Got, w.Err = w.Got[:len(w.Got)-1], err
@@ -175,12 +179,4 @@ func (s *Store) startLeases(wt *waiter, l *waitQueue) {
 	}
 	q.schedule()
 	q.mu.Unlock()
-}
-
-// load reads the message of p.
-func (s *Store) load(q *queue, p *pick, m *broker.Message) error {
-	if q.volatile {
-		return broker.DecodeMessage(p.body, m)
-	}
-	return s.read(p.pos, p.size, m)
 }

@@ -20,12 +20,12 @@ import (
 )
 
 // queueOn defines a queue.
-func queueOn(t testing.TB, s *local.Store, d broker.Def) broker.Target {
-	t.Helper()
+func queueOn(tb testing.TB, s *local.Store, d broker.Def) broker.Target {
+	tb.Helper()
 	d.Kind = broker.QueueTarget
 	id, err := s.Define(context.Background(), d)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return id
 }
@@ -50,10 +50,10 @@ func publishTo(s *local.Store, q broker.Target) batches {
 	return submit(s, func(b *broker.Batch) { b.Publish(numbered(1, 100), broker.Route{Target: q}) })
 }
 
-func shut(t testing.TB, s *local.Store) {
-	t.Helper()
+func shut(tb testing.TB, s *local.Store) {
+	tb.Helper()
 	if err := s.Close(context.Background()); err != nil {
-		t.Errorf("close: %v", err)
+		tb.Errorf("close: %v", err)
 	}
 }
 
@@ -319,4 +319,27 @@ func waitForQuiet(t *testing.T, s *local.Store) {
 			t.Fatal("the store is still not quiet")
 		}
 	}
+}
+
+func TestAWarmBatchAllocatesNothingPerMessage(t *testing.T) {
+	s := open(t, local.Options{Dir: t.TempDir()})
+	s.Bind(noEvents{})
+	routes := []broker.Route{{Target: queueOn(t, s, broker.Def{Name: "a"})}, {Target: queueOn(t, s, broker.Def{Name: "b"})}}
+	b, c, m := &broker.Batch{}, make(batches, 1), numbered(1, 256)
+	const n = 1000
+	cycle := func() {
+		b.Reset()
+		for range n {
+			b.Publish(m, routes...)
+			b.End()
+		}
+		s.Submit(b, broker.Durable, c)
+		<-c
+	}
+	cycle()
+	// A window for each MiB and a chunk for each 1,024 messages of a queue remain.
+	if got := testing.AllocsPerRun(20, cycle); got > n/20 {
+		t.Errorf("a batch of %d publishes allocates %v times", n, got)
+	}
+	shut(t, s)
 }

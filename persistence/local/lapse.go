@@ -110,7 +110,7 @@ func (q *queue) noteTTL(c *chunk, i int) {
 	if len(q.expiries.list) > 64 {
 		q.expiries.sweep(q.expiries.live+int(q.count[returned]+q.count[blocked]+q.count[delayed]), func(x expiry) bool {
 			c, i := q.chunks.find(x.seq)
-			return c != nil && c.entries[i].state() != gone && !(x.ttl && c.entries[i].state() == leased)
+			return c != nil && c.entries[i].state() != gone && (!x.ttl || c.entries[i].state() != leased)
 		})
 	}
 }
@@ -135,7 +135,7 @@ func (q *queue) expireDue(now int64) {
 			if !x.ttl {
 				q.slotOf(c, i).expires = x.time
 			}
-		case gone:
+		default:
 		}
 	}
 }
@@ -174,7 +174,7 @@ func (q *queue) discard(c *chunk, i int, why broker.Reason) {
 // within its limits: ready ones first, then delayed ones, then dead ones, and
 // only then what the unit at hand has brought.
 func (q *queue) makeRoom() {
-	for q.over(0, 0) {
+	for q.over(load{}) {
 		c, i := q.victim()
 		if c == nil {
 			return
@@ -200,30 +200,35 @@ func (q *queue) victim() (*chunk, int) {
 	return q.candidate(q.next)
 }
 
-// over reports whether q with n more messages of size bytes is beyond its
-// limits. Held messages are on their way out and do not count.
-func (q *queue) over(n, size int64) bool {
-	for s := waiting; s < states; s++ {
-		if s != held {
-			n += q.count[s]
-			size += q.bytes[s]
-		}
-	}
-	return q.def.MaxMessages > 0 && n > q.def.MaxMessages || q.def.MaxBytes > 0 && size > q.def.MaxBytes
+// load is a number of messages and what they weigh, as limits count it.
+type load struct{ messages, bytes, payload int64 }
+
+func (l load) plus(m load) load {
+	return load{l.messages + m.messages, l.bytes + m.bytes, l.payload + m.payload}
 }
 
-// fits reports whether n more messages of size bytes can be taken, if need be
-// by making room.
-func (q *queue) fits(n, size int64) bool {
-	if !q.over(n, size) {
-		return true
+// beyond reports whether l is more than d allows.
+func (l load) beyond(d *broker.Def) bool {
+	return d.MaxMessages > 0 && l.messages > d.MaxMessages || d.MaxBytes > 0 && l.bytes > d.MaxBytes || d.MaxPayload > 0 && l.payload > d.MaxPayload
+}
+
+// loadOf is what q holds in one state.
+func (q *queue) loadOf(s state) load { return load{q.count[s], q.bytes[s], q.payload[s]} }
+
+// over reports whether q with more is beyond its limits. Held messages are on
+// their way out and do not count.
+func (q *queue) over(more load) bool {
+	for s := waiting; s < states; s++ {
+		if s != held {
+			more = more.plus(q.loadOf(s))
+		}
 	}
-	if !q.def.DropOldest {
-		return false
-	}
-	n += q.count[leased]
-	size += q.bytes[leased]
-	return (q.def.MaxMessages <= 0 || n <= q.def.MaxMessages) && (q.def.MaxBytes <= 0 || size <= q.def.MaxBytes)
+	return more.beyond(&q.def)
+}
+
+// fits reports whether more can be taken, if need be by making room.
+func (q *queue) fits(more load) bool {
+	return !q.over(more) || q.def.DropOldest && !more.plus(q.loadOf(leased)).beyond(&q.def)
 }
 
 // nextEvent returns when something is due in q, 0 for never.

@@ -15,18 +15,24 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // memory is a place that keeps nothing.
 type memory struct{}
 
-func (memory) Open(t testing.TB) broker.Store { return open(t, local.Options{}) }
+func (memory) Open(tb testing.TB) broker.Store {
+	tb.Helper()
+	return open(tb, local.Options{})
+}
 
 // disk is a place on the machine's file system.
 type disk local.Options
 
-func (d disk) Open(t testing.TB) broker.Store { return open(t, local.Options(d)) }
+func (d disk) Open(tb testing.TB) broker.Store {
+	tb.Helper()
+	return open(tb, local.Options(d))
+}
 
-func open(t testing.TB, o local.Options) *local.Store {
-	t.Helper()
+func open(tb testing.TB, o local.Options) *local.Store {
+	tb.Helper()
 	s, err := local.Open(o)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return s
 }
@@ -43,6 +49,7 @@ func TestTheMemoryDriverAgreesWithTheModel(t *testing.T) {
 
 func TestTheDiskDriverAgreesWithTheModel(t *testing.T) { storetest.RunModel(t, newDisk) }
 
-func newDisk(t testing.TB) storetest.Place {
-	return disk{Dir: t.TempDir(), SegmentSize: 256 << 10, FirstSegmentSize: 64 << 10, WindowSize: 64 << 10}
+func newDisk(tb testing.TB) storetest.Place {
+	tb.Helper()
+	return disk{Dir: tb.TempDir(), SegmentSize: 256 << 10, FirstSegmentSize: 64 << 10, WindowSize: 64 << 10}
 }

@@ -15,7 +15,6 @@ type wal interface {
 	Start(typ byte) []byte
 	End(body []byte, more bool) (journal.Position, uint32)
 	Unlock(l journal.Level, c journal.Completion)
-	Read(pos journal.Position, size uint32) (typ byte, body []byte, err error)
 	Close(ctx context.Context) error
 }
 
@@ -117,8 +116,3 @@ func (m *memLog) Start(byte) []byte { return nil }
 
 // End is never called.
 func (m *memLog) End([]byte, bool) (journal.Position, uint32) { return 0, 0 }
-
-// Read is never called.
-func (m *memLog) Read(journal.Position, uint32) (byte, []byte, error) {
-	return 0, nil, context.Canceled
-}

@@ -62,7 +62,7 @@ func (q *queue) purgeRuns(runs []seqRun, all bool, limit int) []seqRun {
 }
 
 // purge removes what checkPurge found.
-func (u *unit) purge(op *broker.Op, q *queue) {
+func (u *unit) purge(q *queue) {
 	if len(u.ranges) == 0 {
 		return
 	}

@@ -37,10 +37,11 @@ type queue struct {
 	expiries expiries
 	busy     map[uint64]*group // of a keyed queue: keys in flight
 
-	count [states]int64
-	bytes [states]int64
-	in    uint64
-	out   [broker.Reasons]uint64
+	count   [states]int64
+	bytes   [states]int64 // as stored
+	payload [states]int64
+	in      uint64
+	out     [broker.Reasons]uint64
 
 	waits   waitList
 	wake    int64 // when the timers will look here; 0: they will not
@@ -58,6 +59,7 @@ func (q *queue) add(seq, pos uint64, size uint32, now int64, m *broker.Message, 
 	c := q.chunks.tail(seq, now, q.volatile, q.keyed)
 	i := len(c.entries)
 	e := entry{pos: pos, size: size, queued: uint32(now - c.time), meta: uint32(waiting)}
+	e.meta |= min(size-uint32(len(m.Payload)), maxOverhead) << overheadShift
 	if m.Expires != 0 {
 		e.meta |= metaExpires
 	}
@@ -74,6 +76,7 @@ func (q *queue) add(seq, pos uint64, size uint32, now int64, m *broker.Message, 
 	q.unshown++
 	q.count[waiting]++
 	q.bytes[waiting] += int64(size)
+	q.payload[waiting] += e.payload()
 	if m.Expires != 0 {
 		q.expiries.add(m.Expires, seq, false)
 	}
@@ -154,8 +157,10 @@ func (q *queue) set(e *entry, to state) {
 	e.meta = e.meta&^metaState | uint32(to)
 	q.count[from]--
 	q.bytes[from] -= int64(e.size)
+	q.payload[from] -= e.payload()
 	q.count[to]++
 	q.bytes[to] += int64(e.size)
+	q.payload[to] += e.payload()
 }
 
 // heapOf returns the heap that every entry of a state is in.
@@ -181,7 +186,7 @@ func (q *queue) remove(c *chunk, i int, why broker.Reason) {
 		q.release(c, i)
 	}
 	q.set(e, gone)
-	q.count[gone], q.bytes[gone] = 0, 0
+	q.count[gone], q.bytes[gone], q.payload[gone] = 0, 0, 0
 	q.out[why]++
 	if e.has(metaExpires) {
 		q.expiries.live--

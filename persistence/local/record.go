@@ -3,9 +3,6 @@ package local
 import (
 	"encoding/binary"
 	"errors"
-
-	"millrace/broker"
-	"millrace/persistence/journal"
 )
 
 // The types of records in the journal. They are on disk: append only. Numbers
@@ -20,6 +17,8 @@ import (
 //	delete   space u8, revision, key
 //	define   target, definition
 //	drop     target
+//
+// Types from 0x20 on are those of streams (streamtrim.go).
 const (
 	recStart byte = iota + 1
 	recMessage
@@ -56,28 +55,6 @@ func appendNums(b []byte, vs ...uint64) []byte {
 		b = binary.AppendUvarint(b, v)
 	}
 	return b
-}
-
-// read reads a message from the journal.
-func (s *Store) read(pos uint64, size uint32, m *broker.Message) error {
-	typ, body, err := s.wal.Read(journal.Position(pos), size)
-	if err != nil {
-		return err
-	}
-	if typ != recMessage {
-		return errRecord
-	}
-	f := fields{b: body}
-	f.num()
-	for n := f.num(); n > 0 && !f.bad; n-- {
-		f.num()
-		f.num()
-		f.num()
-	}
-	if f.bad {
-		return errRecord
-	}
-	return broker.DecodeMessage(f.b, m)
 }
 
 // fields reads the fields of a record. After the first that does not fit it is

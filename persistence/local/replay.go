@@ -41,6 +41,10 @@ func (s *Store) replay(group []journal.Record) error {
 			if id, d, err = decodeDef(r.Body); err == nil {
 				s.define(id, d)
 			}
+		case recTrim:
+			s.replayTrim(&f)
+		case recCopied:
+			s.replayCopied(&f)
 		case recDrop:
 			if id := broker.Target(f.num()); !f.bad && s.targets[id] != (target{}) {
 				s.drop(id)
@@ -112,11 +116,7 @@ func (s *Store) replayMessage(f *fields, r *journal.Record) error {
 			t.q.add(to.seq, uint64(r.Pos), r.Size, now, m, nil)
 			t.q.show(to.seq + 1)
 		case t.st != nil && to.partition < uint32(len(t.st.parts)):
-			p := t.st.parts[to.partition]
-			for p.end < to.seq {
-				p.add(0, 0, now, nil) // given up with AcceptLoss: the offset stays empty
-			}
-			p.show(p.add(uint64(r.Pos), r.Size, now, nil) + 1)
+			t.st.parts[to.partition].replay(to.seq, uint64(r.Pos), r.Size, now)
 		}
 	}
 	if m.DedupKey != "" && time.Now().UnixMilli()-now < dedupWindow {

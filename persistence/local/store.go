@@ -72,6 +72,7 @@ type Store struct {
 	keys   keys
 	timers timers
 	teller teller
+	files  files
 	box    outbox
 	late   late
 
@@ -101,12 +102,13 @@ func newStore(o Options) *Store {
 	s := &Store{
 		log: o.Log, targets: map[broker.Target]target{},
 		names:  [2]map[string]broker.Target{{}, {}},
-		timers: timers{at: map[*queue]int{}, kick: make(chan struct{}, 1)},
+		timers: timers{at: map[sleeper]int{}, kick: make(chan struct{}, 1)},
 		late:   late{idle: make(chan struct{}, 1)},
 		box:    outbox{kick: make(chan struct{}, 1)},
 		stop:   make(chan struct{}),
 	}
 	s.unit.s, s.teller.s = s, s
+	s.files.limit(o)
 	return s
 }
 
@@ -155,6 +157,9 @@ func (s *Store) openDisk(o Options) error {
 	}
 	s.replayed = broker.Message{}
 	s.journal, s.wal, s.unlockDir = j, j, unlock
+	if err := s.openFiles(o); err != nil {
+		return errors.Join(err, s.Close(context.Background()))
+	}
 	s.begin(s.epoch+1, time.Now().UnixMilli())
 	if err := s.recordStart(); err != nil {
 		return errors.Join(err, s.Close(context.Background()))
@@ -208,6 +213,8 @@ func (s *Store) Bind(e broker.Events) {
 			q.advance(now, &l)
 			q.schedule()
 			q.mu.Unlock()
+		} else {
+			t.st.wake()
 		}
 	}
 	s.handOut(&l)
@@ -228,6 +235,7 @@ func (s *Store) Close(ctx context.Context) error {
 		err = s.wal.Close(ctx)
 		close(s.stop)
 		s.helpers.Wait()
+		s.closeFiles()
 		if s.unlockDir != nil {
 			err = errors.Join(err, s.unlockDir())
 		}
@@ -259,11 +267,18 @@ func (s *Store) endWaits() {
 	s.ended.Store(true)
 	err := s.closed()
 	for _, t := range s.all() {
-		if t.q != nil {
-			s.endWaitsOf(t.q, err)
-		}
+		s.endWaitsAt(t, err)
 	}
 	s.failTakers(err)
+}
+
+// endWaitsAt answers the waits of one target.
+func (s *Store) endWaitsAt(t target, err error) {
+	if t.q != nil {
+		s.endWaitsOf(t.q, err)
+	} else {
+		s.endReads(t.st, err)
+	}
 }
 
 // endWaitsOf answers the waits of one queue.

@@ -12,7 +12,7 @@ import (
 // Everything is under the append lock.
 type unitNotes struct {
 	locked  bool   // the unit holds the queue's lock
-	n, size int64  // messages that the unit adds
+	added   load   // what the unit adds
 	first   uint64 // sequence of the first of them
 	commit  uint64 // the Submit that has the queue in commit.queues
 	touched int    // and where
@@ -94,7 +94,7 @@ func (u *unit) lock(q *queue) {
 	}
 	q.mu.Lock()
 	q.unit.locked = true
-	q.unit.n, q.unit.size, q.unit.first, q.unit.trim = 0, 0, q.next, false
+	q.unit.added, q.unit.first, q.unit.trim = load{}, q.next, false
 	u.locked = append(u.locked, q)
 }
 

@@ -7,23 +7,26 @@ import (
 	"millrace/broker"
 )
 
-// timers wakes queues at their earliest event: one goroutine and one timer for
-// the whole store, and none that runs while nothing is due.
+// timers wakes queues and partitions at their earliest event: one goroutine and
+// one timer for the whole store, and none that runs while nothing is due.
 type timers struct {
 	mu   sync.Mutex
 	heap []timed // by time
-	at   map[*queue]int
+	at   map[sleeper]int
 	kick chan struct{} // holds one: look again
 }
 
-// timed is a queue and when it is due.
+// sleeper is woken by the timers: a *queue or a *partition.
+type sleeper interface{ tick(s *Store) }
+
+// timed is a sleeper and when it is due.
 type timed struct {
-	q    *queue
+	q    sleeper
 	time int64
 }
 
 // set has q woken at the given time; 0 forgets it.
-func (t *timers) set(q *queue, at int64) {
+func (t *timers) set(q sleeper, at int64) {
 	t.mu.Lock()
 	i, ok := t.at[q]
 	switch {
@@ -55,8 +58,8 @@ func (t *timers) wake() {
 	}
 }
 
-// pop returns a queue that is due at now, or nil and how long until the next.
-func (t *timers) pop(now int64) (*queue, time.Duration) {
+// pop returns a sleeper that is due at now, or nil and how long until the next.
+func (t *timers) pop(now int64) (sleeper, time.Duration) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if len(t.heap) == 0 {
@@ -116,7 +119,7 @@ func (s *Store) run() {
 		s.tellAll()
 		q, wait := s.timers.pop(time.Now().UnixMilli())
 		if q != nil {
-			s.tick(q)
+			q.tick(s)
 			continue
 		}
 		var due <-chan time.Time
@@ -136,7 +139,7 @@ func (s *Store) run() {
 }
 
 // tick does what is due in q.
-func (s *Store) tick(q *queue) {
+func (q *queue) tick(s *Store) {
 	var l waitQueue
 	now := time.Now().UnixMilli()
 	q.mu.Lock()
@@ -240,8 +243,18 @@ func (q *queue) look(c *chunk, i int) (pick, broker.Reason) {
 	return p, broker.Reason(e.meta & reasonMask >> reasonShift)
 }
 
-// tellLapsed calls Events.Lapsed, once for each reason.
+// tellLapsed calls Events.Lapsed, for each reason apart.
 func (s *Store) tellLapsed(q *queue, picks []pick, whys []broker.Reason) {
+	var l loader
+	for len(picks) > 0 {
+		n := min(len(picks), loadMax)
+		s.tellSome(q, &l, picks[:n], whys[:n])
+		picks, whys = picks[n:], whys[n:]
+	}
+}
+
+func (s *Store) tellSome(q *queue, l *loader, picks []pick, whys []broker.Reason) {
+	l.begin(s, q.volatile, picks)
 	for why := range broker.Reasons {
 		var ds []broker.Delivery
 		for i := range picks {
@@ -249,7 +262,7 @@ func (s *Store) tellLapsed(q *queue, picks []pick, whys []broker.Reason) {
 				continue
 			}
 			d := s.shownAs(q, &picks[i], broker.Leased, why)
-			if err := s.load(q, &picks[i], &d.Message); err != nil {
+			if err := l.message(picks, i, &d.Message); err != nil {
 				s.log.Error().Err(err).Str("queue", q.def.Name).Msg("message cannot be read")
 				continue
 			}

@@ -22,8 +22,13 @@ type waiter struct {
 	w     *broker.Wait
 	phase atomic.Int32
 	q     atomic.Pointer[queue]
+	p     atomic.Pointer[partition] // one of the two is nil
 	picks []pick
-	until int64 // Unix milliseconds; 0: not in the list
+	load  loader
+	from  uint64 // of a partition: the offset that comes next,
+	since int64  // and nothing before that time;
+	loose bool   // no offset was asked for
+	until int64  // Unix milliseconds; 0: not in the list
 
 	prev, next *waiter // in queue.waits, or (next) in a waitQueue
 	index      int     // in waitList.until
@@ -61,15 +66,23 @@ func (s *Store) register(wt *waiter, l *waitQueue) {
 	w := wt.w
 	w.Got, w.Err = w.Got[:0], nil
 	wt.picks = wt.picks[:0]
-	q, err := s.queueOf(w.Target)
+	t, err := s.target(w.Target)
 	if err == nil {
 		err = s.closed()
+	}
+	if err == nil && t.st != nil {
+		err = s.registerRead(wt, t.st, l)
 	}
 	if err != nil {
 		w.Err = err
 		l.push(wt)
 		return
 	}
+	q := t.q
+	if q == nil {
+		return
+	}
+	wt.p.Store(nil)
 	wt.q.Store(q)
 	now := time.Now()
 	q.mu.Lock()
@@ -103,6 +116,9 @@ func (s *Store) Cancel(w *broker.Wait) bool {
 	}
 	if wt.phase.CompareAndSwap(again, delivering) {
 		return true
+	}
+	if p := wt.p.Load(); p != nil {
+		return p.cancel(wt)
 	}
 	q := wt.q.Load()
 	if q == nil {

@@ -45,7 +45,7 @@ var targetTests = []test{
 		_, err := h.store.Info(context.Background(), q)
 		h.fails(err, broker.ErrGone)
 		h.fails(h.store.Drop(context.Background(), q), broker.ErrGone)
-		time.Sleep(time.Hour)
+		h.sleep(time.Hour)
 		if got := h.droppedSince(); got != "[]" {
 			h.Fatalf("a dropped queue told %s", got)
 		}
@@ -71,7 +71,7 @@ var targetTests = []test{
 		}
 		h.close()
 		h.store = h.place.Open(h.T)
-		time.Sleep(time.Minute)
+		h.sleep(time.Minute)
 		h.counts(q, "ready 0 delayed 0 leased 1 held 0 dead 0")
 		h.events = &events{}
 		h.store.Bind(h.events)
@@ -180,7 +180,7 @@ var batchTests = []test{
 		h.fails(r.Err, broker.ErrConflict)
 		send("other", 1)
 		h.counts(q, "ready 2 delayed 0 leased 0 held 0 dead 0")
-		time.Sleep(6 * time.Minute)
+		h.sleep(6 * time.Minute)
 		if _, r = send("k", 2); r.Duplicate || r.Err != nil {
 			h.Fatalf("publish after the window answers %+v", r)
 		}

@@ -18,7 +18,7 @@ import (
 // Place is where a store keeps what it keeps. Open may be called again after
 // the store it returned was closed: durable stores then find everything again.
 type Place interface {
-	Open(t testing.TB) broker.Store
+	Open(tb testing.TB) broker.Store
 }
 
 // Checker is a store that can verify itself. The suite asks after every test.
@@ -26,8 +26,9 @@ type Checker interface{ Check() error }
 
 // Run runs the suite. newPlace makes an empty place; it is called inside a
 // synctest bubble, once for each test.
-func Run(t *testing.T, newPlace func(t testing.TB) Place) {
-	for _, group := range [][]test{queueTests, timeTests, limitTests, waitTests, streamTests, keyTests, targetTests, batchTests, reopenTests} {
+func Run(t *testing.T, newPlace func(tb testing.TB) Place) {
+	t.Helper()
+	for _, group := range [][]test{queueTests, timeTests, limitTests, waitTests, streamTests, streamWaitTests, streamKeepTests, keyTests, targetTests, batchTests, reopenTests} {
 		for _, tc := range group {
 			t.Run(tc.name, func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
@@ -85,6 +86,9 @@ func (h *harness) check() {
 		}
 	}
 }
+
+// sleep lets time pass, which in a bubble takes none.
+func (h *harness) sleep(d time.Duration) { <-time.After(d) }
 
 // reopen closes the store and opens it again.
 func (h *harness) reopen() {
@@ -186,16 +190,16 @@ type sink chan *broker.Wait
 func (s sink) Deliver(w *broker.Wait) { s <- w }
 
 // wait registers a wait without waiting for it.
-func (h *harness) wait(t broker.Target, max int, lease, until time.Duration) *broker.Wait {
-	w := &broker.Wait{Target: t, Max: max, Lease: lease, Until: time.Now().Add(until), Sink: make(sink, 1)}
+func (h *harness) wait(t broker.Target, limit int, lease, until time.Duration) *broker.Wait {
+	w := &broker.Wait{Target: t, Max: limit, Lease: lease, Until: time.Now().Add(until), Sink: make(sink, 1)}
 	h.store.Receive(w)
 	return w
 }
 
 // receive takes what is there now.
-func (h *harness) receive(t broker.Target, max int, lease time.Duration) []broker.Delivery {
+func (h *harness) receive(t broker.Target, limit int, lease time.Duration) []broker.Delivery {
 	h.Helper()
-	w := &broker.Wait{Target: t, Max: max, Lease: lease, Sink: make(sink, 1)}
+	w := &broker.Wait{Target: t, Max: limit, Lease: lease, Sink: make(sink, 1)}
 	h.store.Receive(w)
 	return h.outcome(w)
 }
@@ -296,10 +300,18 @@ func (h *harness) counts(t broker.Target, want string) {
 	}
 }
 
-// read reads a target.
-func (h *harness) read(t broker.Target, p broker.Pos, max int) []broker.Delivery {
+// payload compares the bytes of the payloads that a queue holds.
+func (h *harness) payload(t broker.Target, want int64) {
 	h.Helper()
-	ds, err := h.store.Read(context.Background(), t, p, max, nil)
+	if in := h.info(t); in.Payload != want {
+		h.Fatalf("payloads take %d bytes, want %d", in.Payload, want)
+	}
+}
+
+// read reads a target.
+func (h *harness) read(t broker.Target, p broker.Pos, limit int) []broker.Delivery {
+	h.Helper()
+	ds, err := h.store.Read(context.Background(), t, p, limit, nil)
 	if err != nil {
 		h.Fatalf("read: %v", err)
 	}

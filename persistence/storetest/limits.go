@@ -63,6 +63,49 @@ var limitTests = []test{
 			h.Fatalf("holds %d bytes, want 3000 and some", in.Bytes)
 		}
 	}},
+	{"payloads are limited to the byte, whatever their headers take", func(h *harness) {
+		q := h.queue(broker.Def{MaxPayload: 10})
+		sized := func(n int) error {
+			m := h.message("x")
+			m.Payload, m.ContentType = make([]byte, n), "a/very-long-one"
+			return h.submit(func(b *broker.Batch) { b.Publish(m, broker.Route{Target: q}) }).Err
+		}
+		h.payload(q, 0)
+		h.fails(sized(11), broker.ErrFull)
+		h.fails(sized(6), nil)
+		h.fails(sized(5), broker.ErrFull)
+		h.fails(sized(4), nil)
+		h.fails(sized(1), broker.ErrFull)
+		h.fails(sized(0), nil)
+		h.payload(q, 10)
+		d := h.receive(q, 1, time.Minute)
+		h.payload(q, 10) // a leased message is still there
+		h.fails(sized(1), broker.ErrFull)
+		h.ack(d...)
+		h.payload(q, 4)
+		h.queue(broker.Def{MaxPayload: 5})
+		h.fails(sized(1), nil)
+		h.fails(sized(1), broker.ErrFull)
+		if h.keeps() {
+			h.reopen()
+			q = h.target("q")
+			h.payload(q, 5)
+			h.fails(sized(1), broker.ErrFull)
+		}
+		h.must(func(b *broker.Batch) { b.Purge(q, true) })
+		h.payload(q, 0)
+	}},
+	{"a queue that drops its oldest makes room for a payload", func(h *harness) {
+		q := h.queue(broker.Def{MaxPayload: 5, DropOldest: true})
+		h.publish(q, "a", "bb", "cc", "ddd")
+		h.payload(q, 5)
+		h.same(h.read(q, broker.Pos{States: broker.Ready}, 9), "cc", "ddd")
+		h.receive(q, 1, time.Minute)
+		m := h.message("eeee")
+		h.fails(h.submit(func(b *broker.Batch) { b.Publish(m, broker.Route{Target: q}) }).Err, broker.ErrFull)
+		h.publish(q, "eee")
+		h.expect(q, "eee")
+	}},
 	{"a queue that drops its oldest takes what comes", func(h *harness) {
 		q := h.queue(broker.Def{MaxMessages: 3, DropOldest: true})
 		h.publish(q, "a", "b", "c", "d")
@@ -166,7 +209,7 @@ var limitTests = []test{
 		h.ack(h.expect(q, "a1")...)
 		h.nack(h.expect(q, "a2")[0], time.Minute)
 		h.expect(q)
-		time.Sleep(time.Minute + time.Millisecond)
+		h.sleep(time.Minute + time.Millisecond)
 		h.ack(h.expect(q, "a2")...)
 		h.expect(q, "a3")
 	}},

@@ -34,7 +34,8 @@ var modelQueues = []broker.Def{
 }
 
 // RunModel compares a store with the model over random operations.
-func RunModel(t *testing.T, newPlace func(t testing.TB) Place) {
+func RunModel(t *testing.T, newPlace func(tb testing.TB) Place) {
+	t.Helper()
 	kinds := []string{"publish", "publish", "publish", "receive", "receive", "settle", "settle", "nack", "extend", "park", "sleep", "purge", "reopen"}
 	one := rapid.Custom(func(rt *rapid.T) step {
 		return step{
@@ -102,7 +103,7 @@ func (m *model) run(steps []step) error {
 		m.queues = append(m.queues, &mqueue{def: d, target: m.h.queue(d)})
 	}
 	for i, s := range steps {
-		time.Sleep(10*time.Millisecond - time.Duration(time.Now().UnixMilli()%10)*time.Millisecond)
+		m.h.sleep(10*time.Millisecond - time.Duration(time.Now().UnixMilli()%10)*time.Millisecond)
 		synctest.Wait()
 		now := time.Now().UnixMilli()
 		for _, q := range m.queues {
@@ -131,9 +132,9 @@ func (m *model) do(q *mqueue, s step, now int64) error {
 	case "nack", "extend":
 		return m.postpone(q, s, now)
 	case "park":
-		return m.park(q, s, now)
+		return m.park(q, now)
 	case "sleep":
-		time.Sleep(time.Duration(s.b*s.c) * 50 * time.Millisecond)
+		m.h.sleep(time.Duration(s.b*s.c) * 50 * time.Millisecond)
 		for _, q := range m.queues {
 			q.advance(time.Now().UnixMilli())
 		}
@@ -168,7 +169,7 @@ func (m *model) publish(q *mqueue, s step, now int64) error {
 		want = broker.ErrFull
 	}
 	if !errors.Is(r.Err, want) {
-		return fmt.Errorf("publish answers %v, want %v", r.Err, want)
+		return fmt.Errorf("publish answers %w, want %w", r.Err, want)
 	}
 	if want == nil {
 		q.in++
@@ -234,7 +235,7 @@ func (q *mqueue) advance(now int64) {
 // end is when x is over, 0 for never.
 func (q *mqueue) end(x *mmessage) int64 {
 	end := x.expires
-	if ttl := q.def.TTL.Milliseconds(); ttl > 0 && !(x.late && x.state == mDelayed && x.attempt == 0) {
+	if ttl := q.def.TTL.Milliseconds(); ttl > 0 && (!x.late || x.state != mDelayed || x.attempt > 0) {
 		if t := x.place + ttl; end == 0 || t < end {
 			end = t
 		}
@@ -270,14 +271,15 @@ func (q *mqueue) advanceOne(x *mmessage, now int64) bool {
 			x.state = mHeld
 		}
 		return true
+	case mHeld, mDead, mGone: // time does nothing to them here
 	}
 	return false
 }
 
-func (m *model) receive(q *mqueue, max int, lease time.Duration, now int64) error {
-	got := m.h.receive(q.target, max, lease)
+func (m *model) receive(q *mqueue, limit int, lease time.Duration, now int64) error {
+	got := m.h.receive(q.target, limit, lease)
 	want := q.in2(mReady)
-	want = want[:min(max, len(want))]
+	want = want[:min(limit, len(want))]
 	if len(got) != len(want) {
 		return fmt.Errorf("received %s, want %d messages", bodies(got), len(want))
 	}
@@ -331,7 +333,7 @@ func (m *model) postpone(q *mqueue, s step, now int64) error {
 	r := m.h.submit(func(b *broker.Batch) { b.Defer(x.delivery.Ref, time.UnixMilli(until), back) })
 	if x.state == mDead || x.state == mHeld && !back {
 		if !errors.Is(r.Err, broker.ErrStale) {
-			return fmt.Errorf("%s of %d answers %v, want stale", s.kind, x.n, r.Err)
+			return fmt.Errorf("%s of %d answers %w, want stale", s.kind, x.n, r.Err)
 		}
 		return nil
 	}
@@ -346,7 +348,7 @@ func (m *model) postpone(q *mqueue, s step, now int64) error {
 	return nil
 }
 
-func (m *model) park(q *mqueue, s step, now int64) error {
+func (m *model) park(q *mqueue, now int64) error {
 	for _, x := range q.messages {
 		if x.state != mHeld {
 			continue
@@ -370,7 +372,7 @@ func (m *model) purge(q *mqueue, all bool) error {
 		}
 	}
 	if r.Err != nil || r.Count != n {
-		return fmt.Errorf("purge answers %d, %v; want %d", r.Count, r.Err, n)
+		return fmt.Errorf("purge answers %d, %w; want %d", r.Count, r.Err, n)
 	}
 	return nil
 }

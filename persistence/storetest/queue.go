@@ -33,7 +33,7 @@ var queueTests = []test{
 		h.ack(d)
 		h.fails(h.settle(d, broker.ReasonAcked), broker.ErrGone)
 		h.counts(q, "ready 0 delayed 0 leased 0 held 0 dead 0")
-		time.Sleep(time.Hour)
+		h.sleep(time.Hour)
 		h.expect(q)
 		if in := h.info(q); in.In != 1 || in.Out[broker.ReasonAcked] != 1 {
 			h.Fatalf("in %d, acked %d, want 1 and 1", in.In, in.Out[broker.ReasonAcked])
@@ -57,7 +57,7 @@ var queueTests = []test{
 		q := h.queue(broker.Def{})
 		h.publish(q, "a")
 		d := h.receive(q, 1, time.Second)[0]
-		time.Sleep(time.Minute)
+		h.sleep(time.Minute)
 		h.counts(q, "ready 1 delayed 0 leased 0 held 0 dead 0")
 		h.ack(d)
 		h.expect(q)
@@ -76,7 +76,7 @@ var queueTests = []test{
 		h.nack(h.receive(q, 1, time.Minute)[0], 10*time.Second)
 		h.counts(q, "ready 2 delayed 1 leased 0 held 0 dead 0")
 		h.same(h.receive(q, 1, time.Minute), "b")
-		time.Sleep(11 * time.Second)
+		h.sleep(11 * time.Second)
 		h.expect(q, "a", "c")
 	}},
 	{"a delivery that is returned counts no attempt and keeps its place", func(h *harness) {

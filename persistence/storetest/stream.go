@@ -38,7 +38,7 @@ var streamTests = []test{
 				third = time.Now()
 			}
 			h.must(func(b *broker.Batch) { b.Publish(h.message(fmt.Sprint(i)), broker.Route{Target: s}) })
-			time.Sleep(time.Minute)
+			h.sleep(time.Minute)
 		}
 		h.same(h.read(s, broker.Pos{Time: third}, 10), "3", "4")
 		h.same(h.read(s, broker.Pos{Time: third.Add(time.Second)}, 10), "4")

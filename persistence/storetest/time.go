@@ -11,9 +11,9 @@ var timeTests = []test{
 		q := h.queue(broker.Def{})
 		h.publish(q, "a", "b")
 		h.same(h.receive(q, 1, 10*time.Second), "a")
-		time.Sleep(10*time.Second - time.Millisecond)
+		h.sleep(10*time.Second - time.Millisecond)
 		h.counts(q, "ready 1 delayed 0 leased 1 held 0 dead 0")
-		time.Sleep(2 * time.Millisecond)
+		h.sleep(2 * time.Millisecond)
 		h.counts(q, "ready 2 delayed 0 leased 0 held 0 dead 0")
 		h.expect(q, "a", "b")
 	}},
@@ -34,7 +34,7 @@ var timeTests = []test{
 		h.publish(q, "a")
 		d := h.receive(q, 1, 10*time.Second)[0]
 		h.must(func(b *broker.Batch) { b.Defer(d.Ref, time.Now().Add(time.Minute), false) })
-		time.Sleep(30 * time.Second)
+		h.sleep(30 * time.Second)
 		h.counts(q, "ready 0 delayed 0 leased 1 held 0 dead 0")
 		h.must(func(b *broker.Batch) { b.Defer(d.Ref, time.Now(), false) })
 		h.counts(q, "ready 1 delayed 0 leased 0 held 0 dead 0")
@@ -43,10 +43,10 @@ var timeTests = []test{
 		q := h.queue(broker.Def{LapseAt: 2})
 		h.publish(q, "a")
 		h.receive(q, 1, time.Second)
-		time.Sleep(2 * time.Second)
+		h.sleep(2 * time.Second)
 		h.counts(q, "ready 1 delayed 0 leased 0 held 0 dead 0")
 		h.receive(q, 1, time.Second)
-		time.Sleep(2 * time.Second)
+		h.sleep(2 * time.Second)
 		h.counts(q, "ready 0 delayed 0 leased 0 held 1 dead 0")
 		l := h.told()
 		if len(l) != 1 || l[0].d.Attempt != 2 || l[0].target != q {
@@ -59,7 +59,7 @@ var timeTests = []test{
 		h.nack(h.expect(q, "a")[0], 0)
 		h.nack(h.told()[0].d, time.Minute)
 		h.counts(q, "ready 0 delayed 1 leased 0 held 0 dead 0")
-		time.Sleep(2 * time.Minute)
+		h.sleep(2 * time.Minute)
 		if l := h.told(); len(l) != 1 {
 			h.Fatalf("told %d lapses after the delay, want 1", len(l))
 		}
@@ -73,10 +73,10 @@ var timeTests = []test{
 			h.must(func(b *broker.Batch) { b.Publish(m, broker.Route{Target: q}) })
 		}
 		h.publish(q, "a")
-		time.Sleep(5 * time.Second)
+		h.sleep(5 * time.Second)
 		h.publish(q, "b")
 		h.counts(q, "ready 2 delayed 2 leased 0 held 0 dead 0")
-		time.Sleep(15 * time.Second)
+		h.sleep(15 * time.Second)
 		h.publish(q, "c")
 		got := h.expect(q, "a", "b", "late", "later", "c")
 		if got[2].Queued != late.NotBefore {
@@ -91,15 +91,15 @@ var timeTests = []test{
 		q := h.queue(broker.Def{Delay: time.Minute})
 		h.publish(q, "a")
 		h.counts(q, "ready 0 delayed 1 leased 0 held 0 dead 0")
-		time.Sleep(time.Minute + time.Millisecond)
+		h.sleep(time.Minute + time.Millisecond)
 		h.expect(q, "a")
 	}},
 	{"a message expires after the queue's time to live", func(h *harness) {
 		q := h.queue(broker.Def{TTL: time.Minute})
 		h.publish(q, "a")
-		time.Sleep(30 * time.Second)
+		h.sleep(30 * time.Second)
 		h.publish(q, "b")
-		time.Sleep(31 * time.Second)
+		h.sleep(31 * time.Second)
 		h.counts(q, "ready 1 delayed 0 leased 0 held 0 dead 0")
 		if got := h.droppedSince(); got != "[expired 1]" {
 			h.Fatalf("dropped %s, want [expired 1]", got)
@@ -115,9 +115,9 @@ var timeTests = []test{
 			}
 			h.must(func(b *broker.Batch) { b.Publish(m, broker.Route{Target: q}) })
 		}
-		time.Sleep(11 * time.Second)
+		h.sleep(11 * time.Second)
 		h.counts(q, "ready 2 delayed 0 leased 0 held 0 dead 0")
-		time.Sleep(20 * time.Second)
+		h.sleep(20 * time.Second)
 		h.expect(q, "b")
 		if in := h.info(q); in.Out[broker.ReasonExpired] != 2 {
 			h.Fatalf("expired %d, want 2", in.Out[broker.ReasonExpired])
@@ -132,10 +132,10 @@ var timeTests = []test{
 				h.must(func(b *broker.Batch) { b.Publish(m, broker.Route{Target: q}) })
 			}
 			d := h.receive(q, 2, time.Minute)
-			time.Sleep(30 * time.Second)
+			h.sleep(30 * time.Second)
 			h.counts(q, "ready 0 delayed 0 leased 2 held 0 dead 0")
 			h.ack(d[0])
-			time.Sleep(time.Minute)
+			h.sleep(time.Minute)
 			h.counts(q, "ready 0 delayed 0 leased 0 held 0 dead 0")
 			if in := h.info(q); in.Out[broker.ReasonExpired] != 1 || in.Out[broker.ReasonAcked] != 1 {
 				h.Fatalf("out %v, want 1 acked and 1 expired", in.Out)
@@ -146,23 +146,23 @@ var timeTests = []test{
 		q := h.queue(broker.Def{TTL: time.Minute})
 		h.publish(q, "a")
 		h.nack(h.expect(q, "a")[0], 0)
-		time.Sleep(59 * time.Second)
+		h.sleep(59 * time.Second)
 		h.counts(q, "ready 1 delayed 0 leased 0 held 0 dead 0")
-		time.Sleep(2 * time.Second)
+		h.sleep(2 * time.Second)
 		h.counts(q, "ready 0 delayed 0 leased 0 held 0 dead 0")
 	}},
 	{"a time to live counts from when a delayed message was due", func(h *harness) {
 		q := h.queue(broker.Def{TTL: time.Minute, Delay: time.Hour})
 		h.publish(q, "a")
-		time.Sleep(time.Hour + 30*time.Second)
+		h.sleep(time.Hour + 30*time.Second)
 		h.counts(q, "ready 1 delayed 0 leased 0 held 0 dead 0")
-		time.Sleep(31 * time.Second)
+		h.sleep(31 * time.Second)
 		h.counts(q, "ready 0 delayed 0 leased 0 held 0 dead 0")
 	}},
 	{"an expired message is told if the queue says so", func(h *harness) {
 		q := h.queue(broker.Def{TTL: time.Minute, ExpiryLapses: true})
 		h.publish(q, "a")
-		time.Sleep(2 * time.Minute)
+		h.sleep(2 * time.Minute)
 		h.counts(q, "ready 0 delayed 0 leased 0 held 1 dead 0")
 		l := h.told()
 		if len(l) != 1 || l[0].why != broker.ReasonExpired {
@@ -175,9 +175,9 @@ var timeTests = []test{
 		h.publish(q, "a")
 		h.nack(h.expect(q, "a")[0], 0)
 		h.must(func(b *broker.Batch) { b.Park(h.told()[0].d.Ref, broker.ReasonAttempts) })
-		time.Sleep(59 * time.Minute)
+		h.sleep(59 * time.Minute)
 		h.counts(q, "ready 0 delayed 0 leased 0 held 0 dead 1")
-		time.Sleep(2 * time.Minute)
+		h.sleep(2 * time.Minute)
 		h.counts(q, "ready 0 delayed 0 leased 0 held 0 dead 0")
 		if in := h.info(q); in.Out[broker.ReasonRetention] != 1 {
 			h.Fatalf("out by retention %d, want 1", in.Out[broker.ReasonRetention])
@@ -187,10 +187,10 @@ var timeTests = []test{
 		q := h.queue(broker.Def{})
 		h.publish(q, "a", "b")
 		h.nack(h.receive(q, 1, time.Minute)[0], 0)
-		time.Sleep(time.Minute)
+		h.sleep(time.Minute)
 		h.queue(broker.Def{TTL: time.Hour})
 		h.counts(q, "ready 2 delayed 0 leased 0 held 0 dead 0")
-		time.Sleep(time.Hour)
+		h.sleep(time.Hour)
 		h.counts(q, "ready 0 delayed 0 leased 0 held 0 dead 0")
 	}},
 }

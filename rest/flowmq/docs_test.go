@@ -49,8 +49,12 @@ func words(line string, variable func(string) string) (all []string) {
 }
 
 func TestCommandsOfThePageWork(t *testing.T) {
-	text, err := os.ReadFile("../../docs/dialects/flowmq.md")
-	must(t, err)
+	var text []byte
+	for _, page := range []string{"dialects/flowmq.md", "access.md"} {
+		part, err := os.ReadFile("../../docs/" + page)
+		must(t, err)
+		text = append(text, part...)
+	}
 	commands := regexp.MustCompile(`(?m)^curl -s (.*)$`).FindAllStringSubmatch(string(text), -1)
 	if len(commands) < 20 {
 		t.Fatalf("only %d commands were found", len(commands))
@@ -91,8 +95,17 @@ func TestCommandsOfThePageWork(t *testing.T) {
 			for route := range routesOf(method, r.URL.EscapedPath()) {
 				shown[route] = true
 			}
-			var answer struct{ Data struct{ Messages []message } }
+			var answer struct {
+				Data struct {
+					Messages     []message
+					AccessToken  string `json:"access_token"`
+					RefreshToken string `json:"refresh_token"`
+				}
+			}
 			must(t, json.Unmarshal(w.Body.Bytes(), &answer))
+			if answer.Data.AccessToken != "" {
+				variables["TOKEN"], variables["REFRESH"] = answer.Data.AccessToken, answer.Data.RefreshToken
+			}
 			if ms := answer.Data.Messages; len(ms) > 0 && ms[0].ReceiptHandle != "" {
 				variables["ID"], variables["RECEIPT"] = ms[0].MessageID, ms[0].ReceiptHandle
 			}

@@ -3,10 +3,14 @@ package flowmq
 import (
 	"context"
 	"errors"
+	"maps"
+	"math"
 	"net/http"
+	"strconv"
 	"strings"
 
 	"millrace/broker"
+	"millrace/broker/auth"
 	"millrace/rest/internal/httpx"
 )
 
@@ -57,6 +61,10 @@ var bySubject = map[fact]reply{
 	{broker.TooLarge, broker.FilterSubject}:  {http.StatusBadRequest, "INVALID_TOPIC_FILTER"},
 	{broker.TooLarge, broker.FieldSubject}:   {http.StatusBadRequest, "INVALID_PARAMETER"},
 	{broker.Full, broker.QueueSubject}:       {http.StatusTooManyRequests, "QUEUE_FULL"},
+
+	{broker.Conflict, httpx.AccountSubject}:       {http.StatusConflict, "ALREADY_EXISTS"},
+	{broker.Conflict, httpx.AdministratorSubject}: {http.StatusConflict, "LAST_ADMINISTRATOR"},
+	{broker.Full, httpx.LimitSubject}:             {http.StatusTooManyRequests, "LIMIT_REACHED"},
 }
 
 // byStatus names the answers that HTTP itself asks for.
@@ -76,7 +84,12 @@ type details struct {
 	Index   *int              `json:"index,omitempty"`   // of the bad entry of a batch
 	Fields  map[string]string `json:"fields,omitempty"`  // what is wrong with them
 	Outcome string            `json:"outcome,omitempty"` // of a request that may be sent again
+
+	Earliest *uint64 `json:"earliest,omitempty"` // offset that can be read, when the one asked for cannot
 }
+
+// maxFields bounds what is said about a list that is wrong throughout.
+const maxFields = 100
 
 // classify turns any error into an answer.
 func classify(err error) (int, problem) {
@@ -106,9 +119,13 @@ func classify(err error) (int, problem) {
 	p := problem{Code: rep.code, Message: e.Message}
 	if e.Subject == broker.FieldSubject {
 		p.Details.Fields = map[string]string{e.Field: strings.TrimPrefix(e.Message, e.Field+" ")}
+		maps.Copy(p.Details.Fields, httpx.InvalidFields(e.Err, maxFields))
 	}
 	if b, ok := errors.AsType[*broker.BatchError](err); ok {
 		p.Details.Index = &b.Index
+	}
+	if out, ok := errors.AsType[*broker.RangeError](err); ok {
+		p.Details.Earliest = &out.First
 	}
 	switch e.Kind {
 	case broker.Internal:
@@ -129,9 +146,17 @@ func renderError(w http.ResponseWriter, r *httpx.Request, err error) {
 	case http.StatusUnauthorized:
 		w.Header()["Www-Authenticate"] = []string{`Bearer realm="millrace"`, `Basic realm="millrace", charset="UTF-8"`}
 	case http.StatusTooManyRequests, http.StatusServiceUnavailable, http.StatusInsufficientStorage:
-		w.Header().Set("Retry-After", "1")
+		w.Header().Set("Retry-After", retryAfter(err))
 	}
 	body := append(r.Buffer(), `{"success":false,"data":null,"error":`...)
 	body = append(appendJSON(body, p), '}')
 	_ = httpx.WriteJSON(w, r, status, body) // never fails
+}
+
+// retryAfter is in how many seconds it is worth to ask again.
+func retryAfter(err error) string {
+	if d, ok := errors.AsType[*auth.DelayedError](err); ok {
+		return strconv.Itoa(max(1, int(math.Ceil(d.Retry.Seconds()))))
+	}
+	return "1"
 }

@@ -32,7 +32,7 @@ func New(b *broker.Broker, s *httpx.Shared) *httpx.Mux {
 	return httpx.NewMux(s, httpx.Dialect{
 		Name:         "flowmq",
 		Routes:       a.routes(),
-		Authenticate: func(r *httpx.Request) (*auth.Principal, error) { return httpx.KeyOrToken(b.Auth(), r) },
+		Authenticate: func(r *httpx.Request) (*auth.Principal, error) { return httpx.KeyOrToken(b.Auth(), audience, r) },
 		RenderError:  renderError,
 	})
 }
@@ -43,8 +43,9 @@ func (a *api) routes() []httpx.Route {
 		queue   = Prefix + "/queues/:queue"
 		message = queue + "/messages/:message"
 		stream  = Prefix + "/streams/:stream"
+		cursor  = stream + "/cursors/:cursor"
 	)
-	return []httpx.Route{
+	routes := []httpx.Route{
 		{Method: http.MethodGet, Path: Prefix + "/namespace", Handler: a.namespace},
 
 		{Method: http.MethodPost, Path: Prefix + "/topics/*rest", Handler: a.publish, Covers: []string{
@@ -74,7 +75,45 @@ func (a *api) routes() []httpx.Route {
 		{Method: http.MethodPost, Path: Prefix + "/streams", Handler: a.createStream},
 		{Method: http.MethodGet, Path: Prefix + "/streams", Handler: a.listStreams},
 		{Method: http.MethodGet, Path: stream, Handler: a.getStream},
+		{Method: http.MethodPatch, Path: stream, Handler: a.changeStream},
 		{Method: http.MethodDelete, Path: stream, Handler: a.deleteStream},
+		{Method: http.MethodGet, Path: stream + "/partitions/:partition/messages", Handler: a.readPartition},
+		{Method: http.MethodGet, Path: stream + "/cursors", Handler: a.listCursors},
+		{Method: http.MethodPost, Path: cursor, Handler: a.commitCursor},
+		{Method: http.MethodGet, Path: cursor, Handler: a.getCursor},
+		{Method: http.MethodDelete, Path: cursor, Handler: a.deleteCursor},
+	}
+	return append(routes, a.accessRoutes()...)
+}
+
+// accessRoutes are about who may do what.
+func (a *api) accessRoutes() []httpx.Route {
+	const (
+		key  = Prefix + "/keys/:key"
+		user = Prefix + "/users/:user"
+	)
+	return []httpx.Route{
+		{Method: http.MethodPost, Path: Prefix + "/keys", Handler: a.createKey},
+		{Method: http.MethodGet, Path: Prefix + "/keys", Handler: a.listKeys},
+		{Method: http.MethodGet, Path: key, Handler: a.getKey},
+		{Method: http.MethodPatch, Path: key, Handler: a.changeKey},
+		{Method: http.MethodDelete, Path: key, Handler: a.deleteKey},
+		{Method: http.MethodPost, Path: key + "/secrets", Handler: a.addSecret},
+		{Method: http.MethodDelete, Path: key + "/secrets/first", Handler: a.retireSecret},
+
+		{Method: http.MethodPost, Path: Prefix + "/users", Handler: a.createUser},
+		{Method: http.MethodGet, Path: Prefix + "/users", Handler: a.listUsers},
+		{Method: http.MethodGet, Path: user, Handler: a.getUser},
+		{Method: http.MethodPatch, Path: user, Handler: a.changeUser},
+		{Method: http.MethodDelete, Path: user, Handler: a.deleteUser},
+
+		{Method: http.MethodGet, Path: Prefix + "/rules", Handler: a.getRules},
+		{Method: http.MethodPut, Path: Prefix + "/rules", Handler: a.setRules},
+		{Method: http.MethodPost, Path: Prefix + "/access/explain", Handler: a.explain},
+
+		{Method: http.MethodPost, Path: Prefix + "/login", Handler: a.login, Open: true},
+		{Method: http.MethodPost, Path: Prefix + "/login/refresh", Handler: a.refresh, Open: true},
+		{Method: http.MethodPost, Path: Prefix + "/logout", Handler: a.logout, Open: true},
 	}
 }
 

@@ -24,6 +24,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"millrace/broker"
+	"millrace/broker/auth"
 	"millrace/rest/flowmq"
 	"millrace/rest/internal/httpx"
 )
@@ -97,6 +98,7 @@ func fail(t *testing.T, what string) *httptest.ResponseRecorder {
 		"unknown":        &broker.Error{Kind: broker.Unknown, Message: "the outcome is not known: it may have happened"},
 		"store full":     &broker.Error{Kind: broker.Full, Message: "the store is full; nothing was stored", Err: broker.ErrFull},
 		"too many waits": &broker.Error{Kind: broker.Full, Message: "10000 receives wait already"},
+		"too many keys":  httpx.AccountError(&auth.LimitError{What: "keys", Max: 100_000}, "key x"),
 		"offset":         &broker.Error{Kind: broker.Invalid, Subject: broker.OffsetSubject, Message: "offset 3 is below the earliest, 7"},
 		"canceled":       context.Canceled,
 	}[what]
@@ -154,9 +156,10 @@ func routesOf(method, path string) iter.Seq[string] {
 }
 
 var (
-	repeat = regexp.MustCompile(`\{\{(\d+) ([^}]+)\}\}`)
-	name   = regexp.MustCompile(`\b(msg|receipt)_\d+\b`)
-	values = regexp.MustCompile(`\b(?:(?:msg_)?[0-7][0-9A-HJKMNP-TV-Z]{25}|[A-Za-z0-9_-]{87}|\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z)\b`)
+	repeat  = regexp.MustCompile(`\{\{(\d+) ([^}]+)\}\}`)
+	name    = regexp.MustCompile(`\b(msg|receipt|access|refresh)_\d+\b`)
+	secrets = regexp.MustCompile(`"(access_token|refresh_token|secret)": "([^" ]+)"`)
+	values  = regexp.MustCompile(`\b(?:(?:msg_)?[0-7][0-9A-HJKMNP-TV-Z]{25}|[A-Za-z0-9_-]{87}|\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z)\b`)
 )
 
 // exchange sends a request as it is written and returns the response alike.
@@ -205,7 +208,12 @@ func (tr *transcript) show(w *httptest.ResponseRecorder) []byte {
 		_ = json.Indent(&b, w.Body.Bytes(), "", "  ") // what is no JSON is left out, and missed
 		b.WriteString("\n")
 	}
-	return values.ReplaceAllFunc(b.Bytes(), func(v []byte) []byte {
+	text := secrets.ReplaceAllFunc(b.Bytes(), func(v []byte) []byte {
+		m := secrets.FindSubmatch(v)
+		kind, _, _ := strings.Cut(string(m[1]), "_")
+		return []byte(`"` + string(m[1]) + `": "` + tr.nameOf(kind, string(m[2])) + `"`)
+	})
+	return values.ReplaceAllFunc(text, func(v []byte) []byte {
 		s := string(v)
 		ulid, prefixed := strings.CutPrefix(s, "msg_")
 		switch {

@@ -35,7 +35,25 @@ type queueView struct {
 	InFlightCount            int64       `json:"in_flight_count"`
 	DeadCount                int64       `json:"dead_count"`
 	SizeBytes                int64       `json:"size_bytes"`
+	Books                    booksView   `json:"books"`
 	CreatedAt                string      `json:"created_at"`
+}
+
+// booksView is what ever entered a queue and how it left; difference is 0.
+type booksView struct {
+	In         uint64            `json:"in"`
+	Out        map[string]uint64 `json:"out"`
+	Difference int64             `json:"difference"`
+}
+
+func viewBooks(i *broker.Info) booksView {
+	v := booksView{In: i.In, Out: map[string]uint64{}, Difference: i.Difference()}
+	for why, n := range i.Out {
+		if n > 0 {
+			v.Out[broker.Reason(why).String()] = n
+		}
+	}
+	return v
 }
 
 type backoffView struct {
@@ -61,7 +79,7 @@ func viewQueue(q *broker.QueueInfo) queueView {
 		DeadRetentionSeconds: seconds(c.DeadRetention), MaxInFlight: c.MaxInFlight, FIFOGroups: c.FIFOGroups,
 		MQTTLeaseSeconds: orNull(seconds(c.MQTTLease), 0), Paused: c.Paused,
 		MessageCount: q.Ready + q.Delayed + q.Leased, ReadyCount: q.Ready, DelayedCount: q.Delayed,
-		InFlightCount: q.Leased, DeadCount: q.Dead + q.Held, SizeBytes: q.Bytes, CreatedAt: timestamp(c.Created),
+		InFlightCount: q.Leased, DeadCount: q.Dead + q.Held, SizeBytes: q.Bytes, Books: viewBooks(&q.Info), CreatedAt: timestamp(c.Created),
 	}
 }
 

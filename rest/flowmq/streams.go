@@ -43,13 +43,17 @@ func viewStream(s *broker.StreamInfo) streamView {
 	return v
 }
 
-// readStream reads the body of POST over what c already says.
-func readStream(text []byte, c *broker.StreamConfig) error {
+// readStream reads the body of POST or PATCH over what c already says. A body
+// of PATCH has no name.
+func readStream(text []byte, c *broker.StreamConfig, named bool) error {
 	return httpx.Decode(text, httpx.RefuseUnknown, func(d *httpx.Decoder) error {
 		return d.Object(func(name []byte) (err error) {
 			var n int64
 			switch string(name) {
 			case "name":
+				if !named {
+					return httpx.Problem("cannot be changed")
+				}
 				c.Name, err = readText(d)
 			case "topic_filter":
 				c.Filter, err = readText(d)
@@ -91,7 +95,7 @@ func (a *api) createStream(w http.ResponseWriter, r *httpx.Request) error {
 // bootstrap file.
 func DecodeStream(text []byte) (broker.StreamConfig, error) {
 	c := broker.NewStreamConfig("", "")
-	if err := readStream(text, &c); err != nil {
+	if err := readStream(text, &c, true); err != nil {
 		return c, err
 	}
 	switch {
@@ -129,6 +133,25 @@ func (a *api) getStream(w http.ResponseWriter, r *httpx.Request) error {
 	if err != nil {
 		return err
 	}
+	return answer(w, r, http.StatusOK, viewStream(&s))
+}
+
+func (a *api) changeStream(w http.ResponseWriter, r *httpx.Request) error {
+	text, err := r.ReadBody(httpx.MaxJSON)
+	if err != nil {
+		return err
+	}
+	var scratch broker.StreamConfig // a bad body is told before a missing stream
+	if err := readStream(text, &scratch, false); err != nil {
+		return err
+	}
+	s, err := a.broker.UpdateStream(r.Context(), r.Param("stream"), func(c *broker.StreamConfig) error {
+		return readStream(text, c, false)
+	})
+	if err != nil {
+		return err
+	}
+	httpx.SetDurability(w, s.Durability)
 	return answer(w, r, http.StatusOK, viewStream(&s))
 }
 

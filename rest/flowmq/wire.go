@@ -3,6 +3,7 @@ package flowmq
 import (
 	"encoding/json"
 	"net/http"
+	"strconv"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -85,6 +86,46 @@ func appendPublished(dst []byte, topic string, p *broker.Published) []byte {
 func appendDelivery(dst []byte, d *broker.Delivery, receipt string) []byte {
 	dst = appendID(append(dst, `{"message_id":`...), d.ID)
 	dst = httpx.AppendString(append(dst, `,"topic":`...), d.Topic)
+	dst = appendContent(dst, d)
+	if d.Key != "" {
+		dst = httpx.AppendString(append(dst, `,"partition_key":`...), d.Key)
+	}
+	dst = httpx.AppendTime(append(dst, `,"publish_time":`...), d.Published)
+	dst = appendInt(append(dst, `,"receive_count":`...), int(d.Attempt))
+	if receipt == "" {
+		dst = append(append(append(dst, `,"state":"`...), stateNames[d.State]...), '"')
+		if d.State == broker.Dead {
+			dst = append(append(append(dst, `,"reason":"`...), d.Reason.String()...), '"')
+			dst = appendInt(append(dst, `,"attempts":`...), int(d.Attempt))
+			dst = httpx.AppendTime(append(dst, `,"dead_since":`...), d.Until)
+		}
+		return append(dst, '}')
+	}
+	if d.Until != 0 { // a lease of 0 leases nothing
+		dst = httpx.AppendTime(append(dst, `,"visible_until":`...), d.Until)
+	}
+	dst = httpx.AppendString(append(dst, `,"receipt_handle":`...), receipt)
+	return append(dst, '}')
+}
+
+// appendRecord appends a message of a stream.
+func appendRecord(dst []byte, d *broker.Delivery) []byte {
+	dst = appendInt(append(dst, `{"partition":`...), int(d.Partition))
+	dst = strconv.AppendUint(append(dst, `,"offset":`...), d.Seq, 10)
+	dst = appendID(append(dst, `,"message_id":`...), d.ID)
+	dst = httpx.AppendString(append(dst, `,"topic":`...), d.Topic)
+	if dst = append(dst, `,"key":`...); d.Key == "" {
+		dst = append(dst, "null"...)
+	} else {
+		dst = httpx.AppendString(dst, d.Key)
+	}
+	dst = appendContent(dst, d)
+	dst = httpx.AppendTime(append(dst, `,"publish_time":`...), d.Published)
+	return append(dst, '}')
+}
+
+// appendContent appends the members that say what a message holds.
+func appendContent(dst []byte, d *broker.Delivery) []byte {
 	dst = append(dst, `,"payload":`...)
 	if utf8.Valid(d.Payload) {
 		dst = httpx.AppendString(dst, d.Payload)
@@ -98,9 +139,6 @@ func appendDelivery(dst []byte, d *broker.Delivery, receipt string) []byte {
 		dst = httpx.AppendString(dst, d.ContentType)
 	}
 	dst = appendProperties(append(dst, `,"properties":`...), d.Properties)
-	if d.Key != "" {
-		dst = httpx.AppendString(append(dst, `,"partition_key":`...), d.Key)
-	}
 	if d.ResponseTopic != "" {
 		dst = httpx.AppendString(append(dst, `,"response_topic":`...), d.ResponseTopic)
 	}
@@ -110,20 +148,7 @@ func appendDelivery(dst []byte, d *broker.Delivery, receipt string) []byte {
 	if d.Expires != 0 {
 		dst = httpx.AppendTime(append(dst, `,"expires_at":`...), d.Expires)
 	}
-	dst = httpx.AppendTime(append(dst, `,"publish_time":`...), d.Published)
-	dst = appendInt(append(dst, `,"receive_count":`...), int(d.Attempt))
-	if receipt == "" {
-		dst = append(append(append(dst, `,"state":"`...), stateNames[d.State]...), '"')
-		if d.State == broker.Dead {
-			dst = append(append(append(dst, `,"reason":"`...), d.Reason.String()...), '"')
-			dst = appendInt(append(dst, `,"attempts":`...), int(d.Attempt))
-			dst = httpx.AppendTime(append(dst, `,"dead_since":`...), d.Until)
-		}
-		return append(dst, '}')
-	}
-	dst = httpx.AppendTime(append(dst, `,"visible_until":`...), d.Until)
-	dst = httpx.AppendString(append(dst, `,"receipt_handle":`...), receipt)
-	return append(dst, '}')
+	return dst
 }
 
 var stateNames = map[broker.EntryState]string{

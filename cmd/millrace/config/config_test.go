@@ -70,6 +70,7 @@ func TestMistakesAreNamed(t *testing.T) {
 		{"set", "", config.Source{Sets: []string{"mqtt.listn=x", "data"}}, []string{"did you mean mqtt.listen?", "write --set key=value"}},
 		{"address", "", config.Source{Flags: map[string]string{"http.listen": "8080"}}, []string{`http.listen is "8080" (from --http-listen)`, "or none"}},
 		{"open development", "", config.Source{Flags: map[string]string{"dev": "true", "mqtt.listen": ":1883"}}, []string{"--dev=any in a container"}},
+		{"open memfifo", "", config.Source{Sets: []string{"memfifo.auth=false", "memfifo.listen=0.0.0.0:7532"}}, []string{"memfifo.listen is 0.0.0.0:7532", "memfifo.auth is false (from --set)"}},
 		{"same address", "", config.Source{Flags: map[string]string{"emqx.listen": "127.0.0.1:8080"}}, []string{"http.listen and emqx.listen are both"}},
 		{"choice", "log: {level: loud}\n", config.Source{}, []string{"one of debug, info, warn, error"}},
 		{"all at once", "log: {level: loud}\nlimits: {waiting: 0}\n", config.Source{}, []string{"log.level", "limits.waiting is 0"}},
@@ -148,6 +149,10 @@ func TestDevelopmentOpensEveryDoorOnLoopback(t *testing.T) {
 	if c.MQTT.Listen != "0.0.0.0:1883" || c.HTTP.Listen != "0.0.0.0:8080" || c.Memfifo.Listen != config.None ||
 		!c.Memfifo.Auth || c.FastQueue.Registration || c.AllowAnonymous != config.Off {
 		t.Errorf("got %+v", c)
+	}
+	c, err = config.Load(config.Source{Sets: []string{"memfifo.auth=false", "memfifo.listen=[::1]:7532"}})
+	if err != nil || c.Memfifo.Auth {
+		t.Errorf("got %+v, %v", c, err)
 	}
 }
 

@@ -84,7 +84,7 @@ func (f *FaultFS) check(op Op) error {
 		}
 		err = x.Err
 		if x.Short && op.Kind == Write {
-			err = &shortWrite{x.Err}
+			err = &shortWriteError{x.Err}
 		}
 	}
 	if err != nil {
@@ -97,12 +97,12 @@ func (f *FaultFS) check(op Op) error {
 // file that is being prepared.
 func InLog(op Op) bool { return strings.HasSuffix(op.Name, ".seg") }
 
-// shortWrite makes a write leave half of its bytes behind.
-type shortWrite struct{ err error }
+// shortWriteError makes a write leave half of its bytes behind.
+type shortWriteError struct{ err error }
 
-func (s *shortWrite) Error() string { return s.err.Error() }
+func (s *shortWriteError) Error() string { return s.err.Error() }
 
-func (s *shortWrite) part(bufs [][]byte) [][]byte {
+func (s *shortWriteError) part(bufs [][]byte) [][]byte {
 	n := 0
 	for _, b := range bufs {
 		n += len(b)

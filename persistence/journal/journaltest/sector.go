@@ -122,7 +122,13 @@ func (s *SectorFS) Kill() *SectorFS {
 
 // Clone returns an independent copy, as if everything had been synced.
 func (s *SectorFS) Clone() *SectorFS {
-	return s.Crash(100, rand.New(rand.NewPCG(0, 0))).(*SectorFS)
+	after := s.Kill()
+	after.durable, after.pending = maps.Clone(after.names), nil
+	for _, n := range after.names {
+		clear(n.lost)
+		n.size = len(n.data)
+	}
+	return after
 }
 
 // Data returns the contents of a file, to be looked at or, while nothing else

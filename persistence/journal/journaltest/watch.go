@@ -1,6 +1,7 @@
 package journaltest
 
 import (
+	"errors"
 	"io"
 	"slices"
 	"sync"
@@ -133,7 +134,7 @@ func (f *watchedFile) ReadAt(p []byte, off int64) (n int, err error) {
 
 func (f *watchedFile) WriteAt(off int64, bufs ...[]byte) error {
 	err := f.w.do(f.op(Write), func() error { return f.f.WriteAt(off, bufs...) })
-	if short, ok := err.(*shortWrite); ok {
+	if short, ok := errors.AsType[*shortWriteError](err); ok {
 		_ = f.f.WriteAt(off, short.part(bufs)...) // the other part is what fails
 		return short.err
 	}

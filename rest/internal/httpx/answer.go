@@ -111,3 +111,36 @@ func goodID(s string) bool {
 	}
 	return true
 }
+
+// WriteRaw answers with a body that clients gave us, byte by byte. Its end
+// leaves when the handler returns: until then no client has the whole answer,
+// and a handler that fails, after this as well, leaves it a broken one. An error
+// says that the client cannot be given the answer.
+func WriteRaw(w http.ResponseWriter, r *Request, contentType string, body []byte) error {
+	const last = 512 // net/http keeps that much in its buffer
+	h := w.Header()
+	h[headerType], h[headerCache] = []string{contentType}, noStore
+	h[headerLength] = []string{strconv.Itoa(len(body))}
+	r.answer.deadline() // also for a short one: whoever holds body for the client counts on it
+	w.WriteHeader(http.StatusOK)
+	at := max(0, len(body)-last)
+	for _, part := range [...][]byte{body[:at], body[at:]} {
+		if len(part) == 0 {
+			continue
+		}
+		if _, err := w.Write(part); err != nil {
+			return &broker.Error{Kind: broker.Unavailable, Message: "the answer could not be written", Err: err}
+		}
+	}
+	if err := r.ctx.Err(); err != nil {
+		return &broker.Error{Kind: broker.Unavailable, Message: "the client has gone", Err: err}
+	}
+	return nil
+}
+
+// WriteNothing answers 204.
+func WriteNothing(w http.ResponseWriter) error {
+	w.Header()[headerCache] = noStore
+	w.WriteHeader(http.StatusNoContent)
+	return nil
+}

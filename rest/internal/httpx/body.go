@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"mime"
 	"net/http"
 	"os"
 	"time"
@@ -13,6 +14,7 @@ import (
 
 // Limits of a request's body by what it holds.
 const (
+	MaxRaw   = 4 << 20
 	MaxJSON  = 8 << 20
 	MaxBatch = 16 << 20
 )
@@ -82,6 +84,12 @@ func (r *Request) badBody(err error) error {
 		return &StatusError{Status: http.StatusRequestTimeout, Message: "the body did not arrive in time"}
 	}
 	return &broker.Error{Kind: broker.Invalid, Message: "the body ended early or is malformed", Err: err}
+}
+
+// IsJSON reports whether the request says that its body is JSON.
+func (r *Request) IsJSON() bool {
+	t, _, err := mime.ParseMediaType(r.Header.Get(headerType))
+	return t == "application/json" && (err == nil || errors.Is(err, mime.ErrInvalidMediaParameter))
 }
 
 // ReadJSON reads a body of one JSON value, strictly. Without optional an

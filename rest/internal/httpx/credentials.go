@@ -2,7 +2,6 @@ package httpx
 
 import (
 	"encoding/base64"
-	"errors"
 	"net/http"
 	"strings"
 
@@ -11,9 +10,9 @@ import (
 )
 
 // KeyOrToken authenticates a request by its Authorization header: Bearer
-// <id>.<secret> or a token, or Basic id:secret of an API key. There is no
-// other place for credentials, and no second header.
-func KeyOrToken(a *auth.Auth, r *Request) (*auth.Principal, error) {
+// <id>.<secret> or an access token for audience, or Basic id:secret of an API
+// key. There is no other place for credentials, and no second header.
+func KeyOrToken(a *auth.Auth, audience string, r *Request) (*auth.Principal, error) {
 	scheme, value, err := authorization(r.Header)
 	if err != nil {
 		return nil, err
@@ -26,9 +25,18 @@ func KeyOrToken(a *auth.Auth, r *Request) (*auth.Principal, error) {
 		}
 		p, err = a.Key(r.Context(), id, secret)
 	} else {
-		p, err = a.Bearer(r.Context(), value)
+		p, err = a.BearerOrAccess(r.Context(), audience, value)
 	}
-	return p, authError(err)
+	return p, AccountError(err, "")
+}
+
+// Bearer returns what follows Bearer in a request, for dialects that take nothing else.
+func Bearer(r *Request) (string, error) {
+	scheme, value, err := authorization(r.Header)
+	if err == nil && !strings.EqualFold(scheme, "Bearer") {
+		err = unauthenticated("Bearer is expected, not " + scheme)
+	}
+	return value, err
 }
 
 func authorization(h http.Header) (scheme, value string, err error) {
@@ -58,21 +66,4 @@ func basic(value string) (id, secret string, ok bool) {
 
 func unauthenticated(text string) error {
 	return &broker.Error{Kind: broker.Unauthenticated, Message: text}
-}
-
-// authError gives the errors of auth their kind.
-func authError(err error) error {
-	switch {
-	case err == nil:
-		return nil
-	case errors.Is(err, auth.ErrBusy):
-		return &broker.Error{Kind: broker.Unavailable, Message: "too many logins at once, try again", Err: err}
-	}
-	if _, ok := errors.AsType[*auth.DelayedError](err); ok { // is ErrUnauthenticated too
-		return &broker.Error{Kind: broker.Unavailable, Message: "too many wrong passwords, wait and try again", Err: err}
-	}
-	if errors.Is(err, auth.ErrUnauthenticated) {
-		return unauthenticated("the credentials are unknown or wrong")
-	}
-	return err
 }

@@ -33,7 +33,7 @@ func TestOnlyOneWellFormedHeaderAuthenticates(t *testing.T) {
 	basic := func(s string) string { return "Basic " + base64.StdEncoding.EncodeToString([]byte(s)) }
 	var who *auth.Principal
 	m := echo(shared(io.Discard), func(r *httpx.Request) (*auth.Principal, error) {
-		p, err := httpx.KeyOrToken(a, r)
+		p, err := httpx.KeyOrToken(a, "api", r)
 		if err != nil && broker.KindOf(err) != broker.Unauthenticated {
 			t.Errorf("error of kind %d: %v", broker.KindOf(err), err)
 		}

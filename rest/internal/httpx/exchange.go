@@ -36,7 +36,7 @@ func (x *exchange) run(rt Route, ps httprouter.Params) {
 		ps[i].Value = v
 	}
 	r.params = ps
-	if x.mux.dialect.Authenticate != nil {
+	if x.mux.dialect.Authenticate != nil && !rt.Open {
 		p, err := x.mux.dialect.Authenticate(r)
 		if err != nil {
 			x.fail(err)
@@ -80,6 +80,9 @@ func (x *exchange) fail(err error) {
 // log is the access log.
 func (x *exchange) log() {
 	if e := x.mux.shared.Log.Debug(); e.Enabled() {
+		if x.Request.client != "" {
+			e.Str("client", x.Request.client)
+		}
 		e.Str("request_id", x.ID).Str("dialect", x.mux.dialect.Name).Str("remote", x.Request.RemoteAddr).Str("method", x.Request.Method).
 			Str("path", Clip(x.Request.URL.EscapedPath())).Int("status", x.Status).Int64("bytes", x.Bytes).
 			Dur("took", time.Since(x.Start)).Msg("request answered")

@@ -24,8 +24,12 @@ type Route struct {
 	Method  string
 	Path    string // httprouter's form, on the escaped path
 	Handler Handler
+	// Open asks for no credentials: who has none yet gets them there.
+	Open bool
 	// Covers lists the paths in the form of OpenAPI, when Path merges several.
 	Covers []string
+	// Unsafe is a GET that changes something: it is no answer to HEAD.
+	Unsafe bool
 }
 
 // Dialect is what a Mux needs to speak one API.
@@ -51,16 +55,19 @@ type Mux struct {
 	shared  *Shared
 	dialect Dialect
 	router  *httprouter.Router
+	unsafe  *httprouter.Router
 	methods []string // in the order of Allow
 }
 
 // NewMux returns the handler of a dialect.
 func NewMux(s *Shared, d Dialect) *Mux {
-	m := &Mux{shared: s, dialect: d, router: httprouter.New()}
+	m := &Mux{shared: s, dialect: d, router: httprouter.New(), unsafe: httprouter.New()}
 	for _, rt := range d.Routes {
-		m.router.Handle(rt.Method, rt.Path, func(w http.ResponseWriter, _ *http.Request, ps httprouter.Params) {
-			w.(*exchange).run(rt, ps)
-		})
+		handle := func(w http.ResponseWriter, _ *http.Request, ps httprouter.Params) { w.(*exchange).run(rt, ps) }
+		m.router.Handle(rt.Method, rt.Path, handle)
+		if rt.Unsafe {
+			m.unsafe.Handle(rt.Method, rt.Path, handle)
+		}
 		if !slices.Contains(m.methods, rt.Method) {
 			m.methods = append(m.methods, rt.Method)
 		}
@@ -77,7 +84,7 @@ func (m *Mux) Routes() []Route { return m.dialect.Routes }
 func (m *Mux) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	x := &exchange{mux: m}
 	x.Recorder = Recorder{ResponseWriter: w, ID: requestID(w, req), Start: time.Now()}
-	x.Request = Request{Request: req, shared: m.shared, ctx: req.Context(), answer: &x.Recorder}
+	x.Request = Request{Request: req, shared: m.shared, ctx: auth.WithRemote(req.Context(), req.RemoteAddr), answer: &x.Recorder}
 	defer x.end()
 
 	if err := m.shared.checkOrigin(w.Header(), req); err != nil {
@@ -93,13 +100,19 @@ func (m *Mux) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	handle(x, req, params)
 }
 
-// find also answers HEAD where there is a GET and no HEAD of its own.
+// find also answers HEAD where there is a safe GET and no HEAD of its own.
 func (m *Mux) find(method, path string) (httprouter.Handle, httprouter.Params) {
 	handle, params, _ := m.router.Lookup(method, path)
-	if handle == nil && method == http.MethodHead {
+	if handle == nil && method == http.MethodHead && m.safe(path) {
 		handle, params, _ = m.router.Lookup(http.MethodGet, path)
 	}
 	return handle, params
+}
+
+// safe reports whether GET of a path changes nothing.
+func (m *Mux) safe(path string) bool {
+	handle, _, _ := m.unsafe.Lookup(http.MethodGet, path)
+	return handle == nil
 }
 
 // allowed lists the methods of a path.
@@ -108,7 +121,7 @@ func (m *Mux) allowed(path string) (allow []string) {
 		if h, _, _ := m.router.Lookup(method, path); h == nil {
 			continue
 		}
-		if allow = append(allow, method); method == http.MethodGet && !slices.Contains(allow, http.MethodHead) {
+		if allow = append(allow, method); method == http.MethodGet && m.safe(path) && !slices.Contains(allow, http.MethodHead) {
 			allow = append(allow, http.MethodHead)
 		}
 	}

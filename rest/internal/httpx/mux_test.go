@@ -31,6 +31,10 @@ func echo(s *httpx.Shared, authenticate func(*httpx.Request) (*auth.Principal, e
 			{Method: "GET", Path: "/q/:name", Handler: func(w http.ResponseWriter, r *httpx.Request) error { return say(w, r, r.Param("name")) }},
 			{Method: "DELETE", Path: "/q/:name", Handler: func(w http.ResponseWriter, r *httpx.Request) error { return httpx.ErrNoRoute }},
 			{Method: "POST", Path: "/t/*rest", Handler: func(w http.ResponseWriter, r *httpx.Request) error { return say(w, r, r.Param("rest")) }},
+			{Method: "GET", Path: "/pop", Unsafe: true, Handler: func(w http.ResponseWriter, r *httpx.Request) error {
+				r.SetClient("reader-1")
+				return say(w, r, "gone")
+			}},
 			{Method: "POST", Path: "/panic", Handler: func(w http.ResponseWriter, r *httpx.Request) error { panic("boom") }},
 			{Method: "POST", Path: "/fault", Handler: func(w http.ResponseWriter, r *httpx.Request) error { return errors.New("disk on fire") }},
 			{Method: "POST", Path: "/body", Handler: func(w http.ResponseWriter, r *httpx.Request) error {
@@ -224,4 +228,50 @@ func FuzzPath(f *testing.F) {
 			t.Fatalf("%q: %s", path, w.Body)
 		}
 	})
+}
+
+func TestAGetThatChangesSomethingIsNoAnswerToHead(t *testing.T) {
+	var log bytes.Buffer
+	m := echo(shared(&log), nil)
+	for method, want := range map[string]int{"GET": 200, "HEAD": 405, "OPTIONS": 204} {
+		w := httptest.NewRecorder()
+		m.ServeHTTP(w, httptest.NewRequest(method, "/pop", nil))
+		if allow := w.Header().Get("Allow"); w.Code != want || want != 200 && allow != "GET, OPTIONS" {
+			t.Errorf("%s: status %d, Allow %q", method, w.Code, allow)
+		}
+	}
+	if !strings.Contains(log.String(), `"client":"reader-1"`) {
+		t.Errorf("the log does not name the client: %s", &log)
+	}
+}
+
+// short is a client that takes so many bytes and no more.
+type short struct {
+	*httptest.ResponseRecorder
+	takes int
+}
+
+func (s *short) Write(b []byte) (int, error) {
+	if s.takes -= len(b); s.takes < 0 {
+		return 0, io.ErrClosedPipe
+	}
+	return s.ResponseRecorder.Write(b)
+}
+
+func TestRawBodiesThatCannotBeWrittenAreAnError(t *testing.T) {
+	for size, takes := range map[int]int{0: 0, 1: 1, 512: 512, 513: 513, 100_000: 100_000, 10: 9, 600: 599, 100_001: 70_000} {
+		var err error
+		m := httpx.NewMux(shared(io.Discard), httpx.Dialect{Routes: []httpx.Route{{Method: "GET", Path: "/", Handler: func(w http.ResponseWriter, r *httpx.Request) error {
+			err = httpx.WriteRaw(w, r, "a/b; c=d", bytes.Repeat([]byte("x"), size))
+			return nil
+		}}}})
+		w := &short{httptest.NewRecorder(), takes}
+		m.ServeHTTP(w, httptest.NewRequest("GET", "/", nil))
+		if (err != nil) != (takes < size) || err != nil && broker.KindOf(err) != broker.Unavailable {
+			t.Errorf("%d bytes to a client that takes %d: %v", size, takes, err)
+		}
+		if err == nil && (w.Body.Len() != size || w.Header().Get("Content-Type") != "a/b; c=d") {
+			t.Errorf("%d bytes: wrote %d, %v", size, w.Body.Len(), w.Header())
+		}
+	}
 }

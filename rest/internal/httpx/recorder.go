@@ -27,17 +27,19 @@ func (w *Recorder) WriteHeader(status int) {
 	w.ResponseWriter.WriteHeader(status)
 }
 
+// WritePart is how much of an answer a client has WriteTimeout to take.
+const WritePart = 64 << 10
+
 // Write sends b in parts, each of which the client has WriteTimeout to take.
 func (w *Recorder) Write(b []byte) (n int, err error) {
-	const part = 64 << 10
 	if w.Status == 0 {
 		w.WriteHeader(http.StatusOK)
 	}
-	for parts := len(b) > part; ; {
+	for parts := len(b) > WritePart; ; {
 		if parts {
 			w.deadline()
 		}
-		k, err := w.ResponseWriter.Write(b[:min(len(b), part)])
+		k, err := w.ResponseWriter.Write(b[:min(len(b), WritePart)])
 		n, b = n+k, b[k:]
 		if w.Bytes += int64(k); err != nil || len(b) == 0 {
 			return n, err

@@ -24,7 +24,11 @@ type Request struct {
 	body   *[]byte // pooled, as out
 	out    *[]byte
 	lost   bool // the answer could not be written
+	client string
 }
+
+// SetClient names the client in the access log, as it names itself.
+func (r *Request) SetClient(id string) { r.client = id }
 
 // Context carries the principal, and ends when the client leaves.
 func (r *Request) Context() context.Context { return r.ctx }

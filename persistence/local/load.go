@@ -1,0 +1,64 @@
+package local
+
+import (
+	"slices"
+
+	"millrace/broker"
+	"millrace/persistence/journal"
+)
+
+// loader reads picked messages. Neighbours in the journal that are no longer in
+// memory are read together: a deep backlog costs hardly more than a short queue.
+type loader struct {
+	spots []journal.Spot
+	found []loaded // none: the picks bring their bodies
+}
+
+// loaded is the record of a pick.
+type loaded struct {
+	body []byte
+	err  error
+}
+
+// loadMax is how many picks a caller without a bound of its own loads at once.
+const loadMax = 256
+
+// begin reads the records of picks, until end.
+func (l *loader) begin(s *Store, volatile bool, picks []pick) {
+	l.end()
+	if volatile {
+		return
+	}
+	l.spots, l.found = slices.Grow(l.spots, len(picks)), slices.Grow(l.found, len(picks))
+	for i := range picks {
+		l.spots = append(l.spots, journal.Spot{Pos: journal.Position(picks[i].pos), Size: picks[i].size})
+	}
+	for len(l.found) < len(picks) {
+		err := s.journal.ReadEach(l.spots[len(l.found):], func(_ int, typ byte, body []byte) error {
+			body, err := messageIn(typ, body)
+			l.found = append(l.found, loaded{body, err})
+			return nil
+		})
+		if err != nil {
+			l.found = append(l.found, loaded{err: err})
+		}
+	}
+}
+
+// message decodes the message of picks[i].
+func (l *loader) message(picks []pick, i int, m *broker.Message) error {
+	if len(l.found) == 0 {
+		return broker.DecodeMessage(picks[i].body, m)
+	}
+	f := &l.found[i]
+	if f.err != nil {
+		return f.err
+	}
+	return broker.DecodeMessage(f.body, m)
+}
+
+// end lets go of the records, so that no idle wait keeps them in memory.
+func (l *loader) end() {
+	clear(l.found)
+	l.spots, l.found = l.spots[:0], l.found[:0]
+}

@@ -1,0 +1,140 @@
+package flowmq
+
+import (
+	"net/http"
+
+	"millrace/broker"
+	"millrace/broker/auth"
+	"millrace/rest/internal/httpx"
+)
+
+const (
+	// audience names this dialect in tokens.
+	audience = "api"
+	// maxLogin bounds what a client that nobody knows yet may send.
+	maxLogin = 16 << 10
+)
+
+type tokensView struct {
+	AccessToken      string `json:"access_token"`
+	TokenType        string `json:"token_type"`
+	AccessExpiresAt  string `json:"access_expires_at"`
+	RefreshToken     string `json:"refresh_token"`
+	RefreshExpiresAt string `json:"refresh_expires_at"`
+}
+
+func answerTokens(w http.ResponseWriter, r *httpx.Request, t *auth.Tokens) error {
+	return answer(w, r, http.StatusOK, tokensView{
+		t.Access, "Bearer", timestamp(t.AccessExpires), t.Refresh, timestamp(t.RefreshExpires),
+	})
+}
+
+// login takes the password of a user for an access token and a refresh token.
+func (a *api) login(w http.ResponseWriter, r *httpx.Request) error {
+	var name, password string
+	err := r.ReadJSON(maxLogin, httpx.RefuseUnknown, false, func(d *httpx.Decoder) error {
+		return d.Object(func(member []byte) (err error) {
+			switch string(member) {
+			case "username":
+				name, err = readText(d)
+			case "password":
+				password, err = readText(d)
+			default:
+				err = d.Unknown()
+			}
+			return err
+		})
+	})
+	switch {
+	case err != nil:
+		return err
+	case name == "":
+		return httpx.FieldError("username", "is missing")
+	case password == "":
+		return httpx.FieldError("password", "is missing")
+	}
+	p, err := a.broker.Auth().LoginPassword(r.Context(), name, password, r.RemoteAddr)
+	if err != nil {
+		return httpx.AccountError(err, "the user")
+	}
+	t, err := a.broker.Auth().Issue(auth.WithPrincipal(r.Context(), p), p, auth.Grant{Audience: []string{audience}})
+	if err != nil {
+		return httpx.AccountError(err, "the user")
+	}
+	return answerTokens(w, r, &t)
+}
+
+// readRefresh reads a body that holds a refresh token, and everywhere where it may.
+func readRefresh(r *httpx.Request, everywhere *bool) (token string, err error) {
+	return token, r.ReadJSON(maxLogin, httpx.RefuseUnknown, everywhere != nil, func(d *httpx.Decoder) error {
+		return d.Object(func(name []byte) (err error) {
+			switch {
+			case string(name) == "refresh_token":
+				token, err = readText(d)
+			case string(name) == "everywhere" && everywhere != nil:
+				*everywhere, err = d.Bool()
+			default:
+				err = d.Unknown()
+			}
+			return err
+		})
+	})
+}
+
+// refresh takes a refresh token for the next two.
+func (a *api) refresh(w http.ResponseWriter, r *httpx.Request) error {
+	token, err := readRefresh(r, nil)
+	if err != nil {
+		return err
+	}
+	if token == "" {
+		return httpx.FieldError("refresh_token", "is missing")
+	}
+	t, err := a.broker.Auth().Refresh(r.Context(), audience, token)
+	if err != nil {
+		return httpx.AccountError(err, "the login")
+	}
+	return answerTokens(w, r, &t)
+}
+
+// logout ends the login of the access token in the header, or of the refresh
+// token in the body; with everywhere all logins of the user.
+func (a *api) logout(w http.ResponseWriter, r *httpx.Request) error {
+	everywhere := false
+	token, err := readRefresh(r, &everywhere)
+	if err != nil {
+		return err
+	}
+	accounts := a.broker.Auth()
+	if token != "" {
+		if everywhere {
+			return httpx.FieldError("everywhere", "needs the access token in the header, and no refresh token")
+		}
+		err = accounts.RevokeRefresh(r.Context(), audience, token)
+		return a.answerLogout(w, r, err)
+	}
+	p, err := httpx.KeyOrToken(accounts, audience, r)
+	if err != nil {
+		return err
+	}
+	ctx := auth.WithPrincipal(r.Context(), p)
+	switch {
+	case p.Expires().IsZero():
+		err = &broker.Error{Kind: broker.Invalid, Message: "an API key has no login to end: send an access token, or a refresh token in the body"}
+	case everywhere:
+		err = accounts.RevokeUser(ctx, p.Name)
+	default:
+		err = accounts.Revoke(ctx, p)
+	}
+	return a.answerLogout(w, r, err)
+}
+
+func (a *api) answerLogout(w http.ResponseWriter, r *httpx.Request, err error) error {
+	if err != nil {
+		return httpx.AccountError(err, "the login")
+	}
+	a.setDurability(w, r)
+	return answer(w, r, http.StatusOK, struct {
+		LoggedOut bool `json:"logged_out"`
+	}{true})
+}
