@@ -47,6 +47,12 @@ func (b *Broker) Subscribe(s *Subscription) error {
 	return nil
 }
 
+// Delivers reports whether a message of topic, which the filter of s matches,
+// may be delivered to it. A sink that keeps messages for later asks again.
+func (b *Broker) Delivers(s *Subscription, topic string) bool {
+	return !s.ask || b.auth.Allow(s.Principal, auth.Subscribe, auth.TopicResource(topic))
+}
+
 // Unsubscribe takes s out again. Messages under way may still be delivered.
 func (b *Broker) Unsubscribe(s *Subscription) { b.tree.Remove(s.Filter, s) }
 
@@ -54,7 +60,7 @@ func (b *Broker) Unsubscribe(s *Subscription) { b.tree.Remove(s.Filter, s) }
 // reorder and shorten subs.
 func (b *Broker) fanOut(m *Message, subs []*Subscription) {
 	subs = slices.DeleteFunc(subs, func(s *Subscription) bool {
-		return s.ask && !b.auth.Allow(s.Principal, auth.Subscribe, auth.TopicResource(m.Topic))
+		return !b.Delivers(s, m.Topic)
 	})
 	for len(subs) > 0 {
 		sink, n := subs[0].Sink, 1

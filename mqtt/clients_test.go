@@ -86,7 +86,7 @@ func TestPahoV5(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if ca.Properties.ReceiveMaximum == nil || *ca.Properties.ReceiveMaximum != 1024 || ca.Properties.SharedSubAvailable {
+		if ca.Properties.ReceiveMaximum == nil || *ca.Properties.ReceiveMaximum != 1024 || !ca.Properties.SharedSubAvailable {
 			t.Errorf("CONNACK is %+v", ca.Properties)
 		}
 		t.Cleanup(func() { _ = c.Disconnect(&paho5.Disconnect{}) })

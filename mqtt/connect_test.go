@@ -85,7 +85,7 @@ func TestFirstPacketThatIsNoConnectIsRefused(t *testing.T) {
 
 func TestConnectIsAcceptedAndToldTheLimits(t *testing.T) {
 	e := open(t, func(o *mqtt.Options) { o.MaxKeepAlive = 1200 * time.Second })
-	const props = "21 04 00 22 00 20 27 00 41 00 00 2A 00"
+	const props = "21 04 00 22 00 20 27 00 41 00 00 2A 01"
 	for _, row := range []struct{ id, send, want string }{
 		{"3.1.1", "10 0D" + c4body, "20 02 00 00"},
 		{"X008 3.1.1 tolerates a long length", "10 8D 00" + c4body, "20 02 00 00"},

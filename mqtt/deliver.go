@@ -19,10 +19,19 @@ func (s *Server) Deliver(m *broker.Message, to []*broker.Subscription) {
 		if !ok {
 			continue
 		}
+		if mb.group != nil {
+			if !slices.Contains(e.groups, mb.group) { // once, however many members matched
+				e.groups = append(e.groups, mb.group)
+			}
+			continue
+		}
 		group = append(group, mb)
 		single = single && !mb.s.multi.Load()
 	}
 	e.group = group
+	for _, g := range e.groups {
+		g.deliver(m)
+	}
 	if single {
 		for i := range group {
 			group[i].s.deliver(e, group[i:i+1])
@@ -92,7 +101,11 @@ func (s *session) pump() {
 	s.drainBacklog()
 	s.writeHeld()
 	more := s.replay.waits()
+	gs := s.eager()
 	s.mu.Unlock()
+	for _, g := range gs {
+		g.pump()
+	}
 	if more {
 		s.replayRetained()
 	}

@@ -39,6 +39,12 @@
 // costs memory. Live messages are not held up by it. What was set after the
 // subscription comes live only.
 //
+// # Shared subscriptions
+//
+// A group (share.go) chooses a member for each message, and keeps those that no
+// member has room for; a member that makes room asks for them. The messages that
+// it holds stand in its window with the group's mark, and go back when it leaves.
+//
 // # Queues
 //
 // A subscription to $queue/NAME or $q/NAME is a broker.Consumer with the
@@ -57,7 +63,7 @@
 //
 // # Locks
 //
-// In this order, never the other way round: Server.mu, session.mu, conn.wmu.
-// inbound.mu is taken alone or before conn.wmu. None is held while calling the
-// broker.
+// In this order, never the other way round: Server.mu, group.mu, session.mu,
+// conn.wmu. inbound.mu is taken alone or before conn.wmu. None is held while
+// calling the broker, but for questions about rights, which only read.
 package mqtt

@@ -19,13 +19,14 @@ type head struct {
 // encoder encodes one message for a fan-out: once for each form of PUBLISH
 // that its subscribers need, whatever their number.
 type encoder struct {
-	m     *broker.Message
-	now   int64 // Unix milliseconds, 0 = not asked yet
-	heads [4]head
-	made  [4]bool
-	own   head // with Subscription Identifiers, for one subscriber
-	group []*member
-	ids   []uint32
+	m      *broker.Message
+	now    int64 // Unix milliseconds, 0 = not asked yet
+	heads  [4]head
+	made   [4]bool
+	own    head // with Subscription Identifiers, for one subscriber
+	group  []*member
+	groups []*group
+	ids    []uint32
 }
 
 var encoders = sync.Pool{New: func() any { return new(encoder) }}
@@ -40,6 +41,8 @@ func (e *encoder) free() {
 	e.m = nil
 	clear(e.group[:cap(e.group)])
 	e.group = e.group[:0]
+	clear(e.groups)
+	e.groups = e.groups[:0]
 	encoders.Put(e)
 }
 

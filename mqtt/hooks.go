@@ -117,7 +117,7 @@ func (h *hook) OnPacketEncode(cl *mochi.Client, pk packets.Packet) packets.Packe
 	pk.SessionPresent = false
 	p.MaximumPacketSize = uint32(h.s.o.MaxPacket)
 	p.TopicAliasMaximum = uint16(h.s.o.MaxAliases)
-	p.SharedSubAvailable, p.SharedSubAvailableFlag = 0, true
+	p.SharedSubAvailable, p.SharedSubAvailableFlag = 1, true
 	if c.hello.sessionExpiry > 0 {
 		p.SessionExpiryInterval, p.SessionExpiryIntervalFlag = 0, true
 	}

@@ -205,7 +205,12 @@ func TestSubscribeAnswersEachFilter(t *testing.T) {
 		{"X134", "$share/g/", 0x8F, 0x80},
 		{"X134", "$share/+/t", 0x8F, 0x80},
 		{"X134", "$share/g#/t", 0x8F, 0x80},
-		{"shared, later", "$share/g/t", 0x9E, 0x80},
+		{"shared", "$share/g/t", 1, 1},
+		{"shared queue", "$share/g/$queue/q", 0x83, 0x80},
+		{"shared stream", "$share/g/$stream/s", 0x83, 0x80},
+		{"X146", "$share/any/secret/x", 0x87, 0x80},
+		{"X146", "$share/any/#", 1, 1},
+		{"share of a share", "$share/g/$share/g/t", 0x8F, 0x80},
 		{"$SHARE is no $share", "$SHARE/g/t", 1, 1},
 		{"no such queue", "$queue/q", 0x83, 0x80},
 		{"no such queue", "$q/q", 0x83, 0x80},
@@ -222,8 +227,8 @@ func TestSubscribeAnswersEachFilter(t *testing.T) {
 		}
 	}
 	r := login(t, e, true, "")
-	r.send(r.subscribePacket(1, 1, nil, "$stream/s"))
-	if _, body := r.packet(); !bytes.Contains(body, []byte("not built yet")) {
+	r.send(r.subscribePacket(1, 1, nil, "$queue/q"))
+	if _, body := r.packet(); !bytes.Contains(body, []byte("does not exist")) {
 		t.Errorf("SUBACK %x has no reason string", body)
 	}
 }

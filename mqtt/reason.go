@@ -37,7 +37,6 @@ const (
 	packetTooLarge    reason = 0x95
 	quotaExceeded     reason = 0x97
 	badPayloadFormat  reason = 0x99
-	noSharedSubs      reason = 0x9E
 	connectionRate    reason = 0x9F
 	v3Refused         reason = 0x80 // SUBACK of 3.1.1 section 3.9.3
 )

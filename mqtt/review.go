@@ -74,22 +74,27 @@ func (s *session) review(a *auth.Auth) {
 // renew replaces old, or removes it when nothing of it is allowed any more,
 // unless the client has changed it meanwhile.
 func (s *session) renew(old *broker.Subscription) {
-	b := s.c.srv.o.Broker
-	now := &broker.Subscription{Filter: old.Filter, Principal: old.Principal, Sink: old.Sink, Member: old.Member}
+	b, mb := s.c.srv.o.Broker, old.Member.(*member)
+	now := &broker.Subscription{Filter: old.Filter, Principal: old.Principal, Sink: old.Sink, Member: mb}
 	s.multi.Store(true)
 	gone := b.Subscribe(now) != nil
+	if g := mb.group; g != nil && !gone {
+		s.c.srv.group(mb.filter)
+		g.join(now)
+	}
 	s.mu.Lock()
 	last := now
-	if s.subs[old.Filter] == old {
+	if s.subs[mb.filter] == old {
 		last = old
 		if gone {
-			delete(s.subs, old.Filter)
+			delete(s.subs, mb.filter)
+			s.regroup()
 		} else {
-			s.subs[old.Filter] = now
+			s.subs[mb.filter] = now
 		}
 	}
 	s.mu.Unlock()
 	if last == old || !gone {
-		b.Unsubscribe(last)
+		s.drop(last)
 	}
 }

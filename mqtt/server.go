@@ -35,7 +35,8 @@ type Server struct {
 	mu        sync.Mutex
 	closing   bool
 	serial    uint64
-	clients   map[string]*conn // after login, by client id
+	clients   map[string]*conn  // after login, by client id
+	groups    map[string]*group // by filter
 	all       map[*conn]struct{}
 	addresses map[string]int
 	waiting   *list.List // of *conn before CONNECT, oldest first
@@ -73,7 +74,7 @@ func Listen(o Options) (*Server, error) {
 func newServer(o Options) *Server {
 	return &Server{
 		o: o, log: o.Log, stopped: make(chan struct{}),
-		clients: map[string]*conn{}, all: map[*conn]struct{}{}, addresses: map[string]int{},
+		clients: map[string]*conn{}, groups: map[string]*group{}, all: map[*conn]struct{}{}, addresses: map[string]int{},
 		waiting: list.New(), wills: map[string]*delayed{},
 	}
 }

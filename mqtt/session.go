@@ -22,7 +22,8 @@ type session struct {
 	multi atomic.Bool
 
 	mu      sync.Mutex
-	subs    map[string]*broker.Subscription // by filter
+	subs    map[string]*broker.Subscription // by filter, as the client wrote it
+	groups  []*group                        // of the shared ones among them
 	window  window
 	backlog backlog
 	replay  replay
@@ -35,6 +36,8 @@ type session struct {
 // member is one subscription of a session, as the broker hands it back.
 type member struct {
 	s       *session
+	filter  string // as the client wrote it
+	group   *group // nil unless it is shared
 	id      uint32 // Subscription Identifier, 0 = none
 	qos     byte
 	noLocal bool
@@ -109,6 +112,8 @@ func (s *session) close() {
 			back.GiveBack(l.d.Ref)
 		}
 	}
+	unacked := s.unacked()
+	s.groups = nil
 	s.window = window{}
 	stop := s.replay.end()
 	s.mu.Unlock()
@@ -117,5 +122,12 @@ func (s *session) close() {
 	s.release(slices.Collect(maps.Values(takes))...)
 	for _, sub := range subs {
 		s.c.srv.o.Broker.Unsubscribe(sub)
+		if g := sub.Member.(*member).group; g != nil {
+			g.leave(sub, unacked[g])
+			delete(unacked, g)
+		}
+	}
+	for g, ps := range unacked { // of groups that it had left before
+		g.takeBack(ps)
 	}
 }

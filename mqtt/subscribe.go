@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"millrace/broker"
+	"millrace/router"
 )
 
 // want is one filter of a SUBSCRIBE with its options, section 3.8.3.1.
@@ -65,16 +66,14 @@ func (c *conn) subscribe(id uint16, subID uint32, ws []want) *faultError {
 // subscribeOne answers the reason code of one filter, and a reason string for
 // people where the code alone does not say it.
 func (c *conn) subscribeOne(subID uint32, w want) (reason, string) {
-	if isShared(w.filter) {
-		group, rest, ok := strings.Cut(w.filter[7:], "/")
-		if !ok || group == "" || strings.ContainsAny(group, "+#") || c.srv.o.Broker.CheckFilter(rest) != nil {
-			return badFilter, ""
-		}
-		return noSharedSubs, ""
-	}
 	for _, form := range laterForms {
 		if strings.HasPrefix(w.filter, form) {
 			return implementation, "not built yet"
+		}
+	}
+	if isShared(w.filter) && c.srv.o.Broker.CheckFilter(w.filter) == nil {
+		if rest := sharedFilter(w.filter); router.Reserved(rest) && router.SpaceOf(rest) != router.SpaceSys && router.SpaceOf(rest) != router.SpaceEvents {
+			return implementation, "only topics can be shared"
 		}
 	}
 	if _, _, _, _, ok := queueFilter(w.filter); ok {
@@ -89,25 +88,33 @@ func (c *conn) subscribeOne(subID uint32, w want) (reason, string) {
 // subscribe adds or replaces one subscription, section 3.8.4: a new one with
 // the same filter takes the place of the old without a gap.
 func (s *session) subscribe(subID uint32, w want) reason {
-	sub := &broker.Subscription{Filter: w.filter, Principal: s.who, Sink: s.c.srv, Member: &member{
-		s: s, id: subID, qos: w.qos, noLocal: w.noLocal, rap: w.rap,
-	}}
+	mb := &member{s: s, filter: w.filter, id: subID, qos: w.qos, noLocal: w.noLocal, rap: w.rap}
+	sub := &broker.Subscription{Filter: w.filter, Principal: s.who, Sink: s.c.srv, Member: mb}
 	s.mu.Lock()
 	n, known := len(s.subs)+len(s.takes.by), s.subs[w.filter] != nil
 	s.mu.Unlock()
 	if !known && n >= s.c.srv.o.MaxSubs {
 		return quotaExceeded
 	}
+	if isShared(w.filter) {
+		mb.group, sub.Filter = s.c.srv.group(w.filter), sharedFilter(w.filter)
+	}
 	if n > 0 {
 		s.multi.Store(true) // before the first delivery can see two
 	}
 	if err := s.c.srv.o.Broker.Subscribe(sub); err != nil {
+		if mb.group != nil {
+			mb.group.unref()
+		}
 		if a := answerOf(err); a.code != badTopic {
 			return a.code
 		}
 		return badFilter
 	}
 	mark := s.c.srv.o.Broker.RetainedMark()
+	if mb.group != nil {
+		mb.group.join(sub)
+	}
 	s.mu.Lock()
 	old := sub // if the session has ended meanwhile
 	if !s.closed {
@@ -116,15 +123,36 @@ func (s *session) subscribe(subID uint32, w want) reason {
 		}
 		old = s.subs[w.filter]
 		s.subs[w.filter] = sub
-		if w.handling == 0 || w.handling == 1 && old == nil {
-			s.replay.add(w.filter, sub.Member.(*member), mark)
+		switch {
+		case mb.group != nil: // section 3.8.3.1: no retained messages
+			s.regroup()
+		case w.handling == 0 || w.handling == 1 && old == nil:
+			s.replay.add(w.filter, mb, mark)
 		}
 	}
 	s.mu.Unlock()
 	if old != nil {
-		s.c.srv.o.Broker.Unsubscribe(old)
+		s.drop(old)
 	}
 	return reason(w.qos)
+}
+
+// drop takes a subscription of s out of the broker and of its group.
+func (s *session) drop(sub *broker.Subscription) {
+	s.c.srv.o.Broker.Unsubscribe(sub)
+	if g := sub.Member.(*member).group; g != nil {
+		g.leave(sub, nil)
+	}
+}
+
+// regroup lists the groups anew. The caller holds mu.
+func (s *session) regroup() {
+	s.groups = s.groups[:0]
+	for _, sub := range s.subs {
+		if g := sub.Member.(*member).group; g != nil {
+			s.groups = append(s.groups, g)
+		}
+	}
 }
 
 // tooLong reports whether a filter passes a limit, for which 3.1.1 closes.
@@ -148,6 +176,9 @@ func (s *session) unsubscribe(filter string) reason {
 	s.mu.Lock()
 	sub := s.subs[filter]
 	delete(s.subs, filter)
+	if sub != nil && isShared(filter) {
+		s.regroup()
+	}
 	s.mu.Unlock()
 	if sub == nil {
 		if s.unconsume(filter) {
@@ -155,7 +186,7 @@ func (s *session) unsubscribe(filter string) reason {
 		}
 		return noSubscription
 	}
-	s.c.srv.o.Broker.Unsubscribe(sub)
+	s.drop(sub)
 	return success
 }
 

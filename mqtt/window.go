@@ -173,6 +173,14 @@ func (b *backlog) push(p pending) {
 	b.bytes += p.bytes()
 }
 
+// pushFront puts p back where the oldest is.
+func (b *backlog) pushFront(p pending) {
+	b.push(p) // makes the room
+	b.head = (b.head + len(b.ring) - 1) % len(b.ring)
+	b.ring[(b.head+b.n)%len(b.ring)] = pending{} // where push had put it
+	b.ring[b.head] = p
+}
+
 func (b *backlog) pop() pending {
 	p := b.ring[b.head]
 	b.ring[b.head] = pending{}
