@@ -2,6 +2,7 @@ package broker_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"testing"
@@ -156,7 +157,7 @@ func (f *fixture) balanced(i *broker.QueueInfo) {
 // wantKind fails unless err is of the kind and about the subject.
 func wantKind(tb testing.TB, err error, k broker.Kind, s broker.Subject) {
 	tb.Helper()
-	e, _ := err.(*broker.Error)
+	e, _ := errors.AsType[*broker.Error](err)
 	if e == nil || e.Kind != k || e.Subject != s {
 		tb.Errorf("got error %#v (%v), want kind %d about %q", err, err, k, s)
 	}

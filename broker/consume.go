@@ -206,6 +206,14 @@ func (b *Broker) Ack(ctx context.Context, queue string, id ID, receipt string) (
 	return rs[0].State, rs[0].Err
 }
 
+// ReceiptID returns the message that a receipt is of, for doors whose calls name
+// no message. For one that is not genuine it is the zero ID, which no queue
+// holds, so that what follows answers in its own order.
+func (b *Broker) ReceiptID(receipt string) ID {
+	r, _ := b.receipts.read(receipt)
+	return r.id
+}
+
 // AckBatch settles many in one commit; each has a result of its own.
 func (b *Broker) AckBatch(ctx context.Context, queue string, ss []Settlement) ([]AckResult, error) {
 	q, err := b.lookup(ctx, auth.Consume, queue)
@@ -229,20 +237,24 @@ func (b *Broker) AckBatch(ctx context.Context, queue string, ss []Settlement) ([
 		return nil, storeError(err)
 	}
 	for i, u := range units {
-		if u < 0 {
-			continue
-		}
-		switch err := c.Units[u].Result.Err; {
-		case errors.Is(err, ErrGone):
-			results[i].State = Gone
-		case err != nil:
-			results[i].Err = b.settleError(q, ss[i].ID, err)
-		default:
-			results[i].State = Removed
+		if u >= 0 {
+			results[i] = b.settled(q, ss[i].ID, c.Units[u].Result.Err)
 		}
 	}
 	c.release()
 	return results, nil
+}
+
+// settled is the result of an ack that the store has answered.
+func (b *Broker) settled(q *queue, id ID, err error) AckResult {
+	switch {
+	case errors.Is(err, ErrGone):
+		return AckResult{State: Gone}
+	case err != nil:
+		return AckResult{Err: b.settleError(q, id, err)}
+	default:
+		return AckResult{State: Removed}
+	}
 }
 
 // Backoff as the delay of a Nack takes the queue's back-off.
@@ -364,7 +376,7 @@ func (b *Broker) Purge(ctx context.Context, queue string, all bool) (int, error)
 		return 0, err
 	}
 	c := newCommit()
-	c.Batch.Purge(q.target, all)
+	c.Purge(q.target, all)
 	r, err := c.one(ctx, b.store)
 	b.auth.Audit(ctx, auth.Event{What: auth.Purged, Target: "queue:" + queue, Count: r.Count, Err: err})
 	if err != nil {

@@ -138,6 +138,7 @@ func (c *conn) finish() {
 	f, drain := c.ending, c.drained
 	c.wmu.Unlock()
 	if c.session != nil {
+		c.session.settle() // before the rest is given back
 		c.session.close()
 		c.srv.unregister(c)
 	}

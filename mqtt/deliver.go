@@ -70,7 +70,7 @@ func (s *session) deliver(e *encoder, by []*member) {
 	case s.closed:
 	case p.qos == 0:
 		s.write(e, &p, true)
-	case s.backlog.len() > 0 || s.window.full() || !s.write(e, &p, false):
+	case s.backlog.len() > 0 || s.window.full() || s.write(e, &p, false) == noRoom:
 		p.ids = slices.Clone(ids)
 		s.hold(p)
 	}
@@ -90,6 +90,7 @@ func (s *session) hold(p pending) {
 func (s *session) pump() {
 	s.mu.Lock()
 	s.drainBacklog()
+	s.writeHeld()
 	more := s.replay.waits()
 	s.mu.Unlock()
 	if more {
@@ -104,36 +105,43 @@ func (s *session) drainBacklog() {
 		e := newEncoder(p.m)
 		sent := s.write(e, &p, false)
 		e.free()
-		if !sent {
+		if sent == noRoom {
 			return
 		}
 		s.backlog.pop()
 	}
 }
 
-// write appends p to the client's output. It answers false when there is no
-// room, which for QoS 0 is a drop; what cannot be delivered at all is dropped,
-// and counts as written. The caller holds mu.
-func (s *session) write(e *encoder, p *pending, shed bool) bool {
+// written is what became of a write.
+type written uint8
+
+const (
+	sent   written = iota
+	noRoom         // in the output; for QoS 0 that is a drop
+	unfit          // expired, or too large for the client: it was dropped
+)
+
+// write appends p to the client's output. The caller holds mu.
+func (s *session) write(e *encoder, p *pending, shed bool) written {
 	c := s.c
 	if e.expired() {
 		c.srv.stats.drop(dropExpired)
-		return true
+		return unfit
 	}
 	h := e.head(c.v5, p.qos, p.ids)
 	if limit := c.hello.maxPacket; limit > 0 && h.total > int(limit) { // section 3.1.2.11.4
 		c.srv.stats.drop(dropTooLarge)
-		return true
+		return unfit
 	}
 	c.wmu.Lock()
 	defer c.wmu.Unlock()
 	if c.out.size+h.total > c.srv.o.MaxOutput && c.out.size > 0 {
 		if shed {
 			c.srv.stats.drop(dropShed)
-			return false
+			return noRoom
 		}
 		c.out.blocked = true
-		return false
+		return noRoom
 	}
 	var id uint16
 	if p.qos > 0 {
@@ -141,10 +149,10 @@ func (s *session) write(e *encoder, p *pending, shed bool) bool {
 		if p.qos == 2 {
 			st = wantPubrec
 		}
-		id = s.window.take(st)
+		id = s.window.take(flight{st, p.cargo})
 	}
 	c.out.publish(h, e.m.Payload, p.qos, p.retain, id)
 	c.wrote(h.total)
 	c.srv.stats.delivered.Add(1)
-	return true
+	return sent
 }

@@ -39,6 +39,16 @@
 // costs memory. Live messages are not held up by it. What was set after the
 // subscription comes live only.
 //
+// # Queues
+//
+// A subscription to $queue/NAME or $q/NAME is a broker.Consumer with the
+// session as its sink (consumer.go). The store calls it with leased messages as
+// long as there is credit: min(window, 100) for all queues of the connection.
+// They stand in the same window as live messages, and a PUBACK of one is
+// gathered with the others of its read buffer into one commit. What may not be
+// done inside the store's call, and what time brings, one goroutine does for
+// all (keeper.go): it gives surplus back, and extends leases every 20 s.
+//
 // # Sessions
 //
 // Every session is clean so far: clean=false and a session expiry are accepted

@@ -207,8 +207,8 @@ func TestSubscribeAnswersEachFilter(t *testing.T) {
 		{"X134", "$share/g#/t", 0x8F, 0x80},
 		{"shared, later", "$share/g/t", 0x9E, 0x80},
 		{"$SHARE is no $share", "$SHARE/g/t", 1, 1},
-		{"queue, later", "$queue/q", 0x83, 0x80},
-		{"queue, later", "$q/q", 0x83, 0x80},
+		{"no such queue", "$queue/q", 0x83, 0x80},
+		{"no such queue", "$q/q", 0x83, 0x80},
 		{"stream, later", "$stream/s", 0x83, 0x80},
 		{"X149", "$SYS/#", 0x87, 0x80},
 		{"denied", "secret/x", 0x87, 0x80},
@@ -222,7 +222,7 @@ func TestSubscribeAnswersEachFilter(t *testing.T) {
 		}
 	}
 	r := login(t, e, true, "")
-	r.send(r.subscribePacket(1, 1, nil, "$queue/q"))
+	r.send(r.subscribePacket(1, 1, nil, "$stream/s"))
 	if _, body := r.packet(); !bytes.Contains(body, []byte("not built yet")) {
 		t.Errorf("SUBACK %x has no reason string", body)
 	}

@@ -231,6 +231,7 @@ func (c *conn) flush() {
 	if c.input.dirty {
 		c.input.dirty = false
 		c.producer.Flush()
+		c.session.settle()
 	}
 }
 

@@ -159,5 +159,5 @@ func (s *session) sendRetained(m *broker.Message, by *member) bool {
 	}
 	e := newEncoder(m)
 	defer e.free()
-	return s.write(e, &p, false)
+	return s.write(e, &p, false) != noRoom
 }

@@ -30,6 +30,7 @@ func (s *Server) review() {
 					continue
 				}
 				c.session.review(s.auth)
+				c.session.reviewQueues(s.auth)
 			}
 		}
 	}

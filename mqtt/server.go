@@ -27,6 +27,7 @@ type Server struct {
 
 	listeners []net.Listener
 	accepting sync.WaitGroup // accept and review
+	keeper    keeper
 	conns     sync.WaitGroup
 	stopped   chan struct{}   // closed when no connection is accepted any more
 	draining  context.Context // set by Close before it stops a connection
@@ -60,6 +61,7 @@ func Listen(o Options) (*Server, error) {
 		}
 		s.listeners = append(s.listeners, l)
 	}
+	s.keeper.start(s)
 	s.accepting.Go(s.review)
 	for i, l := range s.listeners {
 		s.accepting.Go(func() { s.accept(l, o.Listeners[i]) })
@@ -131,12 +133,14 @@ func (s *Server) Close(ctx context.Context) error {
 	}()
 	select {
 	case <-ended:
+		s.keeper.close()
 		return err
 	case <-ctx.Done():
 	}
 	for _, c := range s.open() {
 		_ = c.Conn.Close() // the drain failed already
 	}
+	s.keeper.close()
 	return errors.Join(err, ctx.Err())
 }
 

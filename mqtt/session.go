@@ -1,6 +1,8 @@
 package mqtt
 
 import (
+	"maps"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -24,7 +26,10 @@ type session struct {
 	window  window
 	backlog backlog
 	replay  replay
+	takes   consumers
 	closed  bool
+
+	settling *broker.Settlements // the reader's: what the client settled since the last flush
 }
 
 // member is one subscription of a session, as the broker hands it back.
@@ -92,16 +97,24 @@ func (s *session) close() {
 		return
 	}
 	s.closed = true
-	subs := s.subs
-	s.subs = nil
+	subs, takes := s.subs, s.takes.by
+	s.subs, s.takes.by = nil, nil
 	if n := s.backlog.len(); n > 0 {
 		s.c.srv.stats.dropped[dropEnded].Add(int64(n))
 	}
 	s.backlog = backlog{}
+	back := s.c.srv.o.Broker.NewSettlements()
+	for _, f := range s.window.out {
+		if l, ok := f.cargo.(*leased); ok {
+			back.GiveBack(l.d.Ref)
+		}
+	}
 	s.window = window{}
 	stop := s.replay.end()
 	s.mu.Unlock()
 	stop()
+	back.Submit()
+	s.release(slices.Collect(maps.Values(takes))...)
 	for _, sub := range subs {
 		s.c.srv.o.Broker.Unsubscribe(sub)
 	}

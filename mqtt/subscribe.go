@@ -25,7 +25,7 @@ func isShared[T string | []byte](filter T) bool {
 }
 
 // laterForms are filters whose meaning is not built yet.
-var laterForms = []string{"$queue/", "$q/", "$stream/"}
+var laterForms = []string{"$stream/"}
 
 // subscribe answers a SUBSCRIBE: each filter has a reason code of its own. In
 // MQTT 3.1 a SUBACK cannot refuse. There we do as mosquitto does: what is not
@@ -57,6 +57,7 @@ func (c *conn) subscribe(id uint16, subID uint32, ws []want) *faultError {
 		codes[i] = byte(code)
 	}
 	c.sendCodes(typeSuback, id, text, codes)
+	c.session.kick()
 	c.session.replayRetained() // section 3.8.4: after SUBACK, which says what was granted
 	return nil
 }
@@ -76,6 +77,9 @@ func (c *conn) subscribeOne(subID uint32, w want) (reason, string) {
 			return implementation, "not built yet"
 		}
 	}
+	if _, _, _, _, ok := queueFilter(w.filter); ok {
+		return c.session.consume(subID, w)
+	}
 	if w.filter == "" || c.srv.o.Broker.CheckFilter(w.filter) != nil {
 		return badFilter, ""
 	}
@@ -89,7 +93,7 @@ func (s *session) subscribe(subID uint32, w want) reason {
 		s: s, id: subID, qos: w.qos, noLocal: w.noLocal, rap: w.rap,
 	}}
 	s.mu.Lock()
-	n, known := len(s.subs), s.subs[w.filter] != nil
+	n, known := len(s.subs)+len(s.takes.by), s.subs[w.filter] != nil
 	s.mu.Unlock()
 	if !known && n >= s.c.srv.o.MaxSubs {
 		return quotaExceeded
@@ -146,6 +150,9 @@ func (s *session) unsubscribe(filter string) reason {
 	delete(s.subs, filter)
 	s.mu.Unlock()
 	if sub == nil {
+		if s.unconsume(filter) {
+			return success
+		}
 		return noSubscription
 	}
 	s.c.srv.o.Broker.Unsubscribe(sub)

@@ -11,12 +11,26 @@ const (
 	wantPubcomp
 )
 
+// flight is one delivery on its way.
+type flight struct {
+	state outState
+	cargo cargo // nil for a message that nobody else waits for
+}
+
+// cargo is a message that belongs somewhere else until the client has settled it.
+type cargo interface {
+	// settled takes the reason code of the client's PUBACK or PUBREC. done, if
+	// not nil, is to be called once an ack is as durable as it gets. The
+	// reader calls it, without a lock.
+	settled(code reason, done func(error))
+}
+
 // window is the QoS > 0 messages on their way to one client. Their ids are of
 // a space of their own: those that the client gives its publishes have nothing
 // to do with them. Guarded by session.mu.
 type window struct {
 	size int
-	out  map[uint16]outState
+	out  map[uint16]flight
 	last uint16
 }
 
@@ -26,16 +40,16 @@ func (w *window) full() bool { return len(w.out) >= w.size }
 
 // take returns the next free id. Ids are given at the moment of sending, and
 // go round, so that a late ack does not meet a new message under its id.
-func (w *window) take(st outState) uint16 {
+func (w *window) take(f flight) uint16 {
 	if w.out == nil {
-		w.out = make(map[uint16]outState)
+		w.out = make(map[uint16]flight)
 	}
 	for {
 		if w.last++; w.last == 0 {
 			continue
 		}
 		if _, used := w.out[w.last]; !used {
-			w.out[w.last] = st
+			w.out[w.last] = f
 			return w.last
 		}
 	}
@@ -45,13 +59,16 @@ func (w *window) take(st outState) uint16 {
 // nothing: the client may be late.
 func (s *session) puback(a ack) *faultError {
 	s.mu.Lock()
-	st := s.window.out[a.id]
-	if st == wantPuback {
+	f := s.window.out[a.id]
+	if f.state == wantPuback {
 		delete(s.window.out, a.id)
 	}
 	s.mu.Unlock()
-	switch st {
+	switch f.state {
 	case wantPuback:
+		if f.cargo != nil {
+			f.cargo.settled(a.code, nil)
+		}
 		s.pump()
 	case wantPubrec, wantPubcomp:
 		return broken(protocolError, "PUBACK for a QoS 2 delivery")
@@ -63,37 +80,50 @@ func (s *session) puback(a ack) *faultError {
 // refuses it.
 func (s *session) pubrec(a ack) *faultError {
 	s.mu.Lock()
-	st := s.window.out[a.id]
+	f := s.window.out[a.id]
 	refused := a.code >= unspecified
-	if st == wantPubrec {
+	if f.state == wantPubrec {
 		if refused {
 			delete(s.window.out, a.id)
 		} else {
-			s.window.out[a.id] = wantPubcomp
+			s.window.out[a.id] = flight{state: wantPubcomp}
 		}
 	}
 	s.mu.Unlock()
 	code := success
-	switch st {
-	case wantPuback:
+	switch {
+	case f.state == wantPuback:
 		return broken(protocolError, "PUBREC for a QoS 1 delivery")
-	case wantPubrec:
-		if refused {
-			s.pump()
-			return nil
+	case f.state == wantPubrec && refused:
+		if f.cargo != nil {
+			f.cargo.settled(a.code, nil)
 		}
-	case wantPubcomp: // sent again
-	default:
+		s.pump()
+		return nil
+	case f.state == wantPubrec && f.cargo != nil: // PUBREL says that it is gone for good
+		f.cargo.settled(a.code, func(err error) { s.released(a.id, err) })
+		return nil
+	case f.state == 0:
 		code = unknownPacketID
 	}
 	s.c.send(appendAck(nil, typePubrel, a.id, code, s.c.v5))
 	return nil
 }
 
+// released sends the PUBREL of a delivery whose ack was committed, or could
+// not be.
+func (s *session) released(id uint16, err error) {
+	if err != nil {
+		s.c.end(&faultError{unspecified, "ack of a queue's message failed", closeQuota})
+		return
+	}
+	s.c.send(appendAck(nil, typePubrel, id, success, s.c.v5))
+}
+
 // pubcomp settles a QoS 2 delivery, section 3.7.
 func (s *session) pubcomp(a ack) *faultError {
 	s.mu.Lock()
-	st := s.window.out[a.id]
+	st := s.window.out[a.id].state
 	if st == wantPubcomp {
 		delete(s.window.out, a.id)
 	}
@@ -113,6 +143,7 @@ type pending struct {
 	ids    []uint32 // Subscription Identifiers
 	qos    byte
 	retain bool
+	cargo  cargo
 }
 
 // pendingOverhead is what a waiting message costs beside its bytes.

@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"strings"
 
+	"millrace/rest/fastqueue"
 	"millrace/rest/flowmq"
 	"millrace/rest/internal/httpx"
 	"millrace/rest/memfifo"
@@ -30,8 +31,8 @@ var prefixes = []struct {
 	{flowmq.Prefix, FlowMQ},
 	{"/api/v5", EMQX},
 	{"/status", EMQX},
-	{"/v1", FastQueue},
-	{"/health", FastQueue},
+	{fastqueue.Prefix, FastQueue},
+	{fastqueue.HealthPath, FastQueue},
 	{"/topics", Pulsar},
 	{"/admin/v2", Pulsar},
 	{memfifo.Prefix, Memfifo},
@@ -48,13 +49,15 @@ func dialectOf(path string) Dialect {
 }
 
 // built reports whether the dialect is part of this version.
-func (d Dialect) built() bool { return d == FlowMQ || d == Memfifo }
+func (d Dialect) built() bool { return d == FlowMQ || d == FastQueue || d == Memfifo }
 
 // open returns the handler of a dialect; one that is not built yet has no routes.
 func (d Dialect) open(o *Options, s *httpx.Shared) http.Handler {
 	switch d {
 	case FlowMQ:
 		return flowmq.New(o.Broker, s)
+	case FastQueue:
+		return fastqueue.New(o.Broker, s, o.FastQueue)
 	case Memfifo:
 		return memfifo.New(o.Broker, s, memfifo.Options{Open: o.MemfifoOpen})
 	default:

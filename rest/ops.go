@@ -6,6 +6,7 @@ import (
 	"net/http"
 
 	"millrace/broker"
+	"millrace/rest/fastqueue"
 	"millrace/rest/flowmq"
 	"millrace/rest/internal/httpx"
 	"millrace/rest/memfifo"
@@ -16,7 +17,9 @@ var healthPaths = []string{"/livez", "/readyz", "/healthz"}
 
 // docPaths are those of the documents, on the shared listener and on a
 // dialect's own.
-var docPaths = map[Dialect]string{FlowMQ: "/api-docs/flowmq.yaml", Memfifo: "/api-docs/memfifo.yaml"}
+var docPaths = map[Dialect]string{
+	FlowMQ: "/api-docs/flowmq.yaml", FastQueue: "/api-docs/fastqueue.yaml", Memfifo: "/api-docs/memfifo.yaml",
+}
 
 // ops answers what is no dialect's: health, documents, the index.
 type ops struct {
@@ -34,6 +37,7 @@ func newOps(b *broker.Broker, s *httpx.Shared) http.Handler {
 			{Method: http.MethodGet, Path: "/readyz", Handler: o.ready},
 			{Method: http.MethodGet, Path: "/healthz", Handler: o.ready},
 			{Method: http.MethodGet, Path: docPaths[FlowMQ], Handler: document(flowmq.OpenAPI)},
+			{Method: http.MethodGet, Path: docPaths[FastQueue], Handler: document(fastqueue.OpenAPI)},
 			{Method: http.MethodGet, Path: docPaths[Memfifo], Handler: document(memfifo.OpenAPI)},
 		},
 		RenderError: renderPlain,
@@ -42,10 +46,12 @@ func newOps(b *broker.Broker, s *httpx.Shared) http.Handler {
 
 const indexPage = `Millrace, a message broker.
 
-/api/v1                 FlowMQ's REST API
-/api-docs/flowmq.yaml   its OpenAPI document
-/api-docs/memfifo.yaml  that of memfifo's API, which has a listener of its own
-/livez /readyz          health
+/api/v1                    FlowMQ's REST API
+/api-docs/flowmq.yaml      its OpenAPI document
+/v1                        FastQueue's REST API
+/api-docs/fastqueue.yaml   its OpenAPI document
+/api-docs/memfifo.yaml     that of memfifo's API, which has a listener of its own
+/livez /readyz             health
 `
 
 func index(w http.ResponseWriter, r *httpx.Request) error {

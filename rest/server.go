@@ -16,6 +16,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"millrace/broker"
+	"millrace/rest/fastqueue"
 	"millrace/rest/internal/httpx"
 )
 
@@ -34,7 +35,8 @@ type Options struct {
 	Log       zerolog.Logger
 	Listeners []Listener
 	// Origins are those that browsers may send requests from, besides our own.
-	Origins []string
+	Origins   []string
+	FastQueue fastqueue.Options
 	// Mounts are handlers of other protocols at exact paths of every listener
 	// that serves more than one dialect: MQTT over WebSocket.
 	Mounts map[string]http.Handler

@@ -164,7 +164,10 @@ func TestThePrefixChoosesTheShapeOfEveryAnswer(t *testing.T) {
 		s.url("/%61pi/v1/queues"):          {404, `{"error":"no such path"}`},
 		s.url("/api/v1/namespace"):         {200, `{"success":true`},
 		s.url("/api/v5/clients"):           {404, `{"error":"the emqx dialect is not built yet"}`},
-		s.url("/v1/queues"):                {404, `{"error":"the fastqueue dialect is not built yet"}`},
+		s.url("/v1/queues"):                {200, `{"queues":[]`},
+		s.url("/v1/none"):                  {404, `{"detail":"no such path"}`},
+		s.url("/health"):                   {200, `{"message":"ok"}`},
+		s.url("/api-docs/fastqueue.yaml"):  {200, "openapi: 3.1.0"},
 		s.url("/topics/a/b/c"):             {404, `{"error":"the pulsar dialect is not built yet"}`},
 		s.url("/queues"):                   {404, `{"error":"no such path"}`}, // memfifo is not served here
 		memfifo + "/queues":                {200, "[]"},

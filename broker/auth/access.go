@@ -62,28 +62,37 @@ func (a *Auth) Access(ctx context.Context, audience, token string) (*Principal, 
 	return p, nil
 }
 
-func (a *Auth) access(audience, token string) (p *Principal, subject string, err error) {
+func (a *Auth) access(audience, token string) (p *Principal, subject account, err error) {
 	if len(token) > maxTokenBytes {
-		return nil, "", errWrongToken
+		return nil, account{}, errWrongToken
 	}
 	policy, now := a.policy.Load(), a.now()
 	hash := sha256.Sum256([]byte(token))
 	if t, ok := a.verified.find(hash, policy); ok && now.Before(t.principal.session.until) && slices.Contains(t.audience, audience) {
-		return t.principal, "", nil
+		return t.principal, account{}, nil
 	}
 	c, err := a.verify(accessType, audience, token, now)
 	if err != nil {
-		return nil, "", err
+		return nil, account{}, err
 	}
 	f := a.findFamily(c.Session)
 	u := a.stands(f)
 	if u == nil || c.Subject != u.name || c.Version != u.record.Tokens {
-		return nil, c.Subject, errTokenRevoked
+		return nil, a.subject(c), errTokenRevoked
 	}
 	p = u.principal("")
 	p.session = &session{family: f, until: c.ExpiresAt.Add(tokenSkew)}
 	a.verified.keep(hash, rememberedToken{policy: policy, audience: c.Audience, principal: p})
-	return p, "", nil
+	return p, account{}, nil
+}
+
+// subject names whose token this is, also after its login has ended. The door
+// of an account is the first that its tokens are for.
+func (a *Auth) subject(c *claims) account {
+	if n := (account{c.Audience[0], c.Subject}); a.findUser(n) != nil {
+		return n
+	}
+	return ofBroker(c.Subject)
 }
 
 // BearerOrAccess takes what follows Bearer in a request: an API key

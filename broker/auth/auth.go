@@ -48,7 +48,7 @@ type Auth struct {
 	changing chan struct{} // holds one token: the turn to change something
 
 	mu       sync.RWMutex // never held while the store is called
-	users    map[string]*user
+	users    map[account]*user
 	keys     map[string]*key
 	families families
 	rules    *ruleset
@@ -90,7 +90,7 @@ func Open(ctx context.Context, o Options) (*Auth, error) {
 		audit:     newAudit(o.Audit, o.Log, o.Now),
 		verified:  newRemembered(),
 		changing:  make(chan struct{}, 1),
-		users:     make(map[string]*user),
+		users:     make(map[account]*user),
 		keys:      make(map[string]*key),
 		families:  newFamilies(),
 		rules:     &ruleset{},

@@ -66,6 +66,15 @@
 // memory times passes have risen. User names are taken as they stand; only
 // where [UserSpec.Distinct] asks for it, one that looks like another is refused.
 //
+// # Accounts of doors
+//
+// A door with accounts of its own ([UserSpec.Door], [Auth.LoginAccount]) has its
+// own names: the same one may be a user, or an account elsewhere. An account is
+// found by its door only: no other login, no list, no [Auth.Identity], and no
+// rule that names a user knows it. Its tokens are for its door alone. It does
+// everything with queues and nothing else; deny rules for all hold for it, allow
+// rules for all do not narrow it. Its text is DOOR:NAME.
+//
 // # Tokens
 //
 // [Auth.LoginPassword] and then [Auth.Issue] begin a login, a family of tokens

@@ -18,7 +18,8 @@ const (
 // familyRecord is a login on disk: the tokens that follow from one password.
 type familyRecord struct {
 	User     string        `json:"user"`
-	Version  string        `json:"version"` // of the user's tokens
+	Door     string        `json:"door,omitempty"` // where the user is an account of one
+	Version  string        `json:"version"`        // of the user's tokens
 	Audience []string      `json:"audience"`
 	Access   time.Duration `json:"access"`
 	Idle     time.Duration `json:"idle,omitempty"` // 0: there is no refresh
@@ -39,8 +40,9 @@ func (r *familyRecord) deadline() time.Time {
 
 // family is a login.
 type family struct {
-	id, user, version string // never change
-	ended             atomic.Bool
+	id, version string // never change, as user
+	user        account
+	ended       atomic.Bool
 
 	// The rest belongs to whoever has the turn.
 	record familyRecord
@@ -48,7 +50,7 @@ type family struct {
 }
 
 func newFamily(id string, r familyRecord) *family {
-	return &family{id: id, user: r.User, version: r.Version, record: r}
+	return &family{id: id, user: account{r.Door, r.User}, version: r.Version, record: r}
 }
 
 // session is one access token of a family.
@@ -60,11 +62,11 @@ type session struct {
 // families finds logins by id and by user. It belongs to Auth.mu.
 type families struct {
 	byID   map[string]*family
-	byUser map[string]map[string]*family
+	byUser map[account]map[string]*family
 }
 
 func newFamilies() families {
-	return families{byID: make(map[string]*family), byUser: make(map[string]map[string]*family)}
+	return families{byID: make(map[string]*family), byUser: make(map[account]map[string]*family)}
 }
 
 func (fs *families) add(f *family) {
@@ -131,8 +133,8 @@ func (a *Auth) end(ctx context.Context, f *family, reason string) error {
 			a.families.remove(f)
 		}
 	})
-	a.log.Info().Str("user", "user:"+f.user).Str("reason", reason).Msg("login ended")
-	a.Audit(ctx, Event{What: FamilyEnded, Target: "user:" + f.user, Reason: reason, Err: err})
+	a.log.Info().Str("user", f.user.String()).Str("reason", reason).Msg("login ended")
+	a.Audit(ctx, Event{What: FamilyEnded, Target: f.user.String(), Reason: reason, Err: err})
 	return err
 }
 
@@ -143,7 +145,7 @@ func (a *Auth) makeRoom(ctx context.Context, u *user) error {
 	var dead []*family
 	now, live := a.now(), 0
 	isDead := func(f *family) bool { return a.stands(f) == nil || !now.Before(f.record.deadline()) }
-	own, some, all := a.someFamilies(u.name)
+	own, some, all := a.someFamilies(u.account)
 	for _, f := range own {
 		if isDead(f) {
 			dead = append(dead, f)
@@ -155,7 +157,7 @@ func (a *Auth) makeRoom(ctx context.Context, u *user) error {
 		}
 	}
 	for _, f := range some {
-		if isDead(f) && f.user != u.name {
+		if isDead(f) && f.user != u.account {
 			dead = append(dead, f)
 		}
 	}
@@ -183,10 +185,10 @@ func (a *Auth) makeRoom(ctx context.Context, u *user) error {
 
 // someFamilies returns those of a user and some of all, or all of all where
 // there is no more room.
-func (a *Auth) someFamilies(name string) (own, some []*family, all int) {
+func (a *Auth) someFamilies(n account) (own, some []*family, all int) {
 	a.mu.RLock()
 	defer a.mu.RUnlock()
-	for _, f := range a.families.byUser[name] {
+	for _, f := range a.families.byUser[n] {
 		own = append(own, f)
 	}
 	all = len(a.families.byID)

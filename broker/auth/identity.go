@@ -15,7 +15,7 @@ func (a *Auth) Identity(_ context.Context, who, clientID string) (*Principal, er
 	kind, name, _ := strings.Cut(who, ":")
 	switch {
 	case kind == "user" && name != "":
-		u := a.findUser(name)
+		u := a.findUser(ofBroker(name))
 		if u == nil {
 			return nil, ErrNotFound
 		}

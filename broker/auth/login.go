@@ -17,7 +17,7 @@ import (
 // many wrong passwords, ErrBusy, or that of ctx.
 func (a *Auth) Login(ctx context.Context, name, password, clientID, remoteAddr string, anonymous bool) (*Principal, error) {
 	p, err := a.login(ctx, name, password, clientID, remoteAddr, anonymous && a.anonymous)
-	a.noteLogin(p, err, name, remoteAddr)
+	a.noteLogin(p, err, ofBroker(name), remoteAddr)
 	if errors.Is(err, errKeyDisabled) || errors.Is(err, errKeyExpired) || errors.Is(err, errWrongSecret) {
 		err = ErrUnauthenticated
 	}
@@ -27,7 +27,7 @@ func (a *Auth) Login(ctx context.Context, name, password, clientID, remoteAddr s
 // login is Login with the errors of fits.
 func (a *Auth) login(ctx context.Context, name, password, clientID, remoteAddr string, anonymous bool) (*Principal, error) {
 	a.mu.RLock()
-	u, k := a.users[name], a.keys[name]
+	u, k := a.users[ofBroker(name)], a.keys[name]
 	a.mu.RUnlock()
 
 	if name == "" || u == nil && k == nil && anonymous {
@@ -57,14 +57,15 @@ func (a *Auth) login(ctx context.Context, name, password, clientID, remoteAddr s
 // logins over HTTP that go on with Issue. Keys do not come this way. The errors
 // are those of Login.
 func (a *Auth) LoginPassword(ctx context.Context, name, password, remoteAddr string) (*Principal, error) {
-	p, err := a.loginPassword(ctx, name, password, remoteAddr)
-	a.noteLogin(p, err, name, remoteAddr)
+	n := ofBroker(name)
+	p, err := a.loginPassword(ctx, n, password, remoteAddr)
+	a.noteLogin(p, err, n, remoteAddr)
 	return p, err
 }
 
-func (a *Auth) loginPassword(ctx context.Context, name, password, remoteAddr string) (*Principal, error) {
-	u := a.findUser(name)
-	if err := a.checkPassword(ctx, attempt{name, normal(password), address(remoteAddr), u, false}); err != nil {
+func (a *Auth) loginPassword(ctx context.Context, n account, password, remoteAddr string) (*Principal, error) {
+	u := a.findUser(n)
+	if err := a.checkPassword(ctx, attempt{n.inMemory(), normal(password), address(remoteAddr), u, false}); err != nil {
 		return nil, err
 	}
 	return u.principalFor("")
@@ -79,7 +80,7 @@ func (u *user) principalFor(clientID string) (*Principal, error) {
 }
 
 func (u *user) principal(clientID string) *Principal {
-	p := &Principal{Kind: User, Name: u.name, ClientID: clientID, Superuser: u.record.Superuser, era: u.era}
+	p := &Principal{Kind: User, Name: u.name, Door: u.door, ClientID: clientID, Superuser: u.record.Superuser, era: u.era}
 	if p.Superuser {
 		p.Role = Administrator
 	}
@@ -92,7 +93,7 @@ func (a *Auth) Key(ctx context.Context, id, secret string) (*Principal, error) {
 	k := a.findKey(id)
 	s, err := a.fits(k, secret)
 	if err != nil {
-		a.noteRefusal(ctx, "key:", id, err)
+		a.noteRefusal(ctx, "key:", ofBroker(id), err)
 		return nil, ErrUnauthenticated
 	}
 	a.touch(k)

@@ -27,6 +27,7 @@ const (
 type Principal struct {
 	Kind      Kind
 	Name      string // user name or key id; "" for anonymous and system
+	Door      string // of an account: the door it is of, else ""
 	ClientID  string // MQTT client id, else ""
 	Role      Role
 	Superuser bool     // every topic, also $SYS, and administrator; no rules apply
@@ -38,14 +39,14 @@ type Principal struct {
 	rights  atomic.Pointer[rights]
 }
 
-// String is the principal's name for logs: user:dev, key:kB3x, anonymous.
+// String is the principal's name for logs: user:dev, fastqueue:dev, key:kB3x, anonymous.
 func (p *Principal) String() string {
 	if p == nil {
 		return "nobody"
 	}
 	switch p.Kind {
 	case User:
-		return "user:" + p.Name
+		return p.account().String()
 	case Key:
 		return "key:" + p.Name
 	case Anonymous:
@@ -56,6 +57,9 @@ func (p *Principal) String() string {
 		return "unknown"
 	}
 }
+
+// account names the user that p is.
+func (p *Principal) account() account { return account{p.Door, p.Name} }
 
 // Expires says when a principal that came with an access token ends; zero for
 // all others.

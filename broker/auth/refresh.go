@@ -53,7 +53,7 @@ type presented struct {
 func (a *Auth) present(ctx context.Context, audience, token string) (presented, error) {
 	c, late := a.verify(refreshType, audience, token, a.now())
 	if c == nil {
-		a.noteRefusal(ctx, "user:", "", late)
+		a.noteRefusal(ctx, "user:", account{}, late)
 		return presented{}, asUnauthenticated(late)
 	}
 	done, err := a.turn(ctx)
@@ -66,7 +66,7 @@ func (a *Auth) present(ctx context.Context, audience, token string) (presented, 
 	}
 	if err != nil {
 		done()
-		a.noteRefusal(ctx, "user:", c.Subject, err)
+		a.noteRefusal(ctx, "user:", a.subject(c), err)
 		return presented{}, asUnauthenticated(err)
 	}
 	p.done = done

@@ -44,28 +44,28 @@ func (a *Auth) Refusals() map[string]uint64 {
 }
 
 // noteLogin counts and audits a login with a password.
-func (a *Auth) noteLogin(p *Principal, err error, name, remote string) {
+func (a *Auth) noteLogin(p *Principal, err error, n account, remote string) {
 	switch _, delayed := errors.AsType[*DelayedError](err); {
 	case err == nil:
 		a.audit.sample(line{Who: p.String(), Remote: remote, What: LoggedIn})
 	case delayed:
-		a.refuse(a.known(name, "user:", "key:"), remote, errDelayed)
+		a.refuse(a.known(n, "user:", "key:"), remote, errDelayed)
 	case errors.Is(err, ErrBusy):
 		a.refusals.add("busy")
 	case errors.Is(err, errKeyDisabled), errors.Is(err, errKeyExpired), errors.Is(err, errWrongSecret):
-		a.refuse(a.known(name, "key:"), remote, err)
+		a.refuse(a.known(n, "key:"), remote, err)
 	case errors.Is(err, ErrUnauthenticated):
-		a.refuse(a.known(name, "user:", "key:"), remote, errWrongPassword)
+		a.refuse(a.known(n, "user:", "key:"), remote, errWrongPassword)
 	}
 }
 
 // noteRefusal counts and audits a key or token that was refused.
-func (a *Auth) noteRefusal(ctx context.Context, kind, name string, why error) {
+func (a *Auth) noteRefusal(ctx context.Context, kind string, n account, why error) {
 	if errors.Is(why, ErrExpired) { // every client meets it, all the time
 		a.refusals.add("token expired")
 		return
 	}
-	a.refuse(a.known(name, kind), remoteFrom(ctx), why)
+	a.refuse(a.known(n, kind), remoteFrom(ctx), why)
 }
 
 func (a *Auth) refuse(who, remote string, why error) {
@@ -75,12 +75,15 @@ func (a *Auth) refuse(who, remote string, why error) {
 
 // known names whoever has this name. A name that nobody has is not repeated: it
 // may be a password that was typed one field too early.
-func (a *Auth) known(name string, kinds ...string) string {
+func (a *Auth) known(n account, kinds ...string) string {
 	a.mu.RLock()
 	defer a.mu.RUnlock()
 	for _, kind := range kinds {
-		if kind == "user:" && a.users[name] != nil || kind == "key:" && a.keys[name] != nil {
-			return kind + name
+		switch {
+		case kind == "user:" && a.users[n] != nil:
+			return n.String()
+		case kind == "key:" && n.door == "" && a.keys[n.name] != nil:
+			return kind + n.name
 		}
 	}
 	return "unknown"

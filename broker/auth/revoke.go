@@ -35,7 +35,7 @@ func (a *Auth) RevokeRefresh(ctx context.Context, audience, token string) error 
 // came with the password stay, since a new password is what ends them.
 func (a *Auth) RevokeUser(ctx context.Context, name string) error {
 	version := newVersion()
-	err := a.storeUser(ctx, name, TokensRevoked, func(old *user) (*user, error) {
+	err := a.storeUser(ctx, ofBroker(name), TokensRevoked, func(old *user) (*user, error) {
 		if old == nil {
 			return nil, ErrNotFound
 		}
@@ -47,7 +47,7 @@ func (a *Auth) RevokeUser(ctx context.Context, name string) error {
 		return err
 	}
 	a.change(func() {
-		for _, f := range a.families.byUser[name] {
+		for _, f := range a.families.byUser[ofBroker(name)] {
 			if f.version != version {
 				f.ended.Store(true) // its record goes at a later login
 			}

@@ -61,10 +61,10 @@ func (a *Auth) compile(p *Principal, now *policy) *rights {
 	m.allow = m.byRole
 	var given []clause
 	for _, r := range now.rules.about(p) {
-		if r.allow && (!r.forAll || m.role != Administrator) {
+		if r.allow && (!r.forAll || m.role != Administrator && p.Door == "") {
 			m.named = true
 		}
-		pt, ok := r.clause.expand(p)
+		pt, ok := r.expand(p)
 		if !ok {
 			continue
 		}
@@ -97,7 +97,7 @@ func (a *Auth) ended(p *Principal) string {
 	case p.session != nil && p.session.family.ended.Load():
 		return p.String() + " has logged out"
 	case p.era != nil:
-		if u := a.users[p.Name]; u == nil || u.era != p.era {
+		if u := a.users[p.account()]; u == nil || u.era != p.era {
 			return p.String() + " was changed or deleted"
 		} else if u.record.Disabled {
 			return p.String() + " is disabled"
@@ -139,6 +139,9 @@ var unscoped = func() (all [len(roleNames)][]clause) {
 }()
 
 func roleClauses(p *Principal) []clause {
+	if p.Door != "" {
+		return accountRights
+	}
 	if int(p.Role) >= len(unscoped) {
 		return nil
 	}
@@ -168,6 +171,9 @@ var roleTexts = func() (texts [len(roleNames)]string) {
 func (m *rights) roleText() string {
 	if m.super {
 		return "superuser"
+	}
+	if m.who.Door != "" {
+		return accountText
 	}
 	if int(m.role) < len(roleTexts) {
 		return roleTexts[m.role]

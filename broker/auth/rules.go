@@ -201,13 +201,11 @@ func readActions(names []string, kind ResourceKind) (actions, string) {
 	if kind != Topic && do.has(Subscribe) {
 		do |= Consume.bit()
 	}
-	switch do {
-	case 0:
+	if do == 0 {
 		return 0, "must hold some of publish, subscribe, consume and manage"
-	case Consume.bit():
-		if kind == Topic {
-			return 0, "consume is asked of queue:NAME and stream:NAME, topics are subscribed to"
-		}
+	}
+	if do == Consume.bit() && kind == Topic {
+		return 0, "consume is asked of queue:NAME and stream:NAME, topics are subscribed to"
 	}
 	return do, ""
 }

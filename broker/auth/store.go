@@ -24,10 +24,12 @@ const (
 	storePrefix = "auth/"
 	userPrefix  = storePrefix + "user/"
 	keyPrefix   = storePrefix + "key/"
-	loginPrefix = storePrefix + "login/"
-	rulesKey    = storePrefix + "rules"
-	signersKey  = storePrefix + "signers"
-	lastUseKey  = storePrefix + "last-use"
+	// of the accounts of doors: DOOR/NAME
+	accountPrefix = storePrefix + "account/"
+	loginPrefix   = storePrefix + "login/"
+	rulesKey      = storePrefix + "rules"
+	signersKey    = storePrefix + "signers"
+	lastUseKey    = storePrefix + "last-use"
 )
 
 // userRecord is a user on disk.
@@ -81,16 +83,16 @@ func (a *Auth) load(ctx context.Context) error {
 }
 
 func (a *Auth) loadOne(storeKey string, value []byte) error {
-	if name, ok := strings.CutPrefix(storeKey, userPrefix); ok {
+	if n, ok := storedAccount(storeKey); ok {
 		var r userRecord
 		if err := json.Unmarshal(value, &r); err != nil {
 			return err
 		}
-		u, err := newUser(name, r)
+		u, err := newUser(n, r)
 		if err != nil {
 			return err
 		}
-		a.users[name] = u
+		a.users[n] = u
 		return nil
 	}
 	if id, ok := strings.CutPrefix(storeKey, keyPrefix); ok {

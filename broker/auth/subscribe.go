@@ -15,6 +15,7 @@ func (m *rights) subscribe(r Resource) Decision {
 			return refused(c.by)
 		case partial:
 			gaps = true
+		case apart:
 		}
 	}
 	by, some := "", false
@@ -30,6 +31,7 @@ func (m *rights) subscribe(r Resource) Decision {
 			if !some && (!gaps || !m.swallows(c.text, r.Name)) {
 				by, some = c.by, true
 			}
+		case apart:
 		}
 	}
 	if !some {

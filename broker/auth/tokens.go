@@ -76,12 +76,15 @@ func (a *Auth) Issue(ctx context.Context, p *Principal, g Grant) (Tokens, error)
 	if p == nil || p.era == nil || p.session != nil {
 		return Tokens{}, &InvalidError{Field: "principal", Reason: "only a user who gave the password gets tokens"}
 	}
+	if p.Door != "" && (len(g.Audience) != 1 || g.Audience[0] != p.Door) {
+		return Tokens{}, &InvalidError{Field: "audience", Reason: "must be the door of the account, and no other"}
+	}
 	done, err := a.turn(ctx)
 	if err != nil {
 		return Tokens{}, err
 	}
 	defer done()
-	u := a.findUser(p.Name)
+	u := a.findUser(p.account())
 	if u == nil || u.era != p.era || u.record.Disabled {
 		return Tokens{}, ErrUnauthenticated
 	}
@@ -90,7 +93,7 @@ func (a *Auth) Issue(ctx context.Context, p *Principal, g Grant) (Tokens, error)
 	}
 	now := a.now()
 	f := newFamily(randomText(12), familyRecord{
-		User: u.name, Version: u.record.Tokens, Audience: g.Audience,
+		User: u.name, Door: u.door, Version: u.record.Tokens, Audience: g.Audience,
 		Access: g.Access, Idle: g.Idle, Made: now.UTC(), Rotated: now.UTC(), Ends: now.Add(g.Absolute).UTC(),
 	})
 	if g.NoRefresh {

@@ -25,12 +25,17 @@ func (c UserChange) GoString() string { return c.String() }
 // password and disabling end all its tokens too; otherwise tokens stay good and
 // have the new rights. It returns nil when the change is on disk.
 func (a *Auth) ChangeUser(ctx context.Context, name string, c UserChange) error {
-	if a.findUser(name) == nil {
+	return a.changeUser(ctx, ofBroker(name), c, nil)
+}
+
+// changeUser changes a user; where in is given, only one that has not changed since then.
+func (a *Auth) changeUser(ctx context.Context, n account, c UserChange, in *era) error {
+	if a.findUser(n) == nil {
 		return ErrNotFound
 	}
 	hash := ""
 	if c.Password != nil {
-		err := validPassword(name, *c.Password)
+		err := validPassword(n.name, *c.Password)
 		if err != nil {
 			return err
 		}
@@ -38,8 +43,11 @@ func (a *Auth) ChangeUser(ctx context.Context, name string, c UserChange) error 
 			return err
 		}
 	}
-	return a.storeUser(ctx, name, UserChanged, func(old *user) (*user, error) {
-		if old == nil {
+	return a.storeUser(ctx, n, UserChanged, func(old *user) (*user, error) {
+		switch {
+		case in != nil && (old == nil || old.era != in):
+			return nil, ErrUnauthenticated
+		case old == nil:
 			return nil, ErrNotFound
 		}
 		record := old.record
@@ -52,7 +60,7 @@ func (a *Auth) ChangeUser(ctx context.Context, name string, c UserChange) error 
 		if c.Disabled != nil && *c.Disabled != record.Disabled {
 			record.Disabled, record.Tokens = *c.Disabled, newVersion()
 		}
-		return newUser(name, record)
+		return newUser(n, record)
 	})
 }
 
@@ -68,13 +76,13 @@ func (a *Auth) UpdateUser(ctx context.Context, s UserSpec) error {
 
 // storeUser commits what next makes of the user of the moment, nil where there
 // is none, unless next returns an error.
-func (a *Auth) storeUser(ctx context.Context, name, what string, next func(*user) (*user, error)) error {
+func (a *Auth) storeUser(ctx context.Context, n account, what string, next func(*user) (*user, error)) error {
 	done, err := a.turn(ctx)
 	if err != nil {
 		return err
 	}
 	defer done()
-	old := a.findUser(name)
+	old := a.findUser(n)
 	u, err := next(old)
 	if err != nil {
 		return err
@@ -86,12 +94,12 @@ func (a *Auth) storeUser(ctx context.Context, name, what string, next func(*user
 	if err != nil {
 		return fmt.Errorf("encode user: %w", err)
 	}
-	if err := a.put(ctx, userPrefix+name, value); err != nil {
-		return a.failed(ctx, what, "user:"+name, err)
+	if err := a.put(ctx, n.storeKey(), value); err != nil {
+		return a.failed(ctx, what, n.String(), err)
 	}
-	a.change(func() { a.users[name] = u })
-	a.log.Info().Str("user", "user:"+name).Bool("superuser", u.record.Superuser).Msg("user stored")
-	e := Event{What: what, Target: "user:" + name}
+	a.change(func() { a.users[n] = u })
+	a.log.Info().Str("user", n.String()).Bool("superuser", u.record.Superuser).Msg("user stored")
+	e := Event{What: what, Target: n.String()}
 	if what == UserMade || what == UserChanged {
 		e.Reason = u.record.differs(old)
 	}
@@ -132,7 +140,7 @@ var errChanged = errors.New("the user was changed meanwhile")
 func (a *Auth) rehash(ctx context.Context, u *user, password string) {
 	hash, err := a.hasher.hash(ctx, password)
 	if err == nil {
-		err = a.storeUser(WithPrincipal(ctx, &Principal{Kind: System}), u.name, Rehashed, func(now *user) (*user, error) {
+		err = a.storeUser(WithPrincipal(ctx, &Principal{Kind: System}), u.account, Rehashed, func(now *user) (*user, error) {
 			if now == nil || now.record.Password != u.record.Password {
 				return nil, errChanged
 			}
@@ -142,7 +150,7 @@ func (a *Auth) rehash(ctx context.Context, u *user, password string) {
 		})
 	}
 	if err != nil && !errors.Is(err, errChanged) {
-		a.log.Warn().Err(err).Str("user", "user:"+u.name).Msg("password not hashed anew")
+		a.log.Warn().Err(err).Str("user", u.String()).Msg("password not hashed anew")
 	}
 }
 

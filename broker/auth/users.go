@@ -2,7 +2,6 @@ package auth
 
 import (
 	"context"
-	"maps"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -20,6 +19,9 @@ type UserSpec struct {
 	Username  string
 	Password  string `json:"-"`
 	Superuser bool
+	// Door makes it an account of that door, letters a to z, and no user of the
+	// broker: see the package comment. "" is a user.
+	Door string
 	// Distinct refuses a name that people could take for one there is: equal
 	// but for case, width and spaces around it. For doors that are open to all;
 	// a name that is taken takes as long there as one that is free.
@@ -27,7 +29,7 @@ type UserSpec struct {
 }
 
 // String leaves the password out.
-func (s UserSpec) String() string { return "user:" + s.Username }
+func (s UserSpec) String() string { return account{s.Door, s.Username}.String() }
 
 // GoString leaves the password out.
 func (s UserSpec) GoString() string { return s.String() }
@@ -46,7 +48,7 @@ type era struct{ _ byte }
 
 // user is one state of an account.
 type user struct {
-	name     string
+	account
 	looks    string // the name as people see it
 	record   userRecord
 	password phc
@@ -55,17 +57,17 @@ type user struct {
 }
 
 // newUser begins a new era.
-func newUser(name string, r userRecord) (*user, error) {
+func newUser(n account, r userRecord) (*user, error) {
 	password, err := parsePHC(r.Password)
 	if err != nil {
 		return nil, err
 	}
-	return &user{name: name, looks: looks(name), record: r, password: password, era: &era{}}, nil
+	return &user{account: n, looks: looks(n.name), record: r, password: password, era: &era{}}, nil
 }
 
 // with is the user with another record and in the same era.
 func (u *user) with(r userRecord) (*user, error) {
-	next, err := newUser(u.name, r)
+	next, err := newUser(u.account, r)
 	if err != nil {
 		return nil, err
 	}
@@ -76,20 +78,23 @@ func (u *user) with(r userRecord) (*user, error) {
 
 func (u *user) administers() bool { return u.record.Superuser && !u.record.Disabled }
 
-// Users lists the users by name.
+// Users lists the users by name; accounts of doors are none.
 func (a *Auth) Users() []UserInfo {
 	a.mu.RLock()
 	defer a.mu.RUnlock()
 	list := make([]UserInfo, 0, len(a.users))
-	for _, name := range slices.Sorted(maps.Keys(a.users)) {
-		list = append(list, a.users[name].info())
+	for n, u := range a.users {
+		if n.door == "" {
+			list = append(list, u.info())
+		}
 	}
+	slices.SortFunc(list, func(x, y UserInfo) int { return strings.Compare(x.Name, y.Name) })
 	return list
 }
 
 // User returns one user, or ErrNotFound.
 func (a *Auth) User(name string) (UserInfo, error) {
-	u := a.findUser(name)
+	u := a.findUser(ofBroker(name))
 	if u == nil {
 		return UserInfo{}, ErrNotFound
 	}
@@ -110,7 +115,11 @@ func (a *Auth) AddUser(ctx context.Context, s UserSpec) error {
 	if err := validPassword(s.Username, s.Password); err != nil {
 		return err
 	}
-	if !s.Distinct && a.findUser(s.Username) != nil { // before the work of hashing
+	if err := validDoor(s); err != nil {
+		return err
+	}
+	n := account{s.Door, s.Username}
+	if !s.Distinct && a.findUser(n) != nil { // before the work of hashing
 		return ErrExists
 	}
 	hash, err := a.hasher.hash(ctx, s.Password)
@@ -118,37 +127,45 @@ func (a *Auth) AddUser(ctx context.Context, s UserSpec) error {
 		return err
 	}
 	record := userRecord{Password: hash, Superuser: s.Superuser, Created: a.now().UTC(), Tokens: newVersion()}
-	return a.storeUser(ctx, s.Username, UserMade, func(old *user) (*user, error) {
-		if old != nil || s.Distinct && a.looksTaken(s.Username) {
+	return a.storeUser(ctx, n, UserMade, func(old *user) (*user, error) {
+		if old != nil || s.Distinct && a.looksTaken(n) {
 			return nil, ErrExists
 		}
 		if a.countUsers() >= a.limits.Users {
 			return nil, &LimitError{What: "users", Max: a.limits.Users}
 		}
-		return newUser(s.Username, record)
+		return newUser(n, record)
 	})
 }
 
 // DeleteUser removes a user for good and ends its principals and tokens.
 func (a *Auth) DeleteUser(ctx context.Context, name string) error {
+	return a.deleteUser(ctx, ofBroker(name), nil)
+}
+
+// deleteUser removes a user; where in is given, only one that has not changed since then.
+func (a *Auth) deleteUser(ctx context.Context, n account, in *era) error {
 	done, err := a.turn(ctx)
 	if err != nil {
 		return err
 	}
 	defer done()
-	u := a.findUser(name)
-	if u == nil {
+	u := a.findUser(n)
+	switch {
+	case in != nil && (u == nil || u.era != in):
+		return ErrUnauthenticated
+	case u == nil:
 		return ErrNotFound
 	}
 	if u.administers() && a.lastAdministrator(ctx, u, nil) {
 		return ErrLastAdministrator
 	}
-	if err := a.remove(ctx, userPrefix+name); err != nil {
-		return a.failed(ctx, UserRemoved, "user:"+name, err)
+	if err := a.remove(ctx, n.storeKey()); err != nil {
+		return a.failed(ctx, UserRemoved, n.String(), err)
 	}
-	a.change(func() { delete(a.users, name) })
-	a.log.Info().Str("user", "user:"+name).Msg("user deleted")
-	a.Audit(ctx, Event{What: UserRemoved, Target: "user:" + name})
+	a.change(func() { delete(a.users, n) })
+	a.log.Info().Str("user", n.String()).Msg("user deleted")
+	a.Audit(ctx, Event{What: UserRemoved, Target: n.String()})
 	return nil
 }
 
@@ -183,10 +200,10 @@ func (a *Auth) lastAdministrator(ctx context.Context, u *user, k *key) bool {
 	return !a.administered(u, k)
 }
 
-func (a *Auth) findUser(name string) *user {
+func (a *Auth) findUser(n account) *user {
 	a.mu.RLock()
 	defer a.mu.RUnlock()
-	return a.users[name]
+	return a.users[n]
 }
 
 func (a *Auth) countUsers() int {
@@ -195,12 +212,12 @@ func (a *Auth) countUsers() int {
 	return len(a.users)
 }
 
-func (a *Auth) looksTaken(name string) bool {
-	wanted := looks(name)
+func (a *Auth) looksTaken(n account) bool {
+	wanted := looks(n.name)
 	a.mu.RLock()
 	defer a.mu.RUnlock()
 	for _, u := range a.users {
-		if u.looks == wanted {
+		if u.door == n.door && u.looks == wanted {
 			return true
 		}
 	}

@@ -3,6 +3,7 @@ package scenario
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 )
@@ -85,16 +86,14 @@ var refusals = []string{"exists", "invalid", "unknown", "full", "conflict", "sta
 
 func compare(s *Step, seen string) error {
 	if s.Want == "" {
-		for _, r := range refusals {
-			if seen == r {
-				return fmt.Errorf("it was refused: %s", seen)
-			}
+		if slices.Contains(refusals, seen) {
+			return fmt.Errorf("it was refused: %s", seen)
 		}
 		return nil
 	}
 	if s.Verb == "counts" {
 		have := " " + seen + " "
-		for _, w := range strings.Fields(s.Want) {
+		for w := range strings.FieldsSeq(s.Want) {
 			if !strings.Contains(have, " "+w+" ") {
 				return fmt.Errorf("saw %q", seen)
 			}

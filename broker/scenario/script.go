@@ -55,8 +55,11 @@ func (s *Step) Option(name, def string) string {
 // Load reads every scenario of a folder, in order of name.
 func Load(dir string) ([]*Script, error) {
 	files, err := filepath.Glob(filepath.Join(dir, "*.txt"))
-	if err != nil || len(files) == 0 {
-		return nil, fmt.Errorf("no scenarios in %s: %v", dir, err)
+	if err != nil {
+		return nil, fmt.Errorf("scenarios in %s: %w", dir, err)
+	}
+	if len(files) == 0 {
+		return nil, fmt.Errorf("no scenarios in %s", dir)
 	}
 	var all []*Script
 	for _, file := range files {

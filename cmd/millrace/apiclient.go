@@ -106,11 +106,11 @@ func (a *api) call(ctx context.Context, method, path string, body any) (json.Raw
 	if resp.StatusCode < 300 {
 		return e.Data, nil
 	}
-	return nil, refusal(resp.StatusCode, e.Error.Code, e.Error.Message)
+	return nil, refusal(path, resp.StatusCode, e.Error.Code, e.Error.Message)
 }
 
 // refusal makes the error for an answer that is not 2xx.
-func refusal(status int, code, message string) error {
+func refusal(path string, status int, code, message string) error {
 	f := &failure{code: exitFailed, err: fmt.Errorf("%s (%d %s)", oneLine(message), status, code)}
 	switch status {
 	case http.StatusUnauthorized:
@@ -123,7 +123,7 @@ func refusal(status int, code, message string) error {
 			f.hint = "millrace queue ls shows the queues there are"
 		}
 	case http.StatusConflict:
-		if code == "ALREADY_EXISTS" {
+		if code == "ALREADY_EXISTS" && strings.HasPrefix(path, "/queues") {
 			f.hint = "millrace queue edit changes it"
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"path/filepath"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -99,13 +100,10 @@ func (a *app) openBroker(ctx context.Context) error {
 	}
 	a.store = store
 	a.stack.push("store", store.Close)
-	accounts, err := auth.Open(ctx, auth.Options{
-		Store: broker.NewKeys(store, broker.SpaceAuth), AllowAnonymous: a.cfg.AllowAnonymous != config.Off, Log: a.log,
-	})
+	accounts, err := a.openAccounts(ctx)
 	if err != nil {
-		return fmt.Errorf("open the accounts: %w", err)
+		return err
 	}
-	a.stack.push("accounts", accounts.Close)
 	a.broker, err = broker.Open(ctx, broker.Options{
 		Store: store, Auth: accounts, Log: a.log,
 		MaxPayload: int(a.cfg.Limits.Payload), MaxWaiting: a.cfg.Limits.Waiting,
@@ -118,6 +116,33 @@ func (a *app) openBroker(ctx context.Context) error {
 	return nil
 }
 
+// openAccounts opens users, keys and rules, and the audit log about them.
+func (a *app) openAccounts(ctx context.Context) (*auth.Auth, error) {
+	o := auth.Options{
+		Store: broker.NewKeys(a.store, broker.SpaceAuth), AllowAnonymous: a.cfg.AllowAnonymous != config.Off, Log: a.log,
+	}
+	if a.cfg.Audit.Enabled {
+		file, err := auth.OpenAuditFile(filepath.Join(a.cfg.Data, "audit.log"), int64(a.cfg.Audit.MaxSize), a.cfg.Audit.Keep)
+		if err != nil {
+			return nil, err
+		}
+		a.stack.push("audit log", func(context.Context) error { return file.Close() })
+		o.Audit = file
+	}
+	accounts, err := auth.Open(ctx, o)
+	if err != nil {
+		return nil, fmt.Errorf("open the accounts: %w", err)
+	}
+	a.stack.push("accounts", accounts.Close)
+	return accounts, nil
+}
+
+// asSystem is the context of what the broker itself does at its start, name is
+// why. It may also change the last administrator.
+func asSystem(ctx context.Context, name string) context.Context {
+	return auth.WithPrincipal(ctx, &auth.Principal{Kind: auth.System, Name: name})
+}
+
 // setUp applies the bootstrap file, and makes the accounts of --dev or the
 // first administrator.
 func (a *app) setUp(ctx context.Context, boot *bootstrap) (login credentials, err error) {
@@ -127,7 +152,7 @@ func (a *app) setUp(ctx context.Context, boot *bootstrap) (login credentials, er
 		}
 	}
 	if a.cfg.Dev != config.Off {
-		if login, err = developmentAccount(ctx, a.broker.Auth()); err != nil {
+		if login, err = developmentAccount(asSystem(ctx, "development"), a.broker.Auth()); err != nil {
 			return login, err
 		}
 		return login, a.demoQueue(ctx)
@@ -135,7 +160,7 @@ func (a *app) setUp(ctx context.Context, boot *bootstrap) (login credentials, er
 	if a.broker.Auth().HasAdministrator() {
 		return login, nil
 	}
-	path, err := firstAdministrator(ctx, a.broker.Auth(), a.cfg.Data, a.out)
+	path, err := firstAdministrator(asSystem(ctx, "first start"), a.broker.Auth(), a.cfg.Data, a.out)
 	if err == nil && path != "" {
 		a.log.Warn().Str("file", path).Msg("made the first administrator; its password and API key are in the file, move it to a safe place")
 	}
@@ -144,8 +169,7 @@ func (a *app) setUp(ctx context.Context, boot *bootstrap) (login credentials, er
 
 // demoQueue makes the queue that the commands of the banner use.
 func (a *app) demoQueue(ctx context.Context) error {
-	system := auth.WithPrincipal(ctx, &auth.Principal{Kind: auth.System, Name: "development"})
-	_, err := a.broker.CreateQueue(system, broker.NewQueueConfig("demo", "demo/#"))
+	_, err := a.broker.CreateQueue(asSystem(ctx, "development"), broker.NewQueueConfig("demo", "demo/#"))
 	if err != nil && broker.KindOf(err) != broker.Conflict {
 		return fmt.Errorf("make the queue demo: %w", err)
 	}

@@ -112,6 +112,7 @@ func (b *bootstrap) apply(ctx context.Context, path string, br *broker.Broker, l
 		return f
 	}
 	var errs []error
+	ctx = asSystem(ctx, "bootstrap")
 	a := br.Auth()
 	for _, k := range b.APIKeys {
 		_, _, err := a.AddKey(ctx, auth.KeySpec{ID: k.ID, Secret: k.Secret, Name: k.Name, Role: k.Role, Scopes: k.Scopes})
@@ -124,13 +125,12 @@ func (b *bootstrap) apply(ctx context.Context, path string, br *broker.Broker, l
 	if n, err := b.addRules(ctx, a); err != nil || n > 0 {
 		errs = append(errs, note("rules", "", err, false))
 	}
-	system := auth.WithPrincipal(ctx, &auth.Principal{Kind: auth.System, Name: "bootstrap"})
 	for _, q := range b.queues {
-		_, err := br.CreateQueue(system, q)
+		_, err := br.CreateQueue(ctx, q)
 		errs = append(errs, note("queue", q.Name, err, broker.KindOf(err) == broker.Conflict))
 	}
 	for _, s := range b.streams {
-		_, err := br.CreateStream(system, s)
+		_, err := br.CreateStream(ctx, s)
 		errs = append(errs, note("stream", s.Name, err, broker.KindOf(err) == broker.Conflict))
 	}
 	log.Info().Str("file", path).Interface("created", made).Msg("bootstrap file applied")

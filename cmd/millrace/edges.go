@@ -11,6 +11,7 @@ import (
 	"millrace/cmd/millrace/config"
 	"millrace/mqtt"
 	"millrace/rest"
+	"millrace/rest/fastqueue"
 )
 
 func (a *app) openMQTT() error {
@@ -66,6 +67,7 @@ func (a *app) openHTTP(ctx context.Context) error {
 	s, err := rest.Listen(ctx, rest.Options{
 		Broker: a.broker, Log: a.log, Listeners: listeners, Origins: a.cfg.HTTP.AllowedOrigins, Notice: notice,
 		MemfifoOpen: !a.cfg.Memfifo.Auth,
+		FastQueue:   fastqueue.Options{Registration: a.cfg.FastQueue.Registration},
 	})
 	if err != nil {
 		return listenFailure(wanted, err)

@@ -43,6 +43,8 @@ func (s *Store) replay(group []journal.Record) error {
 			}
 		case recTrim:
 			s.replayTrim(&f)
+		case recCopied:
+			s.replayCopied(&f)
 		case recDrop:
 			if id := broker.Target(f.num()); !f.bad && s.targets[id] != (target{}) {
 				s.drop(id)

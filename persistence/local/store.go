@@ -72,6 +72,7 @@ type Store struct {
 	keys   keys
 	timers timers
 	teller teller
+	files  files
 	box    outbox
 	late   late
 
@@ -107,6 +108,7 @@ func newStore(o Options) *Store {
 		stop:   make(chan struct{}),
 	}
 	s.unit.s, s.teller.s = s, s
+	s.files.limit(o)
 	return s
 }
 
@@ -155,6 +157,9 @@ func (s *Store) openDisk(o Options) error {
 	}
 	s.replayed = broker.Message{}
 	s.journal, s.wal, s.unlockDir = j, j, unlock
+	if err := s.openFiles(o); err != nil {
+		return errors.Join(err, s.Close(context.Background()))
+	}
 	s.begin(s.epoch+1, time.Now().UnixMilli())
 	if err := s.recordStart(); err != nil {
 		return errors.Join(err, s.Close(context.Background()))
@@ -230,6 +235,7 @@ func (s *Store) Close(ctx context.Context) error {
 		err = s.wal.Close(ctx)
 		close(s.stop)
 		s.helpers.Wait()
+		s.closeFiles()
 		if s.unlockDir != nil {
 			err = errors.Join(err, s.unlockDir())
 		}

@@ -42,6 +42,15 @@ type partition struct {
 	clock   int64
 	bytes   int64 // of what is shown
 
+	files      []*streamFile // what was copied out of the journal; replaced, never changed
+	copied     uint64        // what is before it is in files
+	copiedLast int64         // when the last message there came
+	doomed     []*streamFile // to be removed
+	copying    bool          // the last file is being written to
+	broken     bool          // the last file is not written to any more
+	newest     uint64        // base of the last file that is recorded, and its
+	newestSize int64         // length: until the files are opened
+
 	waits   waitList
 	wake    int64  // when the timers will look here; 0: they will not
 	cutting uint64 // what is before it goes when the record of that is durable
@@ -72,7 +81,7 @@ type records struct {
 // Limits of a run. What is cut off goes by whole runs.
 const (
 	recordsMax   = 256
-	recordsBytes = 1 << 20
+	recordsBytes = 1 << 20 // or a sixteenth of a segment
 )
 
 func (c *records) end() uint64 { return c.base + uint64(c.n) }
@@ -133,8 +142,13 @@ func (st *stream) drop() {
 	for _, p := range st.partitions() {
 		p.mu.Lock()
 		p.dropped = true
-		p.chunks, p.spare, p.wake = nil, nil, 0
-		st.s.timers.set(p, 0)
+		p.doomed = append(p.doomed, p.files...)
+		p.chunks, p.spare, p.files, p.wake = nil, nil, nil, 0
+		if len(p.doomed) > 0 && st.s.bound.Load() {
+			st.s.timers.set(p, 1)
+		} else {
+			st.s.timers.set(p, 0)
+		}
 		p.mu.Unlock()
 	}
 }
@@ -175,7 +189,7 @@ func (p *partition) tail(now, size int64) *records {
 	list := []record(nil)
 	if n := len(p.chunks); n > 0 {
 		c := p.chunks[n-1]
-		if !c.sealed && c.end() == p.end && c.n < recordsMax && c.bytes+size <= recordsBytes && now-c.time <= p.st.span() {
+		if !c.sealed && c.end() == p.end && c.n < recordsMax && c.bytes+size <= p.st.s.files.runMax && now-c.time <= p.st.span() {
 			return c
 		}
 		c.sealed = true
@@ -255,22 +269,27 @@ func (p *partition) index(o uint64) int {
 	return sort.Search(len(p.chunks), func(i int) bool { return p.chunks[i].end() > o })
 }
 
-// pack writes the run down in short: for each message what lies between it and
-// the one before, its size, and the time since then.
-func (p *partition) pack(c *records) {
-	if c.list == nil || p.st.volatile {
-		return
-	}
-	b := make([]byte, 0, 5*c.n+16)
+// packed writes messages down in short: for each what lies between it and the
+// one before, its size, and the time since then.
+func packed(list []record) []byte {
+	b := make([]byte, 0, 5*len(list)+16)
 	var end uint64
 	var at uint32
-	for _, r := range c.list {
+	for _, r := range list {
 		b = binary.AppendVarint(b, int64(r.pos-end))
 		b = binary.AppendUvarint(b, uint64(r.size))
 		b = binary.AppendUvarint(b, uint64(r.time-at))
 		end, at = r.pos+uint64(r.size), r.time
 	}
-	c.packed = slices.Clip(b)
+	return b
+}
+
+// pack makes the run short.
+func (p *partition) pack(c *records) {
+	if c.list == nil || p.st.volatile {
+		return
+	}
+	c.packed = slices.Clone(packed(c.list))
 	if cap(c.list) >= recordsMax {
 		p.spare = c.list[:0]
 	}
@@ -287,8 +306,11 @@ func (c *records) records(scratch []record) []record {
 	var at uint32
 	for b := c.packed; len(b) > 0; {
 		gap, n := binary.Varint(b)
-		size, m := binary.Uvarint(b[n:])
-		dt, k := binary.Uvarint(b[n+m:])
+		size, m := binary.Uvarint(b[max(n, 0):])
+		dt, k := binary.Uvarint(b[max(n, 0)+max(m, 0):])
+		if n <= 0 || m <= 0 || k <= 0 {
+			return list // only of a state that is damaged: whoever restores it counts
+		}
 		b = b[n+m+k:]
 		r := record{pos: end + uint64(gap), size: uint32(size), time: at + uint32(dt)}
 		list = append(list, r)
@@ -325,14 +347,27 @@ func (st *stream) info() broker.Info {
 		in.In += p.shown
 		in.Out[broker.ReasonRetention] += p.first
 		in.Bytes += p.bytes
-		if p.shown > p.first && len(p.chunks) > 0 {
-			if t := broker.Time(p.chunks[0].time); in.Oldest.IsZero() || t.Before(in.Oldest) {
+		if at := p.oldest(); at != 0 {
+			if t := broker.Time(at); in.Oldest.IsZero() || t.Before(in.Oldest) {
 				in.Oldest = t
 			}
 		}
 		p.mu.RUnlock()
 	}
 	return in
+}
+
+// oldest is when the first message came, about; 0 if there is none.
+func (p *partition) oldest() int64 {
+	switch {
+	case p.shown == p.first:
+		return 0
+	case len(p.files) > 0:
+		return p.files[0].time
+	case len(p.chunks) > 0:
+		return p.chunks[0].time
+	}
+	return 0
 }
 
 // nowMilli is the time as the index counts it.

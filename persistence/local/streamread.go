@@ -1,6 +1,7 @@
 package local
 
 import (
+	"errors"
 	"slices"
 	"sync"
 	"time"
@@ -15,17 +16,58 @@ func (s *Store) readStream(st *stream, pos broker.Pos, max int, dst []broker.Del
 	if p == nil {
 		return dst, broker.ErrNotFound
 	}
-	p.mu.RLock()
-	from, since, err := p.resolve(&pos)
+	from, since, unlock, err := p.begin(&pos, p.mu.RLocker())
 	if err == nil && since != 0 {
 		from = p.since(since)
 	}
-	p.mu.RUnlock()
+	unlock()
 	if err != nil {
 		return dst, err
 	}
-	dst, _, err = p.read(from, max, 0, dst)
+	dst, _, err = p.readFrom(from, max, 0, pos.Begin || pos.End || !pos.Time.IsZero(), dst)
 	return dst, err
+}
+
+// readFrom is read for a position that was an offset, or loose: no offset was
+// asked for, and what is cut off meanwhile is passed over.
+func (p *partition) readFrom(from uint64, max, maxBytes int, loose bool, dst []broker.Delivery) ([]broker.Delivery, uint64, error) {
+	n := len(dst)
+	for {
+		list, next, err := p.read(from, max, maxBytes, dst)
+		if len(list) > n {
+			return list, next, nil // an error is told when the rest is asked for
+		}
+		out, ok := errors.AsType[*broker.RangeError](err)
+		if !ok || !loose {
+			return list, next, err
+		}
+		from = out.First
+	}
+}
+
+// begin is resolve with the lock taken, which the caller gives back. A time
+// that lies in a file is looked for before.
+func (p *partition) begin(pos *broker.Pos, lock sync.Locker) (from uint64, since int64, unlock func(), err error) {
+	for {
+		var cold uint64
+		found := false
+		timed := !pos.Begin && !pos.End && !pos.Time.IsZero()
+		if timed {
+			cold, found, err = p.sinceFiles(pos.Time.UnixMilli())
+		}
+		lock.Lock()
+		switch {
+		case err != nil:
+			return 0, 0, lock.Unlock, err
+		case found:
+			return max(cold, p.first), 0, lock.Unlock, nil
+		case timed && len(p.files) > 0 && p.copiedLast >= pos.Time.UnixMilli():
+			lock.Unlock() // it was copied meanwhile
+			continue
+		}
+		from, since, err = p.resolve(pos)
+		return from, since, lock.Unlock, err
+	}
 }
 
 // resolve returns the offset where pos begins, and before what time nothing is
@@ -112,6 +154,18 @@ func (p *partition) read(from uint64, max, maxBytes int, dst []broker.Delivery) 
 		founds.Put(f)
 	}()
 	for max > 0 {
+		n := len(dst)
+		at, more, err := p.readCold(from, max, maxBytes, &dst)
+		if err != nil {
+			return dst, from, err
+		}
+		if from = at; more {
+			max -= len(dst) - n
+			continue
+		}
+		if len(dst) > n || max <= 0 {
+			break
+		}
 		f.entries, f.spots = f.entries[:0], f.spots[:0]
 		if err := p.look(from, min(max, readAtOnce), maxBytes, f); err != nil {
 			return dst, from, err
@@ -119,8 +173,6 @@ func (p *partition) read(from uint64, max, maxBytes int, dst []broker.Delivery) 
 		if len(f.entries) == 0 {
 			break
 		}
-		n := len(dst)
-		var err error
 		if dst, err = p.load(f, dst); err != nil {
 			return dst, from, err
 		}
@@ -199,17 +251,16 @@ func (s *Store) registerRead(wt *waiter, st *stream, l *waitQueue) error {
 	wt.q.Store(nil)
 	wt.p.Store(p)
 	now := time.Now()
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	var err error
+	wt.loose = w.From.Begin || w.From.End || !w.From.Time.IsZero()
+	from, since, unlock, err := p.begin(&w.From, &p.mu)
+	defer unlock()
+	wt.from, wt.since = from, since
 	switch {
 	case p.dropped:
 		return broker.ErrGone
 	case s.ended.Load():
 		return s.closed()
-	}
-	wt.loose = w.From.Begin || w.From.End || !w.From.Time.IsZero()
-	if wt.from, wt.since, err = p.resolve(&w.From); err != nil {
+	case err != nil:
 		w.Bounds = p.bounds()
 		return err
 	}
@@ -255,30 +306,17 @@ func (p *partition) serve(l *waitQueue) {
 // fillRead reads what wt waited for.
 func (s *Store) fillRead(wt *waiter, p *partition) {
 	w := wt.w
-	for w.Err == nil {
-		next := wt.from
-		if next, w.Err = wt.from, nil; wt.since == 0 {
-			w.Got, next, w.Err = p.read(wt.from, max(w.Max, 1), w.MaxBytes, w.Got)
-		}
-		if len(w.Got) > 0 {
-			w.Err = nil // the rest is told when it is asked for
-		}
-		p.mu.RLock()
-		w.Bounds = p.bounds()
-		p.mu.RUnlock()
-		if wt.loose && w.Err != nil && wt.from < w.Bounds.First && !p.gone() {
-			wt.from, w.Err = w.Bounds.First, nil // it was cut off meanwhile, and no offset was asked for
-			continue
-		}
-		w.From = broker.Pos{Partition: p.number, Seq: next}
+	if w.Err != nil {
 		return
 	}
-}
-
-func (p *partition) gone() bool {
+	next := wt.from
+	if wt.since == 0 {
+		w.Got, next, w.Err = p.readFrom(wt.from, max(w.Max, 1), w.MaxBytes, wt.loose, w.Got)
+	}
+	w.From = broker.Pos{Partition: p.number, Seq: next}
 	p.mu.RLock()
-	defer p.mu.RUnlock()
-	return p.dropped
+	w.Bounds = p.bounds()
+	p.mu.RUnlock()
 }
 
 // cancel withdraws a wait.

@@ -26,8 +26,11 @@ func (p *partition) tick(s *Store) {
 	}
 	to := p.outdated(now)
 	p.schedule()
+	doomed := p.doomed
+	p.doomed = nil
 	p.mu.Unlock()
 	s.handOut(&l)
+	s.removeFiles(doomed)
 	if to > 0 {
 		s.trim(p, to)
 	}
@@ -44,12 +47,15 @@ func (p *partition) outdated(now int64) uint64 {
 		return 0
 	}
 	var to uint64
-	for _, c := range p.chunks {
-		if c.last+keep > now || c.end() > p.shown {
+	for i := range len(p.files) + len(p.chunks) {
+		h := p.head(i)
+		if h.last+keep > now || h.end > p.shown {
 			break
 		}
-		c.sealed = true
-		to = c.end()
+		if h.chunk != nil {
+			h.chunk.sealed = true
+		}
+		to = h.end
 	}
 	if to > 0 {
 		p.rest = now + min(1000, keep/16) // a busy stream is not cut with every run
@@ -67,9 +73,11 @@ func (p *partition) schedule() {
 	if len(p.waits.until) > 0 {
 		at = p.waits.until[0].until
 	}
-	if keep := p.st.retention.Load(); keep > 0 && p.cutting == 0 && len(p.chunks) > 0 && p.chunks[0].end() <= p.shown {
-		if t := max(p.chunks[0].last+keep, p.rest); at == 0 || t < at {
-			at = t
+	if keep := p.st.retention.Load(); keep > 0 && p.cutting == 0 && len(p.files)+len(p.chunks) > 0 {
+		if h := p.head(0); h.end <= p.shown {
+			if t := max(h.last+keep, p.rest); at == 0 || t < at {
+				at = t
+			}
 		}
 	}
 	if at != 0 && (p.wake == 0 || at < p.wake) {
@@ -114,22 +122,41 @@ func (s *Store) trimTo(st *stream, limit int64) {
 	}
 }
 
-// head is a run that could be cut off.
+// head is a run, or a file, that could be cut off.
 type head struct {
-	there       bool
-	index       int
-	end         uint64
-	time, bytes int64
+	there             bool
+	index             int
+	chunk             *records // nil of a file
+	end               uint64
+	time, last, bytes int64
 }
 
-// headAt describes the run at a place, and reports whether none is being cut off.
+// head describes the file or run at a place. A lock is held.
+func (p *partition) head(i int) head {
+	h := head{there: true, index: i}
+	n := len(p.files)
+	if i < n {
+		f := p.files[i]
+		h.time, h.bytes, h.end, h.last = f.time, f.length(), p.copied, p.copiedLast
+		if i+1 < n {
+			h.end, h.last = p.files[i+1].base, p.files[i+1].time
+		}
+		return h
+	}
+	c := p.chunks[i-n]
+	h.chunk, h.end, h.time, h.last, h.bytes = c, c.end(), c.time, c.last, c.bytes
+	return h
+}
+
+// headAt describes what could go next, and reports whether nothing is going.
 func (p *partition) headAt(i int, h *head) bool {
 	p.mu.RLock()
 	defer p.mu.RUnlock()
-	h.index, h.there = i, i < len(p.chunks)-1 && p.chunks[i].end() <= p.shown
-	if h.there {
-		c := p.chunks[i]
-		h.end, h.time, h.bytes = c.end(), c.time, c.bytes
+	*h = head{index: i}
+	if i < len(p.files)+len(p.chunks)-1 {
+		if next := p.head(i); next.end <= p.shown {
+			*h = next
+		}
 	}
 	return p.cutting == 0
 }
@@ -193,7 +220,7 @@ func (p *partition) cut(to uint64) {
 	if to <= p.first || p.dropped {
 		return
 	}
-	var bytes int64
+	bytes := p.cutFiles(to)
 	n := 0
 	for n < len(p.chunks) && p.chunks[n].end() <= to {
 		bytes += p.chunks[n].bytes
@@ -211,6 +238,27 @@ func (p *partition) cut(to uint64) {
 	p.shown = max(p.shown, to)
 	p.bytes -= bytes
 	p.st.bytes.Add(-bytes)
+}
+
+// cutFiles takes out the files of which nothing is left, and returns their size.
+func (p *partition) cutFiles(to uint64) (bytes int64) {
+	n, most := 0, len(p.files)
+	if p.copying {
+		most-- // it is seen to when that has ended
+	}
+	for n < most && p.head(n).end <= to {
+		bytes += p.files[n].length()
+		n++
+	}
+	if n == 0 {
+		return 0
+	}
+	p.doomed = append(p.doomed, p.files[:n]...)
+	p.files = append([]*streamFile(nil), p.files[n:]...)
+	if p.st.s.bound.Load() {
+		p.st.s.timers.set(p, 1)
+	}
+	return bytes
 }
 
 // behead takes what is before an offset off a run, and returns its size.

@@ -86,8 +86,12 @@ func TestOnlyItsOwnQueuesAreSeen(t *testing.T) {
 	must(t, err)
 	d.queue(t, "mine", "logfifo", "")
 	for _, c := range [][3]string{
-		{"GET", "/queues/other", ""}, {"DELETE", "/queues/other", ""}, {"PATCH", "/queues/other", "{}"}, {"PUT", "/queues/other", "{}"},
-		{"POST", "/queues/other/messages", "x"}, {"GET", "/queues/other/messages", ""},
+		{"GET", "/queues/other", ""},
+		{"DELETE", "/queues/other", ""},
+		{"PATCH", "/queues/other", "{}"},
+		{"PUT", "/queues/other", "{}"},
+		{"POST", "/queues/other/messages", "x"},
+		{"GET", "/queues/other/messages", ""},
 	} {
 		d.wants(t, 404, c[0], c[1], c[2])
 	}
@@ -220,12 +224,15 @@ func (l *leaving) WriteHeader(status int) {
 	l.ResponseRecorder.WriteHeader(status)
 }
 
-func TestAReaderThatTakesItsTimeKeepsItsMessage(t *testing.T) {
+// overAPipe serves d to f over a connection in memory, in fake time; the queue q
+// holds 4 MiB, which f has asked for.
+func overAPipe(t *testing.T, f func(t *testing.T, d *door, c net.Conn, message string)) {
+	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		d := open(t)
 		d.queue(t, "q", "memfifo", "")
-		big := strings.Repeat("x", 4<<20)
-		d.submit(t, "q", big)
+		message := strings.Repeat("x", 4<<20)
+		d.submit(t, "q", message)
 		s := &http.Server{Handler: d.mux}
 		ours, theirs := net.Pipe()
 		l := &one{conns: make(chan net.Conn, 1)}
@@ -234,19 +241,53 @@ func TestAReaderThatTakesItsTimeKeepsItsMessage(t *testing.T) {
 		go func() { served <- s.Serve(l) }()
 		_, err := io.WriteString(ours, "GET /queues/q/messages HTTP/1.1\r\nHost: x\r\nClient-Id: slow\r\n\r\n")
 		must(t, err)
-		var got bytes.Buffer
-		for got.Len() < 4<<20 {
-			_, err = io.CopyN(&got, ours, 64<<10)
-			must(t, err)
-			time.Sleep(8 * time.Second)
-			d.empty(t, "q") // for everybody else
-		}
-		must(t, ours.Close())
+		f(t, d, ours, message)
+		_ = ours.Close() // may be closed already
 		must(t, s.Close())
 		if err := <-served; !errors.Is(err, http.ErrServerClosed) {
 			t.Error(err)
 		}
 		synctest.Wait()
+	})
+}
+
+func TestAReaderThatTakesItsTimeKeepsItsMessage(t *testing.T) {
+	overAPipe(t, func(t *testing.T, d *door, c net.Conn, message string) {
+		t.Helper()
+		var got bytes.Buffer
+		for got.Len() < len(message) {
+			_, err := io.CopyN(&got, c, 64<<10)
+			must(t, err)
+			time.Sleep(8 * time.Second)
+			d.empty(t, "q") // for everybody else
+		}
+	})
+}
+
+func TestAReaderThatLeavesHalfWayHasReadNothing(t *testing.T) {
+	overAPipe(t, func(t *testing.T, d *door, c net.Conn, message string) {
+		t.Helper()
+		_, err := io.CopyN(io.Discard, c, 1<<20)
+		must(t, err)
+		d.empty(t, "q")
+		must(t, c.Close())
+		synctest.Wait()
+		if d.read(t, "q") != message {
+			t.Error("the message changed")
+		}
+	})
+}
+
+func TestAReaderThatStopsReadingIsCutAndHasReadNothing(t *testing.T) {
+	overAPipe(t, func(t *testing.T, d *door, c net.Conn, message string) {
+		t.Helper()
+		_, err := io.CopyN(io.Discard, c, 1<<20)
+		must(t, err)
+		time.Sleep(11 * time.Second)
+		synctest.Wait()
+		if d.read(t, "q") != message {
+			t.Error("the message changed")
+		}
 	})
 }
 

@@ -26,6 +26,7 @@ type Config struct {
 	TLS       TLS       `yaml:"tls"`
 	Store     Store     `yaml:"store"`
 	Limits    Limits    `yaml:"limits"`
+	Audit     Audit     `yaml:"audit"`
 
 	origins map[string]Origin
 }
@@ -65,7 +66,7 @@ type Dialect struct {
 // FastQueue is the FastQueue dialect.
 type FastQueue struct {
 	Listen       string `yaml:"listen" flag:"fastqueue-listen" doc:"address of the FastQueue API alone; its own port is 9080"`
-	Registration bool   `yaml:"registration" soon:"the FastQueue dialect" doc:"let anyone make a FastQueue account; true with --dev"`
+	Registration bool   `yaml:"registration" doc:"let anyone make a FastQueue account; true with --dev"`
 }
 
 // Memfifo is the memfifo dialect.
@@ -101,6 +102,13 @@ type Limits struct {
 	KeyRate     int  `yaml:"key_rate" soon:"a limit of requests" doc:"requests of one API key a second; 0 has no limit"`
 }
 
+// Audit is the log of who changed what.
+type Audit struct {
+	Enabled bool `yaml:"enabled" doc:"write audit.log in the data directory: logins, refused credentials, changes of users, keys and rules, purges and deletes"`
+	MaxSize Size `yaml:"max_size" doc:"size at which audit.log becomes audit.log.1, and a new one begins"`
+	Keep    int  `yaml:"keep" doc:"full files that stay; beyond it the oldest goes"`
+}
+
 // None as an address closes a listener.
 const None = "none"
 
@@ -120,6 +128,7 @@ func Default() *Config {
 		Memfifo:   Memfifo{Listen: None, Auth: true},
 		Store:     Store{Sync: "group", AcceptLoss: Off},
 		Limits:    Limits{Payload: 4 << 20, TopicBytes: 1024, TopicLevels: 201, Waiting: 10_000},
+		Audit:     Audit{Enabled: true, MaxSize: 16 << 20, Keep: 8},
 		origins:   map[string]Origin{},
 	}
 }

@@ -33,6 +33,8 @@ func (c *Config) Validate() error {
 		{"limits.topic_bytes", int64(c.Limits.TopicBytes), 16, 65535},
 		{"limits.topic_levels", int64(c.Limits.TopicLevels), 1, 65535},
 		{"limits.waiting", int64(c.Limits.Waiting), 1, 10_000_000},
+		{"audit.max_size", int64(c.Audit.MaxSize), 64 << 10, 4 << 30},
+		{"audit.keep", int64(c.Audit.Keep), 1, 10_000},
 		{"drain_timeout", int64(time.Duration(c.DrainTimeout) / time.Millisecond), 100, 3_600_000},
 	} {
 		if r.value < r.lo || r.value > r.hi {
@@ -55,7 +57,7 @@ func bounds(key string, lo, hi int64) string {
 		return "100ms to 1h"
 	case "mqtt.max_keepalive":
 		return "0s to 65535s"
-	case "limits.payload", "mqtt.max_packet_size", "mqtt.max_output":
+	case "limits.payload", "mqtt.max_packet_size", "mqtt.max_output", "audit.max_size":
 		return Size(lo).String() + " to " + Size(hi).String()
 	}
 	return fmt.Sprintf("%d to %d", lo, hi)

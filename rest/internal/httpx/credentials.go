@@ -30,6 +30,15 @@ func KeyOrToken(a *auth.Auth, audience string, r *Request) (*auth.Principal, err
 	return p, AccountError(err, "")
 }
 
+// Bearer returns what follows Bearer in a request, for dialects that take nothing else.
+func Bearer(r *Request) (string, error) {
+	scheme, value, err := authorization(r.Header)
+	if err == nil && !strings.EqualFold(scheme, "Bearer") {
+		err = unauthenticated("Bearer is expected, not " + scheme)
+	}
+	return value, err
+}
+
 func authorization(h http.Header) (scheme, value string, err error) {
 	switch v := h["Authorization"]; len(v) {
 	case 0:

@@ -1,0 +1,143 @@
+package mqtt
+
+import (
+	"sync"
+	"time"
+
+	"millrace/broker"
+)
+
+// keeper is the one goroutine that does for all consumers what a store's
+// callback must not do, and what time brings: it gives messages back, and
+// extends leases. It sleeps while no client has one.
+type keeper struct {
+	s    *Server
+	wake chan struct{}
+	stop chan struct{}
+	done sync.WaitGroup
+
+	mu      sync.Mutex
+	back    []broker.Ref // reached nobody
+	refused []broker.Ref // cannot be delivered to the one that took it
+	leases  bool         // there may be leases to extend
+	stopped bool
+}
+
+func (k *keeper) start(s *Server) {
+	k.s, k.wake, k.stop = s, make(chan struct{}, 1), make(chan struct{})
+	k.done.Go(k.run)
+}
+
+// close ends the goroutine, after the last connection.
+func (k *keeper) close() {
+	k.mu.Lock()
+	again := k.stopped
+	k.stopped = true
+	k.mu.Unlock()
+	if !again && k.stop != nil {
+		close(k.stop)
+	}
+	k.done.Wait()
+}
+
+// giveBack returns deliveries that reached nobody.
+func (k *keeper) giveBack(refs []broker.Ref) {
+	if len(refs) == 0 {
+		return
+	}
+	k.mu.Lock()
+	k.back = append(k.back, refs...)
+	k.mu.Unlock()
+	k.tell()
+}
+
+// refuse gives a delivery back with its attempt counted: another try of the
+// same client would end in the same way.
+func (k *keeper) refuse(r broker.Ref) {
+	k.mu.Lock()
+	k.refused = append(k.refused, r)
+	k.mu.Unlock()
+	k.tell()
+}
+
+// watch says that a lease was taken.
+func (k *keeper) watch(fixed bool) {
+	if fixed {
+		return
+	}
+	k.mu.Lock()
+	had := k.leases
+	k.leases = true
+	k.mu.Unlock()
+	if !had {
+		k.tell()
+	}
+}
+
+func (k *keeper) tell() {
+	select {
+	case k.wake <- struct{}{}:
+	default:
+	}
+}
+
+func (k *keeper) run() {
+	tick := time.NewTimer(extendEvery)
+	defer tick.Stop()
+	tick.Stop()
+	ticking := false
+	for {
+		select {
+		case <-k.stop:
+			k.settle()
+			return
+		case <-k.wake:
+			k.settle()
+		case <-tick.C:
+			ticking = false
+			k.extend()
+		}
+		k.mu.Lock()
+		leases := k.leases
+		k.mu.Unlock()
+		if leases && !ticking {
+			ticking = true
+			tick.Reset(extendEvery)
+		}
+	}
+}
+
+// settle gives back what has gathered.
+func (k *keeper) settle() {
+	k.mu.Lock()
+	back, refused := k.back, k.refused
+	k.back, k.refused = nil, nil
+	k.mu.Unlock()
+	st := k.s.o.Broker.NewSettlements()
+	for _, r := range back {
+		st.Return(r)
+	}
+	for _, r := range refused {
+		st.Nack(r)
+	}
+	st.Submit()
+}
+
+// extend prolongs every lease that a connected client holds.
+func (k *keeper) extend() {
+	k.mu.Lock()
+	k.leases = false // unless one is found, or taken meanwhile
+	k.mu.Unlock()
+	st := k.s.o.Broker.NewSettlements()
+	var refs []broker.Ref
+	for _, c := range k.s.loggedIn() {
+		refs = c.session.leases(refs[:0])
+		for _, r := range refs {
+			st.Extend(r)
+		}
+	}
+	if st.Len() > 0 {
+		k.watch(false)
+	}
+	st.Submit()
+}

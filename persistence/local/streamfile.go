@@ -1,0 +1,343 @@
+package local
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io"
+	"path/filepath"
+	"sort"
+	"sync"
+	"sync/atomic"
+
+	"millrace/broker"
+	"millrace/persistence/journal"
+)
+
+// A file of a partition holds messages that were copied out of the journal, in
+// order of offset. Its name is the first offset in hexadecimal.
+//
+//	header   "MILLSTRM", version u32, partition u32, target u64, base u64,
+//	         previous u64, store id 16 bytes, previous length u32, crc u32
+//	message  size u32, crc u32, offset u64, time u64, message
+//
+// Numbers are little-endian. Previous is the offset where the file before it
+// ends, and another one than base says that what lies between was given up; the
+// previous length says how much of that file counts. The crc of a message begins
+// with that of the header, so that no bytes of another file pass for its own.
+// What lies behind the length that the next file, or for the last one the
+// newest copied record, names is the rest of a copy that did not end.
+const (
+	fileVersion = 1
+	fileHeader  = 64
+	fileEntry   = 24
+
+	fileBlock = 256 << 10 // read at once
+	markEvery = 16 << 10  // bytes between two marks of the index
+	maxOpen   = 128       // files that stay open
+)
+
+var (
+	fileMagic  = []byte("MILLSTRM")
+	castagnoli = crc32.MakeTable(crc32.Castagnoli)
+)
+
+// files is where the files of all streams are.
+type files struct {
+	fs     journal.FS
+	dir    string // of all streams
+	max    int64  // bytes of one file, about
+	runMax int64  // and of a run of the index
+	opened atomic.Int64
+	copy   sync.Mutex // held by the one who copies
+}
+
+// mark is a place in the sparse index of a file.
+type mark struct {
+	offset uint64
+	time   int64
+	at     int64
+}
+
+// streamFile is one file of a partition.
+type streamFile struct {
+	files      *files
+	name       string
+	target     broker.Target
+	partition  uint32
+	base, prev uint64
+	prevSize   uint32
+	time       int64 // of its first message
+	seed       uint32
+
+	mu    sync.Mutex
+	size  int64 // what is before it may be read
+	file  journal.File
+	refs  int
+	gone  bool   // closed by the last reader
+	marks []mark // nil until it is needed
+}
+
+func fileName(base uint64) string { return fmt.Sprintf("%016x.log", base) }
+
+// dirOf is where the files of a partition are.
+func (f *files) dirOf(id broker.Target, partition uint32) string {
+	return filepath.Join(f.dir, fmt.Sprintf("%016x", uint64(id)), fmt.Sprintf("%04x", partition))
+}
+
+// header returns the first bytes of the file.
+func (f *streamFile) header(store [16]byte) []byte {
+	b := make([]byte, fileHeader)
+	le := binary.LittleEndian
+	copy(b, fileMagic)
+	le.PutUint32(b[8:], fileVersion)
+	le.PutUint32(b[12:], f.partition)
+	le.PutUint64(b[16:], uint64(f.target))
+	le.PutUint64(b[24:], f.base)
+	le.PutUint64(b[32:], f.prev)
+	copy(b[40:], store[:])
+	le.PutUint32(b[56:], f.prevSize)
+	f.seed = crc32.Checksum(b[:60], castagnoli)
+	le.PutUint32(b[60:], f.seed)
+	return b
+}
+
+// readHeader checks the header, and learns from it and the first message.
+func (f *streamFile) readHeader(store [16]byte) error {
+	file, err := f.acquire()
+	if err != nil {
+		return err
+	}
+	defer f.release()
+	b := make([]byte, fileHeader+fileEntry)
+	if n, err := file.ReadAt(b, 0); err != nil && (n < len(b) || !errors.Is(err, io.EOF)) {
+		if errors.Is(err, io.EOF) {
+			return f.damage(int64(n), "the file is cut off")
+		}
+		return fmt.Errorf("read %s: %w", f.name, err)
+	}
+	le := binary.LittleEndian
+	if v := le.Uint32(b[8:]); bytes.Equal(b[:8], fileMagic) && v > fileVersion {
+		return &journal.VersionError{File: f.name, Version: v}
+	}
+	f.prev, f.prevSize = le.Uint64(b[32:]), le.Uint32(b[56:])
+	if !bytes.Equal(b[:fileHeader], f.header(store)) {
+		return f.damage(0, "not the header of this file")
+	}
+	f.time = int64(le.Uint64(b[fileHeader+16:]))
+	return nil
+}
+
+func (f *streamFile) damage(at int64, reason string) error {
+	return &journal.DamageError{File: f.name, Offset: at, Reason: reason}
+}
+
+// acquire returns the file, open until release.
+func (f *streamFile) acquire() (journal.File, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.file == nil {
+		file, err := f.files.fs.Open(f.name)
+		if err != nil {
+			return nil, fmt.Errorf("open a file of a stream: %w", err)
+		}
+		f.file = file
+		f.files.opened.Add(1)
+	}
+	f.refs++
+	return f.file, nil
+}
+
+// release lets go of the file, which stays open unless too many are.
+func (f *streamFile) release() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.refs--; f.refs == 0 && (f.gone || f.files.opened.Load() > maxOpen) {
+		f.shut()
+	}
+}
+
+// shut closes the file and forgets its index; mu is held.
+func (f *streamFile) shut() {
+	if f.file != nil {
+		_ = f.file.Close() // it was read, or synced
+		f.file = nil
+		f.files.opened.Add(-1)
+	}
+	f.marks = nil
+}
+
+// close closes the file now, or when its last reader is done.
+func (f *streamFile) close() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.gone = true; f.refs == 0 {
+		f.shut()
+	}
+}
+
+func (f *streamFile) length() int64 {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.size
+}
+
+// fileRecord is one message of a file.
+type fileRecord struct {
+	at     int64
+	size   int64
+	offset uint64
+	time   int64
+	body   []byte
+}
+
+// appendEntry appends a message as it stands in the file.
+func (f *streamFile) appendEntry(b []byte, offset uint64, time int64, body []byte) []byte {
+	le := binary.LittleEndian
+	start := len(b)
+	b = le.AppendUint32(b, uint32(fileEntry+len(body)))
+	b = le.AppendUint32(b, 0)
+	b = le.AppendUint64(b, offset)
+	b = le.AppendUint64(b, uint64(time))
+	b = append(b, body...)
+	le.PutUint32(b[start+4:], f.checksum(b[start:]))
+	return b
+}
+
+func (f *streamFile) checksum(entry []byte) uint32 {
+	return crc32.Update(f.seed^binary.LittleEndian.Uint32(entry), castagnoli, entry[8:])
+}
+
+// scan calls fn for the messages from place at on, until it returns false or
+// the end. It reads ahead by block bytes. Bodies may be kept.
+func (f *streamFile) scan(at int64, block int, fn func(r *fileRecord) bool) error {
+	file, err := f.acquire()
+	if err != nil {
+		return err
+	}
+	defer f.release()
+	end := f.length()
+	le := binary.LittleEndian
+	var r fileRecord
+	for at < end {
+		b := make([]byte, min(int64(block), end-at))
+		if _, err := file.ReadAt(b, at); err != nil {
+			if errors.Is(err, io.EOF) {
+				return f.damage(at, "the file is cut off")
+			}
+			return fmt.Errorf("read %s: %w", f.name, err)
+		}
+		pos := 0
+		for pos+fileEntry <= len(b) {
+			size := int64(le.Uint32(b[pos:]))
+			if size < fileEntry || at+int64(pos)+size > end {
+				return f.damage(at+int64(pos), "no message begins here")
+			}
+			if int64(pos)+size > int64(len(b)) {
+				break
+			}
+			e := b[pos : pos+int(size) : pos+int(size)]
+			if f.checksum(e) != le.Uint32(e[4:]) {
+				return f.damage(at+int64(pos), "the checksum of the message does not match")
+			}
+			r = fileRecord{at: at + int64(pos), size: size, offset: le.Uint64(e[8:]), time: int64(le.Uint64(e[16:])), body: e[fileEntry:]}
+			if !fn(&r) {
+				return nil
+			}
+			pos += int(size)
+		}
+		if pos == 0 { // a message larger than the block, or the rest of nothing
+			if len(b) < fileEntry {
+				return f.damage(at, "no message begins here")
+			}
+			block = int(le.Uint32(b))
+			continue
+		}
+		block = max(block, fileBlock)
+		at += int64(pos)
+	}
+	return nil
+}
+
+// index returns the marks of the file, and reads it if they are not known.
+func (f *streamFile) index() ([]mark, error) {
+	f.mu.Lock()
+	marks := f.marks
+	f.mu.Unlock()
+	if marks != nil {
+		return marks, nil
+	}
+	err := f.scan(fileHeader, 1<<20, func(r *fileRecord) bool {
+		marks = appendMark(marks, r)
+		return true
+	})
+	if err != nil {
+		return nil, err
+	}
+	f.mu.Lock()
+	if f.marks == nil {
+		f.marks = marks
+	}
+	marks = f.marks
+	f.mu.Unlock()
+	return marks, nil
+}
+
+// appendMark marks a message if enough lies between it and the last mark.
+func appendMark(marks []mark, r *fileRecord) []mark {
+	if n := len(marks); n > 0 && r.at-marks[n-1].at < markEvery {
+		return marks
+	}
+	return append(marks, mark{offset: r.offset, time: r.time, at: r.at})
+}
+
+// seek returns the last mark for which before holds, or the beginning.
+func seek(marks []mark, before func(m *mark) bool) int64 {
+	i := sort.Search(len(marks), func(i int) bool { return !before(&marks[i]) })
+	if i == 0 {
+		return fileHeader
+	}
+	return marks[i-1].at
+}
+
+// read appends up to max messages from offset from on, of no more than maxBytes
+// together, but one at least. It returns the next offset, and whether the file
+// has no more.
+func (p *partition) readFile(f *streamFile, from uint64, max, maxBytes int, dst []broker.Delivery) (_ []broker.Delivery, next uint64, ended bool, err error) {
+	marks, err := f.index()
+	if err != nil {
+		return dst, from, false, err
+	}
+	at := seek(marks, func(m *mark) bool { return m.offset <= from })
+	block := fileBlock
+	if max < 64 {
+		block = markEvery + 512*max // a few messages: no more than is needed to find them
+	}
+	next, ended = from, true
+	total, n := 0, 0
+	bad := error(nil)
+	err = f.scan(at, block, func(r *fileRecord) bool {
+		if r.offset < from {
+			return true
+		}
+		total += int(r.size)
+		if n == max || maxBytes > 0 && total > maxBytes && n > 0 {
+			ended = false
+			return false
+		}
+		dst = append(dst, broker.Delivery{})
+		d := &dst[len(dst)-1]
+		d.Ref = broker.Ref{Target: p.st.id, Seq: r.offset, Epoch: p.st.s.epoch}
+		d.Queued, d.Partition = r.time, p.number
+		if bad = broker.DecodeMessage(r.body, &d.Message); bad != nil {
+			dst = dst[:len(dst)-1]
+			return false
+		}
+		n++
+		next = r.offset + 1
+		return true
+	})
+	return dst, next, ended, errors.Join(err, bad)
+}
