@@ -108,7 +108,7 @@ func Open(ctx context.Context, o Options) (*Broker, error) {
 	}
 	b.dead = startDeadLetters(b)
 	b.store.Bind(b.dead)
-	b.delayed.start(b)
+	b.delayed.start(b) //nolint:contextcheck // it lives until Close
 	return b, nil
 }
 

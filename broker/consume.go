@@ -119,8 +119,8 @@ func (b *Broker) await(ctx context.Context, q *queue, w *receive) ([]Received, e
 		if b.store.Cancel(&w.Wait) {
 			return nil, gaveUp(ctx)
 		}
-		<-w.ready // it was served in the same moment
-		b.giveBack(w.Got)
+		<-w.ready         // it was served in the same moment
+		b.giveBack(w.Got) //nolint:contextcheck // it must happen although the caller has gone
 		return nil, gaveUp(ctx)
 	}
 	if isGone(w.Err) {
@@ -236,9 +236,9 @@ func (b *Broker) AckBatch(ctx context.Context, queue string, ss []Settlement) ([
 	if err := c.submit(ctx, b.store); err != nil {
 		return nil, storeError(err)
 	}
-	for i, u := range units {
-		if u >= 0 {
-			results[i] = b.settled(q, ss[i].ID, c.Units[u].Result.Err)
+	for i, s := range ss {
+		if u := units[i]; u >= 0 {
+			results[i] = b.settled(q, s.ID, c.Units[u].Result.Err)
 		}
 	}
 	c.release()

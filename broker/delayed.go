@@ -64,7 +64,7 @@ func (d *delayed) run(ctx context.Context) {
 		case <-ctx.Done():
 			if !d.b.store.Cancel(&w.Wait) {
 				<-w.ready
-				d.b.giveBack(w.Got)
+				d.b.giveBack(w.Got) //nolint:contextcheck // it must happen although the broker stops
 			}
 			return
 		}

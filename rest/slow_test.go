@@ -100,7 +100,7 @@ func drip(c net.Conn, text string, pause time.Duration) {
 }
 
 func TestHeadersThatDripAreCutAtFiveSeconds(t *testing.T) {
-	inFakeTime(t, func(t *testing.T, p *pipes) { //nolint:thelper // the test itself
+	inFakeTime(t, func(t *testing.T, p *pipes) {
 		c := p.dial()
 		start := time.Now()
 		p.work.Go(func() { drip(c, "GET /livez HTTP/1.1\r\nHost: x\r\nX: "+strings.Repeat("x", 1000), time.Second) })
@@ -112,7 +112,7 @@ func TestHeadersThatDripAreCutAtFiveSeconds(t *testing.T) {
 }
 
 func TestBodiesThatDripAre408(t *testing.T) {
-	inFakeTime(t, func(t *testing.T, p *pipes) { //nolint:thelper // the test itself
+	inFakeTime(t, func(t *testing.T, p *pipes) {
 		c := p.dial()
 		defer c.Close()
 		start := time.Now()
@@ -130,7 +130,7 @@ func TestBodiesThatDripAre408(t *testing.T) {
 }
 
 func TestBodiesAtTheMinimumRateAreTaken(t *testing.T) {
-	inFakeTime(t, func(t *testing.T, p *pipes) { //nolint:thelper // the test itself
+	inFakeTime(t, func(t *testing.T, p *pipes) {
 		c := p.dial()
 		defer c.Close()
 		body := `{"payload":"` + strings.Repeat("x", 100<<10) + `"}`
@@ -151,7 +151,7 @@ func TestBodiesAtTheMinimumRateAreTaken(t *testing.T) {
 }
 
 func TestClientsThatDoNotReadAreCut(t *testing.T) {
-	inFakeTime(t, func(t *testing.T, p *pipes) { //nolint:thelper // the test itself
+	inFakeTime(t, func(t *testing.T, p *pipes) {
 		c := p.dial()
 		defer c.Close()
 		start := time.Now()
@@ -169,7 +169,7 @@ func TestClientsThatDoNotReadAreCut(t *testing.T) {
 }
 
 func TestALongPollOutlivesItsWriteDeadline(t *testing.T) {
-	inFakeTime(t, func(t *testing.T, p *pipes) { //nolint:thelper // the test itself
+	inFakeTime(t, func(t *testing.T, p *pipes) {
 		c := p.dial()
 		defer c.Close()
 		r := bufio.NewReader(c)
@@ -186,7 +186,7 @@ func TestALongPollOutlivesItsWriteDeadline(t *testing.T) {
 }
 
 func TestTheOldestOfTooManyNewConnectionsIsClosed(t *testing.T) {
-	inFakeTime(t, func(t *testing.T, p *pipes) { //nolint:thelper // the test itself
+	inFakeTime(t, func(t *testing.T, p *pipes) {
 		conns := make([]net.Conn, 0, rest.MaxNewcomers+1)
 		for range rest.MaxNewcomers + 1 {
 			conns = append(conns, p.dial())

@@ -74,11 +74,15 @@ func TestAnAccountDoesEverythingWithQueuesAndNothingElse(t *testing.T) {
 		on   auth.Resource
 		want bool
 	}{
-		{auth.Publish, auth.QueueResource("q"), true}, {auth.Consume, auth.QueueResource("q"), true},
-		{auth.Manage, auth.QueueResource("q"), true}, {auth.View, auth.QueueResource("q"), true},
+		{auth.Publish, auth.QueueResource("q"), true},
+		{auth.Consume, auth.QueueResource("q"), true},
+		{auth.Manage, auth.QueueResource("q"), true},
+		{auth.View, auth.QueueResource("q"), true},
 		{auth.Consume, auth.QueueResource("secret"), false},
-		{auth.Publish, auth.TopicResource("sensors/1"), false}, {auth.Subscribe, auth.TopicResource("a"), false},
-		{auth.Consume, auth.StreamResource("s"), false}, {auth.Manage, auth.Resource{Kind: auth.WholeServer}, false},
+		{auth.Publish, auth.TopicResource("sensors/1"), false},
+		{auth.Subscribe, auth.TopicResource("a"), false},
+		{auth.Consume, auth.StreamResource("s"), false},
+		{auth.Manage, auth.Resource{Kind: auth.WholeServer}, false},
 		{auth.View, auth.Resource{Kind: auth.WholeServer}, false},
 	} {
 		if d := a.Decide(p, c.act, c.on); d.Allowed != c.want {

@@ -24,7 +24,7 @@ const (
 	storePrefix = "auth/"
 	userPrefix  = storePrefix + "user/"
 	keyPrefix   = storePrefix + "key/"
-	// of the accounts of doors: DOOR/NAME
+	// Accounts of doors, as DOOR/NAME.
 	accountPrefix = storePrefix + "account/"
 	loginPrefix   = storePrefix + "login/"
 	rulesKey      = storePrefix + "rules"

@@ -302,18 +302,18 @@ func seek(marks []mark, before func(m *mark) bool) int64 {
 	return marks[i-1].at
 }
 
-// read appends up to max messages from offset from on, of no more than maxBytes
+// read appends up to limit messages from offset from on, of no more than maxBytes
 // together, but one at least. It returns the next offset, and whether the file
 // has no more.
-func (p *partition) readFile(f *streamFile, from uint64, max, maxBytes int, dst []broker.Delivery) (_ []broker.Delivery, next uint64, ended bool, err error) {
+func (p *partition) readFile(f *streamFile, from uint64, limit, maxBytes int, dst []broker.Delivery) (_ []broker.Delivery, next uint64, ended bool, err error) {
 	marks, err := f.index()
 	if err != nil {
 		return dst, from, false, err
 	}
 	at := seek(marks, func(m *mark) bool { return m.offset <= from })
 	block := fileBlock
-	if max < 64 {
-		block = markEvery + 512*max // a few messages: no more than is needed to find them
+	if limit < 64 {
+		block = markEvery + 512*limit // a few messages: no more than is needed to find them
 	}
 	next, ended = from, true
 	total, n := 0, 0
@@ -323,7 +323,7 @@ func (p *partition) readFile(f *streamFile, from uint64, max, maxBytes int, dst 
 			return true
 		}
 		total += int(r.size)
-		if n == max || maxBytes > 0 && total > maxBytes && n > 0 {
+		if n == limit || maxBytes > 0 && total > maxBytes && n > 0 {
 			ended = false
 			return false
 		}

@@ -52,10 +52,10 @@ var streamKeepTests = []test{
 	{"entries go when they are too old, and offsets go on", func(h *harness) {
 		s := h.stream(broker.Def{Retention: time.Hour})
 		h.append(s, 0, "a", "b")
-		time.Sleep(59 * time.Minute)
+		h.sleep(59 * time.Minute)
 		h.append(s, 0, "c")
 		h.same(h.read(s, broker.Pos{}, 10), "a", "b", "c")
-		time.Sleep(10 * time.Minute)
+		h.sleep(10 * time.Minute)
 		h.same(h.read(s, broker.Pos{Begin: true}, 10), "c")
 		h.same(h.read(s, broker.Pos{Time: time.Now().Add(-2 * time.Hour)}, 10), "c")
 		h.below(s, 1, 2)
@@ -63,7 +63,7 @@ var streamKeepTests = []test{
 		if p := in.Partitions[0]; p.First != 2 || p.Next != 3 || in.In != 3 || in.Out[broker.ReasonRetention] != 2 {
 			h.Fatalf("info is %+v", in)
 		}
-		time.Sleep(2 * time.Hour)
+		h.sleep(2 * time.Hour)
 		if b := h.bounds(s, 0); b.First != 3 || b.Next != 3 || b.Bytes != 0 {
 			h.Fatalf("bounds are %+v, want 3 to 3 and no bytes", b)
 		}
@@ -78,7 +78,7 @@ var streamKeepTests = []test{
 		s := h.stream(broker.Def{Retention: time.Minute})
 		for i := range 300 {
 			h.append(s, 0, fmt.Sprint(i))
-			time.Sleep(time.Second)
+			h.sleep(time.Second)
 			if b := h.within(s, time.Minute); b.Next-b.First < 55 && i > 60 {
 				h.Fatalf("%+v: only %d are there after %d", b, b.Next-b.First, i)
 			}
@@ -110,7 +110,7 @@ var streamKeepTests = []test{
 		for i := range 600 {
 			h.append(s, 0, fmt.Sprint(i, " ", strings.Repeat("x", 200)))
 		}
-		time.Sleep(2 * time.Hour)
+		h.sleep(2 * time.Hour)
 		h.append(s, 0, "new")
 		h.stream(broker.Def{MaxBytes: 100 << 10})
 		if b := h.bounds(s, 0); b.Bytes > 100<<10 || b.First == 0 {
@@ -124,7 +124,7 @@ var streamKeepTests = []test{
 		s := h.stream(broker.Def{Retention: time.Hour})
 		for round := range uint64(3) {
 			h.append(s, 0, "a", "b")
-			time.Sleep(3 * time.Hour)
+			h.sleep(3 * time.Hour)
 			want := broker.PartitionInfo{First: 2 * (round + 1), Next: 2 * (round + 1)}
 			for range 2 {
 				if b := h.bounds(s, 0); b != want {
@@ -148,7 +148,7 @@ var streamKeepTests = []test{
 			h.append(s, 0, fmt.Sprint(i))
 		}
 		h.close()
-		time.Sleep(2 * time.Hour)
+		h.sleep(2 * time.Hour)
 		h.open()
 		if b := h.bounds(s, 0); b.First != 400 || b.Next != 400 {
 			h.Fatalf("bounds are %+v, want 400 to 400", b)

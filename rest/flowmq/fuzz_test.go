@@ -25,8 +25,12 @@ func FuzzBodies(f *testing.F) {
 	d.queue(f, `{"name":"q","topic_filter":"a"}`)
 	f.Fuzz(func(t *testing.T, body string) {
 		for _, c := range [][2]string{
-			{"POST", "topics/b/messages/batch"}, {"POST", "queues/q/messages/ack"}, {"POST", "queues/q/messages/x/nack"},
-			{"POST", "queues/q/messages/x/extend"}, {"PATCH", "queues/none"}, {"POST", "queues/none/messages/consume"},
+			{"POST", "topics/b/messages/batch"},
+			{"POST", "queues/q/messages/ack"},
+			{"POST", "queues/q/messages/x/nack"},
+			{"POST", "queues/q/messages/x/extend"},
+			{"PATCH", "queues/none"},
+			{"POST", "queues/none/messages/consume"},
 		} {
 			if w := d.do(t, c[0], "/api/v1/"+c[1], body); w.Code >= 500 {
 				t.Fatalf("%s %s: %d %s", c[0], c[1], w.Code, w.Body)
