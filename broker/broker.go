@@ -47,6 +47,7 @@ type Broker struct {
 	tree       *router.Tree[destination]
 	ids        idSource
 	receipts   *receiptKey
+	receives   sync.Pool // of *receive that were delivered
 	dead       *deadLetters
 	retained   retained
 	delayed    delayed

@@ -53,8 +53,8 @@ func (b *Broker) Receive(ctx context.Context, queue string, o ReceiveOptions) ([
 	case o.Lease < 0 || o.Lease > maxLease:
 		return nil, fieldError("visibility_timeout_seconds", "is %v; it must be 0 to %v", o.Lease.Seconds(), maxLease.Seconds())
 	}
-	w := &receive{ready: make(chan struct{})}
-	w.Wait = Wait{Target: q.target, Max: o.Max, MaxBytes: cmp.Or(o.MaxBytes, receiveBytes), Lease: o.Lease, Sink: w}
+	w := b.newReceive()
+	w.Target, w.Max, w.MaxBytes, w.Lease = q.target, o.Max, cmp.Or(o.MaxBytes, receiveBytes), o.Lease
 	if o.Wait > 0 {
 		if err := b.startWaiting(); err != nil {
 			return nil, err
@@ -83,6 +83,31 @@ type receive struct {
 // Deliver implements WaitSink.
 func (w *receive) Deliver(*Wait) { close(w.ready) }
 
+// maxSpareReceive is how many deliveries a receive that is kept may have room for.
+const maxSpareReceive = 1000
+
+// newReceive returns a receive that was used before, with what the store keeps
+// in it, or a new one.
+func (b *Broker) newReceive() *receive {
+	w, _ := b.receives.Get().(*receive)
+	if w == nil {
+		w = &receive{}
+		w.Sink = w
+	}
+	w.ready = make(chan struct{}) // of the bubble of fake time it is used in
+	return w
+}
+
+// keep keeps a delivered receive for its next use, without its messages.
+func (b *Broker) keep(w *receive) {
+	if cap(w.Got) > maxSpareReceive {
+		return
+	}
+	clear(w.Got)
+	w.Wait = Wait{Sink: w, Got: w.Got[:0], Priv: w.Priv}
+	b.receives.Put(w)
+}
+
 func (b *Broker) await(ctx context.Context, q *queue, w *receive) ([]Received, error) {
 	if ctx.Err() != nil {
 		return nil, gaveUp(ctx)
@@ -107,9 +132,10 @@ func (b *Broker) await(ctx context.Context, q *queue, w *receive) ([]Received, e
 	now := clock().UnixMilli()
 	got := make([]Received, len(w.Got))
 	for i := range w.Got {
-		d := &w.Got[i]
-		got[i] = Received{Delivery: *d, Receipt: b.receipts.write(receipt{ref: d.Ref, delivered: now, id: d.ID})}
+		got[i].Delivery = w.Got[i]
 	}
+	b.receipts.writeAll(got, now)
+	b.keep(w)
 	return got, nil
 }
 

@@ -19,7 +19,11 @@ func Receipts(ctx context.Context, s Store) (write func(Ref, int64, ID) string, 
 	if err != nil {
 		return nil, nil, err
 	}
-	write = func(r Ref, at int64, id ID) string { return k.write(receipt{ref: r, delivered: at, id: id}) }
+	write = func(r Ref, at int64, id ID) string {
+		got := []Received{{Delivery: Delivery{Ref: r, Message: Message{ID: id}}}}
+		k.writeAll(got, at)
+		return got[0].Receipt
+	}
 	read = func(s string) (Ref, int64, ID, bool) {
 		r, ok := k.read(s)
 		return r.ref, r.delivered, r.id, ok

@@ -24,7 +24,10 @@ const (
 	receiptBody    = 1 + 8 + 8 + 4 + 4 + 8 + 16
 	receiptMAC     = 16
 	receiptBytes   = receiptBody + receiptMAC
+	receiptText    = (receiptBytes*8 + 5) / 6
 )
+
+var strictBase64 = base64.RawURLEncoding.Strict()
 
 const receiptKeyName = "receipt-key"
 
@@ -52,47 +55,66 @@ func loadReceiptKey(ctx context.Context, s Store) (*receiptKey, error) {
 			return nil, err
 		}
 	}
-	return &receiptKey{macs: sync.Pool{New: func() any { return hmac.New(sha256.New, secret) }}}, nil
+	return &receiptKey{macs: sync.Pool{New: func() any { return &scratch{mac: hmac.New(sha256.New, secret)} }}}, nil
 }
 
-// sum appends the MAC of body to dst.
-func (k *receiptKey) sum(dst, body []byte) []byte {
-	h := k.macs.Get().(hash.Hash)
-	h.Reset()
-	_, _ = h.Write(body) // never fails
-	var full [sha256.Size]byte
-	dst = append(dst, h.Sum(full[:0])[:receiptMAC]...)
-	k.macs.Put(h)
-	return dst
+// scratch is a MAC with the memory that a receipt takes on its way.
+type scratch struct {
+	mac  hash.Hash
+	raw  [receiptBytes]byte
+	full [sha256.Size]byte
+	text []byte
 }
 
-// write returns the receipt of a delivery.
-func (k *receiptKey) write(r receipt) string {
-	var buf [receiptBytes]byte
-	b := append(buf[:0], receiptVersion)
+// sum returns the MAC of the body in raw.
+func (s *scratch) sum() []byte {
+	s.mac.Reset()
+	_, _ = s.mac.Write(s.raw[:receiptBody]) // never fails
+	return s.mac.Sum(s.full[:0])[:receiptMAC]
+}
+
+// appendText appends the receipt of a delivery.
+func (s *scratch) appendText(dst []byte, r receipt) []byte {
+	b := append(s.raw[:0], receiptVersion)
 	b = binary.BigEndian.AppendUint64(b, uint64(r.ref.Target))
 	b = binary.BigEndian.AppendUint64(b, r.ref.Seq)
 	b = binary.BigEndian.AppendUint32(b, r.ref.Attempt)
 	b = binary.BigEndian.AppendUint32(b, r.ref.Epoch)
 	b = binary.BigEndian.AppendUint64(b, uint64(r.delivered))
 	b = append(b, r.id[:]...)
-	return base64.RawURLEncoding.EncodeToString(k.sum(b, b))
+	return base64.RawURLEncoding.AppendEncode(dst, append(b, s.sum()...))
+}
+
+// writeAll gives every delivery of got its receipt. The receipts are parts of
+// one string.
+func (k *receiptKey) writeAll(got []Received, delivered int64) {
+	s := k.macs.Get().(*scratch)
+	defer k.macs.Put(s)
+	s.text = s.text[:0]
+	for i := range got {
+		s.text = s.appendText(s.text, receipt{ref: got[i].Ref, delivered: delivered, id: got[i].ID})
+	}
+	all := string(s.text)
+	for i := range got {
+		got[i].Receipt = all[i*receiptText : (i+1)*receiptText]
+	}
 }
 
 // read returns what a receipt says, and whether it is genuine.
-func (k *receiptKey) read(s string) (r receipt, ok bool) {
-	var buf [receiptBytes]byte
-	if base64.RawURLEncoding.DecodedLen(len(s)) != receiptBytes {
+func (k *receiptKey) read(text string) (r receipt, ok bool) {
+	if len(text) != receiptText {
 		return receipt{}, false
 	}
-	if _, err := base64.RawURLEncoding.Strict().Decode(buf[:], []byte(s)); err != nil || buf[0] != receiptVersion {
+	s := k.macs.Get().(*scratch)
+	defer k.macs.Put(s)
+	s.text = append(s.text[:0], text...)
+	if _, err := strictBase64.Decode(s.raw[:], s.text); err != nil || s.raw[0] != receiptVersion {
 		return receipt{}, false
 	}
-	body := buf[:receiptBody]
-	var mac [receiptMAC]byte
-	if !hmac.Equal(k.sum(mac[:0], body), buf[receiptBody:]) {
+	if !hmac.Equal(s.sum(), s.raw[receiptBody:]) {
 		return receipt{}, false
 	}
+	body := s.raw[:receiptBody]
 	r.ref.Target = Target(binary.BigEndian.Uint64(body[1:]))
 	r.ref.Seq = binary.BigEndian.Uint64(body[9:])
 	r.ref.Attempt = binary.BigEndian.Uint32(body[17:])

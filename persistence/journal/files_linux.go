@@ -75,3 +75,17 @@ func (o *osFile) WriteZeros(off, n int64) error {
 	}
 	return err
 }
+
+// allocate is fallocate where the file system has it, and nothing elsewhere.
+func (o *osFile) allocate(size int64) error {
+	for {
+		err := unix.Fallocate(int(o.f.Fd()), 0, 0, size)
+		switch {
+		case errors.Is(err, unix.EINTR):
+			continue
+		case err == nil, errors.Is(err, unix.EOPNOTSUPP), errors.Is(err, unix.ENOSYS):
+			return nil
+		}
+		return &os.PathError{Op: "fallocate", Path: o.f.Name(), Err: err}
+	}
+}
