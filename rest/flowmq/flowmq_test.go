@@ -2,6 +2,7 @@ package flowmq_test
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -32,32 +33,41 @@ type door struct {
 	mux    *httpx.Mux
 	drain  context.CancelFunc
 	stop   func() // of the broker
+	end    func() // of all of it
 }
 
 // open starts a broker over the memory driver; all of it ends with tb.
 func open(tb testing.TB) *door {
 	tb.Helper()
+	return openOver(tb, local.Options{})
+}
+
+func openOver(tb testing.TB, o local.Options) *door {
+	tb.Helper()
 	ctx := context.WithoutCancel(tb.Context())
-	store, err := local.Open(local.Options{})
+	store, err := local.Open(o)
 	must(tb, err)
 	a, err := auth.Open(ctx, auth.Options{Store: broker.NewKeys(store, broker.SpaceAuth)})
 	must(tb, err)
 	b, err := broker.Open(ctx, broker.Options{Store: store, Auth: a})
 	must(tb, err)
 	stop := sync.OnceFunc(func() { must(tb, b.Close(ctx)) })
-	tb.Cleanup(func() {
+	end := sync.OnceFunc(func() {
 		stop()
 		must(tb, a.Close(ctx))
 		must(tb, store.Close(ctx))
 	})
+	tb.Cleanup(end)
 	for id, role := range keys {
 		_, _, err := a.AddKey(ctx, auth.KeySpec{ID: id, Secret: secret, Role: role})
-		must(tb, err)
+		if !errors.Is(err, auth.ErrExists) { // of an earlier start
+			must(tb, err)
+		}
 	}
 	draining, drain := context.WithCancel(context.Background())
 	tb.Cleanup(drain)
 	s := &httpx.Shared{Log: zerolog.Nop(), Draining: draining, Origins: []string{"https://console.example"}}
-	return &door{broker: b, shared: s, mux: flowmq.New(b, s), drain: drain, stop: stop}
+	return &door{broker: b, shared: s, mux: flowmq.New(b, s), drain: drain, stop: stop, end: end}
 }
 
 func must(tb testing.TB, err error) {

@@ -14,6 +14,7 @@ import (
 
 	"millrace/broker/auth"
 	"millrace/broker/scenario"
+	"millrace/persistence/local"
 )
 
 // httpDoor plays steps through the dialect.
@@ -21,11 +22,23 @@ type httpDoor struct {
 	scenario.Core
 	*door
 	t        *testing.T
+	dir      string // "" = the memory driver
 	receipts scenario.Receipts
 }
 
-func (h *httpDoor) Restart() error { return fmt.Errorf("no scenario restarts through this door") }
-func (h *httpDoor) Settle()        { synctest.Wait() }
+// open starts a broker on the data of the world.
+func (h *httpDoor) open() {
+	h.door = openOver(h.t, local.Options{Dir: h.dir, SegmentSize: 1 << 20, FirstSegmentSize: 64 << 10})
+	h.Broker = h.door.broker
+	h.Ctx = auth.WithPrincipal(context.WithoutCancel(h.t.Context()), &auth.Principal{Kind: auth.System})
+}
+
+func (h *httpDoor) Restart() error {
+	h.end()
+	h.open()
+	return nil
+}
+func (h *httpDoor) Settle() { synctest.Wait() }
 
 func (h *httpDoor) Do(s *scenario.Step) (string, error) {
 	name := url.PathEscape(s.Args[0])
@@ -208,15 +221,26 @@ func TestScenariosThroughTheDialect(t *testing.T) {
 	must(t, err)
 	for _, s := range scripts {
 		t.Run(s.Name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				d := open(t)
-				h := &httpDoor{door: d, t: t}
-				h.Broker = d.broker
-				h.Ctx = auth.WithPrincipal(context.WithoutCancel(t.Context()), &auth.Principal{Kind: auth.System})
-				if err := scenario.Play(s, h, scenario.NoRestart); err != nil {
-					t.Error(err)
+			playScript(t, s, "", scenario.NoRestart)
+			playScript(t, s, t.TempDir(), scenario.NoRestart)
+			for i := range s.Steps {
+				if !testing.Short() {
+					playScript(t, s, t.TempDir(), i)
 				}
-			})
+			}
 		})
 	}
+}
+
+// playScript plays a script over a new broker in dir, or in memory, with one
+// more restart before a step.
+func playScript(t *testing.T, s *scenario.Script, dir string, restartAt int) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		h := &httpDoor{t: t, dir: dir}
+		h.open()
+		if err := scenario.Play(s, h, restartAt); err != nil {
+			t.Error(err)
+		}
+	})
 }
