@@ -69,3 +69,25 @@ func TestRightsOfDelayedPublish(t *testing.T) {
 	r.publish("$delayed/5/secret/x", "x", 1, 1)
 	r.want("40 03 00 01 87")
 }
+
+func TestIdempotencyKeyOfAPublish(t *testing.T) {
+	property := func(key string) []byte { // user property, section 3.3.2.3.7
+		b := append([]byte{0x26, 0, 15}, "idempotency-key"...)
+		return append(append(b, byte(len(key)>>8), byte(len(key))), key...)
+	}
+	e := open(t)
+	e.queue(t, "q", "t")
+	r := login(t, e, true, "")
+	for i, c := range []struct{ payload, key, ack string }{
+		{"1", "a", "40 02 00 01"},
+		{"1", "a", "40 02 00 02"},                         // a repeat is as good as the first
+		{"2", "a", "40 03 00 03 83"},                      // another message under the key is not
+		{"2", "b", "40 02 00 04"},                         //
+		{"3", strings.Repeat("k", 129), "40 03 00 05 83"}, // longer than 128
+		{"3", strings.Repeat("k", 128), "40 02 00 06"},    //
+	} {
+		r.publish("t", c.payload, 1, uint16(i+1), property(c.key)...)
+		r.want(c.ack)
+	}
+	e.want(t, "q", "ready=3 leased=0 delayed=0 dead=0")
+}

@@ -127,8 +127,20 @@ func (c *conn) message(name string, p *publish) *broker.Message {
 	if p.props.set != 0 {
 		mp := fromProps(&p.props)
 		mp.apply(m, c.lastRead)
+		m.DedupKey = idempotencyKey(m.Properties)
 	}
 	return m
+}
+
+// idempotencyKey is what the header Idempotency-Key is over HTTP: a publish
+// repeated under it within five minutes is stored once.
+func idempotencyKey(ps []broker.Property) string {
+	for i := range ps {
+		if ps[i].Name == "idempotency-key" {
+			return ps[i].Value
+		}
+	}
+	return ""
 }
 
 // topic is a topic name that was checked.

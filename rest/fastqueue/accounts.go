@@ -42,7 +42,7 @@ func readCredentials(r *httpx.Request, names ...string) (c credentials, err erro
 
 // from tells the audit log who asks, before anyone has proved to be someone.
 func from(r *httpx.Request) context.Context {
-	return auth.WithRemote(auth.WithPrincipal(r.Context(), &auth.Principal{Kind: auth.Anonymous}), r.RemoteAddr)
+	return auth.WithPrincipal(r.Context(), &auth.Principal{Kind: auth.Anonymous})
 }
 
 func (a *api) register(w http.ResponseWriter, r *httpx.Request) error {
