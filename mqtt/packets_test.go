@@ -227,8 +227,8 @@ func TestSubscribeAnswersEachFilter(t *testing.T) {
 		}
 	}
 	r := login(t, e, true, "")
-	r.send(r.subscribePacket(1, 1, nil, "$queue/q"))
-	if _, body := r.packet(); !bytes.Contains(body, []byte("does not exist")) {
+	r.send(r.subscribePacket(1, 1, nil, "$stream/s"))
+	if _, body := r.packet(); !bytes.Contains(body, []byte("not built yet")) {
 		t.Errorf("SUBACK %x has no reason string", body)
 	}
 }

@@ -21,7 +21,7 @@ func newQueue() *cobra.Command {
 	}
 	a.register(c)
 	c.AddCommand(queueList(a), queueInfo(a), queueAdd(a), queueEdit(a), queueRemove(a),
-		queueReceive(a), queueAck(a), queueNack(a), queuePeek(a), queuePurge(a), queueMove(a),
+		queueReceive(a), queueAck(a), queueNack(a), queuePeek(a), queuePurge(a), queueMove(a), queueSend(a),
 		queueHold(a, "pause", "Hand out nothing until it is resumed; publishes still go in"),
 		queueHold(a, "resume", "Hand out again"))
 	return c
@@ -77,6 +77,7 @@ var queueSettings = []struct{ name, kind, help string }{
 	{"on_expired", "string", "after its life: drop or dead-letter"},
 	{"dead_retention_seconds", "int", "how long dead messages are kept; 0 has no end"},
 	{"fifo_groups", "bool", "one message of a key in flight"},
+	{"mqtt_lease_seconds", "int", "lease over MQTT; 0 is as long as the connection"},
 }
 
 func registerSettings(c *cobra.Command) {
