@@ -35,10 +35,11 @@ func TestNothingAcknowledgedIsLostOrComesBackAfterKill(t *testing.T) {
 	}
 	data := t.TempDir()
 	args := []string{"--data", data, "--bootstrap-file", bootstrapFile(t, testKeyYAML+killQueues)}
+	kept := newKeepers()
 	for round := range int(rounds) {
 		first := l.size()
 		s := startServer(t, args...)
-		d := startLoad(t.Context(), l, s, "kill", round, r.Uint64())
+		d := startLoad(t.Context(), l, s, "kill", kept, r.Uint64())
 		pause := 50*time.Millisecond + time.Duration(r.Int64N(int64(1450*time.Millisecond)))
 		<-time.After(pause)
 		d.kill()

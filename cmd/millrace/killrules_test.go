@@ -158,34 +158,42 @@ func drainAll(t *testing.T, l *ledger, api *service) {
 	}
 }
 
-// keepers are the retained messages of the rounds: on each topic a number that
+// keepers are the retained messages of all rounds: on each topic a number that
 // only grows.
 type keepers struct {
 	mu    sync.Mutex
+	last  int
 	sent  map[string]int
 	acked map[string]int
 }
 
+func newKeepers() *keepers { return &keepers{sent: map[string]int{}, acked: map[string]int{}} }
+
 // keep sets retained messages, one topic after the other.
 func (d *load) keep(ctx context.Context, _ *rand.Rand) error {
-	for n := 1; ; n++ {
-		topic := "r/" + strconv.Itoa(n%7)
-		d.keepers.note(&d.keepers.sent, topic, d.round<<20+n)
-		body := map[string]any{"payload": strconv.Itoa(d.round<<20 + n), "retain": true}
+	for {
+		topic, n := d.keepers.next()
+		body := map[string]any{"payload": strconv.Itoa(n), "retain": true}
 		if err := d.api.call(ctx, http.MethodPost, "/topics/"+topic+"/messages", body, nil); err != nil {
 			return err
 		}
-		d.keepers.note(&d.keepers.acked, topic, d.round<<20+n)
+		d.keepers.answered(topic, n)
 	}
 }
 
-func (k *keepers) note(book *map[string]int, topic string, n int) {
+func (k *keepers) next() (topic string, n int) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if *book == nil {
-		*book = map[string]int{}
-	}
-	(*book)[topic] = n
+	k.last++
+	topic = "r/" + strconv.Itoa(k.last%7)
+	k.sent[topic] = k.last
+	return topic, k.last
+}
+
+func (k *keepers) answered(topic string, n int) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.acked[topic] = n
 }
 
 // check subscribes after the restart: each topic must have the newest value

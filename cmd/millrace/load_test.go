@@ -21,16 +21,15 @@ type load struct {
 	seed   uint64
 	killed atomic.Bool
 
-	round   int
 	repeats repeats
-	keepers keepers
+	keepers *keepers
 	wg      sync.WaitGroup
 	cancel  context.CancelFunc
 }
 
 // startLoad starts producers of every door and consumers.
-func startLoad(ctx context.Context, l *ledger, s *server, queue string, round int, seed uint64) *load {
-	d := &load{ledger: l, server: s, api: newService(s), queue: queue, round: round + 1, seed: seed}
+func startLoad(ctx context.Context, l *ledger, s *server, queue string, k *keepers, seed uint64) *load {
+	d := &load{ledger: l, server: s, api: newService(s), queue: queue, keepers: k, seed: seed}
 	ctx, d.cancel = context.WithCancel(ctx)
 	for i, f := range []func(context.Context, *rand.Rand) error{
 		d.mqtt(1, 200), d.mqtt(1, 20), d.mqtt(2, 100),
