@@ -145,6 +145,7 @@ func BenchmarkStreamIndex(b *testing.B) {
 
 // dropPages empties the page cache of clean pages.
 func dropPages(b *testing.B) {
+	b.Helper()
 	if err := exec.CommandContext(b.Context(), "sh", "-c", "sync; echo 1 > /proc/sys/vm/drop_caches").Run(); err != nil {
 		b.Skip("the page cache cannot be dropped here: ", err)
 	}

@@ -39,12 +39,12 @@ func (p *partition) fileAt(o uint64) (f *streamFile, next, end uint64, err error
 // readCold appends what lies in files, from one file at most. It returns where
 // to go on, and whether that may be tried again: the file ended, and there was
 // room for more.
-func (p *partition) readCold(from uint64, max, maxBytes int, dst *[]broker.Delivery) (next uint64, more bool, err error) {
+func (p *partition) readCold(from uint64, limit, maxBytes int, dst *[]broker.Delivery) (next uint64, more bool, err error) {
 	f, after, end, err := p.fileAt(from)
 	if f == nil || err != nil {
 		return from, false, err
 	}
-	list, next, ended, err := p.readFile(f, from, max, maxBytes, *dst)
+	list, next, ended, err := p.readFile(f, from, limit, maxBytes, *dst)
 	got := len(list) - len(*dst)
 	*dst = list
 	if err != nil {
@@ -64,7 +64,7 @@ func (p *partition) readCold(from uint64, max, maxBytes int, dst *[]broker.Deliv
 	if next < after {
 		next = after
 	}
-	return next, got < max && (maxBytes == 0 || got == 0), nil
+	return next, got < limit && (maxBytes == 0 || got == 0), nil
 }
 
 // sinceFiles returns the first offset in a file that is not older than time,
@@ -84,7 +84,10 @@ func (p *partition) sinceFiles(time int64) (uint64, bool, error) {
 	if err != nil {
 		return 0, false, p.unlessCut(files[i].base, err)
 	}
-	at := seek(marks, func(m *mark) bool { return m.time < time })
+	if len(marks) == 0 {
+		return 0, false, files[i].damage(fileHeader, "the file holds no message")
+	}
+	at, _ := seek(marks, func(m *mark) bool { return m.time < time })
 	o := copied
 	if i+1 < len(files) {
 		o = files[i+1].base

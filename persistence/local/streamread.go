@@ -11,7 +11,7 @@ import (
 )
 
 // readStream is Store.Read of a stream.
-func (s *Store) readStream(st *stream, pos broker.Pos, max int, dst []broker.Delivery) ([]broker.Delivery, error) {
+func (s *Store) readStream(st *stream, pos broker.Pos, limit int, dst []broker.Delivery) ([]broker.Delivery, error) {
 	p := st.partition(pos.Partition)
 	if p == nil {
 		return dst, broker.ErrNotFound
@@ -24,16 +24,16 @@ func (s *Store) readStream(st *stream, pos broker.Pos, max int, dst []broker.Del
 	if err != nil {
 		return dst, err
 	}
-	dst, _, err = p.readFrom(from, max, 0, pos.Begin || pos.End || !pos.Time.IsZero(), dst)
+	dst, _, err = p.readFrom(from, limit, 0, pos.Begin || pos.End || !pos.Time.IsZero(), dst)
 	return dst, err
 }
 
 // readFrom is read for a position that was an offset, or loose: no offset was
 // asked for, and what is cut off meanwhile is passed over.
-func (p *partition) readFrom(from uint64, max, maxBytes int, loose bool, dst []broker.Delivery) ([]broker.Delivery, uint64, error) {
+func (p *partition) readFrom(from uint64, limit, maxBytes int, loose bool, dst []broker.Delivery) ([]broker.Delivery, uint64, error) {
 	n := len(dst)
 	for {
-		list, next, err := p.read(from, max, maxBytes, dst)
+		list, next, err := p.read(from, limit, maxBytes, dst)
 		if len(list) > n {
 			return list, next, nil // an error is told when the rest is asked for
 		}
@@ -105,7 +105,7 @@ var founds = sync.Pool{New: func() any { return new(found) }}
 
 // look notes up to max messages from offset from on, of together no more than
 // maxBytes, but one at least.
-func (p *partition) look(from uint64, max, maxBytes int, f *found) error {
+func (p *partition) look(from uint64, limit, maxBytes int, f *found) error {
 	p.mu.RLock()
 	defer p.mu.RUnlock()
 	if p.dropped {
@@ -127,7 +127,7 @@ func (p *partition) look(from uint64, max, maxBytes int, f *found) error {
 			r := &list[at]
 			o := c.base + uint64(at)
 			total += int(r.size)
-			if o >= p.shown || len(f.entries) >= max || maxBytes > 0 && total > maxBytes && len(f.entries) > 0 {
+			if o >= p.shown || len(f.entries) >= limit || maxBytes > 0 && total > maxBytes && len(f.entries) > 0 {
 				return nil
 			}
 			e := entryAt{offset: o, time: c.time + int64(r.time)}
@@ -144,30 +144,30 @@ func (p *partition) look(from uint64, max, maxBytes int, f *found) error {
 // readAtOnce is how many messages are looked up at once.
 const readAtOnce = 4096
 
-// read appends up to max messages from offset from on to dst, and returns where
+// read appends up to limit messages from offset from on to dst, and returns where
 // it goes on.
-func (p *partition) read(from uint64, max, maxBytes int, dst []broker.Delivery) ([]broker.Delivery, uint64, error) {
+func (p *partition) read(from uint64, limit, maxBytes int, dst []broker.Delivery) ([]broker.Delivery, uint64, error) {
 	f := founds.Get().(*found)
 	defer func() {
 		clear(f.entries)
 		f.entries, f.spots = f.entries[:0], f.spots[:0]
 		founds.Put(f)
 	}()
-	for max > 0 {
+	for limit > 0 {
 		n := len(dst)
-		at, more, err := p.readCold(from, max, maxBytes, &dst)
+		at, more, err := p.readCold(from, limit, maxBytes, &dst)
 		if err != nil {
 			return dst, from, err
 		}
 		if from = at; more {
-			max -= len(dst) - n
+			limit -= len(dst) - n
 			continue
 		}
-		if len(dst) > n || max <= 0 {
+		if len(dst) > n || limit <= 0 {
 			break
 		}
 		f.entries, f.spots = f.entries[:0], f.spots[:0]
-		if err := p.look(from, min(max, readAtOnce), maxBytes, f); err != nil {
+		if err := p.look(from, min(limit, readAtOnce), maxBytes, f); err != nil {
 			return dst, from, err
 		}
 		if len(f.entries) == 0 {
@@ -177,7 +177,7 @@ func (p *partition) read(from uint64, max, maxBytes int, dst []broker.Delivery) 
 			return dst, from, err
 		}
 		from = dst[len(dst)-1].Seq + 1
-		max -= len(dst) - n
+		limit -= len(dst) - n
 		if maxBytes > 0 {
 			for i := range f.spots {
 				maxBytes -= int(f.spots[i].Size)

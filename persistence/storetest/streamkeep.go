@@ -28,17 +28,17 @@ func (h *harness) outOfRange(err error, first uint64) {
 	}
 }
 
-// bounds returns what a partition holds.
-func (h *harness) bounds(s broker.Target, partition int) broker.PartitionInfo {
+// bounds returns what the first partition holds.
+func (h *harness) bounds(s broker.Target) broker.PartitionInfo {
 	h.Helper()
-	return h.info(s).Partitions[partition]
+	return h.info(s).Partitions[0]
 }
 
 // within fails unless what is not older than keep is there, and what is older
 // by an eighth of that, and a second, is not.
 func (h *harness) within(s broker.Target, keep time.Duration) broker.PartitionInfo {
 	h.Helper()
-	b := h.bounds(s, 0)
+	b := h.bounds(s)
 	now := time.Now()
 	for _, d := range h.read(s, broker.Pos{Begin: true}, 1<<20) {
 		if age := now.Sub(broker.Time(d.Queued)); age > keep+keep/8+2*time.Second {
@@ -52,10 +52,10 @@ var streamKeepTests = []test{
 	{"entries go when they are too old, and offsets go on", func(h *harness) {
 		s := h.stream(broker.Def{Retention: time.Hour})
 		h.append(s, 0, "a", "b")
-		time.Sleep(59 * time.Minute)
+		h.sleep(59 * time.Minute)
 		h.append(s, 0, "c")
 		h.same(h.read(s, broker.Pos{}, 10), "a", "b", "c")
-		time.Sleep(10 * time.Minute)
+		h.sleep(10 * time.Minute)
 		h.same(h.read(s, broker.Pos{Begin: true}, 10), "c")
 		h.same(h.read(s, broker.Pos{Time: time.Now().Add(-2 * time.Hour)}, 10), "c")
 		h.below(s, 1, 2)
@@ -63,8 +63,8 @@ var streamKeepTests = []test{
 		if p := in.Partitions[0]; p.First != 2 || p.Next != 3 || in.In != 3 || in.Out[broker.ReasonRetention] != 2 {
 			h.Fatalf("info is %+v", in)
 		}
-		time.Sleep(2 * time.Hour)
-		if b := h.bounds(s, 0); b.First != 3 || b.Next != 3 || b.Bytes != 0 {
+		h.sleep(2 * time.Hour)
+		if b := h.bounds(s); b.First != 3 || b.Next != 3 || b.Bytes != 0 {
 			h.Fatalf("bounds are %+v, want 3 to 3 and no bytes", b)
 		}
 		h.append(s, 0, "d")
@@ -78,7 +78,7 @@ var streamKeepTests = []test{
 		s := h.stream(broker.Def{Retention: time.Minute})
 		for i := range 300 {
 			h.append(s, 0, fmt.Sprint(i))
-			time.Sleep(time.Second)
+			h.sleep(time.Second)
 			if b := h.within(s, time.Minute); b.Next-b.First < 55 && i > 60 {
 				h.Fatalf("%+v: only %d are there after %d", b, b.Next-b.First, i)
 			}
@@ -110,24 +110,24 @@ var streamKeepTests = []test{
 		for i := range 600 {
 			h.append(s, 0, fmt.Sprint(i, " ", strings.Repeat("x", 200)))
 		}
-		time.Sleep(2 * time.Hour)
+		h.sleep(2 * time.Hour)
 		h.append(s, 0, "new")
 		h.stream(broker.Def{MaxBytes: 100 << 10})
-		if b := h.bounds(s, 0); b.Bytes > 100<<10 || b.First == 0 {
+		if b := h.bounds(s); b.Bytes > 100<<10 || b.First == 0 {
 			h.Fatalf("bounds are %+v after a limit of 100 KiB", b)
 		}
 		h.stream(broker.Def{Retention: 10 * time.Minute})
-		h.bounds(s, 0)
+		h.bounds(s)
 		h.same(h.read(s, broker.Pos{Begin: true}, 10), "new")
 	}},
 	kept("the first offset does not go back, nor is one used again", func(h *harness) {
 		s := h.stream(broker.Def{Retention: time.Hour})
 		for round := range uint64(3) {
 			h.append(s, 0, "a", "b")
-			time.Sleep(3 * time.Hour)
+			h.sleep(3 * time.Hour)
 			want := broker.PartitionInfo{First: 2 * (round + 1), Next: 2 * (round + 1)}
 			for range 2 {
-				if b := h.bounds(s, 0); b != want {
+				if b := h.bounds(s); b != want {
 					h.Fatalf("bounds are %+v, want %+v", b, want)
 				}
 				h.reopen()
@@ -148,9 +148,9 @@ var streamKeepTests = []test{
 			h.append(s, 0, fmt.Sprint(i))
 		}
 		h.close()
-		time.Sleep(2 * time.Hour)
+		h.sleep(2 * time.Hour)
 		h.open()
-		if b := h.bounds(s, 0); b.First != 400 || b.Next != 400 {
+		if b := h.bounds(s); b.First != 400 || b.Next != 400 {
 			h.Fatalf("bounds are %+v, want 400 to 400", b)
 		}
 	}),

@@ -10,8 +10,8 @@ import (
 )
 
 // ask registers a wait on a stream without waiting for it.
-func (h *harness) ask(s broker.Target, from broker.Pos, max int, until time.Duration) *broker.Wait {
-	w := &broker.Wait{Target: s, From: from, Max: max, Sink: make(sink, 1)}
+func (h *harness) ask(s broker.Target, from broker.Pos, limit int, until time.Duration) *broker.Wait {
+	w := &broker.Wait{Target: s, From: from, Max: limit, Sink: make(sink, 1)}
 	if until > 0 {
 		w.Until = time.Now().Add(until)
 	}
@@ -96,10 +96,10 @@ var streamWaitTests = []test{
 		s := h.stream(broker.Def{})
 		h.append(s, 0, "a")
 		w := h.ask(s, broker.Pos{Time: time.Now().Add(time.Minute)}, 10, time.Hour)
-		time.Sleep(time.Second)
+		h.sleep(time.Second)
 		h.append(s, 0, "b")
 		h.pending(w)
-		time.Sleep(time.Minute)
+		h.sleep(time.Minute)
 		h.append(s, 0, "c")
 		h.same(h.outcome(w), "c")
 		h.goesOn(w, 0, 3)

@@ -74,7 +74,7 @@ func readOffset(d *httpx.Decoder) (o broker.CursorOffset, err error) {
 		}
 		return d.Unknown()
 	})
-	if err == nil && !(partition && offset) {
+	if err == nil && (!partition || !offset) {
 		err = httpx.Problem("must have partition and offset")
 	}
 	return o, err
