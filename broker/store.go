@@ -207,7 +207,7 @@ type Def struct {
 	// Partitions of a stream, at least 1. They only grow.
 	Partitions uint32
 	// Retention of a stream: entries are there for that long, and go after it in
-	// runs of neighbours, at most an eighth of it or an hour late. MaxBytes takes the
+	// runs of neighbours, at most an eighth of it or a day late. MaxBytes takes the
 	// oldest runs of any partition while the stream holds more. 0 = no limit.
 	Retention time.Duration
 }

@@ -11,6 +11,16 @@
 // encoded messages as well. Opening reads the journal once and builds the index
 // anew, counters included.
 //
+// # Streams
+//
+// A message of a stream costs 16 bytes until its run of 256 is full, and 4 or 5
+// after that. copyStreams moves what sealed segments hold to the files of each
+// partition (streamfile.go), of which memory has an index of 24 bytes for 16 KiB
+// of a file that is read. A reader goes from the files to the journal, and from
+// there to the commit windows, without noticing. What is too old or too much is
+// cut off by whole runs or files, and shown as gone once the record of that is
+// durable: the first offset of a partition never goes back.
+//
 // # The way of a message
 //
 // Submit writes the unit's records under the append lock and adds the message

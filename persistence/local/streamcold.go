@@ -84,7 +84,10 @@ func (p *partition) sinceFiles(time int64) (uint64, bool, error) {
 	if err != nil {
 		return 0, false, p.unlessCut(files[i].base, err)
 	}
-	at := seek(marks, func(m *mark) bool { return m.time < time })
+	if len(marks) == 0 {
+		return 0, false, files[i].damage(fileHeader, "the file holds no message")
+	}
+	at, _ := seek(marks, func(m *mark) bool { return m.time < time })
 	o := copied
 	if i+1 < len(files) {
 		o = files[i+1].base

@@ -255,8 +255,8 @@ func (f *streamFile) scan(at int64, block int, fn func(r *fileRecord) bool) erro
 			block = int(le.Uint32(b))
 			continue
 		}
-		block = max(block, fileBlock)
 		at += int64(pos)
+		block = max(block, markEvery)
 	}
 	return nil
 }
@@ -293,27 +293,39 @@ func appendMark(marks []mark, r *fileRecord) []mark {
 	return append(marks, mark{offset: r.offset, time: r.time, at: r.at})
 }
 
-// seek returns the last mark for which before holds, or the beginning.
-func seek(marks []mark, before func(m *mark) bool) int64 {
+// seek returns the place and offset of the last mark for which before holds,
+// or of the first message.
+func seek(marks []mark, before func(m *mark) bool) (at int64, offset uint64) {
 	i := sort.Search(len(marks), func(i int) bool { return !before(&marks[i]) })
-	if i == 0 {
-		return fileHeader
-	}
-	return marks[i-1].at
+	i = max(i-1, 0)
+	return marks[i].at, marks[i].offset
 }
 
-// read appends up to limit messages from offset from on, of no more than maxBytes
+// average is how many bytes a message takes, about.
+func (f *streamFile) average(marks []mark) int64 {
+	last := &marks[len(marks)-1]
+	if n := int64(last.offset - f.base); n > 0 {
+		return max(last.at/n, fileEntry)
+	}
+	return f.length() // one message, or few
+}
+
+// read appends up to max messages from offset from on, of no more than maxBytes
 // together, but one at least. It returns the next offset, and whether the file
 // has no more.
 func (p *partition) readFile(f *streamFile, from uint64, limit, maxBytes int, dst []broker.Delivery) (_ []broker.Delivery, next uint64, ended bool, err error) {
 	marks, err := f.index()
+	if err == nil && len(marks) == 0 {
+		err = f.damage(fileHeader, "the file holds no message")
+	}
 	if err != nil {
 		return dst, from, false, err
 	}
-	at := seek(marks, func(m *mark) bool { return m.offset <= from })
+	at, skipped := seek(marks, func(m *mark) bool { return m.offset <= from })
+	// No more than is needed is read: what lies before the message, and limit of them.
 	block := fileBlock
-	if limit < 64 {
-		block = markEvery + 512*limit // a few messages: no more than is needed to find them
+	if need := (int64(from-min(from, skipped)) + int64(limit)) * f.average(marks); need < fileBlock {
+		block = int(need + need/8 + 512)
 	}
 	next, ended = from, true
 	total, n := 0, 0
