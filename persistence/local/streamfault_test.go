@@ -151,26 +151,6 @@ func TestAByteThatChangedInAFileOfAStreamIsNeverShown(t *testing.T) {
 	}
 }
 
-func TestTheStateOfStreamsIsRestoredWhereverItWasTaken(t *testing.T) {
-	disk := journaltest.NewSectorFS()
-	s := open(t, crashOptions(disk))
-	s.Bind(noEvents{})
-	st := streamOf(t, s)
-	l := &streamLedger{}
-	for i := range 60 {
-		l.publish(t, s, st, i%2, 1+i%17, 10*i)
-		if i%9 == 0 {
-			if _, err := s.CopyStreams(); err != nil {
-				t.Fatal(err)
-			}
-		}
-		if err := s.SameState(); err != nil {
-			t.Fatalf("after %d batches: %v", i, err)
-		}
-	}
-	shut(t, s)
-}
-
 func TestRetentionTakesFilesToo(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		o := crashOptions(journaltest.NewSectorFS())
