@@ -1,7 +1,5 @@
 package local
 
-import ()
-
 // Quiet reports whether everything noted is written and the writer sleeps.
 func (s *Store) Quiet() bool {
 	s.box.mu.Lock()
