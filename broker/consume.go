@@ -133,6 +133,9 @@ func (b *Broker) await(ctx context.Context, q *queue, w *receive) ([]Received, e
 	got := make([]Received, len(w.Got))
 	for i := range w.Got {
 		got[i].Delivery = w.Got[i]
+		if w.Lease == 0 {
+			got[i].Until = 0 // it is over already: there is no end to tell
+		}
 	}
 	b.receipts.writeAll(got, now)
 	b.keep(w)
