@@ -134,7 +134,7 @@ func (b *Broker) await(ctx context.Context, q *queue, w *receive) ([]Received, e
 	for i := range w.Got {
 		got[i].Delivery = w.Got[i]
 		if w.Lease == 0 {
-			got[i].Until = 0 // it is over already: there is no end to tell
+			got[i].Until = now // it is over already, whatever came of the message since
 		}
 	}
 	b.receipts.writeAll(got, now)

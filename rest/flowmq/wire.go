@@ -101,9 +101,7 @@ func appendDelivery(dst []byte, d *broker.Delivery, receipt string) []byte {
 		}
 		return append(dst, '}')
 	}
-	if d.Until != 0 { // a lease of 0 leases nothing
-		dst = httpx.AppendTime(append(dst, `,"visible_until":`...), d.Until)
-	}
+	dst = httpx.AppendTime(append(dst, `,"visible_until":`...), d.Until)
 	dst = httpx.AppendString(append(dst, `,"receipt_handle":`...), receipt)
 	return append(dst, '}')
 }
