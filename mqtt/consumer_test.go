@@ -307,6 +307,7 @@ func TestFixedLeaseEnds(t *testing.T) {
 		s, z := pipeIn(t, e, true, "s"), pipeIn(t, e, true, "z", 0x21, 0, 1)
 		s.subscribe(1, 1, "$q/work")
 		old := s.recv()
+		synctest.Wait() // s waits again before z does
 		z.subscribe(1, 1, "$q/work")
 		start := time.Now()
 		s.send([]byte{0xC0, 0}) // so that its own next delivery is told from PINGRESP

@@ -6,6 +6,7 @@ import (
 	"net"
 	"os/exec"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -34,6 +35,12 @@ func TestSharedSubscriptionTakesTurns(t *testing.T) {
 			ms := members(t, e, 3, v5, "$share/g/t/#")
 			other := pipeIn(t, e, v5, "other")
 			other.subscribe(1, 1, "$share/other/t/#", "t/1")
+			var all sync.WaitGroup
+			all.Go(func() {
+				for range 2 * 9 { // another group, and a plain subscription, have copies of their own
+					other.ackFor(other.recv())
+				}
+			})
 			for i := range 9 {
 				e.put(t, "t/1", fmt.Sprint(i))
 				m := ms[i%3].recv()
@@ -41,10 +48,9 @@ func TestSharedSubscriptionTakesTurns(t *testing.T) {
 					t.Errorf("got %+v", m)
 				}
 				ms[i%3].ackFor(m)
-				for range 2 { // another group, and a plain subscription, have copies of their own
-					other.ackFor(other.recv())
-				}
+				synctest.Wait()
 			}
+			all.Wait()
 			for _, m := range ms {
 				m.quiet()
 			}
