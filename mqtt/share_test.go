@@ -48,7 +48,7 @@ func TestSharedSubscriptionTakesTurns(t *testing.T) {
 					t.Errorf("got %+v", m)
 				}
 				ms[i%3].ackFor(m)
-				synctest.Wait()
+				synctest.Wait() // its acknowledgement counts before the next is given out
 			}
 			all.Wait()
 			for _, m := range ms {
