@@ -10,6 +10,7 @@ import (
 	"millrace/rest/flowmq"
 	"millrace/rest/internal/httpx"
 	"millrace/rest/memfifo"
+	"millrace/rest/pulsar"
 )
 
 // Paths of the health checks, on every listener.
@@ -19,6 +20,7 @@ var healthPaths = []string{"/livez", "/readyz", "/healthz"}
 // dialect's own.
 var docPaths = map[Dialect]string{
 	FlowMQ: "/api-docs/flowmq.yaml", FastQueue: "/api-docs/fastqueue.yaml", Memfifo: "/api-docs/memfifo.yaml",
+	Pulsar: "/api-docs/pulsar.yaml",
 }
 
 // ops answers what is no dialect's: health, documents, the index.
@@ -39,6 +41,7 @@ func newOps(b *broker.Broker, s *httpx.Shared) http.Handler {
 			{Method: http.MethodGet, Path: docPaths[FlowMQ], Handler: document(flowmq.OpenAPI)},
 			{Method: http.MethodGet, Path: docPaths[FastQueue], Handler: document(fastqueue.OpenAPI)},
 			{Method: http.MethodGet, Path: docPaths[Memfifo], Handler: document(memfifo.OpenAPI)},
+			{Method: http.MethodGet, Path: docPaths[Pulsar], Handler: document(pulsar.OpenAPI)},
 		},
 		RenderError: renderPlain,
 	})
@@ -50,6 +53,8 @@ const indexPage = `Millrace, a message broker.
 /api-docs/flowmq.yaml      its OpenAPI document
 /v1                        FastQueue's REST API
 /api-docs/fastqueue.yaml   its OpenAPI document
+/topics                    Pulsar's REST API (PIP-64)
+/api-docs/pulsar.yaml      its OpenAPI document
 /api-docs/memfifo.yaml     that of memfifo's API, which has a listener of its own
 /livez /readyz             health
 `

@@ -12,6 +12,7 @@ import (
 	"millrace/mqtt"
 	"millrace/rest"
 	"millrace/rest/fastqueue"
+	"millrace/rest/pulsar"
 )
 
 func (a *app) openMQTT() error {
@@ -68,6 +69,7 @@ func (a *app) openHTTP(ctx context.Context) error {
 		Broker: a.broker, Log: a.log, Listeners: listeners, Origins: a.cfg.HTTP.AllowedOrigins, Notice: notice,
 		MemfifoOpen: !a.cfg.Memfifo.Auth,
 		FastQueue:   fastqueue.Options{Registration: a.cfg.FastQueue.Registration},
+		Pulsar:      pulsar.Options{CreateTopics: a.cfg.Pulsar.AutoCreateTopics, PublicURL: a.cfg.PublicURL},
 	})
 	if err != nil {
 		return listenFailure(wanted, err)
