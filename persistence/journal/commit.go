@@ -272,6 +272,7 @@ func (j *Journal) sync(seg *segment, end Position) error {
 		j.stats.meanSync.Store(mean + (took-mean)/8)
 	}
 	raise(&j.durable, uint64(end))
+	poke(j.mark.wake)
 	return nil
 }
 
