@@ -17,6 +17,8 @@ var (
 	errTokenReused   = errors.New("token reused")
 	errWrongPassword = errors.New("password")
 	errDelayed       = errors.New("delayed")
+
+	errWrongCertificate = errors.New("certificate")
 )
 
 // refusals counts by reason.
@@ -35,7 +37,7 @@ func (r *refusals) add(reason string) {
 }
 
 // Refusals tells how often credentials were refused since the start, by reason:
-// password, delayed, busy, secret, key disabled, key expired, token, token
+// password, certificate, delayed, busy, secret, key disabled, key expired, token, token
 // expired, token revoked, token reused.
 func (a *Auth) Refusals() map[string]uint64 {
 	a.refusals.mu.Lock()
