@@ -101,6 +101,24 @@ func TestKeysUsersAndRulesFromTheCommandLine(t *testing.T) {
 	a.run(0, "user", "rm", "ann", "--yes")
 	s.stop()
 
+	out, errs, code := command(t, "audit", "verify", "--data", data)
+	if code != 0 || !strings.Contains(out, "each as it was written\nhead ") {
+		t.Errorf("exit code %d: %s%s", code, out, errs)
+	}
+	_, head, _ := strings.Cut(strings.TrimSpace(out), "head ")
+	if !strings.Contains(tail(s.log), head) {
+		t.Errorf("the log does not tell the head %s of the audit log", head)
+	}
+	if _, errs, code := command(t, "audit", "verify", "--data", data, "--expect", head); code != 0 {
+		t.Errorf("exit code %d: %s", code, errs)
+	}
+	if _, errs, code := command(t, "audit", "verify", "--data", data, "--expect", strings.Repeat("0", 64)); code != 1 {
+		t.Errorf("exit code %d: %s", code, errs)
+	}
+	if _, errs, code := command(t, "audit", "verify", "--data", t.TempDir()); code != 3 {
+		t.Errorf("exit code %d: %s", code, errs)
+	}
+
 	audit, err := os.ReadFile(filepath.Join(data, "audit.log"))
 	if err != nil {
 		t.Fatal(err)
@@ -117,6 +135,13 @@ func TestKeysUsersAndRulesFromTheCommandLine(t *testing.T) {
 		if strings.Contains(string(audit), secret) || strings.Contains(tail(s.log), secret) {
 			t.Errorf("%q was written down", secret)
 		}
+	}
+	forged := strings.Replace(string(audit), "user made", "user nade", 1)
+	if err := os.WriteFile(filepath.Join(data, "audit.log"), []byte(forged), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, errs, code := command(t, "audit", "verify", "--data", data); code != 1 || !strings.Contains(errs, "is not the one that was written") {
+		t.Errorf("exit code %d: %s", code, errs)
 	}
 	if info, err := os.Stat(filepath.Join(data, "audit.log")); err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("audit.log: %v, %v", info.Mode(), err)
