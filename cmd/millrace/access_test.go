@@ -79,6 +79,13 @@ func TestKeysUsersAndRulesFromTheCommandLine(t *testing.T) {
 	}
 	a.run(0, "user", "add", "ann", "--password-file", secretFile(t, "correct horse battery"))
 	a.run(0, "user", "passwd", "ann", "--password-file", secretFile(t, "staple that one now"))
+	a.run(4, "user", "passwd", "ann", "--old-password-file", secretFile(t, "not this one"), "--password-file", secretFile(t, "one of her own"))
+	a.run(0, "user", "passwd", "ann", "--old-password-file", secretFile(t, "staple that one now"), "--password-file", secretFile(t, "one of her own"))
+	a.run(2, "user", "passwd", "ann", "--own")
+	a.run(2, "key", "rotate-signing")
+	if out, _ := a.run(0, "key", "rotate-signing", "--yes"); !strings.Contains(out, "verifies_until") {
+		t.Errorf("got %s", out)
+	}
 	if out, _ := a.run(0, "user", "ls"); !strings.Contains(out, `"ann"`) {
 		t.Errorf("got %s", out)
 	}
@@ -123,7 +130,7 @@ func TestKeysUsersAndRulesFromTheCommandLine(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"key made", "secret added", "secret retired", "key revoked", "user made", "user removed", "rules changed"} {
+	for _, want := range []string{"key made", "secret added", "secret retired", "key revoked", "user made", "user removed", "rules changed", "signing key rotated"} {
 		if !strings.Contains(string(audit), want) {
 			t.Errorf("no %q in the audit log:\n%s", want, audit)
 		}
@@ -131,7 +138,7 @@ func TestKeysUsersAndRulesFromTheCommandLine(t *testing.T) {
 	if !strings.Contains(string(audit), `"who":"key:`+testKeyID+`","remote":"127.0.0.1`) {
 		t.Errorf("the audit log does not say who and from where:\n%s", audit)
 	}
-	for _, secret := range []string{made.Secret, second.Secret, testSecret, "correct horse", "staple that", "password1"} {
+	for _, secret := range []string{made.Secret, second.Secret, testSecret, "correct horse", "staple that", "password1", "one of her"} {
 		if strings.Contains(string(audit), secret) || strings.Contains(tail(s.log), secret) {
 			t.Errorf("%q was written down", secret)
 		}
