@@ -122,11 +122,16 @@ func (a *app) openAccounts(ctx context.Context) (*auth.Auth, error) {
 		Store: broker.NewKeys(a.store, broker.SpaceAuth), AllowAnonymous: a.cfg.AllowAnonymous != config.Off, Log: a.log,
 	}
 	if a.cfg.Audit.Enabled {
-		file, err := auth.OpenAuditFile(filepath.Join(a.cfg.Data, "audit.log"), int64(a.cfg.Audit.MaxSize), a.cfg.Audit.Keep)
+		file, err := auth.OpenAuditFile(filepath.Join(a.cfg.Data, auditFile), int64(a.cfg.Audit.MaxSize), a.cfg.Audit.Keep)
 		if err != nil {
 			return nil, err
 		}
-		a.stack.push("audit log", func(context.Context) error { return file.Close() })
+		// Whoever keeps this log elsewhere can tell that the end was cut off.
+		a.log.Info().Str("head", file.Head()).Msg("audit log opened")
+		a.stack.push("audit log", func(context.Context) error {
+			a.log.Info().Str("head", file.Head()).Msg("audit log closed")
+			return file.Close()
+		})
 		o.Audit = file
 	}
 	accounts, err := auth.Open(ctx, o)
