@@ -304,6 +304,6 @@ func (b *Broker) partition(s *stream, p *auth.Principal, m *Message) uint32 {
 	case p != nil && p.ClientID != "":
 		return murmur2(p.ClientID) % n
 	default:
-		return b.turn.Add(1) % n
+		return s.turn.Add(1) % n
 	}
 }

@@ -141,6 +141,7 @@ const (
 	SpaceSessions
 	SpaceRetained
 	SpaceCursors
+	SpaceSchemas // of streams
 )
 
 // Reason says why a message left a queue, or is held for the broker. The
