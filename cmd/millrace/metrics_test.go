@@ -1,9 +1,12 @@
 package main_test
 
 import (
+	"encoding/json"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -11,6 +14,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
 )
@@ -195,4 +199,72 @@ func TestPrometheusTakesTheRules(t *testing.T) {
 	if out, err := exec.CommandContext(t.Context(), promtool, "check", "config", "../../deploy/prometheus/prometheus.yml").CombinedOutput(); err != nil {
 		t.Errorf("%v\n%s", err, out)
 	}
+}
+
+// TestPrometheusScrapes has a real Prometheus read the figures, with the
+// configuration of deploy/ but for the address and the interval.
+func TestPrometheusScrapes(t *testing.T) {
+	path, err := exec.LookPath("prometheus")
+	if err != nil {
+		t.Skip("prometheus is not installed")
+	}
+	s := busy(t)
+	dir := t.TempDir()
+	for _, name := range []string{"prometheus.yml", "alerts.yml"} {
+		text, err := os.ReadFile(filepath.Join("../../deploy/prometheus", name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		text = []byte(strings.NewReplacer("127.0.0.1:8080", s.ports["http"], "15s", "1s").Replace(string(text)))
+		if err := os.WriteFile(filepath.Join(dir, name), text, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	web := freeAddress(t)
+	cmd := exec.CommandContext(t.Context(), path, "--config.file", filepath.Join(dir, "prometheus.yml"),
+		"--storage.tsdb.path", filepath.Join(dir, "data"), "--web.listen-address", web)
+	var log strings.Builder
+	cmd.Stderr = &log
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _, _ = cmd.Process.Kill(), cmd.Wait() })
+	ask := func(query string) string {
+		resp, err := http.Get("http://" + web + "/api/v1/query?query=" + url.QueryEscape(query))
+		if err != nil {
+			return err.Error()
+		}
+		defer resp.Body.Close()
+		var answer struct {
+			Data struct{ Result []struct{ Value [2]any } }
+		}
+		if err := json.NewDecoder(resp.Body).Decode(&answer); err != nil || len(answer.Data.Result) != 1 {
+			return fmt.Sprint(answer.Data.Result, err)
+		}
+		return fmt.Sprint(answer.Data.Result[0].Value[1])
+	}
+	for query, want := range map[string]string{
+		`up{job="millrace"}`:                       "1",
+		`sum(millrace_publishes_total)`:            "4",
+		`millrace_queue_acked_total{queue="work"}`: "1",
+	} {
+		got := ""
+		if !eventually(30*time.Second, func() bool { got = ask(query); return got == want }) {
+			t.Errorf("%s is %s, want %s; Prometheus says:\n%s", query, got, want, log.String())
+		}
+	}
+	if got := ask(`count(ALERTS{alertstate="firing"}) or vector(0)`); got != "0" {
+		t.Errorf("%s alerts fire over a healthy broker", got)
+	}
+}
+
+// freeAddress is a loopback address where nobody listened a moment ago.
+func freeAddress(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
 }
