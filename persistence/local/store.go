@@ -115,6 +115,9 @@ func newStore(o Options) *Store {
 	return s
 }
 
+// Journal returns the log on disk, for its figures; nil in memory.
+func (s *Store) Journal() *journal.Journal { return s.journal }
+
 // Open opens the store in o.Dir, which it makes if needed, or an empty one in
 // memory. Another process that has it open is a *journal.LockedError, a journal
 // that lost something a *journal.DamageError.
