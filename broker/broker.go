@@ -52,6 +52,7 @@ type Broker struct {
 	retained   retained
 	delayed    delayed
 	attempts   attempts
+	stats      counters
 	durability Durability   // of the store; fixed
 	waiting    atomic.Int64 // receives that wait
 	closed     atomic.Bool

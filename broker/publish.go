@@ -167,6 +167,7 @@ func (b *Broker) commitAll(ctx context.Context, ms []*Message, add func(*pending
 	principal := auth.From(ctx)
 	for i, m := range ms {
 		if err := add(p, principal, m, uint64(i)); err != nil {
+			b.stats.refused.Add(uint64(len(ms)))
 			return nil, &BatchError{Index: i, Err: err}
 		}
 	}

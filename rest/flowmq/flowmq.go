@@ -115,7 +115,10 @@ func (a *api) accessRoutes() []httpx.Route {
 
 		{Method: http.MethodPost, Path: Prefix + "/login", Handler: a.login, Open: true},
 		{Method: http.MethodPost, Path: Prefix + "/login/refresh", Handler: a.refresh, Open: true},
+		{Method: http.MethodPost, Path: Prefix + "/login/password", Handler: a.ownPassword, Open: true},
 		{Method: http.MethodPost, Path: Prefix + "/logout", Handler: a.logout, Open: true},
+		{Method: http.MethodGet, Path: Prefix + "/signing-keys", Handler: a.listSigningKeys},
+		{Method: http.MethodPost, Path: Prefix + "/signing-keys/rotate", Handler: a.rotateSigningKey},
 	}
 }
 
