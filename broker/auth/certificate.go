@@ -31,5 +31,5 @@ func (a *Auth) loginCertificate(n account, user, clientID string) (*Principal, e
 	if u == nil {
 		return nil, ErrUnauthenticated
 	}
-	return u.principalFor(clientID)
+	return a.userPrincipal(u, clientID)
 }

@@ -14,7 +14,9 @@ import (
 	"millrace/broker/auth"
 	"millrace/cmd/millrace/certs"
 	"millrace/cmd/millrace/config"
+	"millrace/mqtt"
 	"millrace/persistence/local"
+	"millrace/rest"
 	"millrace/router"
 )
 
@@ -32,7 +34,9 @@ type app struct {
 	store     *local.Store
 	broker    *broker.Broker
 	certs     *certs.Owner            // nil without tls.cert
+	mqtt      *mqtt.Server            // nil while its edge is closed
 	mounts    map[string]http.Handler // of MQTT, on the HTTP listener
+	http      *rest.Server
 	open      []opened
 }
 
@@ -132,11 +136,16 @@ func (a *app) openAccounts(ctx context.Context) (*auth.Auth, error) {
 		Store: broker.NewKeys(a.store, broker.SpaceAuth), AllowAnonymous: a.cfg.AllowAnonymous != config.Off, Log: a.log,
 	}
 	if a.cfg.Audit.Enabled {
-		file, err := auth.OpenAuditFile(filepath.Join(a.cfg.Data, "audit.log"), int64(a.cfg.Audit.MaxSize), a.cfg.Audit.Keep)
+		file, err := auth.OpenAuditFile(filepath.Join(a.cfg.Data, auditFile), int64(a.cfg.Audit.MaxSize), a.cfg.Audit.Keep)
 		if err != nil {
 			return nil, err
 		}
-		a.stack.push("audit log", func(context.Context) error { return file.Close() })
+		// Whoever keeps this log elsewhere can tell that the end was cut off.
+		a.log.Info().Str("head", file.Head()).Msg("audit log opened")
+		a.stack.push("audit log", func(context.Context) error {
+			a.log.Info().Str("head", file.Head()).Msg("audit log closed")
+			return file.Close()
+		})
 		o.Audit = file
 	}
 	accounts, err := auth.Open(ctx, o)
