@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/rs/zerolog"
 
@@ -46,7 +47,7 @@ func Verify(ctx context.Context, fsys journal.FS, dir string) (*Verdict, error) 
 	if version == 0 {
 		return nil, &FormatError{Dir: dir, Reason: "it has no FORMAT file, so it is not a data directory"}
 	}
-	s, err := Open(Options{Dir: dir, FS: view, AcceptLoss: true, FirstSegmentSize: 8 << 10, Log: zerolog.Nop()})
+	s, err := Open(Options{Dir: dir, FS: view, AcceptLoss: true, FirstSegmentSize: 8 << 10, Log: zerolog.Nop()}) //nolint:contextcheck // it ends with its Close
 	v := &Verdict{Dir: dir, Damage: []Damage{}, Missing: []Missing{}}
 	if d, ok := errors.AsType[*journal.DamageError](err); ok { // so bad that it does not open at all
 		v.found(dir, d)
@@ -68,7 +69,12 @@ func (v *Verdict) verify(ctx context.Context, s *Store) {
 	}
 	st := s.journal.State()
 	v.LogEnd, v.Watermark = st.Recovered.String(), st.Marked.String()
-	v.Segments, v.JournalBytes = st.Segments, st.Bytes
+	for _, seg := range s.journal.Segments() {
+		if seg.Number <= st.Recovered.Segment() { // not the one that the view began
+			v.Segments++
+			v.JournalBytes += seg.Size
+		}
+	}
 	for _, t := range s.all() {
 		if ctx.Err() != nil {
 			return
@@ -96,12 +102,9 @@ func (v *Verdict) found(where string, err error) {
 	if x, ok := errors.AsType[*journal.DamageError](err); ok {
 		d = Damage{File: x.File, Offset: x.Offset, Reason: x.Reason, From: x.Offset}
 	}
-	for _, old := range v.Damage {
-		if old == d {
-			return
-		}
+	if !slices.Contains(v.Damage, d) {
+		v.Damage = append(v.Damage, d)
 	}
-	v.Damage = append(v.Damage, d)
 }
 
 // queue reads every message of a queue.
