@@ -81,8 +81,8 @@ func writeVerdict(w io.Writer, v *local.Verdict) error {
 		_, err := fmt.Fprintf(w, format+"\n", args...)
 		errs = append(errs, err)
 	}
-	say("%s: %s of journal, %s in %s, %s in %s", v.Dir, count(v.Segments, "segment"),
-		count(v.Messages, "message"), count(v.Queues, "queue"), count(v.StreamMessages, "message"), count(v.Streams, "stream"))
+	say("%s: %s of journal, %s in %s and %s, %s in %s", v.Dir, count(v.Segments, "segment"),
+		count(v.Messages, "message"), count(v.Queues, "queue"), count(v.Sessions, "session"), count(v.StreamMessages, "message"), count(v.Streams, "stream"))
 	if v.Watermark == "00000000:0" && v.Segments > 0 {
 		say("warning: there is no watermark, so a lost end of the journal would not show")
 	}
@@ -94,7 +94,7 @@ func writeVerdict(w io.Writer, v *local.Verdict) error {
 		case "stream":
 			say("missing: stream %q, partition %d: %s from offset %d", m.Name, m.Partition, count(m.Messages, "message"), m.First)
 		default:
-			say("missing: queue %q: %s, some of which may have been acknowledged", m.Name, count(m.Messages, "message"))
+			say("missing: %s %q: %s, some of which may have been acknowledged", m.Kind, m.Name, count(m.Messages, "message"))
 		}
 	}
 	if v.Sound {

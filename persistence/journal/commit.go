@@ -266,6 +266,7 @@ func (j *Journal) sync(seg *segment, end Position) error {
 	}
 	took := int64(time.Since(begin))
 	j.stats.syncs.Add(1)
+	j.stats.syncTook.Observe(time.Duration(took), 1)
 	if mean := j.stats.meanSync.Load(); mean == 0 {
 		j.stats.meanSync.Store(took)
 	} else {

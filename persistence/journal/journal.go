@@ -10,6 +10,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"millrace/broker/histogram"
+
 	"github.com/rs/zerolog"
 )
 
@@ -171,6 +173,7 @@ type Journal struct {
 type stats struct {
 	syncs, writes, bytes atomic.Uint64
 	meanSync             atomic.Int64 // nanoseconds, moving
+	syncTook             histogram.Histogram
 }
 
 // Open recovers the log in o.Dir, which it makes if needed, and calls replay
@@ -265,6 +268,9 @@ func (j *Journal) State() State {
 	}
 	return s
 }
+
+// SyncTook counts how long each fdatasync took.
+func (j *Journal) SyncTook() histogram.Counts { return j.stats.syncTook.Read() }
 
 func (j *Journal) poisoned() error {
 	if p := j.poison.Load(); p != nil {

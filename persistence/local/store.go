@@ -70,7 +70,7 @@ type Store struct {
 	// Changed under the append lock and targetMu: the holder of either may read.
 	targetMu sync.RWMutex
 	targets  map[broker.Target]target
-	names    [2]map[string]broker.Target // of queues, of streams
+	names    [kinds]map[string]broker.Target // by kind
 
 	keys   keys
 	timers timers
@@ -104,7 +104,7 @@ func (t target) volatile() bool {
 func newStore(o Options) *Store {
 	s := &Store{
 		log: o.Log, targets: map[broker.Target]target{},
-		names:  [2]map[string]broker.Target{{}, {}},
+		names:  [kinds]map[string]broker.Target{{}, {}, {}},
 		timers: timers{at: map[sleeper]int{}, kick: make(chan struct{}, 1)},
 		late:   late{idle: make(chan struct{}, 1)},
 		box:    outbox{kick: make(chan struct{}, 1)},
@@ -114,6 +114,9 @@ func newStore(o Options) *Store {
 	s.files.limit(o)
 	return s
 }
+
+// Journal returns the log on disk, for its figures; nil in memory.
+func (s *Store) Journal() *journal.Journal { return s.journal }
 
 // Open opens the store in o.Dir, which it makes if needed, or an empty one in
 // memory. Another process that has it open is a *journal.LockedError, a journal

@@ -22,7 +22,8 @@ type Verdict struct {
 	Segments       int    `json:"segments"`
 	JournalBytes   int64  `json:"journal_bytes"`
 	Queues         int    `json:"queues"`
-	Messages       int64  `json:"messages"` // that wait in queues, in any state
+	Sessions       int    `json:"sessions"`
+	Messages       int64  `json:"messages"` // that wait in queues and sessions, in any state
 	Streams        int    `json:"streams"`
 	StreamMessages uint64 `json:"stream_messages"`
 	StreamFiles    int    `json:"stream_files"`
@@ -81,9 +82,13 @@ func (v *Verdict) verify(ctx context.Context, s *Store) {
 		}
 		switch {
 		case t.q != nil:
-			v.Queues++
+			if t.q.def.Kind == broker.SessionTarget {
+				v.Sessions++
+			} else {
+				v.Queues++
+			}
 			if !t.q.volatile {
-				v.queue(ctx, s, t.q)
+				v.queue(ctx, t.q)
 			}
 		case !t.st.volatile:
 			v.Streams++
@@ -108,9 +113,9 @@ func (v *Verdict) found(where string, err error) {
 }
 
 // queue reads every message of a queue.
-func (v *Verdict) queue(ctx context.Context, s *Store, q *queue) {
+func (v *Verdict) queue(ctx context.Context, q *queue) {
 	var l loader
-	var m broker.Message
+	var d broker.Delivery
 	for _, c := range q.chunks.list {
 		var picks []pick
 		for i := range c.entries {
@@ -122,11 +127,11 @@ func (v *Verdict) queue(ctx context.Context, s *Store, q *queue) {
 		v.Messages += int64(len(picks))
 		for ; len(picks) > 0 && ctx.Err() == nil; picks = picks[min(len(picks), loadMax):] {
 			some := picks[:min(len(picks), loadMax)]
-			l.begin(s, false, some)
+			l.begin(q, some)
 			for i := range some {
-				if err := l.message(some, i, &m); err != nil {
-					v.found(fmt.Sprintf("message %d of queue %q", some[i].seq, q.def.Name), err)
-					v.Missing = append(v.Missing, Missing{Kind: "queue", Name: q.def.Name, First: some[i].seq, Messages: 1})
+				if err := l.message(some, i, &d); err != nil {
+					v.found(fmt.Sprintf("message %d of %s %q", some[i].seq, kindName(q.def.Kind), q.def.Name), err)
+					v.Missing = append(v.Missing, Missing{Kind: kindName(q.def.Kind), Name: q.def.Name, First: some[i].seq, Messages: 1})
 				}
 			}
 		}
