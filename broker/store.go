@@ -159,12 +159,13 @@ const (
 	ReasonHops                // dead-lettered more often than the limit
 	ReasonRetention           // parked for longer than the queue keeps its dead
 	ReasonMoved               // redriven or moved elsewhere
+	ReasonUndelivered         // its client may not have it, or takes nothing as large
 	Reasons                   // how many there are
 )
 
 // String returns the reason as metrics and dialects show it.
 func (r Reason) String() string {
-	names := [...]string{"none", "acked", "attempts", "expired", "overflow", "purged", "dead_lettered", "hops", "retention", "moved"}
+	names := [...]string{"none", "acked", "attempts", "expired", "overflow", "purged", "dead_lettered", "hops", "retention", "moved", "undelivered"}
 	if int(r) < len(names) {
 		return names[r]
 	}

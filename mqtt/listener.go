@@ -46,7 +46,7 @@ func (s *Server) admit(sock net.Conn, o Listener) {
 	s.stats.accepted.Add(1)
 	c := &conn{
 		Conn: sock, srv: s, remote: sock.RemoteAddr().String(), anonOK: o.AllowAnonymous,
-		accepted: time.Now(),
+		accepted: time.Now(), left: make(chan struct{}),
 	}
 	c.out.room.L = &c.wmu
 	if c.host, _, _ = net.SplitHostPort(c.remote); c.host == "" {
