@@ -27,7 +27,8 @@ func (b *Broker) sessionDef(id string) Def {
 	o := &b.opts
 	return Def{
 		Name: id, Kind: SessionTarget, MaxMessages: o.SessionMessages, MaxBytes: o.SessionBytes,
-		DropOldest: o.SessionPolicy == SessionDropOldest, DropNewest: o.SessionPolicy == SessionDropNewest,
+		// What is larger than all that may wait never costs its publisher.
+		DropOldest: o.SessionPolicy == SessionDropOldest, DropNewest: o.SessionPolicy != SessionRefuse,
 	}
 }
 

@@ -184,8 +184,8 @@ type Def struct {
 	Volatile bool
 	// MaxMessages, MaxBytes (as stored) and MaxPayload (of payloads alone) limit
 	// what the target holds; 0 = no limit.
-	// DropOldest makes room by taking the oldest ready message, DropNewest leaves
-	// out the route of what does not fit and tells it as dropped; otherwise a
+	// DropOldest makes room by taking the oldest ready message. DropNewest leaves
+	// out the route of what does not fit then, and tells it as dropped; otherwise a
 	// publish that does not fit is ErrFull. Lapsing says that what an overflow or
 	// an expiry takes is held and told to Events.Lapsed instead of dropped.
 	MaxMessages, MaxBytes        int64
