@@ -74,7 +74,8 @@ func (a *app) openMQTT() error {
 		ReceiveMaximum: c.ReceiveMaximum, MaxInflight: c.MaxInflight, MaxInflightV3: min(c.MaxInflight, mqtt.DefaultMaxInflightV3),
 		MaxOutput: int(c.MaxOutput), MaxTopicBytes: a.cfg.Limits.TopicBytes, MaxTopicLevels: a.cfg.Limits.TopicLevels,
 		MaxPerAddress: a.cfg.Limits.PerAddress, MaxKeepAlive: time.Duration(c.MaxKeepalive),
-		BacklogMessages: c.MaxSessionQueue, CloseOnDeny: c.DenyAction == "close",
+		BacklogMessages: c.MaxSessionQueue, BacklogBytes: int(c.MaxSessionBytes),
+		SessionExpiryV3: uint32(time.Duration(c.SessionExpiry3) / time.Second), CloseOnDeny: c.DenyAction == "close",
 	})
 	if err != nil {
 		if l, ok := errors.AsType[*mqtt.ListenError](err); ok {

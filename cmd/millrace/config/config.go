@@ -52,7 +52,10 @@ type MQTT struct {
 	MaxInflight     int      `yaml:"max_inflight" doc:"QoS 1 and 2 messages that a client is sent without an acknowledgement"`
 	MaxKeepalive    Duration `yaml:"max_keepalive" doc:"longest keep-alive that a client may ask for; 0s has no cap"`
 	MaxOutput       Size     `yaml:"max_output" doc:"bytes that wait for one slow client before QoS 0 is shed"`
-	MaxSessionQueue int      `yaml:"max_session_queue" doc:"messages that wait for one session before the oldest is dropped"`
+	MaxSessionQueue int      `yaml:"max_session_queue" doc:"messages that wait for one session before session_overflow applies"`
+	MaxSessionBytes Size     `yaml:"max_session_bytes" doc:"the same in bytes, as stored"`
+	SessionOverflow string   `yaml:"session_overflow" one:"drop-oldest|drop-newest|refuse-publisher" doc:"what a full session of a client that is away does"`
+	SessionExpiry3  Duration `yaml:"session_expiry_311" doc:"how long a session with clean=false of an MQTT 3.1.1 client outlives its connection; 0s has no end"`
 	DenyAction      string   `yaml:"deny_action" one:"ack|close" doc:"what an MQTT 3.1.1 client meets after a publish that it may not make"`
 }
 
@@ -130,7 +133,7 @@ func Default() *Config {
 			Listen: "127.0.0.1:1883", TLSListen: None, WSListen: None, WSSListen: None, UnixListen: None, UnixMode: 0o660,
 			ProxyListeners: []string{"mqtt", "mqtt-tls", "mqtt-ws", "mqtt-wss"},
 			MaxPacketSize:  4<<20 + 64<<10, ReceiveMaximum: 1024, MaxInflight: 1024,
-			MaxOutput: 16 << 20, MaxSessionQueue: 100_000, DenyAction: "ack",
+			MaxOutput: 16 << 20, MaxSessionQueue: 100_000, MaxSessionBytes: 64 << 20, SessionOverflow: "drop-oldest", DenyAction: "ack",
 		},
 		HTTP:      HTTP{Listen: "127.0.0.1:8080", MQTT: true},
 		EMQX:      Dialect{Listen: None},
