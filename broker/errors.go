@@ -62,8 +62,9 @@ const (
 	OffsetSubject  Subject = "offset"
 	PayloadSubject Subject = "payload"
 	FieldSubject   Subject = "field"
-	// PartitionSubject is one of a stream.
+
 	PartitionSubject Subject = "partition"
+	ClientSubject    Subject = "client"
 )
 
 // Error is a failure in words for people and in a Kind for programs.
