@@ -62,6 +62,7 @@ const (
 	OffsetSubject  Subject = "offset"
 	PayloadSubject Subject = "payload"
 	FieldSubject   Subject = "field"
+	RateSubject    Subject = "rate" // of what one identity may do in a second
 )
 
 // Error is a failure in words for people and in a Kind for programs.

@@ -96,7 +96,7 @@ func (s *Server) cancelWill(c *conn) {
 func (s *Server) publishWill(id string, who *auth.Principal, w *will) {
 	m := &broker.Message{Topic: w.topic, Payload: w.payload, QoS: w.qos, Retain: w.retain, Publisher: id}
 	w.props.apply(m, time.Now())
-	ctx, cancel := context.WithTimeout(auth.WithPrincipal(context.Background(), who), willTimeout)
+	ctx, cancel := context.WithTimeout(auth.Unmetered(auth.WithPrincipal(context.Background(), who)), willTimeout)
 	defer cancel()
 	if _, err := s.o.Broker.Publish(ctx, m); err != nil {
 		s.stats.drop(dropWill)

@@ -77,7 +77,7 @@ func Listen(ctx context.Context, o Options) (*Server, error) {
 	draining, drain := context.WithCancel(context.Background())
 	s := &Server{
 		options: o, drain: drain,
-		shared: &httpx.Shared{Log: o.Log, Draining: draining, Origins: o.Origins},
+		shared: &httpx.Shared{Log: o.Log, Auth: o.Broker.Auth(), Draining: draining, Origins: o.Origins},
 	}
 	dialects := map[Dialect]http.Handler{}
 	for _, l := range o.Listeners {

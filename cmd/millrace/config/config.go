@@ -99,7 +99,9 @@ type Limits struct {
 	PerAddress  int  `yaml:"per_address" doc:"MQTT connections of one address; 0 has no limit"`
 	PerIdentity int  `yaml:"per_identity" soon:"a limit of connections" doc:"connections of one identity; 0 has no limit"`
 	AcceptRate  int  `yaml:"accept_rate" soon:"a limit of new connections" doc:"new connections a second; 0 has no limit"`
-	KeyRate     int  `yaml:"key_rate" soon:"a limit of requests" doc:"requests of one API key a second; 0 has no limit"`
+	KeyRate     int  `yaml:"key_rate" doc:"HTTP requests of one user, key or anonymous client a second; 0 has no limit"`
+	KeyMessages int  `yaml:"key_messages" doc:"messages that one user, key or anonymous client may publish a second; 0 has no limit"`
+	KeyBytes    Size `yaml:"key_bytes" doc:"payload that one user, key or anonymous client may publish a second; 0 has no limit"`
 }
 
 // Audit is the log of who changed what.

@@ -45,6 +45,7 @@ type Dialect struct {
 // Shared is what a server hands to each of its dialects.
 type Shared struct {
 	Log      zerolog.Logger
+	Auth     *auth.Auth      // whose rates hold for requests
 	Draining context.Context //nolint:containedctx // a signal to every request, as http.Server's base context
 	Origins  []string        // that browsers may come from, besides our own host
 	Panics   atomic.Int64    // requests that ended in one
