@@ -141,6 +141,7 @@ const (
 	SpaceSessions
 	SpaceRetained
 	SpaceCursors
+	SpaceSchemas // of streams
 )
 
 // Reason says why a message left a queue, or is held for the broker. The
@@ -313,6 +314,15 @@ type Info struct {
 	In                                 uint64          // messages that ever entered
 	Out                                [Reasons]uint64 // and left, by reason
 	Partitions                         []PartitionInfo // of a stream
+	Activity
+}
+
+// Activity counts what happened to the messages of a queue since the process
+// started. It is no part of the books: a message may be handed out often.
+type Activity struct {
+	Deliveries uint64 // handed to a consumer
+	Lapses     uint64 // leases that ended by themselves
+	Returns    uint64 // given back by the consumer (nack)
 }
 
 // Difference is what the books of a queue are out by: everything that entered

@@ -12,7 +12,9 @@ import (
 	"millrace/broker"
 	"millrace/broker/auth"
 	"millrace/cmd/millrace/config"
+	"millrace/mqtt"
 	"millrace/persistence/local"
+	"millrace/rest"
 	"millrace/router"
 )
 
@@ -29,6 +31,8 @@ type app struct {
 	temporary bool // the data directory goes when the process goes
 	store     *local.Store
 	broker    *broker.Broker
+	mqtt      *mqtt.Server // nil while its edge is closed
+	http      *rest.Server
 	open      []opened
 }
 

@@ -131,6 +131,7 @@ func (u *unit) postpone(op *broker.Op, q *queue) {
 	kind := kindLeased
 	if op.All {
 		kind = kindBack
+		q.since.Returns++
 	}
 	if op.Kind == broker.OpReturn {
 		kind = kindBack

@@ -160,7 +160,7 @@ func (q *queue) info() broker.Info {
 	ready, later := q.visible()
 	in := broker.Info{
 		Ready: ready, Delayed: later, Leased: q.count[leased], Dead: q.count[dead], Held: q.count[held],
-		In: q.in - uint64(q.unshown), Out: q.out,
+		In: q.in - uint64(q.unshown), Out: q.out, Activity: q.since,
 	}
 	for s := waiting; s < states; s++ {
 		in.Bytes += q.bytes[s]

@@ -66,6 +66,7 @@ func (q *queue) take(c *chunk, i int, w *broker.Wait, now int64) pick {
 	if c.bodies != nil {
 		p.body = c.bodies[i]
 	}
+	q.since.Deliveries++
 	if w.Consume {
 		p.attempt = q.attempt(e) + 1
 		q.remove(c, i, broker.ReasonAcked)

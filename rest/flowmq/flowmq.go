@@ -32,7 +32,7 @@ func New(b *broker.Broker, s *httpx.Shared) *httpx.Mux {
 	return httpx.NewMux(s, httpx.Dialect{
 		Name:         "flowmq",
 		Routes:       a.routes(),
-		Authenticate: func(r *httpx.Request) (*auth.Principal, error) { return httpx.KeyOrToken(b.Auth(), audience, r) },
+		Authenticate: func(r *httpx.Request) (*auth.Principal, error) { return httpx.KeyOrToken(b.Auth(), Audience, r) },
 		RenderError:  renderError,
 	})
 }

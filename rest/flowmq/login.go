@@ -9,8 +9,8 @@ import (
 )
 
 const (
-	// audience names this dialect in tokens.
-	audience = "api"
+	// Audience names this dialect in tokens.
+	Audience = "api"
 	// maxLogin bounds what a client that nobody knows yet may send.
 	maxLogin = 16 << 10
 )
@@ -84,7 +84,7 @@ func (a *api) login(w http.ResponseWriter, r *httpx.Request) error {
 	if err != nil {
 		return err
 	}
-	t, err := a.broker.Auth().Issue(auth.WithPrincipal(r.Context(), p), p, auth.Grant{Audience: []string{audience}})
+	t, err := a.broker.Auth().Issue(auth.WithPrincipal(r.Context(), p), p, auth.Grant{Audience: []string{Audience}})
 	if err != nil {
 		return httpx.AccountError(err, "the user")
 	}
@@ -117,7 +117,7 @@ func (a *api) refresh(w http.ResponseWriter, r *httpx.Request) error {
 	if token == "" {
 		return httpx.FieldError("refresh_token", "is missing")
 	}
-	t, err := a.broker.Auth().Refresh(r.Context(), audience, token)
+	t, err := a.broker.Auth().Refresh(r.Context(), Audience, token)
 	if err != nil {
 		return httpx.AccountError(err, "the login")
 	}
@@ -137,10 +137,10 @@ func (a *api) logout(w http.ResponseWriter, r *httpx.Request) error {
 		if everywhere {
 			return httpx.FieldError("everywhere", "needs the access token in the header, and no refresh token")
 		}
-		err = accounts.RevokeRefresh(r.Context(), audience, token)
+		err = accounts.RevokeRefresh(r.Context(), Audience, token)
 		return a.answerLogout(w, r, err)
 	}
-	p, err := httpx.KeyOrToken(accounts, audience, r)
+	p, err := httpx.KeyOrToken(accounts, Audience, r)
 	if err != nil {
 		return err
 	}

@@ -19,6 +19,7 @@ type exchange struct {
 	Recorder
 	Request Request
 	mux     *Mux
+	meter   *meter
 }
 
 // run authenticates and calls the handler.
@@ -101,6 +102,7 @@ func (x *exchange) log() {
 // end turns a panic into a 500, and gives the buffers back.
 func (x *exchange) end() {
 	v := recover()
+	defer func() { x.meter.count(x.Status, time.Since(x.Start)) }()
 	if v == nil {
 		x.log()
 		x.Request.release()
