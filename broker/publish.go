@@ -165,6 +165,7 @@ func (b *Broker) commitAll(ctx context.Context, ms []*Message, add func(*pending
 	if err := b.spend(ctx, principal, ms); err != nil {
 		return nil, err
 	}
+	trace(ctx, ms)
 	w := &waitingPublish{done: make(chan struct{}), outcomes: make([]Outcome, 0, len(ms))}
 	p := b.newPending(w)
 	p.every = true

@@ -56,6 +56,9 @@ type MQTT struct {
 type HTTP struct {
 	Listen         string   `yaml:"listen" flag:"http-listen" doc:"address of HTTP with all dialects but memfifo; none closes it"`
 	AllowedOrigins []string `yaml:"allowed_origins" doc:"origins of web pages that may call the API"`
+	MaxRaw         Size     `yaml:"max_raw" doc:"largest request body that is one payload as it is; 0 is limits.payload"`
+	MaxJSON        Size     `yaml:"max_json" doc:"largest JSON request body; 0 is twice limits.payload"`
+	MaxBatch       Size     `yaml:"max_batch" doc:"largest request body that holds many messages; 0 is four times limits.payload"`
 }
 
 // Dialect is a listener of one dialect at its native port.

@@ -29,6 +29,9 @@ func (c *Config) Validate() error {
 		{"mqtt.max_session_queue", int64(c.MQTT.MaxSessionQueue), 1, 1 << 30},
 		{"mqtt.max_keepalive", int64(time.Duration(c.MQTT.MaxKeepalive) / time.Millisecond), 0, 65_535_000},
 		{"limits.per_address", int64(c.Limits.PerAddress), 0, 1 << 30},
+		{"http.max_raw", int64(c.HTTP.MaxRaw), 0, 1 << 30},
+		{"http.max_json", int64(c.HTTP.MaxJSON), 0, 1 << 30},
+		{"http.max_batch", int64(c.HTTP.MaxBatch), 0, 1 << 30},
 		{"limits.key_rate", int64(c.Limits.KeyRate), 0, 1 << 30},
 		{"limits.key_messages", int64(c.Limits.KeyMessages), 0, 1 << 30},
 		{"limits.key_bytes", int64(c.Limits.KeyBytes), 0, 1 << 40},
@@ -60,7 +63,7 @@ func bounds(key string, lo, hi int64) string {
 		return "100ms to 1h"
 	case "mqtt.max_keepalive":
 		return "0s to 65535s"
-	case "limits.key_bytes", "limits.payload", "mqtt.max_packet_size", "mqtt.max_output", "audit.max_size":
+	case "http.max_raw", "http.max_json", "http.max_batch", "limits.key_bytes", "limits.payload", "mqtt.max_packet_size", "mqtt.max_output", "audit.max_size":
 		return Size(lo).String() + " to " + Size(hi).String()
 	}
 	return fmt.Sprintf("%d to %d", lo, hi)
