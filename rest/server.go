@@ -18,6 +18,7 @@ import (
 	"millrace/broker"
 	"millrace/rest/fastqueue"
 	"millrace/rest/internal/httpx"
+	"millrace/rest/pulsar"
 )
 
 // Listener is an address and what is served there. One with a single dialect
@@ -42,6 +43,7 @@ type Options struct {
 	// Origins are those that browsers may send requests from, besides our own.
 	Origins   []string
 	FastQueue fastqueue.Options
+	Pulsar    pulsar.Options
 	// Mounts are handlers of other protocols at exact paths of every listener
 	// that serves more than one dialect: MQTT over WebSocket.
 	Mounts map[string]http.Handler

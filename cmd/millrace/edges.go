@@ -17,6 +17,7 @@ import (
 	"millrace/mqtt"
 	"millrace/rest"
 	"millrace/rest/fastqueue"
+	"millrace/rest/pulsar"
 )
 
 // mqttListeners are the listeners of MQTT alone, and beside each what it is called.
@@ -134,6 +135,7 @@ func (a *app) openHTTP(ctx context.Context) error {
 		Bodies:      a.bodies(),
 		MemfifoOpen: !a.cfg.Memfifo.Auth, Metrics: a.metrics(),
 		FastQueue: fastqueue.Options{Registration: a.cfg.FastQueue.Registration},
+		Pulsar:    pulsar.Options{CreateTopics: a.cfg.Pulsar.AutoCreateTopics, PublicURL: a.cfg.PublicURL},
 	})
 	if err != nil {
 		return listenFailure(wanted, err)
