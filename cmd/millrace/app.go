@@ -105,6 +105,7 @@ func (a *app) openBroker(ctx context.Context) error {
 	store, err := local.Open(local.Options{ //nolint:contextcheck // it ends with its Close
 		Dir: a.cfg.Data, Log: a.log,
 		Relaxed: a.cfg.Store.Sync == "interval", AcceptLoss: a.cfg.Store.AcceptLoss == config.On,
+		LowDisk: int64(a.cfg.Store.LowDisk),
 		Failed: func(err error) {
 			a.fail(&failure{code: exitDisk, err: fmt.Errorf("the store cannot write: %w", err), hint: "look at the disk, then start again: everything acknowledged is there"})
 		},

@@ -108,7 +108,7 @@ type Store struct {
 	URL        string `yaml:"url" flag:"store" secret:"yes" soon:"a store outside this process" doc:"NATS cluster to keep messages in; empty keeps them in the data directory"`
 	Sync       string `yaml:"sync" one:"group|interval" doc:"group acknowledges after the disk has it, one sync for many messages; interval acknowledges before the sync that follows within a second, and marks every answer as relaxed"`
 	AcceptLoss Switch `yaml:"accept_loss" flag:"accept-loss" one:"false|true" doc:"open a damaged store without what is damaged; the log names what is gone"`
-	LowDisk    Size   `yaml:"low_disk" soon:"a disk reserve of your choice" doc:"free bytes under which publishes are refused; 0 chooses"`
+	LowDisk    Size   `yaml:"low_disk" doc:"free bytes of the disk under which messages, new queues, streams and sessions are refused, while acknowledgements and deletions go on; it ends by itself a tenth above; 0 is the larger of two segments of the journal (8 MiB at first, 128 MiB later) and 5 % of the disk, the latter 2 GiB at most"`
 }
 
 // Limits hold on every door.
