@@ -3,7 +3,6 @@ package broker
 import (
 	"context"
 	"errors"
-	"fmt"
 	"sync/atomic"
 	"time"
 )
@@ -25,9 +24,9 @@ type Store interface {
 	// change (driver, KeyedFIFO, fewer partitions) is ErrConflict. A change holds
 	// at once, also for what is there.
 	Define(ctx context.Context, d Def) (Target, error)
-	// Drop removes a target with all its messages. Waits on it end in ErrGone,
-	// and so do old Refs, also when the name is made again. Whatever names a
-	// target that never was is ErrNotFound.
+	// Drop removes a target with all its messages, a stream with its
+	// subscriptions. Waits on it end in ErrGone, and so do old Refs, also when
+	// the name is made again. Whatever names a target that never was is ErrNotFound.
 	Drop(ctx context.Context, t Target) error
 	// Submit hands over b, whose units were closed with End. The store owns b
 	// until it calls c.Done(b), once, which it never does before Submit
@@ -116,17 +115,19 @@ type State struct {
 	Full         bool          // publishes are refused, acks and deletes go on
 }
 
-// Target is a queue or a stream. It is made new for every definition and never
+// Target is a queue, a stream or a subscription. It is made new for every definition and never
 // used again, also over restarts, so that it can stand in a receipt.
 type Target uint64
 
-// TargetKind tells a queue from a stream.
+// TargetKind tells a queue from a stream. The numbers are on disk: append only.
 type TargetKind uint8
 
-// The kinds of target.
+// The kinds of target. A subscription is a queue of the messages of a stream:
+// nothing is published to it, and what it settles stays in the stream.
 const (
-	QueueTarget TargetKind = iota + 1
-	StreamTarget
+	QueueTarget        TargetKind = 1
+	StreamTarget       TargetKind = 2
+	SubscriptionTarget TargetKind = 4
 )
 
 // Space is a namespace of keys.
@@ -157,12 +158,13 @@ const (
 	ReasonHops                // dead-lettered more often than the limit
 	ReasonRetention           // parked for longer than the queue keeps its dead
 	ReasonMoved               // redriven or moved elsewhere
+	ReasonSkipped             // a subscription was moved past it
 	Reasons                   // how many there are
 )
 
 // String returns the reason as metrics and dialects show it.
 func (r Reason) String() string {
-	names := [...]string{"none", "acked", "attempts", "expired", "overflow", "purged", "dead_lettered", "hops", "retention", "moved"}
+	names := [...]string{"none", "acked", "attempts", "expired", "overflow", "purged", "dead_lettered", "hops", "retention", "moved", "skipped"}
 	if int(r) < len(names) {
 		return names[r]
 	}
@@ -204,6 +206,12 @@ type Def struct {
 	// KeyedFIFO allows one message of a Key in flight.
 	KeyedFIFO bool
 
+	// Source is the stream of a subscription, and cannot change. A new
+	// subscription begins at the offsets in Start, in other partitions at the
+	// first entry. Of the rest it obeys LapseAt, MaxInFlight, DeadRetention and Paused.
+	Source Target
+	Start  []Offset
+
 	// Partitions of a stream, at least 1. They only grow.
 	Partitions uint32
 	// Retention of a stream: entries are there for that long, and go after it in
@@ -240,6 +248,7 @@ type Delivery struct {
 	Until     int64      // end of the lease or delay, or since when it is dead, Unix milliseconds
 	Queued    int64      // when it entered the target, or a delayed publish was due
 	Partition uint32     // of a stream; Seq is then its offset
+	Offset    uint64     // of a subscription: where it is in the stream; Seq means nothing then
 	State     EntryState // of a queue
 	Reason    Reason     // why it is dead, or lapsed
 }
@@ -267,7 +276,7 @@ type Pos struct {
 	Skip       int
 }
 
-// Wait asks for messages of a queue, or for entries of one partition of a
+// Wait asks for messages of a queue or subscription, or for entries of one partition of a
 // stream. The caller fills the first part and must not touch it until Deliver;
 // it may reuse the Wait after that.
 //
@@ -300,11 +309,11 @@ type Wait struct {
 type Info struct {
 	Ready, Leased, Delayed, Dead, Held int64
 	Bytes                              int64 // payload and headers, as stored
-	Payload                            int64 // of a queue: payload alone
+	Payload                            int64 // of a queue: payload alone; a subscription has neither
 	Oldest                             time.Time
 	In                                 uint64          // messages that ever entered
 	Out                                [Reasons]uint64 // and left, by reason
-	Partitions                         []PartitionInfo // of a stream
+	Partitions                         []PartitionInfo // of a stream or subscription
 }
 
 // Difference is what the books of a queue are out by: everything that entered
@@ -317,8 +326,9 @@ func (i *Info) Difference() int64 {
 	return n
 }
 
-// PartitionInfo bounds one partition: First is the oldest offset that can be
-// read, Next the one the next message gets.
+// PartitionInfo bounds one partition. Of a stream First is the oldest offset
+// that can be read, Next the one the next message gets. Of a subscription all
+// before First is settled, and what is handed out next is not before Next.
 type PartitionInfo struct {
 	First, Next uint64
 	Bytes       int64
@@ -345,18 +355,6 @@ var (
 	ErrClosed   = errors.New("store closed")
 )
 
-// RangeError says that an offset lies below the first entry that its partition
-// still has. It is ErrGone.
-type RangeError struct{ First, Next uint64 }
-
-// Error names what there is.
-func (e *RangeError) Error() string {
-	return fmt.Sprintf("offset below the first: %d to %d are there", e.First, e.Next)
-}
-
-// Unwrap returns ErrGone.
-func (e *RangeError) Unwrap() error { return ErrGone }
-
 // Batch collects units of work and is reused: no method allocates once it is
 // warm. A unit is what one End closes, and is one commit: all of it happens, or
 // none. A full queue fails its unit only.
@@ -365,8 +363,9 @@ type Batch struct {
 	Ops   []Op
 	Units []Unit
 
-	routes []Route
-	open   int
+	routes  []Route
+	offsets []Offset
+	open    int
 
 	// Left and Priv are the store's.
 	Left atomic.Int32
@@ -387,7 +386,7 @@ type Result struct {
 	ID        ID     // of the first Publish, or of its first one
 	Seq       uint64 // of the first Publish in its first route
 	Rev       uint64 // of the last Put
-	Count     int    // what a Purge removed
+	Count     int    // what a Purge or SettleUpTo removed
 }
 
 // OpKind says what an Op does.
@@ -402,6 +401,9 @@ const (
 	OpPut
 	OpPurge
 	OpReturn
+	OpSettleAt
+	OpSettleUpTo
+	OpSeek
 )
 
 // Op is one operation of a unit.
@@ -414,6 +416,7 @@ type Op struct {
 	Until   int64
 	Message *Message
 	Routes  []Route
+	Offsets []Offset
 	Key     string
 	Value   []byte
 	Rev     uint64
@@ -490,5 +493,5 @@ func (b *Batch) Reset() {
 	clear(b.Ops)
 	clear(b.Units)
 	b.Tag, b.Priv = nil, nil
-	b.Ops, b.Units, b.routes, b.open = b.Ops[:0], b.Units[:0], b.routes[:0], 0
+	b.Ops, b.Units, b.routes, b.offsets, b.open = b.Ops[:0], b.Units[:0], b.routes[:0], b.offsets[:0], 0
 }

@@ -30,17 +30,24 @@ type storedDef struct {
 	KeyedFIFO      bool          `json:"keyed_fifo,omitempty"`
 	Partitions     uint32        `json:"partitions,omitempty"`
 	Retention      time.Duration `json:"retention,omitempty"`
+
+	Source broker.Target     `json:"source,omitempty"`
+	Start  map[uint32]uint64 `json:"start,omitempty"` // by partition
 }
 
 // encodeDef appends the body of a define record.
 func encodeDef(b []byte, id broker.Target, d *broker.Def) []byte {
+	start := map[uint32]uint64{}
+	for _, o := range d.Start {
+		start[o.Partition] = o.Offset
+	}
 	j, err := json.Marshal(storedDef{
 		Name: d.Name, Kind: uint8(d.Kind), Meta: d.Meta, Volatile: d.Volatile,
 		MaxMessages: d.MaxMessages, MaxBytes: d.MaxBytes, MaxPayload: d.MaxPayload, DropOldest: d.DropOldest,
 		OverflowLapses: d.OverflowLapses, ExpiryLapses: d.ExpiryLapses,
 		TTL: d.TTL, Delay: d.Delay, LapseAt: d.LapseAt, MaxInFlight: d.MaxInFlight,
 		DeadRetention: d.DeadRetention, Paused: d.Paused, KeyedFIFO: d.KeyedFIFO,
-		Partitions: d.Partitions, Retention: d.Retention,
+		Partitions: d.Partitions, Retention: d.Retention, Source: d.Source, Start: start,
 	})
 	if err != nil {
 		panic("local: a definition always has an encoding: " + err.Error())
@@ -56,8 +63,12 @@ func decodeDef(b []byte) (broker.Target, broker.Def, error) {
 	if err := json.Unmarshal(f.b, &d); err != nil {
 		return 0, broker.Def{}, fmt.Errorf("definition of target %d: %w", id, err)
 	}
-	if k := broker.TargetKind(d.Kind); k != broker.QueueTarget && k != broker.StreamTarget {
+	if !kindKnown(broker.TargetKind(d.Kind)) {
 		return 0, broker.Def{}, errRecord
+	}
+	var start []broker.Offset
+	for p, o := range d.Start {
+		start = append(start, broker.Offset{Partition: p, Offset: o})
 	}
 	return id, broker.Def{
 		Name: d.Name, Kind: broker.TargetKind(d.Kind), Meta: d.Meta, Volatile: d.Volatile,
@@ -65,6 +76,11 @@ func decodeDef(b []byte) (broker.Target, broker.Def, error) {
 		OverflowLapses: d.OverflowLapses, ExpiryLapses: d.ExpiryLapses,
 		TTL: d.TTL, Delay: d.Delay, LapseAt: d.LapseAt, MaxInFlight: d.MaxInFlight,
 		DeadRetention: d.DeadRetention, Paused: d.Paused, KeyedFIFO: d.KeyedFIFO,
-		Partitions: d.Partitions, Retention: d.Retention,
+		Partitions: d.Partitions, Retention: d.Retention, Source: d.Source, Start: start,
 	}, nil
+}
+
+// kindKnown reports whether a kind of target is one of this store's.
+func kindKnown(k broker.TargetKind) bool {
+	return k == broker.QueueTarget || k == broker.StreamTarget || k == broker.SubscriptionTarget
 }

@@ -11,24 +11,33 @@ import (
 // memory are read together: a deep backlog costs hardly more than a short queue.
 type loader struct {
 	spots []journal.Spot
-	found []loaded // none: the picks bring their bodies
+	found []loaded          // none: the picks bring their bodies
+	read  []broker.Delivery // of a stream, for a subscription
 }
 
-// loaded is the record of a pick.
+// loaded is the record of a pick, or which of loader.read it is.
 type loaded struct {
 	body []byte
+	read int
 	err  error
 }
 
 // loadMax is how many picks a caller without a bound of its own loads at once.
 const loadMax = 256
 
-// begin reads the records of picks, until end.
-func (l *loader) begin(s *Store, volatile bool, picks []pick) {
+// begin reads the messages of picks, until end; of a subscription only those
+// whose payloads are together no more than maxBytes, but one at least.
+func (l *loader) begin(q *queue, picks []pick, maxBytes int) {
 	l.end()
-	if volatile {
-		return
+	switch {
+	case q.source != nil:
+		l.fromStream(q.source.st, picks, maxBytes)
+	case !q.volatile:
+		l.fromJournal(q.s, picks)
 	}
+}
+
+func (l *loader) fromJournal(s *Store, picks []pick) {
 	l.spots, l.found = slices.Grow(l.spots, len(picks)), slices.Grow(l.found, len(picks))
 	for i := range picks {
 		l.spots = append(l.spots, journal.Spot{Pos: journal.Position(picks[i].pos), Size: picks[i].size})
@@ -36,7 +45,7 @@ func (l *loader) begin(s *Store, volatile bool, picks []pick) {
 	for len(l.found) < len(picks) {
 		err := s.journal.ReadEach(l.spots[len(l.found):], func(_ int, typ byte, body []byte) error {
 			body, err := messageIn(typ, body)
-			l.found = append(l.found, loaded{body, err})
+			l.found = append(l.found, loaded{body: body, err: err})
 			return nil
 		})
 		if err != nil {
@@ -51,8 +60,12 @@ func (l *loader) message(picks []pick, i int, m *broker.Message) error {
 		return broker.DecodeMessage(picks[i].body, m)
 	}
 	f := &l.found[i]
-	if f.err != nil {
+	switch {
+	case f.err != nil:
 		return f.err
+	case len(l.read) > 0:
+		*m = l.read[f.read].Message
+		return nil
 	}
 	return broker.DecodeMessage(f.body, m)
 }
@@ -60,5 +73,6 @@ func (l *loader) message(picks []pick, i int, m *broker.Message) error {
 // end lets go of the records, so that no idle wait keeps them in memory.
 func (l *loader) end() {
 	clear(l.found)
-	l.spots, l.found = l.spots[:0], l.found[:0]
+	clear(l.read)
+	l.spots, l.found, l.read = l.spots[:0], l.found[:0], l.read[:0]
 }

@@ -67,7 +67,7 @@ type Store struct {
 	// Changed under the append lock and targetMu: the holder of either may read.
 	targetMu sync.RWMutex
 	targets  map[broker.Target]target
-	names    [2]map[string]broker.Target // of queues, of streams
+	names    map[broker.TargetKind]map[string]broker.Target
 
 	keys   keys
 	timers timers
@@ -101,7 +101,9 @@ func (t target) volatile() bool {
 func newStore(o Options) *Store {
 	s := &Store{
 		log: o.Log, targets: map[broker.Target]target{},
-		names:  [2]map[string]broker.Target{{}, {}},
+		names: map[broker.TargetKind]map[string]broker.Target{
+			broker.QueueTarget: {}, broker.StreamTarget: {}, broker.SubscriptionTarget: {},
+		},
 		timers: timers{at: map[sleeper]int{}, kick: make(chan struct{}, 1)},
 		late:   late{idle: make(chan struct{}, 1)},
 		box:    outbox{kick: make(chan struct{}, 1)},
