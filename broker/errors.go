@@ -52,16 +52,17 @@ type Subject string
 
 // What an Error can be about.
 const (
-	NoSubject      Subject = ""
-	TopicSubject   Subject = "topic"
-	FilterSubject  Subject = "filter"
-	QueueSubject   Subject = "queue"
-	StreamSubject  Subject = "stream"
-	MessageSubject Subject = "message"
-	ReceiptSubject Subject = "receipt"
-	OffsetSubject  Subject = "offset"
-	PayloadSubject Subject = "payload"
-	FieldSubject   Subject = "field"
+	NoSubject           Subject = ""
+	TopicSubject        Subject = "topic"
+	FilterSubject       Subject = "filter"
+	QueueSubject        Subject = "queue"
+	StreamSubject       Subject = "stream"
+	MessageSubject      Subject = "message"
+	ReceiptSubject      Subject = "receipt"
+	OffsetSubject       Subject = "offset"
+	SubscriptionSubject Subject = "subscription"
+	PayloadSubject      Subject = "payload"
+	FieldSubject        Subject = "field"
 )
 
 // Error is a failure in words for people and in a Kind for programs.

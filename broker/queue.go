@@ -190,6 +190,7 @@ type queue struct {
 	target   Target
 	volatile bool
 	settings atomic.Pointer[QueueConfig]
+	stream   *stream // of a subscription
 }
 
 func (*queue) destination() {}
@@ -199,6 +200,30 @@ func (q *queue) config() *QueueConfig { return q.settings.Load() }
 // deadLettered reports whether q dead-lettered m before.
 func (q *queue) deadLettered(m *Message) bool {
 	return len(m.Origins) > 0 && slices.Contains(m.Origins, q.config().Name)
+}
+
+// String names q for people.
+func (q *queue) String() string {
+	if q.stream != nil {
+		return "subscription " + q.config().Name + " of stream " + q.stream.config().Name
+	}
+	return "queue " + q.config().Name
+}
+
+// origin is the name of q in the messages that it dead-lettered.
+func (q *queue) origin() string {
+	if q.stream != nil {
+		return "stream:" + q.stream.config().Name + "/" + q.config().Name
+	}
+	return q.config().Name
+}
+
+// missing is the error of q after it was deleted.
+func (q *queue) missing() error {
+	if q.stream != nil {
+		return noSubscription(q.stream.config().Name, q.config().Name)
+	}
+	return noQueue(q.config().Name)
 }
 
 // promise is what a positive answer about q means.

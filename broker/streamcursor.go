@@ -87,20 +87,7 @@ func (b *Broker) checkCommit(ctx context.Context, s *stream, name string, offset
 	if err != nil {
 		return storeError(err)
 	}
-	seen := map[uint32]bool{}
-	for _, o := range offsets {
-		switch {
-		case int(o.Partition) >= len(info.Partitions):
-			return noPartition(s, o.Partition)
-		case seen[o.Partition]:
-			return fieldError("offsets", "names partition %d twice", o.Partition)
-		case o.Offset > info.Partitions[o.Partition].Next:
-			return fieldError("offsets", "names offset %d of partition %d, beyond the end, which is %d",
-				o.Offset, o.Partition, info.Partitions[o.Partition].Next)
-		}
-		seen[o.Partition] = true
-	}
-	return nil
+	return checkOffsets(s, &info, offsets)
 }
 
 // Cursor shows a cursor. Errors: Forbidden, NotFound.
