@@ -19,47 +19,30 @@ import (
 // acknowledge them one by one or up to an offset. NewSubscriptionConfig gives
 // the defaults.
 type SubscriptionConfig struct {
-	Stream          string
-	Name            string        // any characters but controls; at most 255 bytes
-	Lease           time.Duration // default 30 s; 0 to 12 h
-	MaxRetries      int           // redeliveries; default Unlimited
-	DeadLetterTopic string        // "" = parked
-	DropExhausted   bool          // drop after the last attempt instead of keeping it dead
-	DeadRetention   time.Duration // default 14 days; 0 = as long as the stream keeps them
-	BackoffMin      time.Duration // after a nack; default 1 s, doubling
-	BackoffMax      time.Duration // default 60 s
-	MaxInFlight     int           // default 120,000
-	Paused          bool          // delivers nothing
-	Created         time.Time
+	Stream string
+	Name   string // any characters but controls; at most 255 bytes
+	LeaseConfig
+	Created time.Time
 }
 
 // NewSubscriptionConfig returns the defaults for a subscription.
 func NewSubscriptionConfig(stream, name string) SubscriptionConfig {
-	q := NewQueueConfig(name, "")
-	return SubscriptionConfig{
-		Stream: stream, Name: name, MaxRetries: Unlimited,
-		Lease: q.Lease, DeadRetention: q.DeadRetention, BackoffMin: q.BackoffMin, BackoffMax: q.BackoffMax, MaxInFlight: q.MaxInFlight,
-	}
+	c := SubscriptionConfig{Stream: stream, Name: name, LeaseConfig: newLeaseConfig()}
+	c.MaxRetries = Unlimited
+	return c
 }
 
 // queue is c as a queue has it.
 func (c *SubscriptionConfig) queue() *QueueConfig {
 	q := NewQueueConfig(c.Name, "")
-	q.Lease, q.MaxRetries, q.DeadLetterTopic, q.DropExhausted = c.Lease, c.MaxRetries, c.DeadLetterTopic, c.DropExhausted
-	q.DeadRetention, q.BackoffMin, q.BackoffMax = c.DeadRetention, c.BackoffMin, c.BackoffMax
-	q.MaxInFlight, q.Paused, q.Created = c.MaxInFlight, c.Paused, c.Created
+	q.LeaseConfig, q.Created = c.LeaseConfig, c.Created
 	return &q
 }
 
 // subscriptionOf is the reverse.
 func subscriptionOf(q *queue) SubscriptionConfig {
 	c := q.config()
-	return SubscriptionConfig{
-		Stream: q.stream.config().Name, Name: c.Name,
-		Lease: c.Lease, MaxRetries: c.MaxRetries, DeadLetterTopic: c.DeadLetterTopic, DropExhausted: c.DropExhausted,
-		DeadRetention: c.DeadRetention, BackoffMin: c.BackoffMin, BackoffMax: c.BackoffMax,
-		MaxInFlight: c.MaxInFlight, Paused: c.Paused, Created: c.Created,
-	}
+	return SubscriptionConfig{Stream: q.stream.config().Name, Name: c.Name, LeaseConfig: c.LeaseConfig, Created: c.Created}
 }
 
 func (b *Broker) validateSubscription(c *SubscriptionConfig) error {
@@ -67,10 +50,8 @@ func (b *Broker) validateSubscription(c *SubscriptionConfig) error {
 	if c.Name == "" || len(c.Name) > maxNameBytes || strings.ContainsFunc(c.Name, control) {
 		return fieldError("name", "%q is not a subscription name: 1 to %d bytes, no control characters", c.Name, maxNameBytes)
 	}
-	if c.DeadLetterTopic != "" {
-		if err := b.CheckTopic(c.DeadLetterTopic); err != nil {
-			return fieldError("dead_letter_topic", "is not a topic to publish to: %v", err)
-		}
+	if err := b.checkDeadLetter(c.DeadLetterTopic); err != nil {
+		return err
 	}
 	return c.queue().validateRanges()
 }
