@@ -65,13 +65,14 @@ func (b *Broker) unbindQueue(q *queue) {
 	b.mu.Unlock()
 }
 
-func (b *Broker) bindStream(t Target, c *StreamConfig) {
+func (b *Broker) bindStream(t Target, c *StreamConfig) *stream {
 	s := &stream{target: t, subs: map[string]*queue{}}
 	s.settings.Store(c)
 	b.mu.Lock()
 	b.streams[c.Name] = s
 	b.mu.Unlock()
 	b.tree.Insert(c.Filter, s)
+	return s
 }
 
 func (b *Broker) unbindStream(s *stream) {

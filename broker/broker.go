@@ -53,9 +53,9 @@ type Broker struct {
 	retained   retained
 	delayed    delayed
 	attempts   attempts
-	durability Durability    // of the store; fixed
-	waiting    atomic.Int64  // receives that wait
-	turn       atomic.Uint32 // round robin over partitions
+	stats      counters
+	durability Durability   // of the store; fixed
+	waiting    atomic.Int64 // receives that wait
 	closed     atomic.Bool
 
 	defining sync.Mutex // orders the calls that define and drop

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"millrace/broker/auth"
 )
@@ -64,7 +65,12 @@ func (p *Producer) Publish(m *Message, tag uint64) {
 // Flush hands what was gathered to the store. It blocks only for back-pressure.
 func (p *Producer) Flush() {
 	c := p.cur
-	if c == nil || len(c.publishes) == 0 {
+	if c == nil {
+		return
+	}
+	add(&p.b.stats.taken, c.passed)
+	c.passed = 0
+	if len(c.publishes) == 0 {
 		return
 	}
 	p.cur = nil
@@ -127,8 +133,10 @@ type pending struct {
 	subs      []*Subscription
 	open      int // publishes in closed units
 	bytes     int
-	lazy      bool // nobody waits for it
-	every     bool // QoS 0 messages have an outcome too, and wait for the others
+	passed    int       // QoS 0 messages that nobody waits for, delivered and forgotten
+	began     time.Time // when it was handed to the store
+	lazy      bool      // nobody waits for it
+	every     bool      // QoS 0 messages have an outcome too, and wait for the others
 }
 
 // publish is one message in a pending.
@@ -163,6 +171,7 @@ func (c *pending) route(p *auth.Principal, m *Message, tag uint64) {
 	if len(c.routes) == 0 && m.QoS == 0 && !m.Retain && !c.every {
 		c.b.fanOut(m, c.subs[first:])
 		c.subs = c.subs[:first]
+		c.passed++
 		return
 	}
 	c.append(m, tag, r, c.routes, first)
@@ -208,6 +217,7 @@ func (c *pending) closeUnit() {
 }
 
 func (c *pending) submit() {
+	c.began = time.Now()
 	level := Durable
 	if c.lazy {
 		level = Lazy
@@ -224,6 +234,7 @@ func (c *pending) Done(*Batch) {
 			c.outcomes = append(c.outcomes, p.outcome)
 		}
 	}
+	c.b.stats.published(c)
 	c.owner.finished(c, c.outcomes)
 	for i := range c.publishes {
 		if p := &c.publishes[i]; p.outcome.Err == nil && !p.outcome.Duplicate && p.last > p.first {
@@ -257,7 +268,7 @@ func (c *pending) reset() {
 	clear(c.outcomes)
 	clear(c.subs)
 	c.publishes, c.outcomes, c.subs = c.publishes[:0], c.outcomes[:0], c.subs[:0]
-	c.open, c.bytes, c.lazy = 0, 0, true
+	c.open, c.bytes, c.lazy, c.began = 0, 0, true, time.Time{}
 }
 
 // publishError words the refusal of a publish.

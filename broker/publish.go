@@ -167,6 +167,7 @@ func (b *Broker) commitAll(ctx context.Context, ms []*Message, add func(*pending
 	principal := auth.From(ctx)
 	for i, m := range ms {
 		if err := add(p, principal, m, uint64(i)); err != nil {
+			b.stats.refused.Add(uint64(len(ms)))
 			return nil, &BatchError{Index: i, Err: err}
 		}
 	}
@@ -304,6 +305,6 @@ func (b *Broker) partition(s *stream, p *auth.Principal, m *Message) uint32 {
 	case p != nil && p.ClientID != "":
 		return murmur2(p.ClientID) % n
 	default:
-		return b.turn.Add(1) % n
+		return s.turn.Add(1) % n
 	}
 }

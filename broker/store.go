@@ -122,12 +122,14 @@ type Target uint64
 // TargetKind tells a queue from a stream. The numbers are on disk: append only.
 type TargetKind uint8
 
-// The kinds of target. A subscription is a queue of the messages of a stream:
-// nothing is published to it, and what it settles stays in the stream.
+// The kinds of target. Names of different kinds are apart. A session is a queue
+// that one client receives from. A subscription is a queue of the messages of a
+// stream: nothing is published to it, and what it settles stays in the stream.
 const (
-	QueueTarget        TargetKind = 1
-	StreamTarget       TargetKind = 2
-	SubscriptionTarget TargetKind = 4
+	QueueTarget TargetKind = iota + 1
+	StreamTarget
+	SessionTarget
+	SubscriptionTarget
 )
 
 // Space is a namespace of keys.
@@ -140,6 +142,7 @@ const (
 	SpaceSessions
 	SpaceRetained
 	SpaceCursors
+	SpaceSchemas // of streams
 )
 
 // Reason says why a message left a queue, or is held for the broker. The
@@ -182,12 +185,13 @@ type Def struct {
 	Volatile bool
 	// MaxMessages, MaxBytes (as stored) and MaxPayload (of payloads alone) limit
 	// what the target holds; 0 = no limit.
-	// DropOldest makes room by taking the oldest ready message; otherwise a
-	// publish that does not fit is ErrFull. Lapsing says that what an overflow
-	// or an expiry takes is held and told to Events.Lapsed instead of dropped.
+	// DropOldest makes room by taking the oldest ready message, DropNewest leaves
+	// out the route of what does not fit and tells it as dropped; otherwise a
+	// publish that does not fit is ErrFull. Lapsing says that what an overflow or
+	// an expiry takes is held and told to Events.Lapsed instead of dropped.
 	MaxMessages, MaxBytes        int64
 	MaxPayload                   int64
-	DropOldest                   bool
+	DropOldest, DropNewest       bool
 	OverflowLapses, ExpiryLapses bool
 	// TTL ends a message that long after it entered the queue (or was due),
 	// unless it is leased; 0 = never.
@@ -226,10 +230,13 @@ type Definition struct {
 	Def    Def
 }
 
-// Route is one destination of a message. Partition is 0 for a queue.
+// Route is one destination of a message. Partition is 0 for a queue. Tag is
+// what the broker wants to know about a message in a session when it is
+// delivered from there; it is stored with the route, and 0 elsewhere.
 type Route struct {
 	Target    Target
 	Partition uint32
+	Tag       uint32
 }
 
 // Ref names one delivery of one message. A receipt is its bytes under a MAC;
@@ -249,6 +256,7 @@ type Delivery struct {
 	Queued    int64      // when it entered the target, or a delayed publish was due
 	Partition uint32     // of a stream; Seq is then its offset
 	Offset    uint64     // of a subscription: where it is in the stream; Seq means nothing then
+	Tag       uint32     // of a session: that of the route
 	State     EntryState // of a queue
 	Reason    Reason     // why it is dead, or lapsed
 }
@@ -266,7 +274,8 @@ const (
 
 // Pos is where a Read or a Wait begins. On a stream: behind the last entry (End),
 // or at the first one that is there (Begin), or at the first one not before Time,
-// or at offset Seq. On a queue: after skipping Skip entries in one of the States.
+// or at offset Seq. On a queue: from Seq on, after skipping Skip entries in one
+// of the States.
 type Pos struct {
 	Partition  uint32
 	Seq        uint64
@@ -303,35 +312,6 @@ type Wait struct {
 	// Priv is the store's. It may stay when the Wait is used again, and does if
 	// Deliver asks for more.
 	Priv any
-}
-
-// Info counts a target.
-type Info struct {
-	Ready, Leased, Delayed, Dead, Held int64
-	Bytes                              int64 // payload and headers, as stored
-	Payload                            int64 // of a queue: payload alone; a subscription has neither
-	Oldest                             time.Time
-	In                                 uint64          // messages that ever entered
-	Out                                [Reasons]uint64 // and left, by reason
-	Partitions                         []PartitionInfo // of a stream or subscription
-}
-
-// Difference is what the books of a queue are out by: everything that entered
-// is still there or left for a counted reason, so it is 0, always.
-func (i *Info) Difference() int64 {
-	n := int64(i.In) - i.Ready - i.Leased - i.Delayed - i.Dead - i.Held
-	for _, out := range i.Out {
-		n -= int64(out)
-	}
-	return n
-}
-
-// PartitionInfo bounds one partition. Of a stream First is the oldest offset
-// that can be read, Next the one the next message gets. Of a subscription all
-// before First is settled, and what is handed out next is not before Next.
-type PartitionInfo struct {
-	First, Next uint64
-	Bytes       int64
 }
 
 // Entry is a key with its newest value.

@@ -12,7 +12,9 @@ import (
 	"millrace/broker"
 	"millrace/broker/auth"
 	"millrace/cmd/millrace/config"
+	"millrace/mqtt"
 	"millrace/persistence/local"
+	"millrace/rest"
 	"millrace/router"
 )
 
@@ -29,6 +31,8 @@ type app struct {
 	temporary bool // the data directory goes when the process goes
 	store     *local.Store
 	broker    *broker.Broker
+	mqtt      *mqtt.Server // nil while its edge is closed
+	http      *rest.Server
 	open      []opened
 }
 
@@ -122,11 +126,16 @@ func (a *app) openAccounts(ctx context.Context) (*auth.Auth, error) {
 		Store: broker.NewKeys(a.store, broker.SpaceAuth), AllowAnonymous: a.cfg.AllowAnonymous != config.Off, Log: a.log,
 	}
 	if a.cfg.Audit.Enabled {
-		file, err := auth.OpenAuditFile(filepath.Join(a.cfg.Data, "audit.log"), int64(a.cfg.Audit.MaxSize), a.cfg.Audit.Keep)
+		file, err := auth.OpenAuditFile(filepath.Join(a.cfg.Data, auditFile), int64(a.cfg.Audit.MaxSize), a.cfg.Audit.Keep)
 		if err != nil {
 			return nil, err
 		}
-		a.stack.push("audit log", func(context.Context) error { return file.Close() })
+		// Whoever keeps this log elsewhere can tell that the end was cut off.
+		a.log.Info().Str("head", file.Head()).Msg("audit log opened")
+		a.stack.push("audit log", func(context.Context) error {
+			a.log.Info().Str("head", file.Head()).Msg("audit log closed")
+			return file.Close()
+		})
 		o.Audit = file
 	}
 	accounts, err := auth.Open(ctx, o)

@@ -5,10 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/http"
 	"syscall"
 	"time"
 
 	"millrace/cmd/millrace/config"
+	"millrace/cmd/millrace/metrics"
 	"millrace/mqtt"
 	"millrace/rest"
 	"millrace/rest/fastqueue"
@@ -36,11 +38,23 @@ func (a *app) openMQTT() error {
 	if err != nil {
 		return listenFailure([]opened{{"mqtt", addr}}, err)
 	}
+	a.mqtt = s
 	a.stack.push("MQTT", s.Close)
 	for _, at := range s.Addrs() {
 		a.open = append(a.open, opened{"mqtt", at.String()})
 	}
 	return nil
+}
+
+// metrics shows the figures of all parts.
+func (a *app) metrics() http.Handler {
+	return metrics.Handler(metrics.Registry(metrics.Source{
+		Version: build().Short(), Broker: a.broker, Store: a.store,
+		MQTT: func() *mqtt.Server { return a.mqtt },
+		HTTP: func() *rest.Server { return a.http },
+		// Each scrape reads the lists as the server itself.
+		Context: asSystem(context.Background(), "metrics"),
+	}))
 }
 
 // native are the listeners of one dialect at its own port.
@@ -66,12 +80,13 @@ func (a *app) openHTTP(ctx context.Context) error {
 	}
 	s, err := rest.Listen(ctx, rest.Options{
 		Broker: a.broker, Log: a.log, Listeners: listeners, Origins: a.cfg.HTTP.AllowedOrigins, Notice: notice,
-		MemfifoOpen: !a.cfg.Memfifo.Auth,
-		FastQueue:   fastqueue.Options{Registration: a.cfg.FastQueue.Registration},
+		MemfifoOpen: !a.cfg.Memfifo.Auth, Metrics: a.metrics(),
+		FastQueue: fastqueue.Options{Registration: a.cfg.FastQueue.Registration},
 	})
 	if err != nil {
 		return listenFailure(wanted, err)
 	}
+	a.http = s
 	served := make(chan struct{})
 	go func() { // ends with Close below, which waits for it
 		defer close(served)

@@ -36,7 +36,7 @@ func (s *Store) Read(ctx context.Context, t broker.Target, p broker.Pos, limit i
 		l.begin(q, picks[:n], 0)
 		for i := range picks[:n] {
 			d := q.shownAs(&picks[i], states[i], whys[i])
-			if err := l.message(picks, i, &d.Message); err != nil {
+			if err := l.message(picks, i, &d); err != nil {
 				if picks[i].fate != deliver {
 					continue // it was cut off meanwhile
 				}
@@ -62,7 +62,7 @@ func (q *queue) browse(p broker.Pos, limit int) (picks []pick, states []broker.E
 				return picks, states, whys
 			}
 			st := shownState(c.entries[i].state())
-			if st&p.States == 0 {
+			if st&p.States == 0 || c.base+uint64(i) < p.Seq {
 				continue
 			}
 			if skip > 0 {
@@ -113,13 +113,13 @@ func (s *Store) Find(ctx context.Context, t broker.Target, id broker.ID) (broker
 		}
 		l.begin(q, unknown[:n], 0)
 		for i := range unknown[:n] {
-			var m broker.Message
-			if err := l.message(unknown, i, &m); unknown[i].fate != deliver {
+			var d broker.Delivery
+			if err := l.message(unknown, i, &d); unknown[i].fate != deliver {
 				continue
 			} else if err != nil {
 				return broker.Ref{}, err
 			}
-			if m.ID == id {
+			if d.ID == id {
 				return broker.Ref{Target: t, Seq: unknown[i].seq, Attempt: unknown[i].attempt, Epoch: unknown[i].epoch}, nil
 			}
 		}
@@ -172,7 +172,7 @@ func (q *queue) info() broker.Info {
 	ready, later := q.visible()
 	in := broker.Info{
 		Ready: ready, Delayed: later, Leased: q.count[leased], Dead: q.count[dead], Held: q.count[held],
-		In: q.in - uint64(q.unshown), Out: q.out,
+		In: q.in - uint64(q.unshown), Out: q.out, Activity: q.since,
 	}
 	if q.source != nil {
 		q.countBacklog(&in)

@@ -19,6 +19,7 @@ type storedDef struct {
 	MaxBytes       int64         `json:"max_bytes,omitempty"`
 	MaxPayload     int64         `json:"max_payload,omitempty"`
 	DropOldest     bool          `json:"drop_oldest,omitempty"`
+	DropNewest     bool          `json:"drop_newest,omitempty"`
 	OverflowLapses bool          `json:"overflow_lapses,omitempty"`
 	ExpiryLapses   bool          `json:"expiry_lapses,omitempty"`
 	TTL            time.Duration `json:"ttl,omitempty"`
@@ -43,7 +44,7 @@ func encodeDef(b []byte, id broker.Target, d *broker.Def) []byte {
 	}
 	j, err := json.Marshal(storedDef{
 		Name: d.Name, Kind: uint8(d.Kind), Meta: d.Meta, Volatile: d.Volatile,
-		MaxMessages: d.MaxMessages, MaxBytes: d.MaxBytes, MaxPayload: d.MaxPayload, DropOldest: d.DropOldest,
+		MaxMessages: d.MaxMessages, MaxBytes: d.MaxBytes, MaxPayload: d.MaxPayload, DropOldest: d.DropOldest, DropNewest: d.DropNewest,
 		OverflowLapses: d.OverflowLapses, ExpiryLapses: d.ExpiryLapses,
 		TTL: d.TTL, Delay: d.Delay, LapseAt: d.LapseAt, MaxInFlight: d.MaxInFlight,
 		DeadRetention: d.DeadRetention, Paused: d.Paused, KeyedFIFO: d.KeyedFIFO,
@@ -63,7 +64,7 @@ func decodeDef(b []byte) (broker.Target, broker.Def, error) {
 	if err := json.Unmarshal(f.b, &d); err != nil {
 		return 0, broker.Def{}, fmt.Errorf("definition of target %d: %w", id, err)
 	}
-	if !kindKnown(broker.TargetKind(d.Kind)) {
+	if !knownKind(broker.TargetKind(d.Kind)) {
 		return 0, broker.Def{}, errRecord
 	}
 	var start []broker.Offset
@@ -72,15 +73,10 @@ func decodeDef(b []byte) (broker.Target, broker.Def, error) {
 	}
 	return id, broker.Def{
 		Name: d.Name, Kind: broker.TargetKind(d.Kind), Meta: d.Meta, Volatile: d.Volatile,
-		MaxMessages: d.MaxMessages, MaxBytes: d.MaxBytes, MaxPayload: d.MaxPayload, DropOldest: d.DropOldest,
+		MaxMessages: d.MaxMessages, MaxBytes: d.MaxBytes, MaxPayload: d.MaxPayload, DropOldest: d.DropOldest, DropNewest: d.DropNewest,
 		OverflowLapses: d.OverflowLapses, ExpiryLapses: d.ExpiryLapses,
 		TTL: d.TTL, Delay: d.Delay, LapseAt: d.LapseAt, MaxInFlight: d.MaxInFlight,
 		DeadRetention: d.DeadRetention, Paused: d.Paused, KeyedFIFO: d.KeyedFIFO,
 		Partitions: d.Partitions, Retention: d.Retention, Source: d.Source, Start: start,
 	}, nil
-}
-
-// kindKnown reports whether a kind of target is one of this store's.
-func kindKnown(k broker.TargetKind) bool {
-	return k == broker.QueueTarget || k == broker.StreamTarget || k == broker.SubscriptionTarget
 }

@@ -13,6 +13,12 @@ import (
 // far the one before it came, and a sequence must not be used twice.
 const seqEpoch = 1 << 40
 
+// kinds is how many kinds of target there are.
+const kinds = broker.SubscriptionTarget
+
+// knownKind reports whether there are targets of a kind.
+func knownKind(k broker.TargetKind) bool { return k >= broker.QueueTarget && k <= kinds }
+
 // Definitions lists what was defined.
 func (s *Store) Definitions(context.Context) ([]broker.Definition, error) {
 	if err := s.closed(); err != nil {
@@ -41,7 +47,7 @@ func (t target) def() broker.Def {
 
 // Define creates or alters a target.
 func (s *Store) Define(ctx context.Context, d broker.Def) (broker.Target, error) {
-	if !kindKnown(d.Kind) {
+	if !knownKind(d.Kind) {
 		return 0, fmt.Errorf("define %q: no kind of target has the number %d", d.Name, d.Kind)
 	}
 	d.Meta = slices.Clone(d.Meta)
@@ -62,7 +68,7 @@ func (s *Store) Define(ctx context.Context, d broker.Def) (broker.Target, error)
 		}
 		d.Volatile, d.Start = source.st.volatile, slices.Clone(d.Start)
 	}
-	id, known := s.names[d.Kind][d.Name]
+	id, known := s.names[d.Kind-broker.QueueTarget][d.Name]
 	if known {
 		if !s.targets[id].alterable(&d) {
 			s.wal.Unlock(journal.Lazy, nil)
@@ -132,7 +138,7 @@ func (s *Store) define(id broker.Target, d broker.Def) {
 		t = s.newTarget(id, d)
 		s.targetMu.Lock()
 		s.targets[id] = t
-		s.names[d.Kind][d.Name] = id
+		s.names[d.Kind-broker.QueueTarget][d.Name] = id
 		s.targetMu.Unlock()
 		s.nextTarget = max(s.nextTarget, id+1)
 	case t.q != nil:
@@ -150,7 +156,7 @@ func (s *Store) newTarget(id broker.Target, d broker.Def) target {
 		return target{st: s.newStream(id, d, volatile)}
 	case broker.SubscriptionTarget:
 		return target{q: s.newSubscription(id, d)}
-	case broker.QueueTarget:
+	case broker.QueueTarget, broker.SessionTarget:
 	}
 	q := &queue{s: s, id: id, def: d, volatile: volatile, keyed: d.KeyedFIFO, next: 1}
 	if volatile {
@@ -226,7 +232,7 @@ func (s *Store) drop(id broker.Target) []target {
 	d := t.def()
 	s.targetMu.Lock()
 	delete(s.targets, id)
-	delete(s.names[d.Kind], d.Name)
+	delete(s.names[d.Kind-broker.QueueTarget], d.Name)
 	s.targetMu.Unlock()
 	if t.q != nil {
 		t.q.mu.Lock()

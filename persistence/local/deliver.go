@@ -72,6 +72,7 @@ func (q *queue) take(c *chunk, i int, w *broker.Wait, now int64) pick {
 	if c.bodies != nil {
 		p.body = c.bodies[i]
 	}
+	q.since.Deliveries++
 	if w.Consume && q.source == nil {
 		p.attempt = q.attempt(e) + 1
 		q.remove(c, i, broker.ReasonAcked)
@@ -134,7 +135,7 @@ func (s *Store) fill(wt *waiter, l *waitQueue) {
 		p := &wt.picks[i]
 		w.Got = append(w.Got, broker.Delivery{})
 		d := &w.Got[len(w.Got)-1]
-		err := wt.load.message(wt.picks, i, &d.Message)
+		err := wt.load.message(wt.picks, i, d)
 		if err == nil && q.source != nil {
 			p.judge(&d.Message, nowMilli())
 		}

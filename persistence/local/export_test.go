@@ -1,5 +1,7 @@
 package local
 
+import "millrace/broker"
+
 // Quiet reports whether everything noted is written and the writer sleeps.
 func (s *Store) Quiet() bool {
 	s.box.mu.Lock()
@@ -16,4 +18,11 @@ func (s *Store) CopyStreams() (bool, error) {
 		return false, nil
 	}
 	return true, s.copyStreams(n - 1)
+}
+
+// Named is the target of a name.
+func (s *Store) Named(kind broker.TargetKind, name string) broker.Target {
+	s.targetMu.RLock()
+	defer s.targetMu.RUnlock()
+	return s.names[kind-broker.QueueTarget][name]
 }

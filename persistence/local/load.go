@@ -15,9 +15,11 @@ type loader struct {
 	read  []broker.Delivery // of a stream, for a subscription
 }
 
-// loaded is the record of a pick, or which of loader.read it is.
+// loaded is the record of a pick, or which of loader.read it is: its message,
+// and the tag of its route.
 type loaded struct {
 	body []byte
+	tag  uint32
 	read int
 	err  error
 }
@@ -33,19 +35,19 @@ func (l *loader) begin(q *queue, picks []pick, maxBytes int) {
 	case q.source != nil:
 		l.fromStream(q.source.st, picks, maxBytes)
 	case !q.volatile:
-		l.fromJournal(q.s, picks)
+		l.fromJournal(q, picks)
 	}
 }
 
-func (l *loader) fromJournal(s *Store, picks []pick) {
+func (l *loader) fromJournal(q *queue, picks []pick) {
 	l.spots, l.found = slices.Grow(l.spots, len(picks)), slices.Grow(l.found, len(picks))
 	for i := range picks {
 		l.spots = append(l.spots, journal.Spot{Pos: journal.Position(picks[i].pos), Size: picks[i].size})
 	}
 	for len(l.found) < len(picks) {
-		err := s.journal.ReadEach(l.spots[len(l.found):], func(_ int, typ byte, body []byte) error {
-			body, err := messageIn(typ, body)
-			l.found = append(l.found, loaded{body: body, err: err})
+		err := q.s.journal.ReadEach(l.spots[len(l.found):], func(_ int, typ byte, body []byte) error {
+			body, tag, err := messageFor(typ, body, q.id)
+			l.found = append(l.found, loaded{body: body, tag: tag, err: err})
 			return nil
 		})
 		if err != nil {
@@ -54,20 +56,22 @@ func (l *loader) fromJournal(s *Store, picks []pick) {
 	}
 }
 
-// message decodes the message of picks[i].
-func (l *loader) message(picks []pick, i int, m *broker.Message) error {
+// message decodes the message of picks[i] into d, and finds its tag.
+func (l *loader) message(picks []pick, i int, d *broker.Delivery) error {
 	if len(l.found) == 0 {
-		return broker.DecodeMessage(picks[i].body, m)
+		d.Tag = uint32(picks[i].pos)
+		return broker.DecodeMessage(picks[i].body, &d.Message)
 	}
 	f := &l.found[i]
 	switch {
 	case f.err != nil:
 		return f.err
 	case len(l.read) > 0:
-		*m = l.read[f.read].Message
+		d.Message = l.read[f.read].Message
 		return nil
 	}
-	return broker.DecodeMessage(f.body, m)
+	d.Tag = f.tag
+	return broker.DecodeMessage(f.body, &d.Message)
 }
 
 // end lets go of the records, so that no idle wait keeps them in memory.

@@ -268,7 +268,7 @@ func (s *Store) tellSome(q *queue, l *loader, picks []pick, whys []broker.Reason
 				continue
 			}
 			d := q.shownAs(&picks[i], broker.Leased, why)
-			if err := l.message(picks, i, &d.Message); err != nil {
+			if err := l.message(picks, i, &d); err != nil {
 				s.log.Error().Err(err).Str("queue", q.def.Name).Msg("message cannot be read")
 				continue
 			}
