@@ -25,6 +25,7 @@ func (b *Broker) restore(d Definition) error {
 		b.bindStream(d.Target, &c)
 	case SubscriptionTarget:
 		return b.restoreSubscription(d)
+	case SessionTarget: // with the rest of the session
 	default:
 		return fmt.Errorf("kind %d is not known; a newer release wrote it", d.Def.Kind)
 	}

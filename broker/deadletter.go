@@ -79,10 +79,11 @@ func (d *deadLetters) Lapsed(t Target, why Reason, ds []Delivery) {
 func (d *deadLetters) Dropped(t Target, why Reason, n int) {
 	q := d.b.byTarget(t)
 	switch {
-	case q == nil:
+	case why == ReasonOverflow && q == nil:
+		d.b.sessions.dropped.Add(int64(n))
 	case why == ReasonOverflow:
 		d.b.log.Debug().Str("queue", q.config().Name).Int("messages", n).Msg("queue full, oldest messages dropped")
-	case why == ReasonRetention && q.stream != nil:
+	case why == ReasonRetention && q != nil && q.stream != nil:
 		d.b.log.Warn().Str("subscription", q.origin()).Int("messages", n).Msg("retention of the stream took messages that were not acknowledged")
 	}
 }
@@ -144,18 +145,28 @@ func (d *deadLetters) decide(p *pending, q *queue, from lapsed, i int) {
 		ops, pubs := len(p.batch.Ops), len(p.publishes)
 		p.route(nil, m, uint64(i))
 		if len(p.batch.Ops) > ops {
-			p.batch.Settle(l.Ref, ReasonDeadLettered)
+			// What sessions alone took is still nobody's to work on.
+			if m := p.publishes[pubs].outcome.Matched; m.Queues+m.Streams > 0 {
+				p.batch.Settle(l.Ref, ReasonDeadLettered)
+			} else {
+				p.keep(l.Ref, why)
+			}
 			p.closeUnit()
 			return
 		}
 		p.publishes = p.publishes[:pubs] // nothing durable took it
 	}
-	if why == ReasonAttempts {
-		p.batch.Park(l.Ref, why)
-	} else {
-		p.batch.Settle(l.Ref, why)
-	}
+	p.keep(l.Ref, why)
 	p.batch.End()
+}
+
+// keep appends what becomes of a lapsed message that no queue or stream took.
+func (c *pending) keep(r Ref, why Reason) {
+	if why == ReasonAttempts {
+		c.batch.Park(r, why)
+	} else {
+		c.batch.Settle(r, why)
+	}
 }
 
 // deadLetter is the copy of a message that goes to the dead-letter topic.

@@ -63,6 +63,7 @@ const (
 	SubscriptionSubject Subject = "subscription"
 	PayloadSubject      Subject = "payload"
 	FieldSubject        Subject = "field"
+	ClientSubject       Subject = "client"
 )
 
 // Error is a failure in words for people and in a Kind for programs.
