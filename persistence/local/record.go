@@ -18,7 +18,8 @@ import (
 //	define   target, definition
 //	drop     target
 //
-// Types from 0x20 on are those of streams (streamtrim.go).
+// Types from 0x20 on are those of streams (streamtrim.go), from 0x30 on those of
+// subscriptions (subscribed.go).
 const (
 	recStart byte = iota + 1
 	recMessage

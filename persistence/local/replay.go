@@ -45,6 +45,10 @@ func (s *Store) replay(group []journal.Record) error {
 			s.replayTrim(&f)
 		case recCopied:
 			s.replayCopied(&f)
+		case recUpTo:
+			s.replayUpTo(&f)
+		case recSeek:
+			s.replaySeek(&f)
 		case recDrop:
 			if id := broker.Target(f.num()); !f.bad && s.targets[id] != (target{}) {
 				s.drop(id)
@@ -77,7 +81,11 @@ func (s *Store) begin(epoch uint32, now int64) {
 	s.epoch = epoch
 	s.clock = max(s.clock, now)
 	for _, t := range s.targets {
-		if q := t.q; q != nil {
+		if q := t.q; q != nil && q.source != nil {
+			if q.volatile {
+				q.source.lanes = nil // as the stream begins anew
+			}
+		} else if q != nil {
 			if q.volatile {
 				q.next = max(q.next, uint64(epoch)*seqEpoch+1)
 			} else if q.next > 1 {
@@ -153,7 +161,7 @@ func (s *Store) replayState(f *fields) {
 		if q == nil || f.bad {
 			continue
 		}
-		c, i := q.chunks.find(seq)
+		c, i := q.known(seq)
 		if c == nil || c.entries[i].state() == gone {
 			continue
 		}
@@ -186,7 +194,7 @@ func (s *Store) replayPark(f *fields) {
 	if q == nil || f.bad {
 		return
 	}
-	c, i := q.chunks.find(seq)
+	c, i := q.known(seq)
 	if c == nil || c.entries[i].state() == gone {
 		return
 	}
