@@ -73,6 +73,8 @@ var bySubject = map[fact]int{
 	{broker.Invalid, broker.OffsetSubject}:     badOffset,
 	{broker.NotFound, broker.StreamSubject}:    noTopic,
 	{broker.NotFound, broker.PartitionSubject}: noPartition,
+	{broker.NotFound, broker.ConsumerSubject}:  noConsumer,
+	{broker.Conflict, broker.ConsumerSubject}:  consumerExists,
 }
 
 // byField is for members of a body, by the first part of their name.

@@ -57,6 +57,16 @@ func newAPI(b *broker.Broker, o Options) *api {
 		{http.MethodPost, "", a.produce},
 		{http.MethodPost, "/partitions/{partition}", a.produce},
 		{http.MethodGet, "/partitions/{partition}/messages", a.read},
+
+		{http.MethodPost, "/subscription/{subscription}", a.join},
+		{http.MethodPost, "/subscription/{subscription}/consumers", a.join},
+		{http.MethodDelete, "/subscription/{subscription}", a.deleteSubscription},
+		{http.MethodGet, "/subscription/{subscription}/cursor", a.getCursor},
+		{http.MethodPost, "/subscription/{subscription}/cursor", a.moveCursor},
+		{http.MethodGet, "/subscription/{subscription}/consumer/{consumer}/messages", a.fetch},
+		{http.MethodPost, "/subscription/{subscription}/consumer/{consumer}/cursor", a.moveCursor},
+		{http.MethodPost, "/subscription/{subscription}/consumer/{consumer}/nack", a.nack},
+		{http.MethodDelete, "/subscription/{subscription}/consumers/{consumer}", a.leave},
 	}
 	return a
 }
@@ -81,6 +91,7 @@ func (a *api) routes() []httpx.Route {
 		{Method: http.MethodPost, Path: Prefix + "/*rest", Handler: a.dispatch, Covers: covered[http.MethodPost]},
 		// A fetch leases, so that none of these answers HEAD.
 		{Method: http.MethodGet, Path: Prefix + "/*rest", Handler: a.dispatch, Covers: covered[http.MethodGet], Unsafe: true},
+		{Method: http.MethodDelete, Path: Prefix + "/*rest", Handler: a.dispatch, Covers: covered[http.MethodDelete]},
 		{Method: http.MethodPut, Path: partitions, Handler: a.makePartitions},
 		{Method: http.MethodGet, Path: partitions, Handler: a.countPartitions},
 	}
