@@ -97,10 +97,8 @@ func (b *Broker) Join(ctx context.Context, stream, subscription string, o JoinOp
 	ms := &b.members
 	ms.mu.Lock()
 	defer ms.mu.Unlock()
-	for k, other := range ms.by {
-		if o.Name != "" && k.target == m.key.target && other.Name == o.Name {
-			return nil, errorf(Conflict, ConsumerSubject, "subscription %q has a consumer named %q already", subscription, o.Name)
-		}
+	if o.Name != "" && ms.named(m.key.target, o.Name) {
+		return nil, errorf(Conflict, ConsumerSubject, "subscription %q has a consumer named %q already", subscription, o.Name)
 	}
 	if len(ms.by) >= maxMembers {
 		return nil, errorf(Full, NoSubject, "there are %d consumers, which is the limit; delete some, or wait until idle ones end", maxMembers)
@@ -112,6 +110,16 @@ func (b *Broker) Join(ctx context.Context, stream, subscription string, o JoinOp
 	default:
 	}
 	return m, nil
+}
+
+// named reports whether a subscription has a member of that name; mu is held.
+func (ms *members) named(t Target, name string) bool {
+	for k, m := range ms.by {
+		if k.target == t && m.Name == name {
+			return true
+		}
+	}
+	return false
 }
 
 // Member finds a member. Errors: Forbidden, NotFound (also of ConsumerSubject).

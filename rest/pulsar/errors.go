@@ -79,7 +79,7 @@ var bySubject = map[fact]int{
 
 // byField is for members of a body, by the first part of their name.
 var byField = map[string]int{
-	"messages": badMessages, "messageIds": badMessages, "messagePositions": badMessages,
+	"messages": badMessages, "messageIds": badMessages, "messagePositions": badMessages, "offsets": badMessages,
 	"key_schema": badKeySchema, "keySchema": badKeySchema,
 	"value_schema": badValueSchema, "valueSchema": badValueSchema,
 	"schema_type": badValueSchema, "schemaType": badValueSchema,
