@@ -284,7 +284,7 @@ type matches struct {
 func (b *Broker) match(p *auth.Principal, m *Message, found []destination, routes []Route, subs []*Subscription) (matches, []destination, []Route, []*Subscription) {
 	var r matches
 	found = b.tree.Match(m.Topic, found[:0])
-	disk, mixed, first := false, false, len(subs)
+	disk, mixed := false, false
 	for _, d := range found {
 		switch d := d.(type) {
 		case *Subscription:
@@ -306,15 +306,18 @@ func (b *Broker) match(p *auth.Principal, m *Message, found []destination, route
 				continue
 			}
 			r.Subscribers++
-			if min(d.o.QoS, m.QoS) > 0 {
+			switch {
+			case min(d.o.QoS, m.QoS) > 0:
 				routes, disk = d.route(m, routes), true
-			} else if live := d.live.Load(); live != nil {
-				subs, mixed = append(subs, live), mixed || m.QoS > 0
+			case m.QoS > 0 && d.s.multi.Load():
+				mixed = true
+			default:
+				subs = d.toLive(subs)
 			}
 		}
 	}
 	if mixed {
-		subs = inBacklog(routes, subs, first)
+		subs = toRest(m, found, routes, subs)
 	}
 	r.durability = b.durability
 	if !disk && r.Queues > 0 {
