@@ -42,7 +42,6 @@ type Server struct {
 	addresses  map[string]int
 	identities map[string]int // by principal, where they are limited
 	waiting    *list.List     // of *conn before CONNECT, oldest first
-	wills      map[string]*delayed
 }
 
 // Listen opens every listener of o and begins to serve. On an error nothing
@@ -79,8 +78,9 @@ func Listen(o Options) (*Server, error) {
 func newServer(o Options) *Server {
 	return &Server{
 		o: o, log: o.Log, stopped: make(chan struct{}),
-		clients: map[string]*conn{}, groups: map[string]*group{}, all: map[*conn]struct{}{}, addresses: map[string]int{}, identities: map[string]int{}, pace: newPace(o.AcceptRate),
-		waiting: list.New(), wills: map[string]*delayed{},
+		clients: map[string]*conn{}, groups: map[string]*group{}, all: map[*conn]struct{}{}, addresses: map[string]int{},
+		identities: map[string]int{}, pace: newPace(o.AcceptRate),
+		waiting: list.New(),
 	}
 }
 
@@ -108,7 +108,8 @@ func (s *Server) closeListeners() error {
 
 // Close drains: it accepts nothing more, reads nothing more, waits for the
 // commits under way and their acks, tells clients of MQTT 5 that the server is
-// shutting down (0x8B), and closes. Wills are not sent. When ctx ends first,
+// shutting down (0x8B), and closes. Wills are sent after the next start, unless
+// the client came back by then. When ctx ends first,
 // what is left is cut off and ctx's error returned. The broker must still work.
 func (s *Server) Close(ctx context.Context) error {
 	s.mu.Lock()
@@ -118,10 +119,6 @@ func (s *Server) Close(ctx context.Context) error {
 	}
 	s.closing = true
 	s.draining = ctx
-	for _, d := range s.wills {
-		d.timer.Stop()
-	}
-	clear(s.wills)
 	s.mu.Unlock()
 	close(s.stopped)
 	err := s.closeListeners()

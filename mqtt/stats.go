@@ -90,6 +90,7 @@ func (s *Server) Stats() Stats {
 	for i, name := range dropNames {
 		st.Dropped[name] = n.dropped[i].Load()
 	}
+	st.Dropped[dropNames[dropWill]] = s.o.Broker.LostWills()
 	for i, name := range closeNames {
 		st.Refused[name] = n.refused[i].Load()
 		st.Closed[name] = n.closed[i].Load()

@@ -127,7 +127,9 @@ func (a *app) openBroker(ctx context.Context) error {
 	a.broker, err = broker.Open(ctx, broker.Options{
 		Store: store, Auth: accounts, Log: a.log,
 		MaxPayload: int(a.cfg.Limits.Payload), MaxWaiting: a.cfg.Limits.Waiting, Overloaded: a.overloaded(),
-		Topics: router.Limits{MaxBytes: a.cfg.Limits.TopicBytes, MaxLevels: a.cfg.Limits.TopicLevels},
+		SessionMessages: int64(a.cfg.MQTT.MaxSessionQueue), SessionBytes: int64(a.cfg.MQTT.MaxSessionBytes),
+		SessionPolicy: broker.SessionPolicy(a.cfg.MQTT.SessionOverflow),
+		Topics:        router.Limits{MaxBytes: a.cfg.Limits.TopicBytes, MaxLevels: a.cfg.Limits.TopicLevels},
 	})
 	if err != nil {
 		return fmt.Errorf("open the broker: %w", err)

@@ -77,7 +77,8 @@ func (a *app) openMQTT() error {
 		MaxPerIdentity: a.cfg.Limits.PerIdentity, AcceptRate: a.cfg.Limits.AcceptRate, MaxWaiting: a.cfg.Limits.Connecting,
 		ConnectTimeout: time.Duration(c.ConnectTimeout), StallTimeout: time.Duration(c.StallTimeout), Overloaded: a.overloaded(),
 		MaxSubs: c.MaxSubscriptions, MaxFilters: c.MaxFilters, MaxAliases: c.TopicAliases,
-		BacklogMessages: c.MaxSessionQueue, CloseOnDeny: c.DenyAction == "close",
+		BacklogMessages: c.MaxSessionQueue, BacklogBytes: int(c.MaxSessionBytes),
+		SessionExpiryV3: uint32(time.Duration(c.SessionExpiry3) / time.Second), CloseOnDeny: c.DenyAction == "close",
 	})
 	if err != nil {
 		if l, ok := errors.AsType[*mqtt.ListenError](err); ok {

@@ -57,7 +57,10 @@ type MQTT struct {
 	TopicAliases     int      `yaml:"topic_aliases" doc:"topic aliases that a client may use towards us, and most that we use towards it"`
 	ConnectTimeout   Duration `yaml:"connect_timeout" doc:"from the first byte of a connection to its login, handshakes of TLS and WebSocket included"`
 	StallTimeout     Duration `yaml:"stall_timeout" doc:"a client whose socket takes nothing for that long is closed"`
-	MaxSessionQueue  int      `yaml:"max_session_queue" doc:"messages that wait for one session before the oldest is dropped"`
+	MaxSessionQueue  int      `yaml:"max_session_queue" doc:"messages that wait for one session before session_overflow applies"`
+	MaxSessionBytes  Size     `yaml:"max_session_bytes" doc:"the same in bytes, as stored"`
+	SessionOverflow  string   `yaml:"session_overflow" one:"drop-oldest|drop-newest|refuse-publisher" doc:"what a full session of a client that is away does"`
+	SessionExpiry3   Duration `yaml:"session_expiry_311" doc:"how long a session with clean=false of an MQTT 3.1.1 client outlives its connection; 0s has no end"`
 	DenyAction       string   `yaml:"deny_action" one:"ack|close" doc:"what an MQTT 3.1.1 client meets after a publish that it may not make"`
 }
 
@@ -139,7 +142,7 @@ func Default() *Config {
 			MaxPacketSize:  4<<20 + 64<<10, ReceiveMaximum: 1024, MaxInflight: 1024,
 			MaxSubscriptions: 10_000, MaxFilters: 1024, TopicAliases: 32,
 			ConnectTimeout: Duration(5 * time.Second), StallTimeout: Duration(10 * time.Second),
-			MaxOutput: 16 << 20, MaxSessionQueue: 100_000, DenyAction: "ack",
+			MaxOutput: 16 << 20, MaxSessionQueue: 100_000, MaxSessionBytes: 64 << 20, SessionOverflow: "drop-oldest", DenyAction: "ack",
 		},
 		HTTP:      HTTP{Listen: "127.0.0.1:8080", MQTT: true},
 		EMQX:      Dialect{Listen: None},
