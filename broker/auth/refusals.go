@@ -36,7 +36,7 @@ func (r *refusals) add(reason string) {
 
 // Refusals tells how often credentials were refused since the start, by reason:
 // password, delayed, busy, secret, key disabled, key expired, token, token
-// expired, token revoked, token reused.
+// expired, token revoked, token reused, banned.
 func (a *Auth) Refusals() map[string]uint64 {
 	a.refusals.mu.Lock()
 	defer a.refusals.mu.Unlock()
