@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"strings"
 
+	"millrace/rest/emqx"
 	"millrace/rest/fastqueue"
 	"millrace/rest/flowmq"
 	"millrace/rest/internal/httpx"
@@ -29,8 +30,10 @@ var prefixes = []struct {
 	dialect Dialect
 }{
 	{flowmq.Prefix, FlowMQ},
-	{"/api/v5", EMQX},
-	{"/status", EMQX},
+	{emqx.Prefix, EMQX},
+	{emqx.StatusPath, EMQX},
+	{emqx.DocumentPath, EMQX},
+	{emqx.SpecPath, EMQX},
 	{fastqueue.Prefix, FastQueue},
 	{fastqueue.HealthPath, FastQueue},
 	{"/topics", Pulsar},
@@ -49,13 +52,15 @@ func dialectOf(path string) Dialect {
 }
 
 // built reports whether the dialect is part of this version.
-func (d Dialect) built() bool { return d == FlowMQ || d == FastQueue || d == Memfifo }
+func (d Dialect) built() bool { return d == FlowMQ || d == EMQX || d == FastQueue || d == Memfifo }
 
 // open returns the handler of a dialect; one that is not built yet has no routes.
 func (d Dialect) open(o *Options, s *httpx.Shared) http.Handler {
 	switch d {
 	case FlowMQ:
 		return flowmq.New(o.Broker, s)
+	case EMQX:
+		return emqx.New(o.Broker, s, o.EMQX)
 	case FastQueue:
 		return fastqueue.New(o.Broker, s, o.FastQueue)
 	case Memfifo:

@@ -50,6 +50,8 @@ const indexPage = `Millrace, a message broker.
 /api-docs/flowmq.yaml      its OpenAPI document
 /v1                        FastQueue's REST API
 /api-docs/fastqueue.yaml   its OpenAPI document
+/api/v5                    EMQX's management API
+/api-docs/swagger.json     its OpenAPI document
 /api-docs/memfifo.yaml     that of memfifo's API, which has a listener of its own
 /livez /readyz             health
 `

@@ -16,6 +16,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"millrace/broker"
+	"millrace/rest/emqx"
 	"millrace/rest/fastqueue"
 	"millrace/rest/internal/httpx"
 )
@@ -37,6 +38,7 @@ type Options struct {
 	// Origins are those that browsers may send requests from, besides our own.
 	Origins   []string
 	FastQueue fastqueue.Options
+	EMQX      emqx.Options
 	// Mounts are handlers of other protocols at exact paths of every listener
 	// that serves more than one dialect: MQTT over WebSocket.
 	Mounts map[string]http.Handler
