@@ -62,6 +62,7 @@ const (
 	OffsetSubject  Subject = "offset"
 	PayloadSubject Subject = "payload"
 	FieldSubject   Subject = "field"
+	ClientSubject  Subject = "client"
 )
 
 // Error is a failure in words for people and in a Kind for programs.

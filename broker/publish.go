@@ -167,6 +167,7 @@ func (b *Broker) commitAll(ctx context.Context, ms []*Message, add func(*pending
 	principal := auth.From(ctx)
 	for i, m := range ms {
 		if err := add(p, principal, m, uint64(i)); err != nil {
+			b.stats.refused.Add(uint64(len(ms)))
 			return nil, &BatchError{Index: i, Err: err}
 		}
 	}
@@ -266,7 +267,7 @@ type matches struct {
 func (b *Broker) match(p *auth.Principal, m *Message, found []destination, routes []Route, subs []*Subscription) (matches, []destination, []Route, []*Subscription) {
 	var r matches
 	found = b.tree.Match(m.Topic, found[:0])
-	disk := false
+	disk, mixed, first := false, false, len(subs)
 	for _, d := range found {
 		switch d := d.(type) {
 		case *Subscription:
@@ -283,7 +284,20 @@ func (b *Broker) match(p *auth.Principal, m *Message, found []destination, route
 			r.Streams++
 			routes = append(routes, Route{Target: d.target, Partition: b.partition(d, p, m)})
 			disk = true
+		case *sessionSub:
+			if !d.wants(m) {
+				continue
+			}
+			r.Subscribers++
+			if min(d.o.QoS, m.QoS) > 0 {
+				routes, disk = d.route(m, routes), true
+			} else if live := d.live.Load(); live != nil {
+				subs, mixed = append(subs, live), mixed || m.QoS > 0
+			}
 		}
+	}
+	if mixed {
+		subs = inBacklog(routes, subs, first)
 	}
 	r.durability = b.durability
 	if !disk && r.Queues > 0 {
@@ -304,6 +318,6 @@ func (b *Broker) partition(s *stream, p *auth.Principal, m *Message) uint32 {
 	case p != nil && p.ClientID != "":
 		return murmur2(p.ClientID) % n
 	default:
-		return b.turn.Add(1) % n
+		return s.turn.Add(1) % n
 	}
 }

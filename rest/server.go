@@ -44,6 +44,9 @@ type Options struct {
 	Mounts map[string]http.Handler
 	// MemfifoOpen has the memfifo dialect ask nobody for credentials.
 	MemfifoOpen bool
+	// Metrics answers GET /metrics on every listener, from this machine and to
+	// whoever may view the server; nil = there is none.
+	Metrics http.Handler
 	// Notice is told in the header Millrace-Notice of every answer; "" = not.
 	Notice string
 }
@@ -89,7 +92,7 @@ func Listen(ctx context.Context, o Options) (*Server, error) {
 			}
 		}
 	}
-	ops := newOps(o.Broker, s.shared)
+	ops := newOps(&o, s.shared)
 	for _, l := range o.Listeners {
 		var config net.ListenConfig
 		bound, err := config.Listen(ctx, "tcp", l.Address)
@@ -118,6 +121,15 @@ func (s *Server) httpServer(h http.Handler, l Listener) *http.Server {
 		ErrorLog:          errorLog(s.options.Log, l.Name),
 	}
 }
+
+// RouteStats are the answers of one route of one dialect.
+type RouteStats = httpx.RouteStats
+
+// Stats returns the answers of every route that was ever asked.
+func (s *Server) Stats() []RouteStats { return s.shared.Stats() }
+
+// Panics is how many requests ended in a fault of ours.
+func (s *Server) Panics() int64 { return s.shared.Panics.Load() }
 
 // Addr returns where the listener of that name listens, nil when there is none.
 func (s *Server) Addr(name string) net.Addr {

@@ -217,6 +217,15 @@ func (a *Auth) Banned(clientID, username, host string) (Ban, bool) {
 	return Ban{}, false
 }
 
+// barred is Banned for a login, which it counts as refused.
+func (a *Auth) barred(clientID, username, remoteAddr string) bool {
+	_, banned := a.Banned(clientID, username, hostOf(remoteAddr))
+	if banned {
+		a.refusals.add(ErrBanned.Error())
+	}
+	return banned
+}
+
 // Bans lists the bans in force by kind and name.
 func (a *Auth) Bans() []Ban {
 	now := a.now()

@@ -16,8 +16,7 @@ import (
 // The error is ErrBanned, ErrUnauthenticated for anything wrong, a DelayedError
 // after too many wrong passwords, ErrBusy, or that of ctx.
 func (a *Auth) Login(ctx context.Context, name, password, clientID, remoteAddr string, anonymous bool) (*Principal, error) {
-	if _, banned := a.Banned(clientID, name, hostOf(remoteAddr)); banned {
-		a.refusals.add(ErrBanned.Error())
+	if a.barred(clientID, name, remoteAddr) {
 		return nil, ErrBanned
 	}
 	p, err := a.login(ctx, name, password, clientID, remoteAddr, anonymous && a.anonymous)
@@ -44,7 +43,7 @@ func (a *Auth) login(ctx context.Context, name, password, clientID, remoteAddr s
 	if u != nil || k == nil {
 		err := a.checkPassword(ctx, attempt{name, normal(password), address(remoteAddr), u, secret != nil})
 		if err == nil {
-			return u.principalFor(clientID)
+			return a.userPrincipal(u, clientID)
 		}
 		if secret == nil {
 			return nil, err
@@ -53,7 +52,7 @@ func (a *Auth) login(ctx context.Context, name, password, clientID, remoteAddr s
 	if keyErr != nil {
 		return nil, keyErr
 	}
-	a.touch(k)
+	a.touch(k.lastUse)
 	return k.principalFor(secret, clientID), nil
 }
 
@@ -72,14 +71,15 @@ func (a *Auth) loginPassword(ctx context.Context, n account, password, remoteAdd
 	if err := a.checkPassword(ctx, attempt{n.inMemory(), normal(password), address(remoteAddr), u, false}); err != nil {
 		return nil, err
 	}
-	return u.principalFor("")
+	return a.userPrincipal(u, "")
 }
 
-// principalFor returns the principal of a user who proved the password.
-func (u *user) principalFor(clientID string) (*Principal, error) {
+// userPrincipal returns the principal of a user who proved the password.
+func (a *Auth) userPrincipal(u *user, clientID string) (*Principal, error) {
 	if u.record.Disabled {
 		return nil, ErrUnauthenticated
 	}
+	a.touch(u.lastUse)
 	return u.principal(clientID), nil
 }
 
@@ -100,7 +100,7 @@ func (a *Auth) Key(ctx context.Context, id, secret string) (*Principal, error) {
 		a.noteRefusal(ctx, "key:", ofBroker(id), err)
 		return nil, ErrUnauthenticated
 	}
-	a.touch(k)
+	a.touch(k.lastUse)
 	return s.principal, nil
 }
 

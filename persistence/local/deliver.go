@@ -66,6 +66,7 @@ func (q *queue) take(c *chunk, i int, w *broker.Wait, now int64) pick {
 	if c.bodies != nil {
 		p.body = c.bodies[i]
 	}
+	q.since.Deliveries++
 	if w.Consume {
 		p.attempt = q.attempt(e) + 1
 		q.remove(c, i, broker.ReasonAcked)
@@ -117,13 +118,13 @@ func (s *Store) deliver(wt *waiter, l *waitQueue) {
 func (s *Store) fill(wt *waiter, l *waitQueue) {
 	w, q := wt.w, wt.q.Load()
 	w.Got = slices.Grow(w.Got, len(wt.picks))
-	wt.load.begin(s, q.volatile, wt.picks)
+	wt.load.begin(q, wt.picks)
 	defer wt.load.end()
 	for i := range wt.picks {
 		p := &wt.picks[i]
 		w.Got = append(w.Got, broker.Delivery{})
 		d := &w.Got[len(w.Got)-1]
-		if err := wt.load.message(wt.picks, i, &d.Message); err != nil {
+		if err := wt.load.message(wt.picks, i, d); err != nil {
 			// The message keeps its lease: it is tried again when that ends.
 			s.log.Error().Err(err).Str("queue", q.def.Name).Msg("message cannot be read")
 			w.Got, w.Err = w.Got[:len(w.Got)-1], err

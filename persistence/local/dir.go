@@ -17,9 +17,11 @@ import (
 
 // The data directory:
 //
-//	FORMAT    the version of everything below, in words
-//	LOCK      held, and with the process id in it, while the store is open
-//	journal/  segments
+//	FORMAT       the version of everything below, in words
+//	LOCK         held, and with the process id in it, while the store is open
+//	journal/     segments, watermark
+//	stream/      files of streams
+//	quarantine/  what was given up with AcceptLoss
 const (
 	formatName  = "FORMAT"
 	lockName    = "LOCK"
@@ -146,22 +148,8 @@ func ensureFormat(fsys journal.FS, dir string) error {
 	if names, err := fsys.List(filepath.Join(dir, journalName)); err == nil && len(names) > 0 {
 		return &FormatError{Dir: dir, Reason: "it has a journal and no FORMAT file"}
 	}
-	name := filepath.Join(dir, formatName)
-	f, err := fsys.Create(name + ".new")
-	if err != nil {
-		return fmt.Errorf("write format of data directory: %w", err)
-	}
-	err = f.WriteAt(0, []byte(formatPrefix+strconv.Itoa(formatVersion)+"\n"))
-	if err == nil {
-		err = f.SyncData()
-	}
-	if err = errors.Join(err, f.Close()); err == nil {
-		err = fsys.Rename(name+".new", name)
-	}
-	if err == nil {
-		err = fsys.SyncDir(dir)
-	}
-	if err != nil {
+	text := []byte(formatPrefix + strconv.Itoa(formatVersion) + "\n")
+	if err := writeWhole(fsys, filepath.Join(dir, formatName), text); err != nil {
 		return fmt.Errorf("write format of data directory: %w", err)
 	}
 	return nil

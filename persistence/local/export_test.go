@@ -1,5 +1,12 @@
 package local
 
+import (
+	"path/filepath"
+
+	"millrace/broker"
+	"millrace/persistence/journal"
+)
+
 // Quiet reports whether everything noted is written and the writer sleeps.
 func (s *Store) Quiet() bool {
 	s.box.mu.Lock()
@@ -16,4 +23,16 @@ func (s *Store) CopyStreams() (bool, error) {
 		return false, nil
 	}
 	return true, s.copyStreams(n - 1)
+}
+
+// Named is the target of a name.
+func (s *Store) Named(kind broker.TargetKind, name string) broker.Target {
+	s.targetMu.RLock()
+	defer s.targetMu.RUnlock()
+	return s.names[kind-broker.QueueTarget][name]
+}
+
+// Place is where the store keeps what it keeps; no file system if nowhere.
+func (s *Store) Place() (journal.FS, string) {
+	return s.files.fs, filepath.Dir(s.files.dir)
 }

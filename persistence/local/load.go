@@ -14,9 +14,10 @@ type loader struct {
 	found []loaded // none: the picks bring their bodies
 }
 
-// loaded is the record of a pick.
+// loaded is the record of a pick: its message, and the tag of its route.
 type loaded struct {
 	body []byte
+	tag  uint32
 	err  error
 }
 
@@ -24,9 +25,9 @@ type loaded struct {
 const loadMax = 256
 
 // begin reads the records of picks, until end.
-func (l *loader) begin(s *Store, volatile bool, picks []pick) {
+func (l *loader) begin(q *queue, picks []pick) {
 	l.end()
-	if volatile {
+	if q.volatile {
 		return
 	}
 	l.spots, l.found = slices.Grow(l.spots, len(picks)), slices.Grow(l.found, len(picks))
@@ -34,9 +35,9 @@ func (l *loader) begin(s *Store, volatile bool, picks []pick) {
 		l.spots = append(l.spots, journal.Spot{Pos: journal.Position(picks[i].pos), Size: picks[i].size})
 	}
 	for len(l.found) < len(picks) {
-		err := s.journal.ReadEach(l.spots[len(l.found):], func(_ int, typ byte, body []byte) error {
-			body, err := messageIn(typ, body)
-			l.found = append(l.found, loaded{body, err})
+		err := q.s.journal.ReadEach(l.spots[len(l.found):], func(_ int, typ byte, body []byte) error {
+			body, tag, err := messageFor(typ, body, q.id)
+			l.found = append(l.found, loaded{body, tag, err})
 			return nil
 		})
 		if err != nil {
@@ -45,16 +46,18 @@ func (l *loader) begin(s *Store, volatile bool, picks []pick) {
 	}
 }
 
-// message decodes the message of picks[i].
-func (l *loader) message(picks []pick, i int, m *broker.Message) error {
+// message decodes the message of picks[i] into d, and finds its tag.
+func (l *loader) message(picks []pick, i int, d *broker.Delivery) error {
 	if len(l.found) == 0 {
-		return broker.DecodeMessage(picks[i].body, m)
+		d.Tag = uint32(picks[i].pos)
+		return broker.DecodeMessage(picks[i].body, &d.Message)
 	}
 	f := &l.found[i]
 	if f.err != nil {
 		return f.err
 	}
-	return broker.DecodeMessage(f.body, m)
+	d.Tag = f.tag
+	return broker.DecodeMessage(f.body, &d.Message)
 }
 
 // end lets go of the records, so that no idle wait keeps them in memory.

@@ -113,9 +113,11 @@ func (s *Store) replayMessage(f *fields, r *journal.Record) error {
 		t := s.targets[to.id]
 		switch {
 		case t.q != nil && to.seq >= t.q.next:
+			s.losses.gap(t.q.def, 0, t.q.next, to.seq)
 			t.q.add(to.seq, uint64(r.Pos), r.Size, now, m, nil)
 			t.q.show(to.seq + 1)
 		case t.st != nil && to.partition < uint32(len(t.st.parts)):
+			s.losses.gap(t.st.def, to.partition, t.st.parts[to.partition].end, to.seq)
 			t.st.parts[to.partition].replay(to.seq, uint64(r.Pos), r.Size, now)
 		}
 	}

@@ -27,8 +27,10 @@ type Options struct {
 	// Relaxed answers before the sync, which follows within SyncEvery.
 	Relaxed   bool
 	SyncEvery time.Duration // default 1s
-	// AcceptLoss opens a damaged journal without what is damaged.
+	// AcceptLoss opens a damaged store without what is damaged; see Losses.
 	AcceptLoss bool
+	// MarkEvery is how far the watermark of the journal may lag; default 1s.
+	MarkEvery time.Duration
 	// Failed is called once when the journal failed and nothing is stored any
 	// more; it must not block.
 	Failed func(error)
@@ -56,6 +58,7 @@ type Store struct {
 	dedup      dedup
 	unstarted  bool           // the start record is not written
 	replayed   broker.Message // scratch of replay
+	losses     losses
 
 	floor       atomic.Int64 // units from now on have this time or a later one
 	outstanding atomic.Int64 // completions that the log still owes
@@ -67,7 +70,7 @@ type Store struct {
 	// Changed under the append lock and targetMu: the holder of either may read.
 	targetMu sync.RWMutex
 	targets  map[broker.Target]target
-	names    [2]map[string]broker.Target // of queues, of streams
+	names    [kinds]map[string]broker.Target // by kind
 
 	keys   keys
 	timers timers
@@ -101,7 +104,7 @@ func (t target) volatile() bool {
 func newStore(o Options) *Store {
 	s := &Store{
 		log: o.Log, targets: map[broker.Target]target{},
-		names:  [2]map[string]broker.Target{{}, {}},
+		names:  [kinds]map[string]broker.Target{{}, {}, {}},
 		timers: timers{at: map[sleeper]int{}, kick: make(chan struct{}, 1)},
 		late:   late{idle: make(chan struct{}, 1)},
 		box:    outbox{kick: make(chan struct{}, 1)},
@@ -111,6 +114,9 @@ func newStore(o Options) *Store {
 	s.files.limit(o)
 	return s
 }
+
+// Journal returns the log on disk, for its figures; nil in memory.
+func (s *Store) Journal() *journal.Journal { return s.journal }
 
 // Open opens the store in o.Dir, which it makes if needed, or an empty one in
 // memory. Another process that has it open is a *journal.LockedError, a journal
@@ -145,11 +151,13 @@ func (s *Store) openDisk(o Options) error {
 		s.durability = broker.DurabilityRelaxed
 	}
 	s.firstOwn, s.nextTarget = 1, 1
+	s.losses.begin(&o)
 	j, err := journal.Open(journal.Options{
 		FS: o.FS, Dir: filepath.Join(o.Dir, journalName),
 		SegmentSize: o.SegmentSize, FirstSegmentSize: o.FirstSegmentSize,
 		WindowSize: o.WindowSize, MaxPending: o.MaxPending, CacheSize: o.CacheSize,
-		Relaxed: o.Relaxed, SyncEvery: o.SyncEvery, AcceptLoss: o.AcceptLoss,
+		Relaxed: o.Relaxed, SyncEvery: o.SyncEvery, MarkEvery: o.MarkEvery,
+		AcceptLoss: o.AcceptLoss, Lost: s.losses.add, Quarantine: s.losses.dir,
 		Failed: o.Failed, Log: o.Log,
 	}, s.replay)
 	if err != nil {
@@ -157,7 +165,7 @@ func (s *Store) openDisk(o Options) error {
 	}
 	s.replayed = broker.Message{}
 	s.journal, s.wal, s.unlockDir = j, j, unlock
-	if err := s.openFiles(o); err != nil {
+	if err := errors.Join(s.openFiles(o), s.losses.end(s)); err != nil {
 		return errors.Join(err, s.Close(context.Background()))
 	}
 	s.begin(s.epoch+1, time.Now().UnixMilli())

@@ -40,6 +40,7 @@ func TestTranscriptsShowEveryRouteAndEveryCode(t *testing.T) {
 
 var (
 	secrets = regexp.MustCompile(`"(access_token|refresh_token|secret)": "([^" ]+)"`)
+	signers = regexp.MustCompile(`"id": "([A-Za-z0-9_-]{16})"`)
 	values  = regexp.MustCompile(`\b(?:(?:msg_)?[0-7][0-9A-HJKMNP-TV-Z]{25}|[A-Za-z0-9_-]{87}|\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z)\b`)
 )
 
@@ -49,6 +50,9 @@ func hide(n *resttest.Names, text []byte) []byte {
 		m := secrets.FindSubmatch(v)
 		kind, _, _ := strings.Cut(string(m[1]), "_")
 		return []byte(`"` + string(m[1]) + `": "` + n.Of(kind, string(m[2])) + `"`)
+	})
+	text = signers.ReplaceAllFunc(text, func(v []byte) []byte {
+		return []byte(`"id": "` + n.Of("signer", string(signers.FindSubmatch(v)[1])) + `"`)
 	})
 	return values.ReplaceAllFunc(text, func(v []byte) []byte {
 		s := string(v)

@@ -18,6 +18,7 @@ type exchange struct {
 	Recorder
 	Request Request
 	mux     *Mux
+	meter   *meter
 }
 
 // run authenticates and calls the handler.
@@ -92,6 +93,7 @@ func (x *exchange) log() {
 // end turns a panic into a 500, and gives the buffers back.
 func (x *exchange) end() {
 	v := recover()
+	defer func() { x.meter.count(x.Status, time.Since(x.Start)) }()
 	if v == nil {
 		x.log()
 		x.Request.release()
