@@ -61,12 +61,18 @@ func openDir(tb testing.TB, dir string, change ...func(*mqtt.Options)) *edge {
 
 func openWith(tb testing.TB, dir string, listen func(mqtt.Options) (*mqtt.Server, error), change ...func(*mqtt.Options)) *edge {
 	tb.Helper()
+	return openRated(tb, dir, auth.Rates{}, listen, change...)
+}
+
+// openRated is openWith under rates.
+func openRated(tb testing.TB, dir string, rates auth.Rates, listen func(mqtt.Options) (*mqtt.Server, error), change ...func(*mqtt.Options)) *edge {
+	tb.Helper()
 	inner, err := local.Open(local.Options{Dir: dir})
 	if err != nil {
 		tb.Fatal(err)
 	}
 	e := &edge{store: &gate{Store: inner}, inner: inner, log: &logs{}}
-	e.auth, err = auth.Open(tb.Context(), auth.Options{Store: broker.NewKeys(e.store, broker.SpaceAuth), AllowAnonymous: true})
+	e.auth, err = auth.Open(tb.Context(), auth.Options{Store: broker.NewKeys(e.store, broker.SpaceAuth), AllowAnonymous: true, Rates: rates})
 	if err != nil {
 		tb.Fatal(err)
 	}

@@ -30,11 +30,16 @@ type Listener struct {
 	Dialects []Dialect
 }
 
+// Bodies are the limits of request bodies in bytes, by what they hold.
+type Bodies = httpx.Bodies
+
 // Options configure a Server.
 type Options struct {
 	Broker    *broker.Broker // required
 	Log       zerolog.Logger
 	Listeners []Listener
+	// Bodies are the limits of request bodies.
+	Bodies Bodies
 	// Origins are those that browsers may send requests from, besides our own.
 	Origins   []string
 	FastQueue fastqueue.Options
@@ -82,7 +87,7 @@ func Listen(ctx context.Context, o Options) (*Server, error) {
 	draining, drain := context.WithCancel(context.Background())
 	s := &Server{
 		options: o, drain: drain,
-		shared: &httpx.Shared{Log: o.Log, Draining: draining, Origins: o.Origins},
+		shared: &httpx.Shared{Log: o.Log, Auth: o.Broker.Auth(), Draining: draining, Bodies: o.Bodies, Origins: o.Origins},
 	}
 	dialects := map[Dialect]http.Handler{}
 	for _, l := range o.Listeners {

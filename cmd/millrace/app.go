@@ -136,6 +136,7 @@ func (a *app) openBroker(ctx context.Context) error {
 func (a *app) openAccounts(ctx context.Context) (*auth.Auth, error) {
 	o := auth.Options{
 		Store: broker.NewKeys(a.store, broker.SpaceAuth), AllowAnonymous: a.cfg.AllowAnonymous != config.Off, Log: a.log,
+		Rates: auth.Rates{Requests: a.cfg.Limits.KeyRate, Messages: a.cfg.Limits.KeyMessages, Bytes: int(a.cfg.Limits.KeyBytes)},
 	}
 	if a.cfg.Audit.Enabled {
 		file, err := auth.OpenAuditFile(filepath.Join(a.cfg.Data, auditFile), int64(a.cfg.Audit.MaxSize), a.cfg.Audit.Keep)

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -130,6 +131,7 @@ func (a *app) openHTTP(ctx context.Context) error {
 	}
 	s, err := rest.Listen(ctx, rest.Options{
 		Broker: a.broker, Log: a.log, Listeners: listeners, Origins: a.cfg.HTTP.AllowedOrigins, Notice: notice, Mounts: a.mounts,
+		Bodies:      a.bodies(),
 		MemfifoOpen: !a.cfg.Memfifo.Auth, Metrics: a.metrics(),
 		FastQueue: fastqueue.Options{Registration: a.cfg.FastQueue.Registration},
 	})
@@ -153,6 +155,14 @@ func (a *app) openHTTP(ctx context.Context) error {
 		a.open = append(a.open, opened{l.name, s.Addr(l.name).String()})
 	}
 	return nil
+}
+
+// bodies are the limits of request bodies, which follow that of payloads.
+func (a *app) bodies() rest.Bodies {
+	h, payload := a.cfg.HTTP, a.cfg.Limits.Payload
+	return rest.Bodies{
+		Raw: int(cmp.Or(h.MaxRaw, payload)), JSON: int(cmp.Or(h.MaxJSON, 2*payload)), Batch: int(cmp.Or(h.MaxBatch, 4*payload)),
+	}
 }
 
 // skipBusy reports, and warns, that the port of a listener which --dev would

@@ -64,6 +64,9 @@ type HTTP struct {
 	Listen         string   `yaml:"listen" flag:"http-listen" doc:"address of HTTP with all dialects but memfifo; none closes it"`
 	AllowedOrigins []string `yaml:"allowed_origins" doc:"origins of web pages that may call the API, and connect to MQTT over WebSocket"`
 	MQTT           bool     `yaml:"mqtt" doc:"MQTT over WebSocket at /mqtt"`
+	MaxRaw         Size     `yaml:"max_raw" doc:"largest request body that is one payload as it is; 0 is limits.payload"`
+	MaxJSON        Size     `yaml:"max_json" doc:"largest JSON request body; 0 is twice limits.payload"`
+	MaxBatch       Size     `yaml:"max_batch" doc:"largest request body that holds many messages; 0 is four times limits.payload"`
 }
 
 // Dialect is a listener of one dialect at its native port.
@@ -111,7 +114,9 @@ type Limits struct {
 	PerAddress  int  `yaml:"per_address" doc:"MQTT connections of one address; 0 has no limit"`
 	PerIdentity int  `yaml:"per_identity" soon:"a limit of connections" doc:"connections of one identity; 0 has no limit"`
 	AcceptRate  int  `yaml:"accept_rate" soon:"a limit of new connections" doc:"new connections a second; 0 has no limit"`
-	KeyRate     int  `yaml:"key_rate" soon:"a limit of requests" doc:"requests of one API key a second; 0 has no limit"`
+	KeyRate     int  `yaml:"key_rate" doc:"HTTP requests of one user, key or anonymous client a second; 0 has no limit"`
+	KeyMessages int  `yaml:"key_messages" doc:"messages that one user, key or anonymous client may publish a second; 0 has no limit"`
+	KeyBytes    Size `yaml:"key_bytes" doc:"payload that one user, key or anonymous client may publish a second; 0 has no limit"`
 }
 
 // Audit is the log of who changed what.
