@@ -303,7 +303,7 @@ func (j *Journal) replaySegment(s *segment, known int64, last bool, replay func(
 	from := int64(pageSize)
 	switch {
 	case s.number < j.o.From.Segment() && !last:
-		return known, nil
+		return j.passOver(s, known)
 	case s.number < j.o.From.Segment():
 		replay = nil
 	case s.number == j.o.From.Segment():

@@ -1,0 +1,52 @@
+package journal
+
+import (
+	"errors"
+	"path/filepath"
+)
+
+// Earlier is a segment before Options.From: it is not replayed, and its owner
+// knows what is in it, or scans it.
+type Earlier struct {
+	Segment
+
+	j     *Journal
+	exact bool // the next segment says where this one ends
+}
+
+// Scan calls fn for each whole group, in log order; records and bodies are
+// valid only during the call. It finds out where the records end if that is
+// not known, because the segment that followed was removed.
+func (e *Earlier) Scan(fn func(group []Record) error) error {
+	path := filepath.Join(e.j.o.Dir, segmentName(e.Number))
+	f, err := e.j.o.FS.Open(path)
+	if err != nil {
+		return err
+	}
+	sc := &scanner{file: f, seg: e.j.table[e.Number], end: e.Size}
+	if e.exact {
+		sc.end = min(int64(e.End), e.Size)
+	}
+	o, err := sc.groups(pageSize, fn)
+	if err == nil && e.exact && o.good != int64(e.End) {
+		err = &DamageError{File: path, Offset: o.bad, Reason: "not a valid record"}
+	}
+	if err == nil {
+		e.End = uint32(o.good)
+	}
+	return errors.Join(err, f.Close())
+}
+
+// passOver tells the owner of a segment that is not replayed.
+func (j *Journal) passOver(s *segment, known int64) (int64, error) {
+	if j.o.Earlier == nil {
+		return known, nil
+	}
+	j.table[s.number] = s
+	e := &Earlier{Segment: s.describe(), j: j, exact: known > 0}
+	e.End = uint32(known)
+	if err := j.o.Earlier(e); err != nil {
+		return 0, err
+	}
+	return int64(e.End), nil
+}
