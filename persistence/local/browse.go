@@ -2,6 +2,7 @@ package local
 
 import (
 	"context"
+	"errors"
 
 	"millrace/broker"
 )
@@ -26,10 +27,12 @@ func (s *Store) Read(ctx context.Context, t broker.Target, p broker.Pos, limit i
 		if err := ctx.Err(); err != nil {
 			return dst, err
 		}
-		l.begin(s, q.volatile, picks[:n])
+		l.begin(q, picks[:n])
 		for i := range picks[:n] {
 			d := s.shownAs(q, &picks[i], states[i], whys[i])
-			if err := l.message(picks, i, &d.Message); err != nil {
+			if err := l.message(picks, i, &d.Message); errors.Is(err, broker.ErrGone) {
+				continue
+			} else if err != nil {
 				return dst, err
 			}
 			dst = append(dst, d)
@@ -101,10 +104,12 @@ func (s *Store) Find(ctx context.Context, t broker.Target, id broker.ID) (broker
 		if err := ctx.Err(); err != nil {
 			return broker.Ref{}, err
 		}
-		l.begin(s, q.volatile, unknown[:n])
+		l.begin(q, unknown[:n])
 		for i := range unknown[:n] {
 			var m broker.Message
-			if err := l.message(unknown, i, &m); err != nil {
+			if err := l.message(unknown, i, &m); errors.Is(err, broker.ErrGone) {
+				continue
+			} else if err != nil {
 				return broker.Ref{}, err
 			}
 			if m.ID == id {

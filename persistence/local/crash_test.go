@@ -353,36 +353,41 @@ type contents struct {
 	where string
 }
 
-// of returns which messages are in the target of a name, whose order it checks.
-func (c *contents) of(name string) map[int]bool {
+// target finds a target by name.
+func (c *contents) target(name string) broker.Target {
 	c.t.Helper()
-	there := map[int]bool{}
 	ds, err := c.s.Definitions(context.Background())
 	if err != nil {
 		c.t.Errorf("%s: %v", c.where, err)
 	}
 	for _, d := range ds {
-		if d.Def.Name != name {
-			continue
+		if d.Def.Name == name {
+			return d.Target
 		}
-		list, err := c.s.Read(context.Background(), d.Target, broker.Pos{States: broker.Ready | broker.Leased | broker.Delayed}, 1<<20, nil)
-		if err != nil {
-			c.t.Errorf("%s: read %s: %v", c.where, name, err)
-		}
-		last := -1
-		for i := range list {
-			n := number(c.t, &list[i])
-			if there[n] || name != "dead" && n <= last {
-				c.t.Errorf("%s: %s has message %d after %d", c.where, name, n, last)
-			}
-			if name == "s" && list[i].Seq != uint64(i) {
-				c.t.Errorf("%s: offset %d at place %d", c.where, list[i].Seq, i)
-			}
-			there[n], last = true, n
-		}
-		return there
 	}
 	c.t.Errorf("%s: %s is not defined", c.where, name)
+	return 0
+}
+
+// of returns which messages are in the target of a name, whose order it checks.
+func (c *contents) of(name string) map[int]bool {
+	c.t.Helper()
+	there := map[int]bool{}
+	list, err := c.s.Read(context.Background(), c.target(name), broker.Pos{States: broker.Ready | broker.Leased | broker.Delayed}, 1<<20, nil)
+	if err != nil {
+		c.t.Errorf("%s: read %s: %v", c.where, name, err)
+	}
+	last := -1
+	for i := range list {
+		n := number(c.t, &list[i])
+		if there[n] || name != "dead" && n <= last {
+			c.t.Errorf("%s: %s has message %d after %d", c.where, name, n, last)
+		}
+		if name == "s" && list[i].Seq != uint64(i) {
+			c.t.Errorf("%s: offset %d at place %d", c.where, list[i].Seq, i)
+		}
+		there[n], last = true, n
+	}
 	return there
 }
 

@@ -1,6 +1,7 @@
 package local
 
 import (
+	"errors"
 	"slices"
 	"time"
 
@@ -68,6 +69,9 @@ func (q *queue) take(c *chunk, i int, w *broker.Wait, now int64) pick {
 	}
 	if w.Consume {
 		p.attempt = q.attempt(e) + 1
+		if !q.volatile {
+			q.s.live.add(e.pos, int64(e.size)) // until the record of it is written
+		}
 		q.remove(c, i, broker.ReasonAcked)
 		return p
 	}
@@ -117,17 +121,20 @@ func (s *Store) deliver(wt *waiter, l *waitQueue) {
 func (s *Store) fill(wt *waiter, l *waitQueue) {
 	w, q := wt.w, wt.q.Load()
 	w.Got = slices.Grow(w.Got, len(wt.picks))
-	wt.load.begin(s, q.volatile, wt.picks)
+	wt.load.begin(q, wt.picks)
 	defer wt.load.end()
 	for i := range wt.picks {
 		p := &wt.picks[i]
 		w.Got = append(w.Got, broker.Delivery{})
 		d := &w.Got[len(w.Got)-1]
 		if err := wt.load.message(wt.picks, i, &d.Message); err != nil {
-			// The message keeps its lease: it is tried again when that ends.
-			s.log.Error().Err(err).Str("queue", q.def.Name).Msg("message cannot be read")
-			w.Got, w.Err = w.Got[:len(w.Got)-1], err
+			w.Got = w.Got[:len(w.Got)-1]
 			p.attempt = 0
+			if !errors.Is(err, broker.ErrGone) {
+				// The message keeps its lease: it is tried again when that ends.
+				s.log.Error().Err(err).Str("queue", q.def.Name).Msg("message cannot be read")
+				w.Err = err
+			}
 			continue
 		}
 		d.Ref = broker.Ref{Target: q.id, Seq: p.seq, Attempt: p.attempt, Epoch: s.epoch}

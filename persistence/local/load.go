@@ -1,6 +1,7 @@
 package local
 
 import (
+	"errors"
 	"slices"
 
 	"millrace/broker"
@@ -23,10 +24,10 @@ type loaded struct {
 // loadMax is how many picks a caller without a bound of its own loads at once.
 const loadMax = 256
 
-// begin reads the records of picks, until end.
-func (l *loader) begin(s *Store, volatile bool, picks []pick) {
+// begin reads the records of picks of q, until end.
+func (l *loader) begin(q *queue, picks []pick) {
 	l.end()
-	if volatile {
+	if q.volatile {
 		return
 	}
 	l.spots, l.found = slices.Grow(l.spots, len(picks)), slices.Grow(l.found, len(picks))
@@ -34,18 +35,38 @@ func (l *loader) begin(s *Store, volatile bool, picks []pick) {
 		l.spots = append(l.spots, journal.Spot{Pos: journal.Position(picks[i].pos), Size: picks[i].size})
 	}
 	for len(l.found) < len(picks) {
-		err := s.journal.ReadEach(l.spots[len(l.found):], func(_ int, typ byte, body []byte) error {
+		err := q.s.journal.ReadEach(l.spots[len(l.found):], func(_ int, typ byte, body []byte) error {
 			body, err := messageIn(typ, body)
 			l.found = append(l.found, loaded{body, err})
 			return nil
 		})
-		if err != nil {
+		if err != nil && !l.moved(q, picks, err) {
 			l.found = append(l.found, loaded{err: err})
 		}
 	}
 }
 
-// message decodes the message of picks[i].
+// moved reports whether the message that could not be read lies elsewhere by
+// now; then it is to be read there. One that went meanwhile is passed over.
+func (l *loader) moved(q *queue, picks []pick, err error) bool {
+	if !errors.Is(err, journal.ErrNoSegment) {
+		return false
+	}
+	i := len(l.found)
+	spot, there := q.where(picks[i].seq)
+	switch {
+	case !there:
+		l.found = append(l.found, loaded{err: broker.ErrGone})
+		return true
+	case spot == l.spots[i]:
+		return false
+	}
+	l.spots[i] = spot
+	return true
+}
+
+// message decodes the message of picks[i]. It is broker.ErrGone if the message
+// went after it was picked.
 func (l *loader) message(picks []pick, i int, m *broker.Message) error {
 	if len(l.found) == 0 {
 		return broker.DecodeMessage(picks[i].body, m)

@@ -3,7 +3,6 @@ package local
 import (
 	"context"
 	"errors"
-	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -29,6 +28,12 @@ type Options struct {
 	SyncEvery time.Duration // default 1s
 	// AcceptLoss opens a damaged journal without what is damaged.
 	AcceptLoss bool
+	// CompactRate is how many bytes of messages compaction reads and writes each
+	// second at most; default 32 MiB.
+	CompactRate int64
+	// Progress is called about once a second while Open reads what is stored, if
+	// that takes longer than a second. It must not block.
+	Progress func(Progress)
 	// Failed is called once when the journal failed and nothing is stored any
 	// more; it must not block.
 	Failed func(error)
@@ -55,7 +60,8 @@ type Store struct {
 	rev        uint64
 	dedup      dedup
 	unstarted  bool           // the start record is not written
-	replayed   broker.Message // scratch of replay
+	replayed   broker.Message // scratch of replay,
+	stored     stored         // and also
 
 	floor       atomic.Int64 // units from now on have this time or a later one
 	outstanding atomic.Int64 // completions that the log still owes
@@ -69,12 +75,17 @@ type Store struct {
 	targets  map[broker.Target]target
 	names    [2]map[string]broker.Target // of queues, of streams
 
-	keys   keys
-	timers timers
-	teller teller
-	files  files
-	box    outbox
-	late   late
+	keys    keys
+	timers  timers
+	teller  teller
+	files   files
+	hints   hints
+	live    live
+	ckpts   checkpoints
+	upkeep  upkeep
+	orphans orphans
+	box     outbox
+	late    late
 
 	spareMu sync.Mutex
 	spare   *commit
@@ -88,6 +99,13 @@ type Store struct {
 type target struct {
 	q  *queue
 	st *stream
+}
+
+func (t target) id() broker.Target {
+	if t.q != nil {
+		return t.q.id
+	}
+	return t.st.id
 }
 
 func (t target) volatile() bool {
@@ -105,6 +123,7 @@ func newStore(o Options) *Store {
 		timers: timers{at: map[sleeper]int{}, kick: make(chan struct{}, 1)},
 		late:   late{idle: make(chan struct{}, 1)},
 		box:    outbox{kick: make(chan struct{}, 1)},
+		upkeep: newUpkeep(o),
 		stop:   make(chan struct{}),
 	}
 	s.unit.s, s.teller.s = s, s
@@ -118,10 +137,7 @@ func newStore(o Options) *Store {
 func Open(o Options) (*Store, error) {
 	s := newStore(o)
 	if o.Dir != "" {
-		if err := s.openDisk(o); err != nil {
-			return nil, err
-		}
-		return s, nil
+		return s.openDisk(o)
 	}
 	s.mem, s.durability, s.epoch = true, broker.DurabilityMemory, 1
 	s.wal = newMemLog()
@@ -131,40 +147,38 @@ func Open(o Options) (*Store, error) {
 	return s, nil
 }
 
-// openDisk reads the journal and begins a new epoch in it.
-func (s *Store) openDisk(o Options) error {
+// openDisk reads what is stored and begins a new epoch. The store that it
+// returns is another one if a damaged checkpoint had to be forgotten.
+func (s *Store) openDisk(o Options) (*Store, error) {
 	if o.FS == nil {
 		o.FS = journal.OS()
 	}
 	unlock, err := openDir(o.FS, o.Dir, o.Log)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	s.durability = broker.DurabilityDisk
 	if o.Relaxed {
 		s.durability = broker.DurabilityRelaxed
 	}
 	s.firstOwn, s.nextTarget = 1, 1
-	j, err := journal.Open(journal.Options{
-		FS: o.FS, Dir: filepath.Join(o.Dir, journalName),
-		SegmentSize: o.SegmentSize, FirstSegmentSize: o.FirstSegmentSize,
-		WindowSize: o.WindowSize, MaxPending: o.MaxPending, CacheSize: o.CacheSize,
-		Relaxed: o.Relaxed, SyncEvery: o.SyncEvery, AcceptLoss: o.AcceptLoss,
-		Failed: o.Failed, Log: o.Log,
-	}, s.replay)
+	s, err = s.recover(o)
+	if s.journal == nil {
+		return nil, errors.Join(err, unlock())
+	}
+	s.unlockDir = unlock
+	if err == nil {
+		err = s.openFiles(o)
+	}
+	if err == nil {
+		s.begin(s.epoch+1, time.Now().UnixMilli())
+		err = s.recordStart()
+	}
 	if err != nil {
-		return errors.Join(err, unlock())
+		s.upkeep.unfit = true
+		return nil, errors.Join(err, s.Close(context.Background()))
 	}
-	s.replayed = broker.Message{}
-	s.journal, s.wal, s.unlockDir = j, j, unlock
-	if err := s.openFiles(o); err != nil {
-		return errors.Join(err, s.Close(context.Background()))
-	}
-	s.begin(s.epoch+1, time.Now().UnixMilli())
-	if err := s.recordStart(); err != nil {
-		return errors.Join(err, s.Close(context.Background()))
-	}
-	return nil
+	return s, nil
 }
 
 // recordStart writes the start record of this epoch and waits for it. On a
@@ -220,6 +234,10 @@ func (s *Store) Bind(e broker.Events) {
 	s.handOut(&l)
 	s.helpers.Go(s.run)
 	s.helpers.Go(s.write)
+	if s.journal != nil {
+		s.upkeep.running.Go(s.keepUp)
+		s.upkeep.wake()
+	}
 }
 
 // Close refuses new work, ends every wait, and waits for what is under way.
@@ -232,6 +250,8 @@ func (s *Store) Close(ctx context.Context) error {
 			s.flushNotes()
 			s.wal.Unlock(journal.Lazy, nil)
 		}
+		s.upkeep.end()
+		s.lastCheckpoint(ctx)
 		err = s.wal.Close(ctx)
 		close(s.stop)
 		s.helpers.Wait()

@@ -1,6 +1,7 @@
 package local
 
 import (
+	"errors"
 	"sync"
 	"time"
 
@@ -254,7 +255,7 @@ func (s *Store) tellLapsed(q *queue, picks []pick, whys []broker.Reason) {
 }
 
 func (s *Store) tellSome(q *queue, l *loader, picks []pick, whys []broker.Reason) {
-	l.begin(s, q.volatile, picks)
+	l.begin(q, picks)
 	for why := range broker.Reasons {
 		var ds []broker.Delivery
 		for i := range picks {
@@ -262,7 +263,9 @@ func (s *Store) tellSome(q *queue, l *loader, picks []pick, whys []broker.Reason
 				continue
 			}
 			d := s.shownAs(q, &picks[i], broker.Leased, why)
-			if err := l.message(picks, i, &d.Message); err != nil {
+			if err := l.message(picks, i, &d.Message); errors.Is(err, broker.ErrGone) {
+				continue
+			} else if err != nil {
 				s.log.Error().Err(err).Str("queue", q.def.Name).Msg("message cannot be read")
 				continue
 			}
