@@ -168,6 +168,7 @@ func (s *Store) move(r *journal.Record) error {
 	p.routes, p.moved, p.size = routes, true, size
 	p.overhead = size - uint32(len(m.m.Payload))
 	s.hints.add(uint64(pos), p)
+	s.upkeep.moved.Add(1)
 	return nil
 }
 

@@ -1,5 +1,7 @@
 package local
 
+import "millrace/persistence/journal"
+
 // Quiet reports whether everything noted is written and the writer sleeps.
 func (s *Store) Quiet() bool {
 	s.box.mu.Lock()
@@ -17,3 +19,15 @@ func (s *Store) CopyStreams() (bool, error) {
 	}
 	return true, s.copyStreams(n - 1)
 }
+
+// Tidy does what is done when a segment is full.
+func (s *Store) Tidy() { s.tidy() }
+
+// Checkpoint writes a checkpoint.
+func (s *Store) Checkpoint() error { return s.checkpoint() }
+
+// Moved is how many messages compaction has moved.
+func (s *Store) Moved() int64 { return s.upkeep.moved.Load() }
+
+// Journal is the log.
+func (s *Store) Journal() *journal.Journal { return s.journal }

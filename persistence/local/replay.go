@@ -165,7 +165,7 @@ func (s *Store) replayMessage(r *journal.Record) error {
 			t.st.parts[to.partition].replay(to.seq, uint64(r.Pos), r.Size, m.time)
 		case t.q == nil || t.q.volatile:
 		case r.Type == recMove:
-			t.q.replayMove(to.seq, m.old, uint64(r.Pos), r.Size)
+			t.q.replayMove(to.seq, m.old, uint64(r.Pos), &m.placed)
 		case to.seq >= t.q.next:
 			t.q.add(to.seq, uint64(r.Pos), r.Size, m.time, m.m, nil)
 			t.q.show(to.seq + 1)
@@ -179,10 +179,11 @@ func (s *Store) replayMessage(r *journal.Record) error {
 	return nil
 }
 
-// replayMove moves a message that still lies where the move found it.
-func (q *queue) replayMove(seq, old, pos uint64, size uint32) {
-	if c, i := q.chunks.find(seq); c != nil && c.entries[i].state() != gone && c.entries[i].pos == old {
-		q.moved(c, i, pos, size)
+// replayMove moves a message that still lies where the move found it. One of
+// which nothing is known but that it is there lay in a segment that is gone.
+func (q *queue) replayMove(seq, old, pos uint64, p *placed) {
+	if c, i := q.chunks.find(seq); c != nil && (c.entries[i].pos == old || c.entries[i].pos == 0) {
+		q.place(seq, pos, p)
 	}
 }
 

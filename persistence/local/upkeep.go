@@ -3,6 +3,7 @@ package local
 import (
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"millrace/persistence/journal"
@@ -16,9 +17,11 @@ type upkeep struct {
 	running sync.WaitGroup
 	unfit   bool // the store was not opened: nothing is written
 
+	mu     sync.Mutex       // held while it works
 	rate   int64            // bytes a second that compaction moves
 	copied uint32           // streams need no segment up to this one
 	seen   map[uint32]int64 // what lived in sparse segments at the last look
+	moved  atomic.Int64     // messages that compaction moved
 }
 
 // compactRate is the default of Options.CompactRate.
@@ -84,6 +87,8 @@ func (s *Store) keepUp() {
 // step makes the next one possible. An error leaves things as they are, and the
 // next full segment is the occasion to try again.
 func (s *Store) tidy() {
+	s.upkeep.mu.Lock()
+	defer s.upkeep.mu.Unlock()
 	s.orphans.forget(&s.live)
 	if err := s.barrier(); err != nil {
 		return
