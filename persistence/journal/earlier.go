@@ -5,13 +5,14 @@ import (
 	"path/filepath"
 )
 
-// Earlier is a segment before Options.From: it is not replayed, and its owner
-// knows what is in it, or scans it.
+// Earlier is a segment, or the first part of one, before Options.From: it is not
+// replayed, and its owner knows what is in it, or scans it. End is where that
+// part ends.
 type Earlier struct {
 	Segment
 
 	j     *Journal
-	exact bool // the next segment says where this one ends
+	exact bool // it is known where the records end
 }
 
 // Scan calls fn for each whole group, in log order; records and bodies are
@@ -37,7 +38,7 @@ func (e *Earlier) Scan(fn func(group []Record) error) error {
 	return errors.Join(err, f.Close())
 }
 
-// passOver tells the owner of a segment that is not replayed.
+// passOver shows the owner a segment, or a part of one, that is not replayed.
 func (j *Journal) passOver(s *segment, known int64) (int64, error) {
 	if j.o.Earlier == nil {
 		return known, nil

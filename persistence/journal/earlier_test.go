@@ -33,7 +33,7 @@ func TestSegmentsBeforeTheReplayPositionAreShownToTheirOwner(t *testing.T) {
 	}
 	from := segs[3].Number
 	mustClose(t, j)
-	o.From = journal.StartOf(from)
+	o.From = journal.Position(uint64(from) << 32)
 	var ends []uint32
 	var scanned [][]record
 	o.Earlier = func(e *journal.Earlier) error {
@@ -61,6 +61,27 @@ func TestSegmentsBeforeTheReplayPositionAreShownToTheirOwner(t *testing.T) {
 	}
 }
 
+func TestThePartOfASegmentBeforeTheReplayPositionIsShownToo(t *testing.T) {
+	o := small(t.TempDir())
+	j, _ := open(t, o)
+	var log [][]record
+	for range 20 {
+		log = append(log, mustAppend(t, j, "body"))
+	}
+	mustClose(t, j)
+	o.From = log[7][0].pos
+	var scanned [][]record
+	o.Earlier = func(e *journal.Earlier) error {
+		if e.End != o.From.Offset() {
+			t.Errorf("the part ends at %d, want %d", e.End, o.From.Offset())
+		}
+		return e.Scan(collect(&scanned))
+	}
+	_, replayed := open(t, o)
+	checkLog(t, scanned, log[:7])
+	checkLog(t, replayed, log[7:])
+}
+
 func TestDamageInAnEarlierSegmentIsFoundWhenItsEndIsKnown(t *testing.T) {
 	o := small(t.TempDir())
 	j, _ := open(t, o)
@@ -79,7 +100,7 @@ func TestDamageInAnEarlierSegmentIsFoundWhenItsEndIsKnown(t *testing.T) {
 	if err := os.WriteFile(name, b, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	o.From = journal.StartOf(segs[2].Number)
+	o.From = journal.Position(uint64(segs[2].Number) << 32)
 	o.Earlier = func(e *journal.Earlier) error { return e.Scan(func([]journal.Record) error { return nil }) }
 	_, err = journal.Open(o, nil)
 	if damage := (*journal.DamageError)(nil); !errors.As(err, &damage) || filepath.Base(damage.File) != "00000001.seg" {

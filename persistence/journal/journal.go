@@ -33,7 +33,7 @@ type Options struct {
 	// From is where replay starts; segments before it may be missing. Zero
 	// replays the whole log, which then must be there from its first segment.
 	From Position
-	// Earlier is called before replay for each segment before that of From, in
+	// Earlier is called before replay for each segment with records before From, in
 	// order. It may set End if that is 0. An error ends Open.
 	Earlier func(*Earlier) error
 	// Sealed is called when a segment is full and all of it durable, by a goroutine

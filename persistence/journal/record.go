@@ -105,6 +105,3 @@ func findSynced(seed uint32, b []byte) (at int, durable Position, ok bool) {
 		at++
 	}
 }
-
-// StartOf is the position of the first record of a segment.
-func StartOf(segment uint32) Position { return position(segment, pageSize) }

@@ -28,8 +28,9 @@ type checkpoints struct {
 	fs  journal.FS
 	dir string
 
-	mu   sync.Mutex // held while one is written
-	kept []ckptFile // oldest first
+	mu   sync.Mutex    // held while one is written
+	kept []ckptFile    // oldest first
+	wait time.Duration // the longest wait for a queue that one was to blame for
 }
 
 // newest returns the newest one, or an empty one.
@@ -108,6 +109,7 @@ func (s *Store) checkpoint() error {
 		_ = cs.fs.Remove(name + ".new") // else the next Open does
 		return fmt.Errorf("write checkpoint: %w", err)
 	}
+	cs.wait = max(cs.wait, w.pause)
 	cs.kept = append(cs.kept, c)
 	for len(cs.kept) > ckptKept {
 		if err := cs.fs.Remove(cs.kept[0].name); err != nil {
@@ -245,5 +247,27 @@ func (s *Store) lastCheckpoint(ctx context.Context) {
 		s.log.Warn().Err(err).Msg("no checkpoint at close: the next start reads more of the log")
 		return
 	}
+	s.hintOfLast()
 	s.log.Debug().Dur("took", time.Since(begin)).Msg("checkpoint written")
+}
+
+// hintOfLast writes the hint of the segment in which the log ends, as far as the
+// last checkpoint goes, so that the next start need not scan it.
+func (s *Store) hintOfLast() {
+	if s.wal.Lock() != nil {
+		return
+	}
+	defer s.wal.Unlock(journal.Lazy, nil)
+	from, h := s.ckpts.newest().from, s.hints.cur
+	if h == nil || h.segment != from.Segment() || s.journal.State().End != from {
+		return
+	}
+	for _, seg := range s.journal.Segments() {
+		if seg.Number == h.segment {
+			seg.End = from.Offset()
+			if err := s.hints.write(h, seg); err != nil {
+				s.log.Warn().Err(err).Msg("hint could not be written")
+			}
+		}
+	}
 }

@@ -8,6 +8,7 @@ import (
 	"io"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"millrace/persistence/journal"
 )
@@ -67,6 +68,7 @@ type ckptWriter struct {
 	at       int64
 	start    int // of the open section in buf
 	sections uint64
+	pause    time.Duration // the longest that somebody had to wait
 	err      error
 }
 

@@ -1,6 +1,10 @@
 package local
 
-import "millrace/persistence/journal"
+import (
+	"time"
+
+	"millrace/persistence/journal"
+)
 
 // Quiet reports whether everything noted is written and the writer sleeps.
 func (s *Store) Quiet() bool {
@@ -31,3 +35,6 @@ func (s *Store) Moved() int64 { return s.upkeep.moved.Load() }
 
 // Journal is the log.
 func (s *Store) Journal() *journal.Journal { return s.journal }
+
+// Pause is how long a checkpoint held a queue at most.
+func (s *Store) Pause() time.Duration { return s.ckpts.wait }

@@ -3,6 +3,7 @@ package local
 import (
 	"encoding/binary"
 	"math/bits"
+	"time"
 
 	"millrace/broker"
 )
@@ -27,6 +28,7 @@ const slotsAtOnce = 4096
 func (q *queue) capture(w *ckptWriter) {
 	b := w.begin(secQueue)
 	q.mu.Lock()
+	begin := time.Now()
 	dropped := q.dropped
 	b = appendNums(b, uint64(q.id), q.next, uint64(q.clock), q.in, uint64(broker.Reasons))
 	b = appendNums(b, q.out[:]...)
@@ -45,6 +47,7 @@ func (q *queue) capture(w *ckptWriter) {
 	}
 	slots := len(q.slots.all)
 	q.mu.Unlock()
+	w.pause = max(w.pause, time.Since(begin))
 	if dropped {
 		return
 	}
@@ -73,6 +76,8 @@ func (q *queue) captureSlots(w *ckptWriter, from int) {
 	b = binary.AppendUvarint(b, uint64(q.id))
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	begin := time.Now()
+	defer func() { w.pause = max(w.pause, time.Since(begin)) }()
 	n := 0
 	list := make([]byte, 0, 1024)
 	for i := from; i < min(from+slotsAtOnce, len(q.slots.all)); i++ {

@@ -50,10 +50,7 @@ func (s *Store) recover(o Options) (*Store, error) {
 		WindowSize: o.WindowSize, MaxPending: o.MaxPending, CacheSize: o.CacheSize,
 		Relaxed: o.Relaxed, SyncEvery: o.SyncEvery, AcceptLoss: o.AcceptLoss,
 		Failed: o.Failed, Log: o.Log, Sealed: s.upkeep.wake,
-		Earlier: r.earlier,
-	}
-	if segment := r.ckpt.from.Segment(); segment > 0 {
-		jo.From = journal.StartOf(segment)
+		From: r.ckpt.from, Earlier: r.earlier,
 	}
 	r.measure(o)
 	j, err := journal.Open(jo, r.replay)
@@ -106,19 +103,24 @@ func (r *recovery) choose(s *Store, o Options) error {
 // by its hint, or by reading it.
 func (r *recovery) earlier(e *journal.Earlier) error {
 	s := r.s
-	if !r.segments[e.Number] {
+	part := e.Number == r.ckpt.from.Segment()
+	if !part && !r.segments[e.Number] {
 		return nil // nobody needs it, and it will be removed
 	}
 	if body, end, err := s.hints.read(e.Segment); err == nil {
-		err = eachPlaced(body, func(p *placed) { s.locate(e.Number, p) })
+		err = eachPlaced(body, func(p *placed) {
+			if s.locate(e.Number, p); part {
+				s.hints.add(uint64(e.Number)<<32|uint64(p.offset), p)
+			}
+		})
 		if err == nil {
 			e.End = end
 			r.advance(int64(len(body)))
 			return nil
 		}
+		s.hints.cur = nil
 	}
-	defer s.hints.close()
-	return e.Scan(func(group []journal.Record) error { return r.locate(group) })
+	return e.Scan(r.locate)
 }
 
 // locate tells the messages of a segment where they are.
@@ -150,12 +152,8 @@ func (r *recovery) locate(group []journal.Record) error {
 	return nil
 }
 
-// replay applies a group, or looks only for messages if the checkpoint tells
-// the rest.
+// replay applies a group.
 func (r *recovery) replay(group []journal.Record) error {
-	if len(group) > 0 && group[0].Pos < r.ckpt.from {
-		return r.locate(group)
-	}
 	for i := range group {
 		r.advance(int64(group[i].Size))
 	}
