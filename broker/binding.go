@@ -23,6 +23,7 @@ func (b *Broker) restore(d Definition) error {
 			return fmt.Errorf("settings: %w", err)
 		}
 		b.bindStream(d.Target, &c)
+	case SessionTarget: // with the rest of the session
 	default:
 		return fmt.Errorf("kind %d is not known; a newer release wrote it", d.Def.Kind)
 	}
@@ -63,13 +64,14 @@ func (b *Broker) unbindQueue(q *queue) {
 	b.mu.Unlock()
 }
 
-func (b *Broker) bindStream(t Target, c *StreamConfig) {
+func (b *Broker) bindStream(t Target, c *StreamConfig) *stream {
 	s := &stream{target: t}
 	s.settings.Store(c)
 	b.mu.Lock()
 	b.streams[c.Name] = s
 	b.mu.Unlock()
 	b.tree.Insert(c.Filter, s)
+	return s
 }
 
 func (b *Broker) unbindStream(s *stream) {

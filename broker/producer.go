@@ -4,6 +4,7 @@ import (
 	"errors"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"millrace/broker/auth"
 )
@@ -55,16 +56,45 @@ func (p *Producer) Publish(m *Message, tag uint64) {
 	if err := c.add(p.principal, m, tag); err != nil {
 		c.refuse(m, tag, err)
 	}
+	p.gathered()
+}
+
+// gathered closes the unit of one publish.
+func (p *Producer) gathered() {
+	c := p.cur
 	c.closeUnit()
 	if len(c.publishes) >= producerMessages || c.bytes >= producerBytes {
 		p.Flush()
 	}
 }
 
+// PublishOnce is Publish for a message of QoS 2 whose sender may repeat it: that
+// it was received under a packet id is recorded in its own commit. The session
+// knows the id until it is released.
+func (p *Producer) PublishOnce(m *Message, tag uint64, s *Session, packet uint16) {
+	if p.cur == nil {
+		p.cur = p.take()
+	}
+	c := p.cur
+	if err := c.add(p.principal, m, tag); err != nil {
+		c.refuse(m, tag, err)
+	} else {
+		c.batch.Put(SpaceSessions, receivedKey(s.id, packet), []byte{}, 0)
+		last := &c.publishes[len(c.publishes)-1]
+		last.session, last.packet = s, packet
+	}
+	p.gathered()
+}
+
 // Flush hands what was gathered to the store. It blocks only for back-pressure.
 func (p *Producer) Flush() {
 	c := p.cur
-	if c == nil || len(c.publishes) == 0 {
+	if c == nil {
+		return
+	}
+	add(&p.b.stats.taken, c.passed)
+	c.passed = 0
+	if len(c.publishes) == 0 {
 		return
 	}
 	p.cur = nil
@@ -127,8 +157,10 @@ type pending struct {
 	subs      []*Subscription
 	open      int // publishes in closed units
 	bytes     int
-	lazy      bool // nobody waits for it
-	every     bool // QoS 0 messages have an outcome too, and wait for the others
+	passed    int       // QoS 0 messages that nobody waits for, delivered and forgotten
+	began     time.Time // when it was handed to the store
+	lazy      bool      // nobody waits for it
+	every     bool      // QoS 0 messages have an outcome too, and wait for the others
 }
 
 // publish is one message in a pending.
@@ -137,7 +169,9 @@ type publish struct {
 	outcome     Outcome
 	first, last int // subs[first:last]
 	unit        int
-	op          int // in the batch, or -1
+	op          int      // in the batch, or -1
+	session     *Session // that remembers it by packet; nil for most
+	packet      uint16
 }
 
 func (b *Broker) newPending(o pendingOwner) *pending { return &pending{b: b, owner: o, lazy: true} }
@@ -163,6 +197,7 @@ func (c *pending) route(p *auth.Principal, m *Message, tag uint64) {
 	if len(c.routes) == 0 && m.QoS == 0 && !m.Retain && !c.every {
 		c.b.fanOut(m, c.subs[first:])
 		c.subs = c.subs[:first]
+		c.passed++
 		return
 	}
 	c.append(m, tag, r, c.routes, first)
@@ -208,6 +243,7 @@ func (c *pending) closeUnit() {
 }
 
 func (c *pending) submit() {
+	c.began = time.Now()
 	level := Durable
 	if c.lazy {
 		level = Lazy
@@ -224,6 +260,7 @@ func (c *pending) Done(*Batch) {
 			c.outcomes = append(c.outcomes, p.outcome)
 		}
 	}
+	c.b.stats.published(c)
 	c.owner.finished(c, c.outcomes)
 	for i := range c.publishes {
 		if p := &c.publishes[i]; p.outcome.Err == nil && !p.outcome.Duplicate && p.last > p.first {
@@ -245,6 +282,9 @@ func (c *pending) conclude(p *publish) {
 	if p.m.Retain && p.m.NotBefore <= p.m.Published {
 		c.b.retained.committed(p.m)
 	}
+	if p.session != nil {
+		p.session.receive(p.packet)
+	}
 	if p.op >= 0 && c.batch.Ops[p.op].Duplicate {
 		p.outcome.Duplicate, p.outcome.ID = true, c.batch.Ops[p.op].First
 	}
@@ -257,7 +297,7 @@ func (c *pending) reset() {
 	clear(c.outcomes)
 	clear(c.subs)
 	c.publishes, c.outcomes, c.subs = c.publishes[:0], c.outcomes[:0], c.subs[:0]
-	c.open, c.bytes, c.lazy = 0, 0, true
+	c.open, c.bytes, c.lazy, c.began = 0, 0, true, time.Time{}
 }
 
 // publishError words the refusal of a publish.
@@ -269,6 +309,10 @@ func (b *Broker) publishError(m *Message, r *Result) error {
 		c := q.config()
 		return &Error{Kind: Full, Subject: QueueSubject, Err: r.Err, Message: "queue " + c.Name +
 			" is full and rejects; nothing was stored anywhere: consume from it, or raise max_size_mb or max_messages"}
+	}
+	if errors.Is(r.Err, ErrFull) && r.Full != 0 {
+		return &Error{Kind: Full, Subject: ClientSubject, Err: r.Err, Message: "the session of a subscriber that is away is full and refuses; " +
+			"nothing was stored anywhere: let the client come back, end its session, or set mqtt.session_overflow"}
 	}
 	return storeError(r.Err)
 }

@@ -123,10 +123,12 @@ type Target uint64
 // TargetKind tells a queue from a stream.
 type TargetKind uint8
 
-// The kinds of target.
+// The kinds of target. Their numbers are on disk. A session is a queue that
+// one client receives from; names of different kinds are apart.
 const (
 	QueueTarget TargetKind = iota + 1
 	StreamTarget
+	SessionTarget
 )
 
 // Space is a namespace of keys.
@@ -139,6 +141,7 @@ const (
 	SpaceSessions
 	SpaceRetained
 	SpaceCursors
+	SpaceSchemas // of streams
 )
 
 // Reason says why a message left a queue, or is held for the broker. The
@@ -157,12 +160,13 @@ const (
 	ReasonHops                // dead-lettered more often than the limit
 	ReasonRetention           // parked for longer than the queue keeps its dead
 	ReasonMoved               // redriven or moved elsewhere
+	ReasonUndelivered         // its client may not have it, or takes nothing as large
 	Reasons                   // how many there are
 )
 
 // String returns the reason as metrics and dialects show it.
 func (r Reason) String() string {
-	names := [...]string{"none", "acked", "attempts", "expired", "overflow", "purged", "dead_lettered", "hops", "retention", "moved"}
+	names := [...]string{"none", "acked", "attempts", "expired", "overflow", "purged", "dead_lettered", "hops", "retention", "moved", "undelivered"}
 	if int(r) < len(names) {
 		return names[r]
 	}
@@ -180,12 +184,13 @@ type Def struct {
 	Volatile bool
 	// MaxMessages, MaxBytes (as stored) and MaxPayload (of payloads alone) limit
 	// what the target holds; 0 = no limit.
-	// DropOldest makes room by taking the oldest ready message; otherwise a
-	// publish that does not fit is ErrFull. Lapsing says that what an overflow
-	// or an expiry takes is held and told to Events.Lapsed instead of dropped.
+	// DropOldest makes room by taking the oldest ready message. DropNewest leaves
+	// out the route of what does not fit then, and tells it as dropped; otherwise a
+	// publish that does not fit is ErrFull. Lapsing says that what an overflow or
+	// an expiry takes is held and told to Events.Lapsed instead of dropped.
 	MaxMessages, MaxBytes        int64
 	MaxPayload                   int64
-	DropOldest                   bool
+	DropOldest, DropNewest       bool
 	OverflowLapses, ExpiryLapses bool
 	// TTL ends a message that long after it entered the queue (or was due),
 	// unless it is leased; 0 = never.
@@ -218,10 +223,13 @@ type Definition struct {
 	Def    Def
 }
 
-// Route is one destination of a message. Partition is 0 for a queue.
+// Route is one destination of a message. Partition is 0 for a queue. Tag is
+// what the broker wants to know about a message in a session when it is
+// delivered from there; it is stored with the route, and 0 elsewhere.
 type Route struct {
 	Target    Target
 	Partition uint32
+	Tag       uint32
 }
 
 // Ref names one delivery of one message. A receipt is its bytes under a MAC;
@@ -240,6 +248,7 @@ type Delivery struct {
 	Until     int64      // end of the lease or delay, or since when it is dead, Unix milliseconds
 	Queued    int64      // when it entered the target, or a delayed publish was due
 	Partition uint32     // of a stream; Seq is then its offset
+	Tag       uint32     // of a session: that of the route
 	State     EntryState // of a queue
 	Reason    Reason     // why it is dead, or lapsed
 }
@@ -257,7 +266,8 @@ const (
 
 // Pos is where a Read or a Wait begins. On a stream: behind the last entry (End),
 // or at the first one that is there (Begin), or at the first one not before Time,
-// or at offset Seq. On a queue: after skipping Skip entries in one of the States.
+// or at offset Seq. On a queue: from Seq on, after skipping Skip entries in one
+// of the States.
 type Pos struct {
 	Partition  uint32
 	Seq        uint64
@@ -305,6 +315,15 @@ type Info struct {
 	In                                 uint64          // messages that ever entered
 	Out                                [Reasons]uint64 // and left, by reason
 	Partitions                         []PartitionInfo // of a stream
+	Activity
+}
+
+// Activity counts what happened to the messages of a queue since the process
+// started. It is no part of the books: a message may be handed out often.
+type Activity struct {
+	Deliveries uint64 // handed to a consumer
+	Lapses     uint64 // leases that ended by themselves
+	Returns    uint64 // given back by the consumer (nack)
 }
 
 // Difference is what the books of a queue are out by: everything that entered

@@ -57,6 +57,7 @@ func (c *StreamConfig) def() Def {
 type stream struct {
 	target   Target
 	settings atomic.Pointer[StreamConfig]
+	turn     atomic.Uint32 // round robin over the partitions
 }
 
 func (*stream) destination() {}
@@ -66,6 +67,7 @@ func (s *stream) config() *StreamConfig { return s.settings.Load() }
 // StreamInfo is a stream and its counts, one for each partition.
 type StreamInfo struct {
 	StreamConfig
+	Incarnation uint64 // tells it from others that had or will have its name
 	Partitioned []PartitionInfo
 	Bytes       int64
 	Durability  Durability
@@ -77,8 +79,10 @@ func (b *Broker) CreateStream(ctx context.Context, c StreamConfig) (StreamInfo, 
 	if err := b.may(ctx, auth.Manage, auth.StreamResource(c.Name)); err != nil {
 		return StreamInfo{}, err
 	}
-	c.Created = clock().UTC().Truncate(time.Millisecond)
 	if err := b.validateStream(&c); err != nil {
+		return StreamInfo{}, err
+	}
+	if err := b.mayFeed(ctx, c.Filter); err != nil {
 		return StreamInfo{}, err
 	}
 	b.defining.Lock()
@@ -86,13 +90,22 @@ func (b *Broker) CreateStream(ctx context.Context, c StreamConfig) (StreamInfo, 
 	if b.streamNamed(c.Name) != nil {
 		return StreamInfo{}, errorf(Conflict, StreamSubject, "stream %s exists already", c.Name)
 	}
+	s, err := b.defineStream(ctx, &c)
+	if err != nil {
+		return StreamInfo{}, err
+	}
+	return b.streamInfo(ctx, s)
+}
+
+// defineStream makes a stream of a free name; defining is held.
+func (b *Broker) defineStream(ctx context.Context, c *StreamConfig) (*stream, error) {
+	c.Created = clock().UTC().Truncate(time.Millisecond)
 	t, err := b.store.Define(ctx, c.def())
 	if err != nil {
-		return StreamInfo{}, storeError(err)
+		return nil, storeError(err)
 	}
-	b.bindStream(t, &c)
 	b.log.Info().Str("stream", c.Name).Str("filter", c.Filter).Msg("stream created")
-	return b.streamInfo(ctx, b.streamNamed(c.Name))
+	return b.bindStream(t, c), nil
 }
 
 // UpdateStream applies change to the present settings; the result must be valid
@@ -118,6 +131,11 @@ func (b *Broker) UpdateStream(ctx context.Context, name string, change func(*Str
 	}
 	if err := b.validateStream(&c); err != nil {
 		return StreamInfo{}, err
+	}
+	if c.Filter != old.Filter {
+		if err := b.mayFeed(ctx, c.Filter); err != nil {
+			return StreamInfo{}, err
+		}
 	}
 	if c.Partitions < old.Partitions {
 		e := fieldError("partition_count", "is %d; the stream has %d, and partitions only grow", c.Partitions, old.Partitions)
@@ -153,7 +171,7 @@ func (b *Broker) DeleteStream(ctx context.Context, name string) error {
 	if err != nil {
 		return storeError(err)
 	}
-	if err := b.dropCursors(ctx, s); err != nil {
+	if err := b.dropKeys(ctx, s, SpaceCursors, SpaceSchemas); err != nil {
 		return storeError(err)
 	}
 	b.log.Info().Str("stream", name).Msg("stream deleted")
@@ -207,7 +225,7 @@ func (b *Broker) streamInfo(ctx context.Context, s *stream) (StreamInfo, error) 
 		return StreamInfo{}, storeError(err)
 	}
 	return StreamInfo{
-		StreamConfig: *s.config(), Partitioned: info.Partitions, Bytes: info.Bytes,
+		StreamConfig: *s.config(), Incarnation: uint64(s.target), Partitioned: info.Partitions, Bytes: info.Bytes,
 		Durability: b.durability,
 	}, nil
 }

@@ -67,7 +67,7 @@ func (b *Broker) CommitCursor(ctx context.Context, stream, name string, offsets 
 		c.Updated = clock().UnixMilli()
 		value, _ := json.Marshal(c) // plain fields: cannot fail
 		put := newCommit()
-		put.Put(SpaceCursors, cursorKey(s, name), value, rev)
+		put.Put(SpaceCursors, streamKey(s, name), value, rev)
 		if _, err = put.one(ctx, b.store); err == nil {
 			return c.cursor(name), nil
 		}
@@ -129,7 +129,7 @@ func (b *Broker) Cursors(ctx context.Context, stream string) ([]Cursor, error) {
 		return nil, err
 	}
 	var all []Cursor
-	prefix := cursorKey(s, "")
+	prefix := streamKey(s, "")
 	var bad error
 	err = b.store.List(ctx, SpaceCursors, prefix, func(e Entry) bool {
 		var c storedCursor
@@ -150,7 +150,7 @@ func (b *Broker) DeleteCursor(ctx context.Context, stream, name string) error {
 	_, rev, err := b.loadCursor(ctx, s, name)
 	if err == nil {
 		c := newCommit()
-		c.Put(SpaceCursors, cursorKey(s, name), nil, rev)
+		c.Put(SpaceCursors, streamKey(s, name), nil, rev)
 		_, err = c.one(ctx, b.store)
 	}
 	if errors.Is(err, ErrNotFound) {
@@ -159,28 +159,34 @@ func (b *Broker) DeleteCursor(ctx context.Context, stream, name string) error {
 	return storeError(err)
 }
 
-// dropCursors removes the cursors of a stream that was dropped. Its handle is
-// never used again: one that a crash leaves behind is never seen.
-func (b *Broker) dropCursors(ctx context.Context, s *stream) error {
+// dropKeys removes what spaces keep for a stream that was dropped. Its handle
+// is never used again: what a crash leaves behind is never seen.
+func (b *Broker) dropKeys(ctx context.Context, s *stream, spaces ...Space) error {
 	c := newCommit()
-	err := b.store.List(ctx, SpaceCursors, cursorKey(s, ""), func(e Entry) bool {
-		c.Put(SpaceCursors, e.Key, nil, 0)
-		return true
-	})
-	if err != nil || len(c.Ops) == 0 {
-		c.release()
-		return err
+	for _, space := range spaces {
+		err := b.store.List(ctx, space, streamKey(s, ""), func(e Entry) bool {
+			c.Put(space, e.Key, nil, 0)
+			return true
+		})
+		if err != nil {
+			c.release()
+			return err
+		}
 	}
-	_, err = c.one(ctx, b.store)
+	if len(c.Ops) == 0 {
+		c.release()
+		return nil
+	}
+	_, err := c.one(ctx, b.store)
 	return err
 }
 
-// cursorKey is where a cursor is kept: under the handle of its stream, so that
-// a stream made anew under an old name has none.
-func cursorKey(s *stream, name string) string { return fmt.Sprintf("%016x/%s", uint64(s.target), name) }
+// streamKey is where something of a stream is kept: under its handle, so that a
+// stream made anew under an old name has none.
+func streamKey(s *stream, name string) string { return fmt.Sprintf("%016x/%s", uint64(s.target), name) }
 
 func (b *Broker) loadCursor(ctx context.Context, s *stream, name string) (c storedCursor, rev uint64, err error) {
-	e, err := b.store.Get(ctx, SpaceCursors, cursorKey(s, name))
+	e, err := b.store.Get(ctx, SpaceCursors, streamKey(s, name))
 	if err != nil {
 		return c, 0, err
 	}

@@ -6,32 +6,37 @@ import (
 	"net/http"
 
 	"millrace/broker"
+	"millrace/broker/auth"
 	"millrace/rest/fastqueue"
 	"millrace/rest/flowmq"
 	"millrace/rest/internal/httpx"
 	"millrace/rest/memfifo"
+	"millrace/rest/pulsar"
 )
 
-// Paths of the health checks, on every listener.
-var healthPaths = []string{"/livez", "/readyz", "/healthz"}
+// Paths of the operators, on every listener.
+var opsPaths = []string{"/livez", "/readyz", "/healthz", "/metrics"}
 
 // docPaths are those of the documents, on the shared listener and on a
 // dialect's own.
 var docPaths = map[Dialect]string{
 	FlowMQ: "/api-docs/flowmq.yaml", FastQueue: "/api-docs/fastqueue.yaml", Memfifo: "/api-docs/memfifo.yaml",
+	Pulsar: "/api-docs/pulsar.yaml",
 }
 
-// ops answers what is no dialect's: health, documents, the index.
+// ops answers what is no dialect's: health, metrics, documents, the index.
 type ops struct {
-	broker *broker.Broker
-	shared *httpx.Shared
+	broker  *broker.Broker
+	shared  *httpx.Shared
+	figures http.Handler
 }
 
-func newOps(b *broker.Broker, s *httpx.Shared) http.Handler {
-	o := &ops{broker: b, shared: s}
+func newOps(from *Options, s *httpx.Shared) http.Handler {
+	o := &ops{broker: from.Broker, shared: s, figures: from.Metrics}
 	return httpx.NewMux(s, httpx.Dialect{
 		Name: "ops",
 		Routes: []httpx.Route{
+			{Method: http.MethodGet, Path: "/metrics", Handler: o.metrics},
 			{Method: http.MethodGet, Path: "/", Handler: index},
 			{Method: http.MethodGet, Path: "/livez", Handler: live},
 			{Method: http.MethodGet, Path: "/readyz", Handler: o.ready},
@@ -39,6 +44,7 @@ func newOps(b *broker.Broker, s *httpx.Shared) http.Handler {
 			{Method: http.MethodGet, Path: docPaths[FlowMQ], Handler: document(flowmq.OpenAPI)},
 			{Method: http.MethodGet, Path: docPaths[FastQueue], Handler: document(fastqueue.OpenAPI)},
 			{Method: http.MethodGet, Path: docPaths[Memfifo], Handler: document(memfifo.OpenAPI)},
+			{Method: http.MethodGet, Path: docPaths[Pulsar], Handler: document(pulsar.OpenAPI)},
 		},
 		RenderError: renderPlain,
 	})
@@ -50,8 +56,11 @@ const indexPage = `Millrace, a message broker.
 /api-docs/flowmq.yaml      its OpenAPI document
 /v1                        FastQueue's REST API
 /api-docs/fastqueue.yaml   its OpenAPI document
+/topics                    Pulsar's REST API (PIP-64)
+/api-docs/pulsar.yaml      its OpenAPI document
 /api-docs/memfifo.yaml     that of memfifo's API, which has a listener of its own
 /livez /readyz             health
+/metrics                   figures for Prometheus
 `
 
 func index(w http.ResponseWriter, r *httpx.Request) error {
@@ -92,7 +101,30 @@ func (o *ops) ready(w http.ResponseWriter, r *httpx.Request) error {
 	return httpx.WriteJSON(w, r, http.StatusServiceUnavailable, append(body, '}'))
 }
 
+// metrics shows the figures to this machine, and to whoever may view the server.
+func (o *ops) metrics(w http.ResponseWriter, r *httpx.Request) error {
+	if o.figures == nil {
+		return httpx.ErrNoRoute
+	}
+	if !fromLoopback(r.Request) || r.Header.Get("Authorization") != "" {
+		p, err := httpx.KeyOrToken(o.broker.Auth(), httpx.UserAudience, r)
+		if err != nil {
+			return err
+		}
+		if err := o.broker.May(auth.WithPrincipal(r.Context(), p), auth.View, auth.Server); err != nil {
+			return err
+		}
+	}
+	o.figures.ServeHTTP(w, r.Request)
+	return nil
+}
+
+// fromLoopback reports whether a request comes from this machine, and not by
+// way of a proxy on it.
 func fromLoopback(r *http.Request) bool {
+	if r.Header.Get("X-Forwarded-For") != "" || r.Header.Get("Forwarded") != "" {
+		return false
+	}
 	host, _, err := net.SplitHostPort(r.RemoteAddr)
 	return err == nil && net.ParseIP(host).IsLoopback()
 }
@@ -104,6 +136,9 @@ func renderPlain(w http.ResponseWriter, r *httpx.Request, err error) {
 		status, text = e.Status, e.Message
 	} else if e, ok := errors.AsType[*broker.Error](err); ok {
 		switch e.Kind {
+		case broker.Unauthenticated:
+			w.Header().Set("WWW-Authenticate", `Basic realm="millrace"`)
+			status, text = http.StatusUnauthorized, e.Message
 		case broker.Forbidden:
 			status, text = http.StatusForbidden, e.Message
 		case broker.Invalid:

@@ -5,7 +5,7 @@ import (
 	"slices"
 )
 
-// router finds who answers a request of one listener: the health checks, a
+// router finds who answers a request of one listener: the operators' paths, a
 // mount, a dialect by its prefix, and the index for the rest.
 type router struct {
 	ops      http.Handler
@@ -55,7 +55,7 @@ func (r *router) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 		m.ServeHTTP(w, req)
 		return
 	}
-	if slices.Contains(healthPaths, path) || path == r.doc {
+	if slices.Contains(opsPaths, path) || path == r.doc {
 		r.ops.ServeHTTP(w, req)
 		return
 	}

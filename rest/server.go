@@ -18,6 +18,7 @@ import (
 	"millrace/broker"
 	"millrace/rest/fastqueue"
 	"millrace/rest/internal/httpx"
+	"millrace/rest/pulsar"
 )
 
 // Listener is an address and what is served there. One with a single dialect
@@ -29,19 +30,28 @@ type Listener struct {
 	Dialects []Dialect
 }
 
+// Bodies are the limits of request bodies in bytes, by what they hold.
+type Bodies = httpx.Bodies
+
 // Options configure a Server.
 type Options struct {
 	Broker    *broker.Broker // required
 	Log       zerolog.Logger
 	Listeners []Listener
+	// Bodies are the limits of request bodies.
+	Bodies Bodies
 	// Origins are those that browsers may send requests from, besides our own.
 	Origins   []string
 	FastQueue fastqueue.Options
+	Pulsar    pulsar.Options
 	// Mounts are handlers of other protocols at exact paths of every listener
 	// that serves more than one dialect: MQTT over WebSocket.
 	Mounts map[string]http.Handler
 	// MemfifoOpen has the memfifo dialect ask nobody for credentials.
 	MemfifoOpen bool
+	// Metrics answers GET /metrics on every listener, from this machine and to
+	// whoever may view the server; nil = there is none.
+	Metrics http.Handler
 	// Notice is told in the header Millrace-Notice of every answer; "" = not.
 	Notice string
 }
@@ -77,7 +87,7 @@ func Listen(ctx context.Context, o Options) (*Server, error) {
 	draining, drain := context.WithCancel(context.Background())
 	s := &Server{
 		options: o, drain: drain,
-		shared: &httpx.Shared{Log: o.Log, Draining: draining, Origins: o.Origins},
+		shared: &httpx.Shared{Log: o.Log, Auth: o.Broker.Auth(), Draining: draining, Bodies: o.Bodies, Origins: o.Origins},
 	}
 	dialects := map[Dialect]http.Handler{}
 	for _, l := range o.Listeners {
@@ -87,7 +97,7 @@ func Listen(ctx context.Context, o Options) (*Server, error) {
 			}
 		}
 	}
-	ops := newOps(o.Broker, s.shared)
+	ops := newOps(&o, s.shared)
 	for _, l := range o.Listeners {
 		var config net.ListenConfig
 		bound, err := config.Listen(ctx, "tcp", l.Address)
@@ -116,6 +126,15 @@ func (s *Server) httpServer(h http.Handler, l Listener) *http.Server {
 		ErrorLog:          errorLog(s.options.Log, l.Name),
 	}
 }
+
+// RouteStats are the answers of one route of one dialect.
+type RouteStats = httpx.RouteStats
+
+// Stats returns the answers of every route that was ever asked.
+func (s *Server) Stats() []RouteStats { return s.shared.Stats() }
+
+// Panics is how many requests ended in a fault of ours.
+func (s *Server) Panics() int64 { return s.shared.Panics.Load() }
 
 // Addr returns where the listener of that name listens, nil when there is none.
 func (s *Server) Addr(name string) net.Addr {

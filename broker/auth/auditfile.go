@@ -13,7 +13,8 @@ const auditSync = time.Second
 // AuditFile is a file for Options.Audit that only grows, until it is full: then
 // it becomes PATH.1, PATH.1 becomes PATH.2, and the oldest goes. What was
 // written survives the end of the process at once, and the loss of power after
-// a second.
+// a second. Each line holds the hash of the line before, over the ends of files
+// too: see VerifyAudit.
 type AuditFile struct {
 	path     string
 	maxBytes int64
@@ -22,6 +23,7 @@ type AuditFile struct {
 	mu     sync.Mutex
 	file   *os.File
 	size   int64
+	head   string      // hash of the last line, "" before the first
 	timer  *time.Timer // runs while something is not synced
 	failed error       // of a sync nobody waited for
 	closed bool
@@ -41,8 +43,24 @@ func OpenAuditFile(path string, maxBytes int64, keep int) (*AuditFile, error) {
 	if err := f.open(); err != nil {
 		return nil, err
 	}
+	var err error
+	if f.head, err = headOf(path, fullFile(path, 1)); err != nil {
+		_ = f.file.Close() // the first error tells more
+		return nil, fmt.Errorf("open audit log: %w", err)
+	}
 	return f, nil
 }
+
+// Head is the hash of the last line, "" before the first: what VerifyAudit is
+// to find. Kept elsewhere, it tells whether lines were cut off at the end.
+func (f *AuditFile) Head() string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.head
+}
+
+// fullFile is the nth full file of the log at path, the youngest is the first.
+func fullFile(path string, n int) string { return fmt.Sprintf("%s.%d", path, n) }
 
 // open goes on where a process before ended, perhaps in the middle of a line.
 func (f *AuditFile) open() error {
@@ -65,7 +83,8 @@ func (f *AuditFile) open() error {
 	return nil
 }
 
-// Write appends one line, whole or not at all as far as the system lets it.
+// Write appends one line, a JSON object, whole or not at all as far as the
+// system lets it, and adds the member prev to it.
 func (f *AuditFile) Write(line []byte) (int, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -81,17 +100,29 @@ func (f *AuditFile) Write(line []byte) (int, error) {
 			return 0, err
 		}
 	}
-	if f.size > 0 && f.size+int64(len(line)) > f.maxBytes {
+	text, err := chained(line, f.head)
+	if err != nil {
+		return 0, err
+	}
+	if f.size > 0 && f.size+int64(len(text)) > f.maxBytes {
 		if err := f.rotate(); err != nil {
 			return 0, err
 		}
 	}
-	n, err := f.file.Write(line)
-	f.size += int64(n)
+	n, err := f.file.Write(text)
+	if n > 0 {
+		f.size += int64(n)
+		f.head = lineHash(text[:n])
+	}
+	if err != nil { // opened again for the next line, behind what is there of this one
+		_ = f.file.Close()
+		f.file = nil
+		return 0, err
+	}
 	if f.timer == nil {
 		f.timer = time.AfterFunc(auditSync, f.sync)
 	}
-	return n, err
+	return len(line), nil
 }
 
 // sync is the timer's errand.
@@ -113,11 +144,11 @@ func (f *AuditFile) rotate() error {
 	_ = f.file.Close() // it is synced
 	f.file = nil
 	for i := f.keep; i > 0; i-- {
-		from := fmt.Sprintf("%s.%d", f.path, i-1)
+		from := fullFile(f.path, i-1)
 		if i == 1 {
 			from = f.path
 		}
-		if err := os.Rename(from, fmt.Sprintf("%s.%d", f.path, i)); err != nil && !errors.Is(err, os.ErrNotExist) {
+		if err := os.Rename(from, fullFile(f.path, i)); err != nil && !errors.Is(err, os.ErrNotExist) {
 			return errors.Join(fmt.Errorf("rotate audit log: %w", err), f.open())
 		}
 	}

@@ -17,16 +17,16 @@ import (
 func TestTheAuditFileRotatesAndStaysBounded(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "audit.log")
-	f, err := auth.OpenAuditFile(path, 100, 2)
+	f, err := auth.OpenAuditFile(path, 310, 2)
 	must(t, err)
 	for i := range 20 {
-		if _, err := fmt.Fprintf(f, "line %02d %s\n", i, strings.Repeat("x", 32)); err != nil { // 41 bytes
+		if _, err := fmt.Fprintf(f, `{"n":"%02d %s"}`+"\n", i, strings.Repeat("x", 16)); err != nil { // 102 bytes at most
 			t.Fatal(err)
 		}
 	}
 	must(t, f.Close())
 	must(t, f.Close())
-	if _, err := f.Write([]byte("x\n")); !errors.Is(err, os.ErrClosed) {
+	if _, err := f.Write([]byte("{\"n\":1}\n")); !errors.Is(err, os.ErrClosed) {
 		t.Errorf("after Close: %v", err)
 	}
 	files, err := os.ReadDir(dir)
@@ -35,16 +35,16 @@ func TestTheAuditFileRotatesAndStaysBounded(t *testing.T) {
 	for _, file := range slices.Backward(files) {
 		b, err := os.ReadFile(filepath.Join(dir, file.Name()))
 		must(t, err)
-		if info, _ := file.Info(); len(b) > 100 || info.Mode().Perm() != 0o600 {
+		if info, _ := file.Info(); len(b) > 310 || info.Mode().Perm() != 0o600 {
 			t.Errorf("%s has %d bytes, mode %v", file.Name(), len(b), info.Mode())
 		}
 		all += string(b)
 	}
 	var got []string
 	for line := range strings.Lines(all) {
-		got = append(got, line[5:7])
+		got = append(got, line[6:8])
 	}
-	if want := "14 15 16 17 18 19"; len(files) != 3 || strings.Join(got, " ") != want {
+	if want := "12 13 14 15 16 17 18 19"; len(files) != 3 || strings.Join(got, " ") != want {
 		t.Errorf("%d files hold %q, want %q", len(files), got, want)
 	}
 }
@@ -54,10 +54,10 @@ func TestTheAuditFileGoesOnAfterACrash(t *testing.T) {
 	must(t, os.WriteFile(path, []byte("whole\nhal"), 0o600))
 	f, err := auth.OpenAuditFile(path, 0, 0)
 	must(t, err)
-	_, err = f.Write([]byte("next\n"))
+	_, err = f.Write([]byte("{\"n\":1}\n"))
 	must(t, err)
 	must(t, f.Close())
-	if b, _ := os.ReadFile(path); string(b) != "whole\nhal\nnext\n" {
+	if b, _ := os.ReadFile(path); string(b) != "whole\nhal\n{\"n\":1,\"prev\":\""+auth.LineHash([]byte("hal"))+"\"}\n" {
 		t.Errorf("got %q", b)
 	}
 	if _, err := auth.OpenAuditFile(t.TempDir(), 0, 0); err == nil {
@@ -67,10 +67,10 @@ func TestTheAuditFileGoesOnAfterACrash(t *testing.T) {
 
 func TestTheAuditFileStaysBoundedWhenItCannotRotate(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "audit.log")
-	must(t, os.MkdirAll(filepath.Join(path+".1", "in the way"), 0o700))
-	f, err := auth.OpenAuditFile(path, 10, 1)
+	f, err := auth.OpenAuditFile(path, 20, 1)
 	must(t, err)
-	line := []byte("123456\n")
+	must(t, os.MkdirAll(filepath.Join(path+".1", "in the way"), 0o700))
+	line := []byte("{\"n\":123456}\n")
 	_, err = f.Write(line)
 	must(t, err)
 	for range 2 {
@@ -89,7 +89,7 @@ func TestTheAuditFileIsSyncedWithinASecond(t *testing.T) {
 		f, err := auth.OpenAuditFile(filepath.Join(t.TempDir(), "audit.log"), 0, 0)
 		must(t, err)
 		for range 3 {
-			if _, err := f.Write([]byte("x\n")); err != nil {
+			if _, err := f.Write([]byte("{\"n\":1}\n")); err != nil {
 				t.Fatal(err)
 			}
 			if !auth.Unsynced(f) {

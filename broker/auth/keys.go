@@ -107,14 +107,10 @@ func (a *Auth) KeyInfo(id string) (KeyInfo, error) {
 
 func (k *key) info() KeyInfo {
 	r := &k.record
-	info := KeyInfo{
+	return KeyInfo{
 		ID: k.id, Name: r.Name, Owner: r.Owner, Description: r.Description, Role: k.role, Scopes: slices.Clone(r.Scopes),
-		Disabled: r.Disabled, Secrets: len(k.secrets), Created: r.Created, Expires: r.Expires,
+		Disabled: r.Disabled, Secrets: len(k.secrets), Created: r.Created, Expires: r.Expires, LastUsed: timeOf(k.lastUse),
 	}
-	if minute := k.lastUse.Load(); minute > 0 {
-		info.LastUsed = time.Unix(minute*60, 0).UTC()
-	}
-	return info
 }
 
 // AddKey makes an API key and returns its id and secret, which nobody can ask

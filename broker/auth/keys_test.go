@@ -147,3 +147,30 @@ func TestLastUseIsWrittenOnceAMinute(t *testing.T) {
 		}
 	})
 }
+
+func TestTheLastLoginOfAUserIsShownAndKept(t *testing.T) {
+	store := &memory{}
+	a := open(t, store)
+	addUser(t, a, "dev", right, false)
+	last := func(a *auth.Auth) time.Time {
+		t.Helper()
+		u, err := a.User("dev")
+		must(t, err)
+		return u.LastLogin
+	}
+	if _, err := a.LoginPassword(t.Context(), "dev", "another long one", home); err == nil || !last(a).IsZero() {
+		t.Errorf("%v, last login %v before there was one", err, last(a))
+	}
+	_, err := a.LoginPassword(t.Context(), "dev", right, home)
+	must(t, err)
+	at := last(a)
+	disabled := false
+	must(t, a.ChangeUser(t.Context(), "dev", auth.UserChange{Disabled: &disabled}))
+	if time.Since(at) > 2*time.Minute || !last(a).Equal(at) {
+		t.Errorf("last login %v, after a change %v", at, last(a))
+	}
+	must(t, a.Close(t.Context()))
+	if again := last(open(t, store)); !again.Equal(at) {
+		t.Errorf("last login %v after a restart, was %v", again, at)
+	}
+}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -14,8 +15,8 @@ const (
 	lastUseTimeout = 30 * time.Second
 )
 
-// lastUse writes when keys were used, at most once a minute and only after some
-// key was. It sleeps otherwise.
+// lastUse writes when keys were used and users logged in, at most once a minute
+// and only after one did. It sleeps otherwise.
 type lastUse struct {
 	save func(context.Context) error
 
@@ -56,13 +57,21 @@ func (l *lastUse) stop(ctx context.Context) error {
 	return l.save(ctx)
 }
 
-// touch notes that k is in use now. It never waits for the disk.
-func (a *Auth) touch(k *key) {
+// touch notes that a key or user is in use now. It never waits for the disk.
+func (a *Auth) touch(last *atomic.Int64) {
 	minute := a.now().Unix() / 60
-	if k.lastUse.Load() == minute || k.lastUse.Swap(minute) == minute {
+	if last.Load() == minute || last.Swap(minute) == minute {
 		return
 	}
 	a.used.due(a.writeLastUse)
+}
+
+// timeOf is the time that was touched, zero for never.
+func timeOf(last *atomic.Int64) time.Time {
+	if minute := last.Load(); minute > 0 {
+		return time.Unix(minute*60, 0).UTC()
+	}
+	return time.Time{}
 }
 
 // writeLastUse is the timer's errand.
@@ -78,7 +87,7 @@ func (a *Auth) writeLastUse() {
 		err = a.used.save(ctx)
 	}
 	if err != nil && !errors.Is(err, ErrClosed) {
-		a.log.Warn().Err(err).Msg("last use of keys not written")
+		a.log.Warn().Err(err).Msg("last use of keys and users not written")
 	}
 }
 
@@ -88,6 +97,11 @@ func (a *Auth) saveLastUse(ctx context.Context) error {
 	for id, k := range a.keys {
 		if minute := k.lastUse.Load(); minute > 0 {
 			minutes[id] = minute
+		}
+	}
+	for n, u := range a.users {
+		if minute := u.lastUse.Load(); minute > 0 {
+			minutes[n.String()] = minute // no key id has a colon
 		}
 	}
 	a.mu.RUnlock()

@@ -40,7 +40,7 @@ func (a *Auth) login(ctx context.Context, name, password, clientID, remoteAddr s
 	if u != nil || k == nil {
 		err := a.checkPassword(ctx, attempt{name, normal(password), address(remoteAddr), u, secret != nil})
 		if err == nil {
-			return u.principalFor(clientID)
+			return a.userPrincipal(u, clientID)
 		}
 		if secret == nil {
 			return nil, err
@@ -49,7 +49,7 @@ func (a *Auth) login(ctx context.Context, name, password, clientID, remoteAddr s
 	if keyErr != nil {
 		return nil, keyErr
 	}
-	a.touch(k)
+	a.touch(k.lastUse)
 	return k.principalFor(secret, clientID), nil
 }
 
@@ -68,14 +68,15 @@ func (a *Auth) loginPassword(ctx context.Context, n account, password, remoteAdd
 	if err := a.checkPassword(ctx, attempt{n.inMemory(), normal(password), address(remoteAddr), u, false}); err != nil {
 		return nil, err
 	}
-	return u.principalFor("")
+	return a.userPrincipal(u, "")
 }
 
-// principalFor returns the principal of a user who proved the password.
-func (u *user) principalFor(clientID string) (*Principal, error) {
+// userPrincipal returns the principal of a user who proved the password.
+func (a *Auth) userPrincipal(u *user, clientID string) (*Principal, error) {
 	if u.record.Disabled {
 		return nil, ErrUnauthenticated
 	}
+	a.touch(u.lastUse)
 	return u.principal(clientID), nil
 }
 
@@ -96,7 +97,7 @@ func (a *Auth) Key(ctx context.Context, id, secret string) (*Principal, error) {
 		a.noteRefusal(ctx, "key:", ofBroker(id), err)
 		return nil, ErrUnauthenticated
 	}
-	a.touch(k)
+	a.touch(k.lastUse)
 	return s.principal, nil
 }
 

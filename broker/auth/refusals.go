@@ -3,7 +3,6 @@ package auth
 import (
 	"context"
 	"errors"
-	"maps"
 	"sync"
 )
 
@@ -17,6 +16,14 @@ var (
 	errTokenReused   = errors.New("token reused")
 	errWrongPassword = errors.New("password")
 	errDelayed       = errors.New("delayed")
+
+	errWrongCertificate = errors.New("certificate")
+)
+
+// The same, where the reason is no error of ours.
+const (
+	reasonBusy         = "busy"
+	reasonTokenExpired = "token expired"
 )
 
 // refusals counts by reason.
@@ -34,13 +41,23 @@ func (r *refusals) add(reason string) {
 	r.counts[reason]++
 }
 
-// Refusals tells how often credentials were refused since the start, by reason:
-// password, delayed, busy, secret, key disabled, key expired, token, token
-// expired, token revoked, token reused.
+// refusalReasons is every reason that refusals can count.
+var refusalReasons = []string{
+	errWrongPassword.Error(), errWrongCertificate.Error(), errDelayed.Error(), reasonBusy, errWrongSecret.Error(), errKeyDisabled.Error(), errKeyExpired.Error(),
+	errWrongToken.Error(), reasonTokenExpired, errTokenRevoked.Error(), errTokenReused.Error(),
+}
+
+// Refusals tells how often credentials were refused since the start, by every
+// reason: password, certificate, delayed, busy, secret, key disabled, key expired, token,
+// token expired, token revoked, token reused.
 func (a *Auth) Refusals() map[string]uint64 {
 	a.refusals.mu.Lock()
 	defer a.refusals.mu.Unlock()
-	return maps.Clone(a.refusals.counts)
+	counts := make(map[string]uint64, len(refusalReasons))
+	for _, reason := range refusalReasons {
+		counts[reason] = a.refusals.counts[reason]
+	}
+	return counts
 }
 
 // noteLogin counts and audits a login with a password.
@@ -51,7 +68,7 @@ func (a *Auth) noteLogin(p *Principal, err error, n account, remote string) {
 	case delayed:
 		a.refuse(a.known(n, "user:", "key:"), remote, errDelayed)
 	case errors.Is(err, ErrBusy):
-		a.refusals.add("busy")
+		a.refusals.add(reasonBusy)
 	case errors.Is(err, errKeyDisabled), errors.Is(err, errKeyExpired), errors.Is(err, errWrongSecret):
 		a.refuse(a.known(n, "key:"), remote, err)
 	case errors.Is(err, ErrUnauthenticated):
@@ -62,7 +79,7 @@ func (a *Auth) noteLogin(p *Principal, err error, n account, remote string) {
 // noteRefusal counts and audits a key or token that was refused.
 func (a *Auth) noteRefusal(ctx context.Context, kind string, n account, why error) {
 	if errors.Is(why, ErrExpired) { // every client meets it, all the time
-		a.refusals.add("token expired")
+		a.refusals.add(reasonTokenExpired)
 		return
 	}
 	a.refuse(a.known(n, kind), remoteFrom(ctx), why)

@@ -115,6 +115,25 @@ func readRing(value []byte) (*ring, error) {
 	return r, nil
 }
 
+// SigningKey is what may be shown of a key of tokens.
+type SigningKey struct {
+	ID       string
+	Made     time.Time
+	Verifies time.Time // access tokens until then; zero for the key that signs
+}
+
+// SigningKeys lists the keys that access tokens are verified with, the one that
+// signs first. There is none before the first login.
+func (a *Auth) SigningKeys() []SigningKey {
+	var keys []SigningKey
+	for i, s := range a.signers.Load().signers {
+		if i == 0 || a.now().Before(s.record.Access) {
+			keys = append(keys, SigningKey{ID: s.id, Made: s.record.Made, Verifies: s.record.Access})
+		}
+	}
+	return keys
+}
+
 // RotateSigningKey makes a new key for tokens. Access tokens of the key before
 // are good until the longest-lived of them ends, those of the key before that
 // end now: rotate twice to end all. Refresh tokens go on, because what they

@@ -79,6 +79,9 @@ func (a *Auth) load(ctx context.Context) error {
 			k.lastUse.Store(minute)
 		}
 	}
+	for n, u := range a.users {
+		u.lastUse.Store(minutes[n.String()])
+	}
 	return nil
 }
 

@@ -97,6 +97,9 @@ func (a *Auth) storeUser(ctx context.Context, n account, what string, next func(
 	if err := a.put(ctx, n.storeKey(), value); err != nil {
 		return a.failed(ctx, what, n.String(), err)
 	}
+	if old != nil {
+		u.lastUse = old.lastUse
+	}
 	a.change(func() { a.users[n] = u })
 	a.log.Info().Str("user", n.String()).Bool("superuser", u.record.Superuser).Msg("user stored")
 	e := Event{What: what, Target: n.String()}

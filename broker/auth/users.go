@@ -40,6 +40,7 @@ type UserInfo struct {
 	Superuser bool
 	Disabled  bool
 	Created   time.Time
+	LastLogin time.Time // with the password, to the minute; zero for never
 }
 
 // era is the time in which what a user may do stays the same. Principals end
@@ -54,6 +55,7 @@ type user struct {
 	password phc
 	era      *era
 	verified atomic.Pointer[verified] // the password, once it proved right
+	lastUse  *atomic.Int64            // minutes since 1970, 0 for never
 }
 
 // newUser begins a new era.
@@ -62,7 +64,7 @@ func newUser(n account, r userRecord) (*user, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &user{account: n, looks: looks(n.name), record: r, password: password, era: &era{}}, nil
+	return &user{account: n, looks: looks(n.name), record: r, password: password, era: &era{}, lastUse: new(atomic.Int64)}, nil
 }
 
 // with is the user with another record and in the same era.
@@ -102,7 +104,10 @@ func (a *Auth) User(name string) (UserInfo, error) {
 }
 
 func (u *user) info() UserInfo {
-	return UserInfo{Name: u.name, Superuser: u.record.Superuser, Disabled: u.record.Disabled, Created: u.record.Created}
+	return UserInfo{
+		Name: u.name, Superuser: u.record.Superuser, Disabled: u.record.Disabled, Created: u.record.Created,
+		LastLogin: timeOf(u.lastUse),
+	}
 }
 
 // AddUser makes a user. It returns nil when the user is on disk, ErrExists

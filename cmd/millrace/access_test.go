@@ -79,6 +79,13 @@ func TestKeysUsersAndRulesFromTheCommandLine(t *testing.T) {
 	}
 	a.run(0, "user", "add", "ann", "--password-file", secretFile(t, "correct horse battery"))
 	a.run(0, "user", "passwd", "ann", "--password-file", secretFile(t, "staple that one now"))
+	a.run(4, "user", "passwd", "ann", "--old-password-file", secretFile(t, "not this one"), "--password-file", secretFile(t, "one of her own"))
+	a.run(0, "user", "passwd", "ann", "--old-password-file", secretFile(t, "staple that one now"), "--password-file", secretFile(t, "one of her own"))
+	a.run(2, "user", "passwd", "ann", "--own")
+	a.run(2, "key", "rotate-signing")
+	if out, _ := a.run(0, "key", "rotate-signing", "--yes"); !strings.Contains(out, "verifies_until") {
+		t.Errorf("got %s", out)
+	}
 	if out, _ := a.run(0, "user", "ls"); !strings.Contains(out, `"ann"`) {
 		t.Errorf("got %s", out)
 	}
@@ -101,11 +108,29 @@ func TestKeysUsersAndRulesFromTheCommandLine(t *testing.T) {
 	a.run(0, "user", "rm", "ann", "--yes")
 	s.stop()
 
+	out, errs, code := command(t, "audit", "verify", "--data", data)
+	if code != 0 || !strings.Contains(out, "each as it was written\nhead ") {
+		t.Errorf("exit code %d: %s%s", code, out, errs)
+	}
+	_, head, _ := strings.Cut(strings.TrimSpace(out), "head ")
+	if !strings.Contains(tail(s.log), head) {
+		t.Errorf("the log does not tell the head %s of the audit log", head)
+	}
+	if _, errs, code := command(t, "audit", "verify", "--data", data, "--expect", head); code != 0 {
+		t.Errorf("exit code %d: %s", code, errs)
+	}
+	if _, errs, code := command(t, "audit", "verify", "--data", data, "--expect", strings.Repeat("0", 64)); code != 1 {
+		t.Errorf("exit code %d: %s", code, errs)
+	}
+	if _, errs, code := command(t, "audit", "verify", "--data", t.TempDir()); code != 3 {
+		t.Errorf("exit code %d: %s", code, errs)
+	}
+
 	audit, err := os.ReadFile(filepath.Join(data, "audit.log"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"key made", "secret added", "secret retired", "key revoked", "user made", "user removed", "rules changed"} {
+	for _, want := range []string{"key made", "secret added", "secret retired", "key revoked", "user made", "user removed", "rules changed", "signing key rotated"} {
 		if !strings.Contains(string(audit), want) {
 			t.Errorf("no %q in the audit log:\n%s", want, audit)
 		}
@@ -113,10 +138,17 @@ func TestKeysUsersAndRulesFromTheCommandLine(t *testing.T) {
 	if !strings.Contains(string(audit), `"who":"key:`+testKeyID+`","remote":"127.0.0.1`) {
 		t.Errorf("the audit log does not say who and from where:\n%s", audit)
 	}
-	for _, secret := range []string{made.Secret, second.Secret, testSecret, "correct horse", "staple that", "password1"} {
+	for _, secret := range []string{made.Secret, second.Secret, testSecret, "correct horse", "staple that", "password1", "one of her"} {
 		if strings.Contains(string(audit), secret) || strings.Contains(tail(s.log), secret) {
 			t.Errorf("%q was written down", secret)
 		}
+	}
+	forged := strings.Replace(string(audit), "user made", "user nade", 1)
+	if err := os.WriteFile(filepath.Join(data, "audit.log"), []byte(forged), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, errs, code := command(t, "audit", "verify", "--data", data); code != 1 || !strings.Contains(errs, "is not the one that was written") {
+		t.Errorf("exit code %d: %s", code, errs)
 	}
 	if info, err := os.Stat(filepath.Join(data, "audit.log")); err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("audit.log: %v, %v", info.Mode(), err)

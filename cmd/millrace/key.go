@@ -21,7 +21,7 @@ func newKey() *cobra.Command {
   millrace key rotate kB3xW9aQ_2fT`,
 	}
 	a.register(c)
-	c.AddCommand(keyAdd(a), keyList(a), keyInfo(a), keyRemove(a), keyRotate(a),
+	c.AddCommand(keyAdd(a), keyList(a), keyInfo(a), keyRemove(a), keyRotate(a), keyRotateSigning(a),
 		keySwitch(a, "disable", "Refuse a key from now on; what it is connected with ends", true),
 		keySwitch(a, "enable", "Let a disabled key in again", false))
 	return c
@@ -160,6 +160,27 @@ func keyRotate(a *api) *cobra.Command {
 		}),
 	}
 	c.Flags().BoolVar(&finish, "finish", false, "end the first secret, and what is connected with it")
+	return c
+}
+
+// keyRotateSigning is about the key of tokens, of which the broker knows both halves.
+func keyRotateSigning(a *api) *cobra.Command {
+	var yes bool
+	c := &cobra.Command{
+		Use: "rotate-signing", Args: cobra.NoArgs,
+		Short: "Have another key sign the tokens of logins; twice ends all access tokens",
+		RunE: action(func(c *cobra.Command, _ []string) error {
+			if err := confirm(c, yes, "change the key that signs tokens"); err != nil {
+				return err
+			}
+			data, err := a.call(c.Context(), http.MethodPost, "/signing-keys/rotate", nil)
+			if err != nil {
+				return err
+			}
+			return a.show(c, data, "signing_keys", "id", "made_at", "verifies_until")
+		}),
+	}
+	c.Flags().BoolVar(&yes, "yes", false, "do not ask")
 	return c
 }
 

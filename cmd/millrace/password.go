@@ -42,25 +42,53 @@ func (p *passwordFlags) read(c *cobra.Command, user string) (string, error) {
 	return askTwice(c, in, user)
 }
 
-// askTwice has a person type a new password, unseen where the terminal can.
+// readOld takes the password that a user has until now.
+func readOld(c *cobra.Command, file, user string) (string, error) {
+	if word := os.Getenv("MILLRACE_OLD_PASSWORD"); file == "" && word != "" {
+		return word, nil
+	}
+	if file != "" {
+		return secretFrom(c, file)
+	}
+	in, ok := c.InOrStdin().(*os.File)
+	if !ok || !terminal(in) {
+		return "", &failure{code: exitUsage, err: fmt.Errorf("there is no present password of %s", user), hint: "give it as MILLRACE_OLD_PASSWORD or --old-password-file"}
+	}
+	words, err := ask(c, in, "Present password of "+user+": ")
+	if err != nil {
+		return "", err
+	}
+	return words[0], nil
+}
+
+// askTwice has a person type a new password.
 func askTwice(c *cobra.Command, in *os.File, user string) (string, error) {
-	show := hideTyping(in)
-	defer show()
-	r := bufio.NewReader(in)
-	var words [2]string
-	for i, prompt := range []string{"Password for " + user + ": ", "Again: "} {
-		_, _ = fmt.Fprint(c.ErrOrStderr(), prompt) // a prompt nobody sees is not answered
-		line, err := r.ReadString('\n')
-		_, _ = fmt.Fprintln(c.ErrOrStderr())
-		if err != nil {
-			return "", &failure{code: exitFailed, err: fmt.Errorf("read the password: %w", err)}
-		}
-		words[i] = strings.TrimRight(line, "\r\n")
+	words, err := ask(c, in, "Password for "+user+": ", "Again: ")
+	if err != nil {
+		return "", err
 	}
 	if words[0] != words[1] {
 		return "", &failure{code: exitFailed, err: fmt.Errorf("the two passwords differ")}
 	}
 	return words[0], nil
+}
+
+// ask has a person type a line for each prompt, unseen where the terminal can.
+func ask(c *cobra.Command, in *os.File, prompts ...string) ([]string, error) {
+	show := hideTyping(in)
+	defer show()
+	r := bufio.NewReader(in)
+	words := make([]string, len(prompts))
+	for i, prompt := range prompts {
+		_, _ = fmt.Fprint(c.ErrOrStderr(), prompt) // a prompt nobody sees is not answered
+		line, err := r.ReadString('\n')
+		_, _ = fmt.Fprintln(c.ErrOrStderr())
+		if err != nil {
+			return nil, &failure{code: exitFailed, err: fmt.Errorf("read the password: %w", err)}
+		}
+		words[i] = strings.TrimRight(line, "\r\n")
+	}
+	return words, nil
 }
 
 // secretFrom reads the first line of a file, - is standard input.

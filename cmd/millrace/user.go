@@ -58,7 +58,7 @@ func userList(a *api) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return a.show(c, data, "users", "username", "superuser", "disabled", "created_at")
+			return a.show(c, data, "users", "username", "superuser", "disabled", "created_at", "last_login_at")
 		}),
 	}
 	c.Flags().IntVar(&limit, "limit", 1000, "at most so many")
@@ -84,11 +84,27 @@ func userRemove(a *api) *cobra.Command {
 
 func userPassword(a *api) *cobra.Command {
 	var p passwordFlags
+	var own bool
+	var old string
 	c := &cobra.Command{
 		Use: "passwd NAME", Short: "Give a user another password; its logins and connections end", Args: cobra.ExactArgs(1),
+		Example: `  millrace user passwd ann
+  millrace user passwd ann --own`,
 		RunE: action(func(c *cobra.Command, args []string) error {
+			present := ""
+			if own = own || old != ""; own {
+				var err error
+				if present, err = readOld(c, old, args[0]); err != nil {
+					return err
+				}
+			}
 			password, err := p.read(c, args[0])
 			if err != nil {
+				return err
+			}
+			if own {
+				body := map[string]any{"username": args[0], "password": present, "new_password": password}
+				_, err = a.call(c.Context(), http.MethodPost, "/login/password", body)
 				return err
 			}
 			_, err = a.call(c.Context(), http.MethodPatch, userPath(args[0]), map[string]any{"password": password})
@@ -96,5 +112,7 @@ func userPassword(a *api) *cobra.Command {
 		}),
 	}
 	p.register(c)
+	c.Flags().BoolVar(&own, "own", false, "by the present password of the user, and no API key")
+	c.Flags().StringVar(&old, "old-password-file", "", "file with the present password, for --own (MILLRACE_OLD_PASSWORD)")
 	return c
 }

@@ -269,12 +269,14 @@ func (j *Journal) sync(seg *segment, end Position) error {
 	}
 	took := int64(time.Since(begin))
 	j.stats.syncs.Add(1)
+	j.stats.syncTook.Observe(time.Duration(took), 1)
 	if mean := j.stats.meanSync.Load(); mean == 0 {
 		j.stats.meanSync.Store(took)
 	} else {
 		j.stats.meanSync.Store(mean + (took-mean)/8)
 	}
 	raise(&j.durable, uint64(end))
+	poke(j.mark.wake)
 	return nil
 }
 

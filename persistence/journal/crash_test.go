@@ -11,6 +11,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"millrace/persistence/journal"
 	"millrace/persistence/journal/journaltest"
@@ -34,7 +35,7 @@ func groupBodies(i, era int) []string {
 func crashOptions(fs journal.FS) journal.Options {
 	return journal.Options{
 		FS: fs, Dir: "/data/log", SegmentSize: 16 << 10, FirstSegmentSize: 8 << 10,
-		WindowSize: 8 << 10, CacheSize: 16 << 10, MaxPending: 24 << 10,
+		WindowSize: 8 << 10, CacheSize: 16 << 10, MaxPending: 24 << 10, MarkEvery: time.Millisecond,
 	}
 }
 

@@ -20,7 +20,7 @@
 // # Goroutines
 //
 // flusher and completer always, preparer (zero-fills the next segment before it
-// is needed), syncer (only with Options.Relaxed). Close ends and awaits all.
+// is needed), marker (keeps the watermark), syncer (only with Options.Relaxed). Close ends and awaits all.
 // None of them has a timer while nothing is appended.
 //
 // # Locks

@@ -17,24 +17,19 @@ type Earlier struct {
 
 // Scan calls fn for each whole group, in log order; records and bodies are
 // valid only during the call. It finds out where the records end if that is
-// not known, because the segment that followed was removed.
+// not known, because the segment that followed was removed. Damage is an error,
+// or given up with Options.AcceptLoss.
 func (e *Earlier) Scan(fn func(group []Record) error) error {
-	path := filepath.Join(e.j.o.Dir, segmentName(e.Number))
-	f, err := e.j.o.FS.Open(path)
+	f, err := e.j.o.FS.Open(filepath.Join(e.j.o.Dir, segmentName(e.Number)))
 	if err != nil {
 		return err
 	}
-	sc := &scanner{file: f, seg: e.j.table[e.Number], end: e.Size}
+	known := int64(0)
 	if e.exact {
-		sc.end = min(int64(e.End), e.Size)
+		known = int64(e.End)
 	}
-	o, err := sc.groups(pageSize, fn)
-	if err == nil && e.exact && o.good != int64(e.End) {
-		err = &DamageError{File: path, Offset: o.bad, Reason: "not a valid record"}
-	}
-	if err == nil {
-		e.End = uint32(o.good)
-	}
+	end, err := e.j.scanSegment(f, e.j.table[e.Number], pageSize, known, fn)
+	e.End = uint32(end)
 	return errors.Join(err, f.Close())
 }
 

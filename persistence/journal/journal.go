@@ -1,12 +1,16 @@
 package journal
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"millrace/broker/histogram"
 
 	"github.com/rs/zerolog"
 )
@@ -30,6 +34,10 @@ type Options struct {
 	Relaxed   bool
 	SyncEvery time.Duration // default 1s
 
+	// MarkEvery is how far the watermark lags behind while something is
+	// committed: what was durable longer than that is missed if it goes missing.
+	MarkEvery time.Duration // default 1s
+
 	// From is where replay starts; segments before it may be missing. Zero
 	// replays the whole log, which then must be there from its first segment.
 	From Position
@@ -40,8 +48,15 @@ type Options struct {
 	// of the journal. It must not block.
 	Sealed func()
 	// AcceptLoss opens a damaged log all the same: what is damaged is given up
-	// for good, in place, and logged.
+	// for good and logged. Lost is told of each loss in log order, before anything
+	// is changed; its error ends Open. What was there instead is kept in the
+	// directory Quarantine, default a folder of that name in Dir.
 	AcceptLoss bool
+	Lost       func(Loss) error
+	Quarantine string
+	// LowDisk is the free space of the disk below which Low says so; default the
+	// larger of two segments at their present size and min(5 %, 2 GiB).
+	LowDisk int64
 	// RetryEvery is the time between attempts to prepare a segment after one
 	// failed; default 1s.
 	RetryEvery time.Duration
@@ -54,12 +69,14 @@ func (o *Options) validate() error {
 	if o.FS == nil {
 		o.FS = OS()
 	}
+	o.Quarantine = cmp.Or(o.Quarantine, filepath.Join(o.Dir, "quarantine"))
 	setDefault(&o.SegmentSize, 64<<20)
 	setDefault(&o.FirstSegmentSize, min(4<<20, o.SegmentSize))
 	setDefault(&o.WindowSize, 1<<20)
 	setDefault(&o.MaxPending, 16<<20)
 	setDefault(&o.CacheSize, 64<<20)
 	setDefault(&o.SyncEvery, time.Second)
+	setDefault(&o.MarkEvery, time.Second)
 	setDefault(&o.RetryEvery, time.Second)
 	switch {
 	case o.Dir == "":
@@ -155,15 +172,18 @@ type Journal struct {
 	soon      chan struct{} // Relaxed: much was written
 	quit      chan struct{}
 	commits   sync.WaitGroup // flusher and completer
-	helpers   sync.WaitGroup // preparer and syncer
+	helpers   sync.WaitGroup // preparer, marker and syncer
 	released  chan struct{}  // closed when Close has finished
 	recovered Position
+	mark      watermark
+	space     space
 	stats     stats
 }
 
 type stats struct {
 	syncs, writes, bytes atomic.Uint64
 	meanSync             atomic.Int64 // nanoseconds, moving
+	syncTook             histogram.Histogram
 }
 
 // Open recovers the log in o.Dir, which it makes if needed, and calls replay
@@ -185,7 +205,7 @@ func Open(o Options, replay func(group []Record) error) (*Journal, error) {
 		quit: make(chan struct{}), released: make(chan struct{}),
 	}
 	j.work.L, j.room.L, j.ready.L = &j.mu, &j.mu, &j.mu
-	j.ask = make(chan struct{}, 1)
+	j.ask, j.mark.wake = make(chan struct{}, 1), make(chan struct{}, 1)
 	j.regular = o.FirstSegmentSize
 	if err := j.recover(replay); err != nil {
 		j.closeFiles()
@@ -194,6 +214,7 @@ func Open(o Options, replay func(group []Record) error) (*Journal, error) {
 	j.commits.Go(j.flush)
 	j.commits.Go(j.complete)
 	j.helpers.Go(j.prepareSegments)
+	j.helpers.Go(j.keepMark)
 	if o.Relaxed {
 		j.helpers.Go(j.syncEvery)
 	}
@@ -221,10 +242,12 @@ func (j *Journal) firstSegment() error {
 // State is a snapshot of a Journal for metrics and for its owner.
 type State struct {
 	Err       error    // the journal is poisoned
-	Full      bool     // the next segment could not be prepared
+	Full      bool     // the next segment could not be prepared, or is the reserve
+	Low       bool     // the disk had too little room when it was looked at last
 	Durable   Position // everything before it survives a power cut
 	End       Position // where the published records end
 	Recovered Position // where the log ended when it was opened
+	Marked    Position // and where the watermark said that it must at least; 0 = it said nothing
 	StoreID   [16]byte // made with the first segment, in every header
 
 	Segments int   // active ones
@@ -239,14 +262,14 @@ type State struct {
 // State tells how the journal is.
 func (j *Journal) State() State {
 	s := State{
-		Err: j.poisoned(), StoreID: j.store, Recovered: j.recovered,
+		Err: j.poisoned(), StoreID: j.store, Recovered: j.recovered, Marked: j.mark.found,
 		Durable: Position(j.durable.Load()), Pending: j.unwritten.Load(),
 		Syncs: j.stats.syncs.Load(), Writes: j.stats.writes.Load(), Written: j.stats.bytes.Load(),
 		MeanSync: time.Duration(j.stats.meanSync.Load()),
 	}
 	j.mu.Lock()
 	s.End = j.end
-	s.Full = j.next == nil && j.prepErr != nil && j.failedSize <= j.regular
+	s.Full, s.Low = j.space.full.Load(), j.space.low.Load()
 	j.mu.Unlock()
 	j.tableMu.Lock()
 	defer j.tableMu.Unlock()
@@ -256,6 +279,9 @@ func (j *Journal) State() State {
 	}
 	return s
 }
+
+// SyncTook counts how long each fdatasync took.
+func (j *Journal) SyncTook() histogram.Counts { return j.stats.syncTook.Read() }
 
 func (j *Journal) poisoned() error {
 	if p := j.poison.Load(); p != nil {
@@ -314,10 +340,14 @@ func (j *Journal) release() {
 	j.work.Signal()
 	j.mu.Unlock()
 	j.commits.Wait()
+	if j.poisoned() == nil {
+		_ = j.writeMark(Position(j.durable.Load())) // logged; an older mark only proves less
+	}
 	j.closeFiles()
 }
 
 func (j *Journal) closeFiles() {
+	j.closeMark()
 	j.tableMu.Lock()
 	defer j.tableMu.Unlock()
 	for _, s := range j.table {

@@ -3,6 +3,7 @@ package journal
 import (
 	"bytes"
 	"encoding/binary"
+	"fmt"
 	"hash/crc32"
 )
 
@@ -37,6 +38,9 @@ func (p Position) Segment() uint32 { return uint32(p >> 32) }
 
 // Offset is the place of the record within its segment's file.
 func (p Position) Offset() uint32 { return uint32(p) }
+
+// String is the number of the segment, as its file is named, and the offset.
+func (p Position) String() string { return fmt.Sprintf("%08x:%d", p.Segment(), p.Offset()) }
 
 // Record is one record as recovery and Scan hand it out.
 type Record struct {

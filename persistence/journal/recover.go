@@ -16,7 +16,7 @@ import (
 // begin a new segment. A crash at any point of it leaves the next recovery the
 // same task.
 func (j *Journal) recover(replay func([]Record) error) error {
-	if err := j.makeDir(); err != nil {
+	if err := makeDir(j.o.FS, j.o.Dir); err != nil {
 		return err
 	}
 	log, prepared, err := j.inventory()
@@ -27,6 +27,9 @@ func (j *Journal) recover(replay func([]Record) error) error {
 		return err
 	}
 	if err := j.replayAll(log, replay); err != nil {
+		return err
+	}
+	if err := j.checkMark(); err != nil {
 		return err
 	}
 	// Only now, when it is certain that nothing is missing. A segment that a power
@@ -41,24 +44,24 @@ func (j *Journal) recover(replay func([]Record) error) error {
 	j.durable.Store(uint64(j.recovered))
 	j.synced = j.recovered
 	j.lastSeg, j.lastEnd = j.recovered.Segment(), j.recovered.Offset()
-	return nil
+	return j.startMark()
 }
 
-// makeDir makes the directory durably, with those above it that are missing. It
+// makeDir makes a directory durably, with those above it that are missing. It
 // syncs the one above in any case: an earlier process may have died in between.
-func (j *Journal) makeDir() error {
-	parents := []string{filepath.Dir(j.o.Dir)}
+func makeDir(fsys FS, dir string) error {
+	parents := []string{filepath.Dir(dir)}
 	for dir := parents[0]; dir != filepath.Dir(dir); dir = filepath.Dir(dir) {
-		if _, err := j.o.FS.List(dir); !errors.Is(err, fs.ErrNotExist) {
+		if _, err := fsys.List(dir); !errors.Is(err, fs.ErrNotExist) {
 			break
 		}
 		parents = append(parents, filepath.Dir(dir))
 	}
-	if err := j.o.FS.MkdirAll(j.o.Dir); err != nil {
+	if err := fsys.MkdirAll(dir); err != nil {
 		return err
 	}
 	for _, dir := range parents {
-		if err := j.o.FS.SyncDir(dir); err != nil {
+		if err := fsys.SyncDir(dir); err != nil {
 			return err
 		}
 	}
@@ -79,12 +82,17 @@ func (j *Journal) inventory() (log, prepared []*segment, err error) {
 	}
 	j.number = 1
 	for _, name := range names {
-		stem, kind, _ := strings.Cut(name, ".")
-		n, err := strconv.ParseUint(stem, 16, 32)
-		if err != nil || len(stem) != 8 {
-			continue // not ours
+		if strings.HasPrefix(name, reserveName) {
+			if err := j.adoptReserve(name); err != nil {
+				return nil, nil, err
+			}
 		}
-		j.number = max(j.number, uint32(n)+1)
+		_, kind, _ := strings.Cut(name, ".")
+		n, ours := segmentNumber(name)
+		if !ours {
+			continue
+		}
+		j.number = max(j.number, n+1)
 		path := filepath.Join(j.o.Dir, name)
 		switch kind {
 		case "new":
@@ -103,6 +111,9 @@ func (j *Journal) inventory() (log, prepared []*segment, err error) {
 			return nil, nil, err
 		}
 	}
+	if err := j.readMark(len(log) > 0); err != nil {
+		return nil, nil, err
+	}
 	if log, prepared, err = j.checkPrepared(log, prepared); err != nil {
 		return nil, nil, err
 	}
@@ -110,10 +121,17 @@ func (j *Journal) inventory() (log, prepared []*segment, err error) {
 	return log, prepared, nil
 }
 
+// segmentNumber reads the number that the name of a journal's file begins with.
+func segmentNumber(name string) (number uint32, ok bool) {
+	stem, _, _ := strings.Cut(name, ".")
+	n, err := strconv.ParseUint(stem, 16, 32)
+	return uint32(n), err == nil && len(stem) == 8
+}
+
 // checkPrepared makes sure that the segments without an activation never had
 // one that was durable.
 func (j *Journal) checkPrepared(log, prepared []*segment) (active, rest []*segment, err error) {
-	before := map[uint32]bool{}
+	before := map[uint32]bool{j.mark.last.position.Segment(): j.mark.last.position > 0}
 	for _, s := range log {
 		before[s.prevNumber] = true
 	}
@@ -132,7 +150,7 @@ func (j *Journal) checkPrepared(log, prepared []*segment) (active, rest []*segme
 		if !j.o.AcceptLoss {
 			return nil, nil, err
 		}
-		j.o.Log.Error().Err(err).Msg("segment activated again")
+		j.o.Log.Error().Err(err).Msg("segment activated again") // nothing is lost by it
 		s.active, s.prevNumber = true, unknownSegment
 		log = append(log, s)
 	}
@@ -156,13 +174,32 @@ func (j *Journal) wasActive(s *segment) (bool, error) {
 	return proven, errors.Join(err, f.Close())
 }
 
-func (j *Journal) adoptFree(path string) error {
+// adoptReserve keeps the reserve that is there; one that was being made goes.
+func (j *Journal) adoptReserve(name string) error {
+	path := filepath.Join(j.o.Dir, name)
+	if name != reserveName {
+		return j.o.FS.Remove(path)
+	}
+	size, err := j.fileSize(path)
+	if err != nil || size < 2*pageSize || size%pageSize != 0 {
+		return errors.Join(err, j.o.FS.Remove(path))
+	}
+	j.space.reserve = freeFile{path, size}
+	return nil
+}
+
+func (j *Journal) fileSize(path string) (int64, error) {
 	f, err := j.o.FS.Open(path)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	size, err := f.Size()
-	if err := errors.Join(err, f.Close()); err != nil {
+	return size, errors.Join(err, f.Close())
+}
+
+func (j *Journal) adoptFree(path string) error {
+	size, err := j.fileSize(path)
+	if err != nil {
 		return err
 	}
 	if len(j.free) >= maxFree || size < 2*pageSize || size%pageSize != 0 {
@@ -188,11 +225,11 @@ func (j *Journal) load(path string) (*segment, error) {
 	}
 	var damage *DamageError
 	if errors.As(err, &damage) && j.o.AcceptLoss && s == nil {
-		j.o.Log.Error().Err(err).Msg("segment given up")
-		if err := j.o.FS.Rename(path, path+".bad"); err != nil {
+		kept := filepath.Join(j.o.Quarantine, filepath.Base(path))
+		if err := j.lost(err, Loss{From: pageSize, Kept: kept}); err != nil {
 			return nil, err
 		}
-		return nil, j.o.FS.SyncDir(j.o.Dir)
+		return nil, j.putAside(path, kept)
 	}
 	return s, err
 }
@@ -208,7 +245,9 @@ func (j *Journal) checkSize(f File, path string, s *segment) error {
 	if !j.o.AcceptLoss {
 		return err
 	}
-	j.o.Log.Error().Err(err).Msg("segment extended")
+	if err := j.lost(err, Loss{From: size, To: s.size}); err != nil {
+		return err
+	}
 	if err := f.Truncate(s.size); err != nil {
 		return err
 	}
@@ -217,8 +256,11 @@ func (j *Journal) checkSize(f File, path string, s *segment) error {
 
 // identify finds out whose log this is; a new one gets an identity of its own.
 func (j *Journal) identify(log []*segment) error {
+	marked := j.mark.last.store
 	if len(log) == 0 {
-		_, _ = rand.Read(j.store[:]) // never fails, see crypto/rand
+		if j.store = marked; marked == (storeID{}) {
+			_, _ = rand.Read(j.store[:]) // never fails, see crypto/rand
+		}
 		return nil
 	}
 	j.store = log[0].store
@@ -227,7 +269,16 @@ func (j *Journal) identify(log []*segment) error {
 			return j.damage(s.number, 16, "the segment belongs to another store")
 		}
 	}
-	return nil
+	if marked == j.store || marked == (storeID{}) {
+		return nil
+	}
+	err := &DamageError{File: filepath.Join(j.o.Dir, markName), Offset: 16, Reason: "the watermark belongs to another store than the segments"}
+	if !j.o.AcceptLoss {
+		return err
+	}
+	j.closeMark()
+	j.mark.last = mark{}
+	return j.lost(err, Loss{})
 }
 
 // replayAll goes through the log, whose segments must form a chain from the
@@ -258,7 +309,7 @@ func (j *Journal) replayAll(log []*segment, replay func([]Record) error) error {
 	if j.recovered < j.o.From {
 		return &DamageError{
 			File: j.o.Dir, Offset: 0,
-			Reason: fmt.Sprintf("the log ends at %#x, before the position %#x that was durable", j.recovered, j.o.From),
+			Reason: fmt.Sprintf("the log ends at %s, before the position %s that was durable", j.recovered, j.o.From),
 		}
 	}
 	return nil
@@ -284,7 +335,9 @@ func (j *Journal) checkChain(prev *segment, end int64, s *segment) error {
 		if !j.o.AcceptLoss {
 			return err
 		}
-		j.o.Log.Error().Err(err).Msg("missing segment given up")
+		if err := j.lost(err, Loss{From: pageSize, To: int64(s.prevEnd)}); err != nil {
+			return err
+		}
 	}
 	s.prevNumber, s.prevEnd = number, uint32(end)
 	f, err := j.o.FS.Open(filepath.Join(j.o.Dir, segmentName(s.number)))
@@ -351,8 +404,7 @@ func (j *Journal) scanSegment(f File, s *segment, from, known int64, replay func
 		if !j.o.AcceptLoss {
 			return 0, damage
 		}
-		j.o.Log.Error().Err(damage).Int64("from", o.good).Int64("to", resume).Msg("damaged records given up")
-		if err := giveUp(f, s, o.good, resume); err != nil {
+		if err := j.giveUp(damage, f, s, o.good, resume); err != nil {
 			return 0, err
 		}
 		from = o.good
@@ -361,11 +413,14 @@ func (j *Journal) scanSegment(f File, s *segment, from, known int64, replay func
 
 // weigh tells damage from a torn tail. It is damage if the log is known to have
 // been durable beyond the last whole group: from where the next segment says
-// this one ends, or from a synced record further on. Where to resume is the next
-// synced record, which always lies between groups, or the end.
+// this one ends, from a synced record further on, or from the watermark. Where to
+// resume is the next of those, which always lie between groups.
 func (j *Journal) weigh(sc *scanner, o outcome, known int64) (resume int64, proven bool, err error) {
-	proven = known > 0
 	good := position(sc.seg.number, uint32(o.good))
+	if m := j.mark.last.position; known == 0 && m > good && m.Segment() == sc.seg.number {
+		known = int64(m.Offset())
+	}
+	proven = known > 0
 	for off := max(o.bad, o.good+RecordHeader); ; {
 		at, durable, ok, err := sc.nextSynced(off)
 		if err != nil {
@@ -377,7 +432,9 @@ func (j *Journal) weigh(sc *scanner, o outcome, known int64) (resume int64, prov
 		if resume == 0 {
 			resume = at
 		}
-		if proven = proven || durable > good; proven {
+		if proven = proven || durable > good; proven && known > 0 {
+			return min(resume, known), true, nil
+		} else if proven {
 			return resume, true, nil
 		}
 		off = at + 1
@@ -387,12 +444,19 @@ func (j *Journal) weigh(sc *scanner, o outcome, known int64) (resume int64, prov
 
 // giveUp turns the bytes between two offsets into one valid record that nobody
 // reads, by writing a header that fits what is there.
-func giveUp(f File, s *segment, from, to int64) error {
+func (j *Journal) giveUp(damage error, f File, s *segment, from, to int64) error {
 	if to-from < RecordHeader {
 		return fmt.Errorf("segment %08x: nothing to give up between %d and %d", s.number, from, to)
 	}
 	b := make([]byte, to-from)
 	if _, err := f.ReadAt(b, from); err != nil {
+		return err
+	}
+	kept := filepath.Join(j.o.Quarantine, fmt.Sprintf("%s.%d-%d", segmentName(s.number), from, to))
+	if err := j.lost(damage, Loss{Segment: s.number, From: from, To: to, Kept: kept}); err != nil {
+		return err
+	}
+	if err := j.keep(kept, b); err != nil {
 		return err
 	}
 	sealRecord(s.seed, b, typeLost, 0)

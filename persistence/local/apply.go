@@ -58,7 +58,7 @@ func (u *unit) publish(op *broker.Op, pl *plan) {
 			if body == nil {
 				body = broker.AppendMessage(make([]byte, 0, pl.size), m)
 			}
-			at, n, b = 0, uint32(len(body)), body
+			at, n, b = uint64(op.Routes[i].Tag), uint32(len(body)), body
 		}
 		var seq uint64
 		if t.st != nil {
@@ -91,7 +91,7 @@ func (u *unit) writeMessage(op *broker.Op, pl *plan) (uint64, uint32) {
 		case t.st != nil:
 			b = appendNums(b, uint64(r.Target), uint64(r.Partition), t.st.parts[r.Partition].next())
 		default:
-			b = appendNums(b, uint64(r.Target), uint64(r.Partition), t.q.next)
+			b = appendNums(b, uint64(r.Target), uint64(r.Tag), t.q.next)
 			p.routes = append(p.routes, seqOf{r.Target, t.q.next})
 			if t.q.keyed && p.key == 0 {
 				p.key = keyHash(op.Message.Key)
@@ -143,6 +143,7 @@ func (u *unit) postpone(op *broker.Op, q *queue) {
 	kind := kindLeased
 	if op.All {
 		kind = kindBack
+		q.since.Returns++
 	}
 	if op.Kind == broker.OpReturn {
 		kind = kindBack

@@ -30,7 +30,7 @@ func (s *Store) Read(ctx context.Context, t broker.Target, p broker.Pos, limit i
 		l.begin(q, picks[:n])
 		for i := range picks[:n] {
 			d := s.shownAs(q, &picks[i], states[i], whys[i])
-			if err := l.message(picks, i, &d.Message); errors.Is(err, broker.ErrGone) {
+			if err := l.message(picks, i, &d); errors.Is(err, broker.ErrGone) {
 				continue
 			} else if err != nil {
 				return dst, err
@@ -55,7 +55,7 @@ func (q *queue) browse(p broker.Pos, limit int) (picks []pick, states []broker.E
 				return picks, states, whys
 			}
 			st := shownState(c.entries[i].state())
-			if st&p.States == 0 {
+			if st&p.States == 0 || c.base+uint64(i) < p.Seq {
 				continue
 			}
 			if skip > 0 {
@@ -106,13 +106,13 @@ func (s *Store) Find(ctx context.Context, t broker.Target, id broker.ID) (broker
 		}
 		l.begin(q, unknown[:n])
 		for i := range unknown[:n] {
-			var m broker.Message
-			if err := l.message(unknown, i, &m); errors.Is(err, broker.ErrGone) {
+			var d broker.Delivery
+			if err := l.message(unknown, i, &d); errors.Is(err, broker.ErrGone) {
 				continue
 			} else if err != nil {
 				return broker.Ref{}, err
 			}
-			if m.ID == id {
+			if d.ID == id {
 				return broker.Ref{Target: t, Seq: unknown[i].seq, Attempt: unknown[i].attempt, Epoch: s.epoch}, nil
 			}
 		}
@@ -165,7 +165,7 @@ func (q *queue) info() broker.Info {
 	ready, later := q.visible()
 	in := broker.Info{
 		Ready: ready, Delayed: later, Leased: q.count[leased], Dead: q.count[dead], Held: q.count[held],
-		In: q.in - uint64(q.unshown), Out: q.out,
+		In: q.in - uint64(q.unshown), Out: q.out, Activity: q.since,
 	}
 	for s := waiting; s < states; s++ {
 		in.Bytes += q.bytes[s]

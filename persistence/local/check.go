@@ -72,7 +72,10 @@ func (u *unit) checkPublish(op *broker.Op, p *plan) error {
 		switch {
 		case t.q != nil:
 			if err := u.checkRoom(t.q, load{1, int64(p.size), int64(len(m.Payload))}); err != nil {
-				return err
+				if !t.q.def.DropNewest {
+					return err
+				}
+				u.leaveOut(p, i)
 			}
 		case t.st != nil:
 			if r.Partition >= uint32(len(t.st.parts)) {
@@ -92,6 +95,20 @@ func (u *unit) checkPublish(op *broker.Op, p *plan) error {
 		u.records++
 	}
 	return nil
+}
+
+// leaveOut takes a route off a publish: its queue is full and drops the newest.
+func (u *unit) leaveOut(p *plan, route int) {
+	q := u.targets[p.first+route].q
+	u.targets[p.first+route] = target{}
+	if !q.volatile {
+		p.durable--
+	}
+	u.res.Full = 0
+	q.in++
+	q.out[broker.ReasonOverflow]++
+	q.dropt[broker.ReasonOverflow]++
+	q.s.teller.add(q)
 }
 
 // checkRoom reports whether q takes one more message.

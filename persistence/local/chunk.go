@@ -17,7 +17,7 @@ const (
 // collector never looks into a deep backlog. (An array of structs and not a
 // struct of arrays: one cache line per message, and one allocation per chunk.)
 type entry struct {
-	pos    uint64 // of its record in the journal; unused in a volatile queue
+	pos    uint64 // of its record in the journal; in a volatile queue the tag of its route
 	size   uint32 // of its record, or of the encoded message
 	queued uint32 // milliseconds after chunk.time
 	slot   uint32 // index+1 of what else is known of it; 0 while it only waits

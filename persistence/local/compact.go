@@ -142,9 +142,12 @@ func (s *Store) move(r *journal.Record) error {
 		return refusal(err)
 	}
 	var queues []*queue
-	routes := p.routes[:0]
-	for _, to := range p.routes {
-		q := s.targets[to.target].q
+	routes := m.routes[:0]
+	for _, to := range m.routes {
+		q := s.targets[to.id].q
+		if q == nil || q.volatile {
+			continue // gone, or a stream, which has its copy
+		}
 		q.mu.Lock()
 		if c, i := q.chunks.find(to.seq); c == nil || c.entries[i].state() == gone || c.entries[i].pos != uint64(r.Pos) {
 			q.mu.Unlock()
@@ -156,8 +159,10 @@ func (s *Store) move(r *journal.Record) error {
 		return nil
 	}
 	b := appendNums(s.wal.Start(recMove), uint64(r.Pos), uint64(m.time), uint64(len(routes)))
+	p.routes = p.routes[:0]
 	for _, to := range routes {
-		b = appendNums(b, uint64(to.target), 0, to.seq)
+		b = appendNums(b, uint64(to.id), uint64(to.partition), to.seq)
+		p.routes = append(p.routes, seqOf{to.id, to.seq})
 	}
 	pos, size := s.wal.End(append(b, m.body...), false)
 	for i, q := range queues {
@@ -165,7 +170,7 @@ func (s *Store) move(r *journal.Record) error {
 		q.moved(c, j, uint64(pos), size)
 		q.mu.Unlock()
 	}
-	p.routes, p.moved, p.size = routes, true, size
+	p.moved, p.size = true, size
 	p.overhead = size - uint32(len(m.m.Payload))
 	s.hints.add(uint64(pos), p)
 	s.upkeep.moved.Add(1)

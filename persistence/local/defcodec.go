@@ -19,6 +19,7 @@ type storedDef struct {
 	MaxBytes       int64         `json:"max_bytes,omitempty"`
 	MaxPayload     int64         `json:"max_payload,omitempty"`
 	DropOldest     bool          `json:"drop_oldest,omitempty"`
+	DropNewest     bool          `json:"drop_newest,omitempty"`
 	OverflowLapses bool          `json:"overflow_lapses,omitempty"`
 	ExpiryLapses   bool          `json:"expiry_lapses,omitempty"`
 	TTL            time.Duration `json:"ttl,omitempty"`
@@ -36,7 +37,7 @@ type storedDef struct {
 func encodeDef(b []byte, id broker.Target, d *broker.Def) []byte {
 	j, err := json.Marshal(storedDef{
 		Name: d.Name, Kind: uint8(d.Kind), Meta: d.Meta, Volatile: d.Volatile,
-		MaxMessages: d.MaxMessages, MaxBytes: d.MaxBytes, MaxPayload: d.MaxPayload, DropOldest: d.DropOldest,
+		MaxMessages: d.MaxMessages, MaxBytes: d.MaxBytes, MaxPayload: d.MaxPayload, DropOldest: d.DropOldest, DropNewest: d.DropNewest,
 		OverflowLapses: d.OverflowLapses, ExpiryLapses: d.ExpiryLapses,
 		TTL: d.TTL, Delay: d.Delay, LapseAt: d.LapseAt, MaxInFlight: d.MaxInFlight,
 		DeadRetention: d.DeadRetention, Paused: d.Paused, KeyedFIFO: d.KeyedFIFO,
@@ -56,12 +57,12 @@ func decodeDef(b []byte) (broker.Target, broker.Def, error) {
 	if err := json.Unmarshal(f.b, &d); err != nil {
 		return 0, broker.Def{}, fmt.Errorf("definition of target %d: %w", id, err)
 	}
-	if k := broker.TargetKind(d.Kind); k != broker.QueueTarget && k != broker.StreamTarget {
+	if !knownKind(broker.TargetKind(d.Kind)) {
 		return 0, broker.Def{}, errRecord
 	}
 	return id, broker.Def{
 		Name: d.Name, Kind: broker.TargetKind(d.Kind), Meta: d.Meta, Volatile: d.Volatile,
-		MaxMessages: d.MaxMessages, MaxBytes: d.MaxBytes, MaxPayload: d.MaxPayload, DropOldest: d.DropOldest,
+		MaxMessages: d.MaxMessages, MaxBytes: d.MaxBytes, MaxPayload: d.MaxPayload, DropOldest: d.DropOldest, DropNewest: d.DropNewest,
 		OverflowLapses: d.OverflowLapses, ExpiryLapses: d.ExpiryLapses,
 		TTL: d.TTL, Delay: d.Delay, LapseAt: d.LapseAt, MaxInFlight: d.MaxInFlight,
 		DeadRetention: d.DeadRetention, Paused: d.Paused, KeyedFIFO: d.KeyedFIFO,

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"time"
 
 	"millrace/broker"
 	"millrace/persistence/journal"
@@ -12,6 +13,12 @@ import (
 // seqEpoch spaces the sequences of volatile queues: nothing tells a start how
 // far the one before it came, and a sequence must not be used twice.
 const seqEpoch = 1 << 40
+
+// kinds is how many kinds of target there are.
+const kinds = broker.SessionTarget
+
+// knownKind reports whether there are targets of a kind.
+func knownKind(k broker.TargetKind) bool { return k >= broker.QueueTarget && k <= kinds }
 
 // Definitions lists what was defined.
 func (s *Store) Definitions(context.Context) ([]broker.Definition, error) {
@@ -41,7 +48,7 @@ func (t target) def() broker.Def {
 
 // Define creates or alters a target.
 func (s *Store) Define(ctx context.Context, d broker.Def) (broker.Target, error) {
-	if d.Kind != broker.QueueTarget && d.Kind != broker.StreamTarget {
+	if !knownKind(d.Kind) {
 		return 0, fmt.Errorf("define %q: no kind of target has the number %d", d.Name, d.Kind)
 	}
 	d.Meta = slices.Clone(d.Meta)
@@ -58,6 +65,10 @@ func (s *Store) Define(ctx context.Context, d broker.Def) (broker.Target, error)
 			return 0, broker.ErrConflict
 		}
 	} else {
+		if s.short(time.Now().UnixMilli()) {
+			s.wal.Unlock(journal.Lazy, nil)
+			return 0, broker.ErrFull
+		}
 		id = s.nextTarget
 	}
 	if !s.mem {

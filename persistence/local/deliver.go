@@ -67,6 +67,7 @@ func (q *queue) take(c *chunk, i int, w *broker.Wait, now int64) pick {
 	if c.bodies != nil {
 		p.body = c.bodies[i]
 	}
+	q.since.Deliveries++
 	if w.Consume {
 		p.attempt = q.attempt(e) + 1
 		if !q.volatile {
@@ -127,7 +128,7 @@ func (s *Store) fill(wt *waiter, l *waitQueue) {
 		p := &wt.picks[i]
 		w.Got = append(w.Got, broker.Delivery{})
 		d := &w.Got[len(w.Got)-1]
-		if err := wt.load.message(wt.picks, i, &d.Message); err != nil {
+		if err := wt.load.message(wt.picks, i, d); err != nil {
 			w.Got = w.Got[:len(w.Got)-1]
 			p.attempt = 0
 			if !errors.Is(err, broker.ErrGone) {

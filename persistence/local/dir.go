@@ -17,11 +17,12 @@ import (
 
 // The data directory:
 //
-//	FORMAT    the version of everything below, in words
-//	LOCK      held, and with the process id in it, while the store is open
-//	journal/  segments, and their hints
-//	checkpoint/
-//	stream/   what was copied out of segments for streams
+//	FORMAT       the version of everything below, in words
+//	LOCK         held, and with the process id in it, while the store is open
+//	journal/     segments, their hints, watermark
+//	checkpoint/  the two newest checkpoints
+//	stream/      files of streams
+//	quarantine/  what was given up, or set aside because it is damaged
 const (
 	formatName  = "FORMAT"
 	lockName    = "LOCK"
@@ -156,22 +157,8 @@ func ensureFormat(fsys journal.FS, dir string) error {
 	if names, err := fsys.List(filepath.Join(dir, journalName)); version == 0 && err == nil && len(names) > 0 {
 		return &FormatError{Dir: dir, Reason: "it has a journal and no FORMAT file"}
 	}
-	name := filepath.Join(dir, formatName)
-	f, err := fsys.Create(name + ".new")
-	if err != nil {
-		return fmt.Errorf("write format of data directory: %w", err)
-	}
-	err = f.WriteAt(0, []byte(formatPrefix+strconv.Itoa(formatVersion)+"\n"))
-	if err == nil {
-		err = f.SyncData()
-	}
-	if err = errors.Join(err, f.Close()); err == nil {
-		err = fsys.Rename(name+".new", name)
-	}
-	if err == nil {
-		err = fsys.SyncDir(dir)
-	}
-	if err != nil {
+	text := []byte(formatPrefix + strconv.Itoa(formatVersion) + "\n")
+	if err := writeWhole(fsys, filepath.Join(dir, formatName), text); err != nil {
 		return fmt.Errorf("write format of data directory: %w", err)
 	}
 	return nil

@@ -1,8 +1,10 @@
 package local
 
 import (
+	"path/filepath"
 	"time"
 
+	"millrace/broker"
 	"millrace/persistence/journal"
 )
 
@@ -33,8 +35,17 @@ func (s *Store) Checkpoint() error { return s.checkpoint() }
 // Moved is how many messages compaction has moved.
 func (s *Store) Moved() int64 { return s.upkeep.moved.Load() }
 
-// Journal is the log.
-func (s *Store) Journal() *journal.Journal { return s.journal }
-
 // Pause is how long a checkpoint held a queue at most.
 func (s *Store) Pause() time.Duration { return s.ckpts.wait }
+
+// Named is the target of a name.
+func (s *Store) Named(kind broker.TargetKind, name string) broker.Target {
+	s.targetMu.RLock()
+	defer s.targetMu.RUnlock()
+	return s.names[kind-broker.QueueTarget][name]
+}
+
+// Place is where the store keeps what it keeps; no file system if nowhere.
+func (s *Store) Place() (journal.FS, string) {
+	return s.files.fs, filepath.Dir(s.files.dir)
+}

@@ -13,6 +13,7 @@ func (q *queue) advance(now int64, l *waitQueue) {
 	}
 	for n := q.leases.top(&q.slots); n != nil && int64(n.key) <= now; n = q.leases.top(&q.slots) {
 		c, i := q.chunks.find(q.slots.all[n.slot].seq)
+		q.since.Lapses++
 		q.lapse(c, i, now)
 	}
 	q.expireDue(now)

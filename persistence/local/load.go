@@ -15,16 +15,17 @@ type loader struct {
 	found []loaded // none: the picks bring their bodies
 }
 
-// loaded is the record of a pick.
+// loaded is the record of a pick: its message, and the tag of its route.
 type loaded struct {
 	body []byte
+	tag  uint32
 	err  error
 }
 
 // loadMax is how many picks a caller without a bound of its own loads at once.
 const loadMax = 256
 
-// begin reads the records of picks of q, until end.
+// begin reads the records of picks, until end.
 func (l *loader) begin(q *queue, picks []pick) {
 	l.end()
 	if q.volatile {
@@ -36,8 +37,8 @@ func (l *loader) begin(q *queue, picks []pick) {
 	}
 	for len(l.found) < len(picks) {
 		err := q.s.journal.ReadEach(l.spots[len(l.found):], func(_ int, typ byte, body []byte) error {
-			body, err := messageIn(typ, body)
-			l.found = append(l.found, loaded{body, err})
+			body, tag, err := messageFor(typ, body, q.id)
+			l.found = append(l.found, loaded{body, tag, err})
 			return nil
 		})
 		if err != nil && !l.moved(q, picks, err) {
@@ -65,17 +66,19 @@ func (l *loader) moved(q *queue, picks []pick, err error) bool {
 	return true
 }
 
-// message decodes the message of picks[i]. It is broker.ErrGone if the message
-// went after it was picked.
-func (l *loader) message(picks []pick, i int, m *broker.Message) error {
+// message decodes the message of picks[i] into d, and finds its tag. It is
+// broker.ErrGone if the message went after it was picked.
+func (l *loader) message(picks []pick, i int, d *broker.Delivery) error {
 	if len(l.found) == 0 {
-		return broker.DecodeMessage(picks[i].body, m)
+		d.Tag = uint32(picks[i].pos)
+		return broker.DecodeMessage(picks[i].body, &d.Message)
 	}
 	f := &l.found[i]
 	if f.err != nil {
 		return f.err
 	}
-	return broker.DecodeMessage(f.body, m)
+	d.Tag = f.tag
+	return broker.DecodeMessage(f.body, &d.Message)
 }
 
 // end lets go of the records, so that no idle wait keeps them in memory.

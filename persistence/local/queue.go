@@ -42,6 +42,7 @@ type queue struct {
 	payload [states]int64
 	in      uint64
 	out     [broker.Reasons]uint64
+	since   broker.Activity
 
 	waits   waitList
 	wake    int64 // when the timers will look here; 0: they will not

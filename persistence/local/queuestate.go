@@ -249,19 +249,22 @@ func (q *queue) restored() {
 	}
 }
 
-// unplaced returns a message that lies nowhere, and how many those are.
-func (q *queue) unplaced() (seq uint64, n int) {
+// unplaced returns the runs of messages that lie nowhere.
+func (q *queue) unplaced() (runs []seqRun) {
 	for _, c := range q.chunks.list {
 		for i := range c.entries {
-			if e := &c.entries[i]; e.pos == 0 && e.state() != gone {
-				if n == 0 {
-					seq = c.base + uint64(i)
-				}
-				n++
+			if e := &c.entries[i]; e.pos != 0 || e.state() == gone {
+				continue
+			}
+			seq := c.base + uint64(i)
+			if n := len(runs); n > 0 && runs[n-1].first+runs[n-1].n == seq {
+				runs[n-1].n++
+			} else {
+				runs = append(runs, seqRun{first: seq, n: 1})
 			}
 		}
 	}
-	return seq, n
+	return runs
 }
 
 // giveUp takes out the messages that lie nowhere, as if they had never come.

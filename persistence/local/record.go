@@ -9,7 +9,7 @@ import (
 // are varints unless a width is given; times are Unix milliseconds.
 //
 //	start    format u8, epoch, time             one at each start of the process
-//	message  time, n, n × (target, partition, sequence), message
+//	message  time, n, n × (target, partition or tag, sequence), message
 //	settle   target, reason u8, runs of (sequence, count)
 //	state    target, kind u8, until, runs of (sequence, attempt, rank)
 //	park     target, sequence, attempt, rank, reason u8, time

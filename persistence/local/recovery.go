@@ -27,6 +27,7 @@ type recovery struct {
 	s        *Store
 	ckpt     ckptFile
 	segments map[uint32]bool // before the replay position: those that are needed
+	thorough bool            // all of them are read, for damage is to be given up
 
 	report      func(Progress)
 	begin, next time.Time
@@ -36,7 +37,7 @@ type recovery struct {
 // recover brings the state back: the newest checkpoint that is whole, the
 // places of messages in segments before it, and the log from there on.
 func (s *Store) recover(o Options) (*Store, error) {
-	r := &recovery{report: o.Progress, begin: time.Now()}
+	r := &recovery{report: o.Progress, begin: time.Now(), thorough: o.AcceptLoss}
 	r.next = r.begin.Add(progressEvery)
 	dir := filepath.Join(o.Dir, journalName)
 	if err := r.choose(s, o); err != nil {
@@ -48,7 +49,8 @@ func (s *Store) recover(o Options) (*Store, error) {
 		FS: o.FS, Dir: dir,
 		SegmentSize: o.SegmentSize, FirstSegmentSize: o.FirstSegmentSize,
 		WindowSize: o.WindowSize, MaxPending: o.MaxPending, CacheSize: o.CacheSize,
-		Relaxed: o.Relaxed, SyncEvery: o.SyncEvery, AcceptLoss: o.AcceptLoss,
+		Relaxed: o.Relaxed, SyncEvery: o.SyncEvery, MarkEvery: o.MarkEvery, LowDisk: o.LowDisk,
+		AcceptLoss: o.AcceptLoss, Lost: s.losses.add, Quarantine: s.losses.dir,
 		Failed: o.Failed, Log: o.Log, Sealed: s.upkeep.wake,
 		From: r.ckpt.from, Earlier: r.earlier,
 	}
@@ -84,19 +86,34 @@ func (r *recovery) choose(s *Store, o Options) error {
 			return fmt.Errorf("read checkpoint: %w", err)
 		}
 		o.Log.Error().Err(err).Msg("checkpoint is damaged: the one before it serves")
-		// It is kept aside, for nobody has understood it.
-		if err := o.FS.Rename(name, name+".bad"); err != nil {
+		if err := r.setAside(name, err); err != nil {
 			return fmt.Errorf("set a damaged checkpoint aside: %w", err)
 		}
-		if err := o.FS.SyncDir(cs.dir); err != nil {
-			return fmt.Errorf("set a damaged checkpoint aside: %w", err)
-		}
-		kept := cs.kept[:len(cs.kept)-1]
-		r.s = newStore(o) // what was read of it is forgotten
-		r.s.durability, r.s.firstOwn, r.s.nextTarget = s.durability, s.firstOwn, s.firstOwn
-		r.s.ckpts = checkpoints{fs: cs.fs, dir: cs.dir, kept: kept}
+		fresh := newStore(o) // what was read of it is forgotten
+		fresh.durability, fresh.firstOwn, fresh.nextTarget = s.durability, s.firstOwn, s.firstOwn
+		fresh.ckpts = checkpoints{fs: cs.fs, dir: cs.dir, kept: cs.kept[:len(cs.kept)-1]}
+		fresh.losses = r.s.losses
+		r.s = fresh
 	}
 	return nil
+}
+
+// setAside moves a checkpoint that nobody understands into the quarantine, and
+// reports it.
+func (r *recovery) setAside(name string, err error) error {
+	l, fsys := &r.s.losses, r.s.ckpts.fs
+	kept := filepath.Join(l.dir, filepath.Base(name))
+	loss := journal.Loss{Damage: journal.DamageError{File: name, Reason: err.Error()}, Kept: kept}
+	if d, ok := errors.AsType[*journal.DamageError](err); ok {
+		loss.Damage = *d
+	}
+	if err := l.add(loss); err != nil {
+		return err
+	}
+	if err := fsys.Rename(name, kept); err != nil {
+		return err
+	}
+	return errors.Join(fsys.SyncDir(l.dir), fsys.SyncDir(filepath.Dir(name)))
 }
 
 // earlier finds the places of messages in a segment before the replay position:
@@ -104,6 +121,9 @@ func (r *recovery) choose(s *Store, o Options) error {
 func (r *recovery) earlier(e *journal.Earlier) error {
 	s := r.s
 	part := e.Number == r.ckpt.from.Segment()
+	if r.thorough {
+		return e.Scan(r.locate)
+	}
 	if !part && !r.segments[e.Number] {
 		return nil // nobody needs it, and it will be removed
 	}
@@ -237,23 +257,45 @@ func (r *recovery) check(o Options) error {
 		}
 	}
 	for _, t := range s.targets {
-		q := t.q
-		if q == nil || q.volatile {
+		if t.q == nil || t.q.volatile {
 			continue
 		}
-		if seq, n := q.unplaced(); n > 0 {
-			err := &journal.DamageError{
-				File:   filepath.Join(o.Dir, journalName),
-				Reason: fmt.Sprintf("%d messages of queue %q are missing, the first is number %d", n, q.def.Name, seq),
-			}
-			if !o.AcceptLoss {
-				return err
-			}
-			o.Log.Error().Err(err).Msg("messages given up")
-			q.giveUp()
+		if err := r.checkPlaces(t.q, o); err != nil {
+			return err
 		}
-		q.restored()
+		t.q.restored()
 	}
+	return nil
+}
+
+// checkPlaces verifies that it is known of each message where it is.
+func (r *recovery) checkPlaces(q *queue, o Options) error {
+	missing := q.unplaced()
+	if len(missing) == 0 {
+		return nil
+	}
+	var n uint64
+	for _, run := range missing {
+		n += run.n
+	}
+	err := &journal.DamageError{
+		File:   filepath.Join(o.Dir, journalName),
+		Reason: fmt.Sprintf("%d messages of %s %q are missing, the first is number %d", n, kindName(q.def.Kind), q.def.Name, missing[0].first),
+	}
+	if !o.AcceptLoss {
+		return err
+	}
+	l := &r.s.losses
+	if !l.seen { // else it is known where they were
+		if err := l.add(journal.Loss{Damage: *err}); err != nil {
+			return err
+		}
+	}
+	for _, run := range missing {
+		l.all.Missing = append(l.all.Missing, Missing{Kind: kindName(q.def.Kind), Name: q.def.Name, First: run.first, Messages: run.n})
+	}
+	q.giveUp()
+	r.s.gaveUp = true
 	return nil
 }
 

@@ -102,7 +102,7 @@ type stored struct {
 // route is one destination in a record.
 type route struct {
 	id        broker.Target
-	partition uint32
+	partition uint32 // or tag, of a queue
 	seq       uint64
 }
 
@@ -162,11 +162,13 @@ func (s *Store) replayMessage(r *journal.Record) error {
 		t := s.targets[to.id]
 		switch {
 		case t.st != nil && r.Type == recMessage && to.partition < uint32(len(t.st.parts)):
+			s.losses.gap(t.st.def, to.partition, t.st.parts[to.partition].end, to.seq)
 			t.st.parts[to.partition].replay(to.seq, uint64(r.Pos), r.Size, m.time)
 		case t.q == nil || t.q.volatile:
 		case r.Type == recMove:
 			t.q.replayMove(to.seq, m.old, uint64(r.Pos), &m.placed)
 		case to.seq >= t.q.next:
+			s.losses.gap(t.q.def, 0, t.q.next, to.seq)
 			t.q.add(to.seq, uint64(r.Pos), r.Size, m.time, m.m, nil)
 			t.q.show(to.seq + 1)
 		default:

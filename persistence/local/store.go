@@ -26,11 +26,16 @@ type Options struct {
 	// Relaxed answers before the sync, which follows within SyncEvery.
 	Relaxed   bool
 	SyncEvery time.Duration // default 1s
-	// AcceptLoss opens a damaged journal without what is damaged.
+	// LowDisk is the free space of the disk below which messages and new targets
+	// are refused; default the larger of two segments and min(5 %, 2 GiB).
+	LowDisk int64
+	// AcceptLoss opens a damaged store without what is damaged; see Losses.
 	AcceptLoss bool
 	// CompactRate is how many bytes of messages compaction reads and writes each
 	// second at most; default 32 MiB.
 	CompactRate int64
+	// MarkEvery is how far the watermark of the journal may lag; default 1s.
+	MarkEvery time.Duration
 	// Progress is called about once a second while Open reads what is stored, if
 	// that takes longer than a second. It must not block.
 	Progress func(Progress)
@@ -62,6 +67,8 @@ type Store struct {
 	unstarted  bool           // the start record is not written
 	replayed   broker.Message // scratch of replay,
 	stored     stored         // and also
+	losses     losses
+	gaveUp     bool // messages that a checkpoint knows of
 
 	floor       atomic.Int64 // units from now on have this time or a later one
 	outstanding atomic.Int64 // completions that the log still owes
@@ -73,7 +80,7 @@ type Store struct {
 	// Changed under the append lock and targetMu: the holder of either may read.
 	targetMu sync.RWMutex
 	targets  map[broker.Target]target
-	names    [2]map[string]broker.Target // of queues, of streams
+	names    [kinds]map[string]broker.Target // by kind
 
 	keys    keys
 	timers  timers
@@ -119,7 +126,7 @@ func (t target) volatile() bool {
 func newStore(o Options) *Store {
 	s := &Store{
 		log: o.Log, targets: map[broker.Target]target{},
-		names:  [2]map[string]broker.Target{{}, {}},
+		names:  [kinds]map[string]broker.Target{{}, {}, {}},
 		timers: timers{at: map[sleeper]int{}, kick: make(chan struct{}, 1)},
 		late:   late{idle: make(chan struct{}, 1)},
 		box:    outbox{kick: make(chan struct{}, 1)},
@@ -130,6 +137,9 @@ func newStore(o Options) *Store {
 	s.files.limit(o)
 	return s
 }
+
+// Journal returns the log on disk, for its figures; nil in memory.
+func (s *Store) Journal() *journal.Journal { return s.journal }
 
 // Open opens the store in o.Dir, which it makes if needed, or an empty one in
 // memory. Another process that has it open is a *journal.LockedError, a journal
@@ -162,17 +172,21 @@ func (s *Store) openDisk(o Options) (*Store, error) {
 		s.durability = broker.DurabilityRelaxed
 	}
 	s.firstOwn, s.nextTarget = 1, 1
+	s.losses.begin(&o)
 	s, err = s.recover(o)
 	if s.journal == nil {
 		return nil, errors.Join(err, unlock())
 	}
 	s.unlockDir = unlock
 	if err == nil {
-		err = s.openFiles(o)
+		err = errors.Join(s.openFiles(o), s.losses.end(s))
 	}
 	if err == nil {
 		s.begin(s.epoch+1, time.Now().UnixMilli())
 		err = s.recordStart()
+	}
+	if err == nil && s.gaveUp {
+		err = s.checkpoint() // else the next start would miss them again
 	}
 	if err != nil {
 		s.upkeep.unfit = true
@@ -209,11 +223,13 @@ func (s *Store) State() broker.State {
 		Durability: s.durability, Atomic: true, Ordered: true, StaleRefused: true,
 		Resolution: time.Millisecond, Nodes: 1, Err: s.closed(),
 	}
-	if s.journal != nil {
-		st.Full = s.journal.State().Full
-	}
+	st.Full = s.short(time.Now().UnixMilli())
 	return st
 }
+
+// short reports whether the disk has so little room that only what leads to
+// more is taken. It is asked at every Submit.
+func (s *Store) short(now int64) bool { return s.journal != nil && s.journal.Low(now) }
 
 // Bind gives the receiver of events and starts time.
 func (s *Store) Bind(e broker.Events) {

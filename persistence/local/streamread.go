@@ -238,24 +238,32 @@ func (p *partition) load(f *found, dst []broker.Delivery) ([]broker.Delivery, er
 
 // messageIn returns the message in a record.
 func messageIn(typ byte, body []byte) ([]byte, error) {
+	m, _, err := messageFor(typ, body, 0)
+	return m, err
+}
+
+// messageFor is messageIn with the tag of the route to a target.
+func messageFor(typ byte, body []byte, to broker.Target) (message []byte, tag uint32, err error) {
 	f := fields{b: body}
 	switch typ {
 	case recMessage:
 	case recMove:
 		f.num()
 	default:
-		return nil, errRecord
+		return nil, 0, errRecord
 	}
 	f.num()
 	for n := f.num(); n > 0 && !f.bad; n-- {
+		id, t := broker.Target(f.num()), uint32(f.num())
 		f.num()
-		f.num()
-		f.num()
+		if id == to {
+			tag = t
+		}
 	}
 	if f.bad {
-		return nil, errRecord
+		return nil, 0, errRecord
 	}
-	return f.b, nil
+	return f.b, tag, nil
 }
 
 // registerRead serves wt now, or lets it wait for its partition.

@@ -1,8 +1,6 @@
 package fastqueue
 
-import (
-	"strings"
-)
+import "millrace/rest/internal/httpx"
 
 // The error table, for tests.
 var (
@@ -28,22 +26,5 @@ func Statuses() map[int]bool {
 	return all
 }
 
-// RoutePaths lists the routes in the form of the document: "post /v1/queue/{queue}".
-func RoutePaths() []string {
-	var all []string
-	for _, rt := range (&api{}).routes() {
-		all = append(all, strings.ToLower(rt.Method)+" "+template(rt.Path))
-	}
-	return all
-}
-
-// template turns httprouter's parameters into those of OpenAPI.
-func template(path string) string {
-	parts := strings.Split(path, "/")
-	for i, p := range parts {
-		if name, ok := strings.CutPrefix(p, ":"); ok {
-			parts[i] = "{" + name + "}"
-		}
-	}
-	return strings.Join(parts, "/")
-}
+// Routes is the route table.
+func Routes() []httpx.Route { return (&api{}).routes() }

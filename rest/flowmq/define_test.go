@@ -6,6 +6,8 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+
+	"millrace/rest/internal/resttest"
 )
 
 // every setting that POST and PATCH take, with a value that is not its default.
@@ -173,7 +175,7 @@ func TestEachRoleReachesTheBrokersDecision(t *testing.T) {
 		{"DELETE", "streams/none", "", "r"},
 		{"DELETE", "queues/none", "", "r"},
 	} {
-		for key := range keys {
+		for key := range resttest.Keys {
 			w := d.as(t, key, c.method, "/api/v1/"+c.path, c.body)
 			if may := strings.Contains(c.may, key[:1]); (w.Code != 403) != may || w.Code == 401 {
 				t.Errorf("%s %s as %s: status %d", c.method, c.path, key, w.Code)

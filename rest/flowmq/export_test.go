@@ -1,10 +1,6 @@
 package flowmq
 
-import (
-	"strings"
-
-	"millrace/rest/internal/httpx"
-)
+import "millrace/rest/internal/httpx"
 
 // The error table, for tests.
 var (
@@ -33,33 +29,5 @@ func Codes() map[string]bool {
 	return codes
 }
 
-// RoutePaths lists the routes in the form of the document: "post /queues/{queue}".
-func RoutePaths() []string {
-	var all []string
-	for _, rt := range (&api{}).routes() {
-		all = append(all, routePaths(rt)...)
-	}
-	return all
-}
-
-func routePaths(rt httpx.Route) (all []string) {
-	paths := rt.Covers
-	if len(paths) == 0 {
-		paths = []string{template(rt.Path)}
-	}
-	for _, p := range paths {
-		all = append(all, strings.ToLower(rt.Method)+" "+p)
-	}
-	return all
-}
-
-// template turns httprouter's parameters into those of OpenAPI.
-func template(path string) string {
-	parts := strings.Split(strings.TrimPrefix(path, Prefix), "/")
-	for i, p := range parts {
-		if name, ok := strings.CutPrefix(p, ":"); ok {
-			parts[i] = "{" + name + "}"
-		}
-	}
-	return strings.Join(parts, "/")
-}
+// Routes is the route table.
+func Routes() []httpx.Route { return (&api{}).routes() }

@@ -30,10 +30,12 @@ type api struct {
 func New(b *broker.Broker, s *httpx.Shared) *httpx.Mux {
 	a := &api{broker: b, started: time.Now()}
 	return httpx.NewMux(s, httpx.Dialect{
-		Name:         "flowmq",
-		Routes:       a.routes(),
-		Authenticate: func(r *httpx.Request) (*auth.Principal, error) { return httpx.KeyOrToken(b.Auth(), audience, r) },
-		RenderError:  renderError,
+		Name:   "flowmq",
+		Routes: a.routes(),
+		Authenticate: func(r *httpx.Request) (*auth.Principal, error) {
+			return httpx.KeyOrToken(b.Auth(), httpx.UserAudience, r)
+		},
+		RenderError: renderError,
 	})
 }
 
@@ -113,7 +115,10 @@ func (a *api) accessRoutes() []httpx.Route {
 
 		{Method: http.MethodPost, Path: Prefix + "/login", Handler: a.login, Open: true},
 		{Method: http.MethodPost, Path: Prefix + "/login/refresh", Handler: a.refresh, Open: true},
+		{Method: http.MethodPost, Path: Prefix + "/login/password", Handler: a.ownPassword, Open: true},
 		{Method: http.MethodPost, Path: Prefix + "/logout", Handler: a.logout, Open: true},
+		{Method: http.MethodGet, Path: Prefix + "/signing-keys", Handler: a.listSigningKeys},
+		{Method: http.MethodPost, Path: Prefix + "/signing-keys/rotate", Handler: a.rotateSigningKey},
 	}
 }
 

@@ -2,29 +2,23 @@ package flowmq_test
 
 import (
 	"context"
-	"errors"
 	"net/http"
 	"net/http/httptest"
 	"strings"
-	"sync"
 	"testing"
 
-	"github.com/rs/zerolog"
 	"go.uber.org/goleak"
 
 	"millrace/broker"
-	"millrace/broker/auth"
 	"millrace/persistence/local"
 	"millrace/rest/flowmq"
 	"millrace/rest/internal/httpx"
+	"millrace/rest/internal/resttest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// keys of the tests: the id, then the role.
-var keys = map[string]string{"root": "administrator", "view": "viewer", "pub": "publisher", "app": "client"}
-
-const secret = "sixteen-or-more-characters"
+const secret = resttest.Secret
 
 // door is the dialect over a real broker, asked without a socket.
 type door struct {
@@ -44,30 +38,9 @@ func open(tb testing.TB) *door {
 
 func openOver(tb testing.TB, o local.Options) *door {
 	tb.Helper()
-	ctx := context.WithoutCancel(tb.Context())
-	store, err := local.Open(o)
-	must(tb, err)
-	a, err := auth.Open(ctx, auth.Options{Store: broker.NewKeys(store, broker.SpaceAuth)})
-	must(tb, err)
-	b, err := broker.Open(ctx, broker.Options{Store: store, Auth: a})
-	must(tb, err)
-	stop := sync.OnceFunc(func() { must(tb, b.Close(ctx)) })
-	end := sync.OnceFunc(func() {
-		stop()
-		must(tb, a.Close(ctx))
-		must(tb, store.Close(ctx))
-	})
-	tb.Cleanup(end)
-	for id, role := range keys {
-		_, _, err := a.AddKey(ctx, auth.KeySpec{ID: id, Secret: secret, Role: role})
-		if !errors.Is(err, auth.ErrExists) { // of an earlier start
-			must(tb, err)
-		}
-	}
-	draining, drain := context.WithCancel(context.Background())
-	tb.Cleanup(drain)
-	s := &httpx.Shared{Log: zerolog.Nop(), Draining: draining, Origins: []string{"https://console.example"}}
-	return &door{broker: b, shared: s, mux: flowmq.New(b, s), drain: drain, stop: stop, end: end}
+	d := resttest.Open(tb, o)
+	d.Mux = flowmq.New(d.Broker, d.Shared)
+	return &door{broker: d.Broker, shared: d.Shared, mux: d.Mux, drain: d.Drain, stop: d.Stop, end: d.End}
 }
 
 func must(tb testing.TB, err error) {

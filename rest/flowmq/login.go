@@ -8,12 +8,8 @@ import (
 	"millrace/rest/internal/httpx"
 )
 
-const (
-	// audience names this dialect in tokens.
-	audience = "api"
-	// maxLogin bounds what a client that nobody knows yet may send.
-	maxLogin = 16 << 10
-)
+// maxLogin bounds what a client that nobody knows yet may send.
+const maxLogin = 16 << 10
 
 type tokensView struct {
 	AccessToken      string `json:"access_token"`
@@ -29,16 +25,19 @@ func answerTokens(w http.ResponseWriter, r *httpx.Request, t *auth.Tokens) error
 	})
 }
 
-// login takes the password of a user for an access token and a refresh token.
-func (a *api) login(w http.ResponseWriter, r *httpx.Request) error {
+// readLogin proves the name and password in a body, which next may be a part
+// of: the password that takes its place.
+func (a *api) readLogin(r *httpx.Request, next *string) (*auth.Principal, error) {
 	var name, password string
 	err := r.ReadJSON(maxLogin, httpx.RefuseUnknown, false, func(d *httpx.Decoder) error {
 		return d.Object(func(member []byte) (err error) {
-			switch string(member) {
-			case "username":
+			switch {
+			case string(member) == "username":
 				name, err = readText(d)
-			case "password":
+			case string(member) == "password":
 				password, err = readText(d)
+			case string(member) == "new_password" && next != nil:
+				*next, err = readText(d)
 			default:
 				err = d.Unknown()
 			}
@@ -47,17 +46,41 @@ func (a *api) login(w http.ResponseWriter, r *httpx.Request) error {
 	})
 	switch {
 	case err != nil:
-		return err
+		return nil, err
 	case name == "":
-		return httpx.FieldError("username", "is missing")
+		return nil, httpx.FieldError("username", "is missing")
 	case password == "":
-		return httpx.FieldError("password", "is missing")
+		return nil, httpx.FieldError("password", "is missing")
+	case next != nil && *next == "":
+		return nil, httpx.FieldError("new_password", "is missing")
 	}
 	p, err := a.broker.Auth().LoginPassword(r.Context(), name, password, r.RemoteAddr)
+	return p, httpx.AccountError(err, "the user")
+}
+
+// ownPassword lets a user change the password, by the old one. All logins end.
+func (a *api) ownPassword(w http.ResponseWriter, r *httpx.Request) error {
+	var next string
+	p, err := a.readLogin(r, &next)
 	if err != nil {
+		return err
+	}
+	if err := a.broker.Auth().ChangeOwnPassword(auth.WithPrincipal(r.Context(), p), p, next); err != nil {
 		return httpx.AccountError(err, "the user")
 	}
-	t, err := a.broker.Auth().Issue(auth.WithPrincipal(r.Context(), p), p, auth.Grant{Audience: []string{audience}})
+	a.setDurability(w, r)
+	return answer(w, r, http.StatusOK, struct {
+		Changed bool `json:"changed"`
+	}{true})
+}
+
+// login takes the password of a user for an access token and a refresh token.
+func (a *api) login(w http.ResponseWriter, r *httpx.Request) error {
+	p, err := a.readLogin(r, nil)
+	if err != nil {
+		return err
+	}
+	t, err := a.broker.Auth().Issue(auth.WithPrincipal(r.Context(), p), p, auth.Grant{Audience: []string{httpx.UserAudience}})
 	if err != nil {
 		return httpx.AccountError(err, "the user")
 	}
@@ -90,7 +113,7 @@ func (a *api) refresh(w http.ResponseWriter, r *httpx.Request) error {
 	if token == "" {
 		return httpx.FieldError("refresh_token", "is missing")
 	}
-	t, err := a.broker.Auth().Refresh(r.Context(), audience, token)
+	t, err := a.broker.Auth().Refresh(r.Context(), httpx.UserAudience, token)
 	if err != nil {
 		return httpx.AccountError(err, "the login")
 	}
@@ -110,10 +133,10 @@ func (a *api) logout(w http.ResponseWriter, r *httpx.Request) error {
 		if everywhere {
 			return httpx.FieldError("everywhere", "needs the access token in the header, and no refresh token")
 		}
-		err = accounts.RevokeRefresh(r.Context(), audience, token)
+		err = accounts.RevokeRefresh(r.Context(), httpx.UserAudience, token)
 		return a.answerLogout(w, r, err)
 	}
-	p, err := httpx.KeyOrToken(accounts, audience, r)
+	p, err := httpx.KeyOrToken(accounts, httpx.UserAudience, r)
 	if err != nil {
 		return err
 	}

@@ -8,14 +8,15 @@ import (
 )
 
 type userView struct {
-	Username  string `json:"username"`
-	Superuser bool   `json:"superuser"`
-	Disabled  bool   `json:"disabled"`
-	CreatedAt string `json:"created_at"`
+	Username    string  `json:"username"`
+	Superuser   bool    `json:"superuser"`
+	Disabled    bool    `json:"disabled"`
+	CreatedAt   string  `json:"created_at"`
+	LastLoginAt *string `json:"last_login_at"`
 }
 
 func viewUser(u *auth.UserInfo) userView {
-	return userView{u.Name, u.Superuser, u.Disabled, timestamp(u.Created)}
+	return userView{u.Name, u.Superuser, u.Disabled, timestamp(u.Created), timeOrNull(u.LastLogin)}
 }
 
 // readUserBody reads the body of POST, with the username, or of PATCH.

@@ -1,6 +1,6 @@
 package memfifo
 
-import "strings"
+import "millrace/rest/internal/httpx"
 
 // The error table, for tests.
 var (
@@ -9,17 +9,5 @@ var (
 	ByKind      = byKind
 )
 
-// RoutePaths lists the routes in the form of the document: "post /queues/{queue}".
-func RoutePaths() []string {
-	var all []string
-	for _, rt := range (&api{}).routes() {
-		parts := strings.Split(rt.Path, "/")
-		for i, p := range parts {
-			if name, ok := strings.CutPrefix(p, ":"); ok {
-				parts[i] = "{" + name + "}"
-			}
-		}
-		all = append(all, strings.ToLower(rt.Method)+" "+strings.Join(parts, "/"))
-	}
-	return all
-}
+// Routes is the route table.
+func Routes() []httpx.Route { return (&api{}).routes() }

@@ -8,22 +8,18 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/rs/zerolog"
 	"go.uber.org/goleak"
 
 	"millrace/broker"
-	"millrace/broker/auth"
 	"millrace/persistence/local"
 	"millrace/rest/internal/httpx"
+	"millrace/rest/internal/resttest"
 	"millrace/rest/memfifo"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// keys of the tests: the id, then the role.
-var keys = map[string]string{"root": "administrator", "view": "viewer", "pub": "publisher", "app": "client"}
-
-const secret = "sixteen-or-more-characters"
+const secret = resttest.Secret
 
 // door is the dialect over a real broker, asked without a socket.
 type door struct {
@@ -50,33 +46,12 @@ func openOver(tb testing.TB, o local.Options) *door {
 
 func openStore(tb testing.TB, store broker.Store) *door {
 	tb.Helper()
-	ctx := context.WithoutCancel(tb.Context())
-	a, err := auth.Open(ctx, auth.Options{Store: broker.NewKeys(store, broker.SpaceAuth)})
-	must(tb, err)
-	b, err := broker.Open(ctx, broker.Options{Store: store, Auth: a})
-	must(tb, err)
-	for id, role := range keys {
-		if len(a.Keys()) < len(keys) { // not after a restart
-			_, _, err := a.AddKey(ctx, auth.KeySpec{ID: id, Secret: secret, Role: role})
-			must(tb, err)
-		}
+	d := resttest.OpenStore(tb, store)
+	return &door{
+		broker: d.Broker, shared: d.Shared, close: d.End,
+		mux: memfifo.New(d.Broker, d.Shared, memfifo.Options{Open: true}), locked: memfifo.New(d.Broker, d.Shared, memfifo.Options{}),
+		system: resttest.System(tb),
 	}
-	s := &httpx.Shared{Log: zerolog.Nop(), Draining: context.Background()}
-	d := &door{
-		broker: b, shared: s, mux: memfifo.New(b, s, memfifo.Options{Open: true}), locked: memfifo.New(b, s, memfifo.Options{}),
-		system: auth.WithPrincipal(ctx, &auth.Principal{Kind: auth.System}),
-	}
-	ended := false
-	d.close = func() {
-		if !ended {
-			ended = true
-			must(tb, b.Close(ctx))
-			must(tb, a.Close(ctx))
-			must(tb, store.Close(ctx))
-		}
-	}
-	tb.Cleanup(d.close)
-	return d
 }
 
 func must(tb testing.TB, err error) {

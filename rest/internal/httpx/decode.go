@@ -136,6 +136,16 @@ func (d *Decoder) Unknown() error {
 	return problem("is not known here")
 }
 
+// Raw reads any value and returns it as it is written, valid while the body is.
+func (d *Decoder) Raw() ([]byte, error) {
+	d.space()
+	start := d.pos
+	if err := d.Skip(); err != nil {
+		return nil, err
+	}
+	return d.data[start:d.pos], nil
+}
+
 // Skip reads any value.
 func (d *Decoder) Skip() error {
 	switch d.Peek() {

@@ -7,12 +7,14 @@ import (
 	"context"
 	"net/http"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/julienschmidt/httprouter"
 	"github.com/rs/zerolog"
 
+	"millrace/broker"
 	"millrace/broker/auth"
 )
 
@@ -45,9 +47,14 @@ type Dialect struct {
 // Shared is what a server hands to each of its dialects.
 type Shared struct {
 	Log      zerolog.Logger
+	Auth     *auth.Auth      // whose rates hold for requests
 	Draining context.Context //nolint:containedctx // a signal to every request, as http.Server's base context
-	Origins  []string        // that browsers may come from, besides our own host
-	Panics   atomic.Int64    // requests that ended in one
+	Bodies   Bodies
+	Origins  []string     // that browsers may come from, besides our own host
+	Panics   atomic.Int64 // requests that ended in one
+
+	mu    sync.Mutex // protects muxes
+	muxes []*Mux
 }
 
 // Mux routes the requests of one dialect.
@@ -57,13 +64,19 @@ type Mux struct {
 	router  *httprouter.Router
 	unsafe  *httprouter.Router
 	methods []string // in the order of Allow
+	meters  []meter  // of each route, and of what none took
 }
 
 // NewMux returns the handler of a dialect.
 func NewMux(s *Shared, d Dialect) *Mux {
 	m := &Mux{shared: s, dialect: d, router: httprouter.New(), unsafe: httprouter.New()}
-	for _, rt := range d.Routes {
-		handle := func(w http.ResponseWriter, _ *http.Request, ps httprouter.Params) { w.(*exchange).run(rt, ps) }
+	m.meters = make([]meter, len(d.Routes)+1)
+	for i, rt := range d.Routes {
+		handle := func(w http.ResponseWriter, _ *http.Request, ps httprouter.Params) {
+			x := w.(*exchange)
+			x.meter = &m.meters[i]
+			x.run(rt, ps)
+		}
 		m.router.Handle(rt.Method, rt.Path, handle)
 		if rt.Unsafe {
 			m.unsafe.Handle(rt.Method, rt.Path, handle)
@@ -73,6 +86,7 @@ func NewMux(s *Shared, d Dialect) *Mux {
 		}
 	}
 	slices.Sort(m.methods)
+	s.join(m)
 	return m
 }
 
@@ -82,10 +96,13 @@ func (m *Mux) Routes() []Route { return m.dialect.Routes }
 // ServeHTTP routes on the path as it was sent, so that an escaped slash stays
 // inside its parameter and doubled ones survive.
 func (m *Mux) ServeHTTP(w http.ResponseWriter, req *http.Request) {
-	x := &exchange{mux: m}
+	x := &exchange{mux: m, meter: &m.meters[len(m.meters)-1]}
 	x.Recorder = Recorder{ResponseWriter: w, ID: requestID(w, req), Start: time.Now()}
 	x.Request = Request{Request: req, shared: m.shared, ctx: auth.WithRemote(req.Context(), req.RemoteAddr), answer: &x.Recorder}
 	defer x.end()
+	if t, ok := traceOf(req.Header); ok {
+		x.Request.ctx = broker.WithTrace(x.Request.ctx, t)
+	}
 
 	if err := m.shared.checkOrigin(w.Header(), req); err != nil {
 		x.fail(err)

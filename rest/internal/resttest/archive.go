@@ -1,4 +1,4 @@
-package memfifo_test
+package resttest
 
 import (
 	"bytes"

@@ -1,0 +1,35 @@
+package auth
+
+import "errors"
+
+// ErrOtherIdentity refuses a CONNECT that names another user than its
+// certificate.
+var ErrOtherIdentity = errors.New("the certificate is another user's")
+
+// LoginCertificate turns the verified certificate of an MQTT client into the
+// principal of the user that it names; no password is asked for. user is the
+// user name that the client gave beside it: none, or the same.
+//
+// The error is ErrUnauthenticated where there is no such user or it is
+// disabled, and ErrOtherIdentity.
+func (a *Auth) LoginCertificate(name, user, clientID, remoteAddr string) (*Principal, error) {
+	n := ofBroker(name)
+	p, err := a.loginCertificate(n, user, clientID)
+	if err != nil {
+		a.refuse(a.known(n, "user:"), remoteAddr, errWrongCertificate)
+		return nil, err
+	}
+	a.audit.sample(line{Who: p.String(), Remote: remoteAddr, What: LoggedIn})
+	return p, nil
+}
+
+func (a *Auth) loginCertificate(n account, user, clientID string) (*Principal, error) {
+	if user != "" && ofBroker(user) != n {
+		return nil, ErrOtherIdentity
+	}
+	u := a.findUser(n)
+	if u == nil {
+		return nil, ErrUnauthenticated
+	}
+	return a.userPrincipal(u, clientID)
+}

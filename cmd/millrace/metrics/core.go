@@ -1,0 +1,39 @@
+package metrics
+
+import "strings"
+
+var (
+	buildInfo = gauge("build_info", "Always 1; the label is the version that runs.", "version")
+
+	publishes   = counter("publishes", "Messages offered by producers of any protocol, by outcome.", "outcome")
+	stored      = counter("publishes_stored", "Published messages that something durable matched.")
+	publishTook = durations("publish", "From handing a publish to the store until it is as safe as promised.")
+	waits       = gauge("receives_waiting", "Receives that wait for a message now.")
+	authRefused = counter("auth_failures", "Credentials that were refused, by reason.", "reason")
+	ready       = gauge("ready", "1 when publishes and acks work now.")
+)
+
+func (s Source) build(to *scrape) { to.set(buildInfo, 1, s.Version) }
+
+func (s Source) core(to *scrape) {
+	st := s.Broker.Stats()
+	to.set(publishes, float64(st.Published-st.Duplicates), "taken")
+	to.set(publishes, float64(st.Duplicates), "duplicate")
+	to.set(publishes, float64(st.Refused), "refused")
+	to.set(stored, float64(st.Stored))
+	to.observe(publishTook, st.Commit)
+	to.set(waits, float64(st.Waiting))
+	refusals := map[string]uint64{}
+	for reason, n := range s.Broker.Auth().Refusals() {
+		refusals[strings.ReplaceAll(reason, " ", "_")] = n
+	}
+	each(to, authRefused, refusals)
+	to.set(ready, flag(s.Broker.Ready() == nil && !s.Broker.State().Full))
+}
+
+func flag(on bool) float64 {
+	if on {
+		return 1
+	}
+	return 0
+}
