@@ -45,7 +45,10 @@ func (s *Server) accept(l net.Listener, o *Listener) {
 // on the connection's time.
 func (s *Server) admit(sock net.Conn, o *Listener, prepare func(*conn) error) {
 	s.stats.accepted.Add(1)
-	c := &conn{Conn: sock, srv: s, remote: sock.RemoteAddr().String(), anonOK: o.AllowAnonymous, accepted: time.Now()}
+	c := &conn{
+		Conn: sock, srv: s, remote: sock.RemoteAddr().String(), anonOK: o.AllowAnonymous,
+		accepted: time.Now(), left: make(chan struct{}),
+	}
 	c.out.room.L = &c.wmu
 	if c.host = hostOf(sock.RemoteAddr()); o.unix() {
 		c.remote, c.host = "unix", ""

@@ -40,7 +40,10 @@ func (c *conn) greet(raw, body []byte) error {
 		_ = c.srv.mochi.EstablishConnection("mqtt", c) // why it failed is in c.ending
 	}()
 	<-greeted
-	if !c.greeted && !c.stop.Load() { // section 3.1.2.11.4: CONNACK may be too large for the client
+	if c.greeted {
+		return c.session.resume()
+	}
+	if !c.stop.Load() { // section 3.1.2.11.4: CONNACK may be too large for the client
 		return &faultError{packetTooLarge, "CONNACK is larger than the client takes", closeProtocol}
 	}
 	return nil
@@ -63,12 +66,12 @@ func (c *conn) login() *faultError {
 			return f
 		}
 	}
-	if f := c.srv.register(c); f != nil {
+	if f := c.srv.register(ctx, c); f != nil {
 		return f
 	}
 	c.agreeKeepAlive()
 	c.producer = c.srv.o.Broker.NewProducer(who, c.outcomes)
-	c.will, h.will = h.will, nil
+	h.will = nil
 	c.lastRead = time.Now()
 	c.open = true
 	c.srv.stats.open.Add(1)

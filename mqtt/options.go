@@ -40,10 +40,9 @@ const (
 	maxUserName      = 256
 	maxPassword      = 8 << 10
 	maxPropertyBytes = 8 << 10
-	maxDelayedWills  = 65_536
 	lingerTimeout    = time.Second      // for the last bytes to reach a client
 	loginTimeout     = 10 * time.Second // for the broker to decide
-	willTimeout      = 10 * time.Second // for the commit of a will
+	endTimeout       = 10 * time.Second // for what the end of a connection commits
 )
 
 // Options configure a Server. Zero values take the stated default.
@@ -70,6 +69,9 @@ type Options struct {
 	MaxAliases      int           // inbound topic aliases; default 32
 	BacklogMessages int           // waiting for one session; default 100,000
 	BacklogBytes    int           // default 64 MiB
+	// SessionExpiryV3 is how long the session of a 3.1.1 client that wants one
+	// outlives its connection, in seconds; default broker.NeverExpires.
+	SessionExpiryV3 uint32
 
 	// CloseOnDeny ends the connection of a 3.1.1 client that publishes where
 	// it may not, instead of an ack for a message that is dropped.
@@ -107,6 +109,7 @@ func (o Options) withDefaults() (Options, error) {
 			return o, fmt.Errorf("mqtt: Options.%s is %d, must be 1 to %d", f.name, *f.v, f.max)
 		}
 	}
+	o.SessionExpiryV3 = cmp.Or(o.SessionExpiryV3, broker.NeverExpires)
 	o.ConnectTimeout = cmp.Or(o.ConnectTimeout, DefaultConnectTimeout)
 	o.StallTimeout = cmp.Or(o.StallTimeout, DefaultStallTimeout)
 	if o.ConnectTimeout < 0 || o.StallTimeout < 0 || o.MaxKeepAlive < 0 || o.MaxPerAddress < 0 {

@@ -14,6 +14,7 @@ type Stats struct {
 	Received  int64 // PUBLISH packets taken
 	Delivered int64 // PUBLISH packets written
 	Dropped   map[string]int64
+	Limited   int64 // PUBLISH packets over the rate of their identity: made to wait, or refused
 
 	SlowConsumers int64
 	Panics        int64
@@ -69,6 +70,7 @@ var closeNames = [closeReasons]string{
 type counters struct {
 	open, waiting, accepted atomic.Int64
 	received, delivered     atomic.Int64
+	limited                 atomic.Int64
 	slow, panics            atomic.Int64
 	dropped                 [dropReasons]atomic.Int64
 	refused, closed         [closeReasons]atomic.Int64
@@ -81,13 +83,14 @@ func (s *Server) Stats() Stats {
 	n := &s.stats
 	st := Stats{
 		Open: n.open.Load(), Waiting: n.waiting.Load(), Accepted: n.accepted.Load(),
-		Received: n.received.Load(), Delivered: n.delivered.Load(),
+		Received: n.received.Load(), Delivered: n.delivered.Load(), Limited: n.limited.Load(),
 		SlowConsumers: n.slow.Load(), Panics: n.panics.Load(),
 		Dropped: map[string]int64{}, Refused: map[string]int64{}, Closed: map[string]int64{},
 	}
 	for i, name := range dropNames {
 		st.Dropped[name] = n.dropped[i].Load()
 	}
+	st.Dropped[dropNames[dropWill]] = s.o.Broker.LostWills()
 	for i, name := range closeNames {
 		st.Refused[name] = n.refused[i].Load()
 		st.Closed[name] = n.closed[i].Load()

@@ -14,7 +14,7 @@ type Config struct {
 	AllowAnonymous Switch   `yaml:"allow_anonymous" flag:"allow-anonymous" one:"false|true|any" doc:"let MQTT clients in without credentials, on loopback listeners; any extends that to all listeners"`
 	BootstrapFile  string   `yaml:"bootstrap_file" flag:"bootstrap-file" doc:"YAML file with api_keys, users, rules, queues and streams; read at each start, creates what is missing, never overwrites"`
 	PortsFile      string   `yaml:"ports_file" flag:"ports-file" doc:"file to write the chosen addresses to, as JSON, once all listeners are open"`
-	PublicURL      string   `yaml:"public_url" flag:"public-url" doc:"URL at which clients reach HTTP, for the commands that are printed"`
+	PublicURL      string   `yaml:"public_url" flag:"public-url" doc:"URL at which clients reach HTTP, for the commands that are printed and the base_uri of Pulsar consumers"`
 	DrainTimeout   Duration `yaml:"drain_timeout" doc:"how long a stop waits for clients and commits"`
 
 	Log       Log       `yaml:"log"`
@@ -23,6 +23,7 @@ type Config struct {
 	EMQX      Dialect   `yaml:"emqx"`
 	FastQueue FastQueue `yaml:"fastqueue"`
 	Memfifo   Memfifo   `yaml:"memfifo"`
+	Pulsar    Pulsar    `yaml:"pulsar"`
 	TLS       TLS       `yaml:"tls"`
 	Store     Store     `yaml:"store"`
 	Limits    Limits    `yaml:"limits"`
@@ -52,7 +53,10 @@ type MQTT struct {
 	MaxInflight     int      `yaml:"max_inflight" doc:"QoS 1 and 2 messages that a client is sent without an acknowledgement"`
 	MaxKeepalive    Duration `yaml:"max_keepalive" doc:"longest keep-alive that a client may ask for; 0s has no cap"`
 	MaxOutput       Size     `yaml:"max_output" doc:"bytes that wait for one slow client before QoS 0 is shed"`
-	MaxSessionQueue int      `yaml:"max_session_queue" doc:"messages that wait for one session before the oldest is dropped"`
+	MaxSessionQueue int      `yaml:"max_session_queue" doc:"messages that wait for one session before session_overflow applies"`
+	MaxSessionBytes Size     `yaml:"max_session_bytes" doc:"the same in bytes, as stored"`
+	SessionOverflow string   `yaml:"session_overflow" one:"drop-oldest|drop-newest|refuse-publisher" doc:"what a full session of a client that is away does"`
+	SessionExpiry3  Duration `yaml:"session_expiry_311" doc:"how long a session with clean=false of an MQTT 3.1.1 client outlives its connection; 0s has no end"`
 	DenyAction      string   `yaml:"deny_action" one:"ack|close" doc:"what an MQTT 3.1.1 client meets after a publish that it may not make"`
 }
 
@@ -61,6 +65,9 @@ type HTTP struct {
 	Listen         string   `yaml:"listen" flag:"http-listen" doc:"address of HTTP with all dialects but memfifo; none closes it"`
 	AllowedOrigins []string `yaml:"allowed_origins" doc:"origins of web pages that may call the API, and connect to MQTT over WebSocket"`
 	MQTT           bool     `yaml:"mqtt" doc:"MQTT over WebSocket at /mqtt"`
+	MaxRaw         Size     `yaml:"max_raw" doc:"largest request body that is one payload as it is; 0 is limits.payload"`
+	MaxJSON        Size     `yaml:"max_json" doc:"largest JSON request body; 0 is twice limits.payload"`
+	MaxBatch       Size     `yaml:"max_batch" doc:"largest request body that holds many messages; 0 is four times limits.payload"`
 }
 
 // Dialect is a listener of one dialect at its native port.
@@ -78,6 +85,11 @@ type FastQueue struct {
 type Memfifo struct {
 	Listen string `yaml:"listen" flag:"memfifo-listen" doc:"address of the memfifo API; its own port is 7532"`
 	Auth   bool   `yaml:"auth" doc:"ask for credentials on the memfifo listener; false with --dev, else only on loopback"`
+}
+
+// Pulsar is the Pulsar dialect.
+type Pulsar struct {
+	AutoCreateTopics bool `yaml:"auto_create_topics" doc:"the first message to a topic of the Pulsar API makes it, with one partition"`
 }
 
 // TLS is the certificate of the listeners that use one. Files are read again
@@ -108,7 +120,9 @@ type Limits struct {
 	PerAddress  int  `yaml:"per_address" doc:"MQTT connections of one address; 0 has no limit"`
 	PerIdentity int  `yaml:"per_identity" soon:"a limit of connections" doc:"connections of one identity; 0 has no limit"`
 	AcceptRate  int  `yaml:"accept_rate" soon:"a limit of new connections" doc:"new connections a second; 0 has no limit"`
-	KeyRate     int  `yaml:"key_rate" soon:"a limit of requests" doc:"requests of one API key a second; 0 has no limit"`
+	KeyRate     int  `yaml:"key_rate" doc:"HTTP requests of one user, key or anonymous client a second; 0 has no limit"`
+	KeyMessages int  `yaml:"key_messages" doc:"messages that one user, key or anonymous client may publish a second; 0 has no limit"`
+	KeyBytes    Size `yaml:"key_bytes" doc:"payload that one user, key or anonymous client may publish a second; 0 has no limit"`
 }
 
 // Audit is the log of who changed what.
@@ -130,7 +144,7 @@ func Default() *Config {
 			Listen: "127.0.0.1:1883", TLSListen: None, WSListen: None, WSSListen: None, UnixListen: None, UnixMode: 0o660,
 			ProxyListeners: []string{"mqtt", "mqtt-tls", "mqtt-ws", "mqtt-wss"},
 			MaxPacketSize:  4<<20 + 64<<10, ReceiveMaximum: 1024, MaxInflight: 1024,
-			MaxOutput: 16 << 20, MaxSessionQueue: 100_000, DenyAction: "ack",
+			MaxOutput: 16 << 20, MaxSessionQueue: 100_000, MaxSessionBytes: 64 << 20, SessionOverflow: "drop-oldest", DenyAction: "ack",
 		},
 		HTTP:      HTTP{Listen: "127.0.0.1:8080", MQTT: true},
 		EMQX:      Dialect{Listen: None},
@@ -139,6 +153,7 @@ func Default() *Config {
 		Store:     Store{Sync: "group", AcceptLoss: Off},
 		Limits:    Limits{Payload: 4 << 20, TopicBytes: 1024, TopicLevels: 201, Waiting: 10_000},
 		TLS:       TLS{ClientName: "cn", ClientAuth: "require"},
+		Pulsar:    Pulsar{AutoCreateTopics: true},
 		Audit:     Audit{Enabled: true, MaxSize: 16 << 20, Keep: 8},
 		origins:   map[string]Origin{},
 	}
