@@ -1,9 +1,11 @@
 package local_test
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"os"
 	"strconv"
 	"sync"
 	"testing"
@@ -232,20 +234,26 @@ func TestAPowerCutAnywhereLosesNothingAnsweredAndBringsNothingBack(t *testing.T)
 	for name, system := range systems {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			rounds := 2
+			rounds := uint64(2)
 			if testing.Short() {
 				rounds = 1
 			}
-			for seed := range uint64(rounds) {
-				crashRound(t, system(), seed)
+			states, err := strconv.Atoi(cmp.Or(os.Getenv("MILLRACE_CRASH_STATES"), "0"))
+			if err != nil {
+				t.Fatalf("MILLRACE_CRASH_STATES: %v", err)
 			}
+			cuts := 0
+			for seed := uint64(0); !t.Failed() && (seed < rounds || cuts < states/2); seed++ {
+				cuts += crashRound(t, system(), seed)
+			}
+			t.Logf("%d power cuts", cuts)
 		})
 	}
 }
 
 // crashRound runs one workload and cuts the power after each operation that
-// changes the disk.
-func crashRound(t *testing.T, disk journaltest.Crashable, seed uint64) {
+// changes the disk. It returns how many.
+func crashRound(t *testing.T, disk journaltest.Crashable, seed uint64) int {
 	t.Helper()
 	l := &ledger{}
 	var mu sync.Mutex // of rng and cuts
@@ -290,7 +298,7 @@ func crashRound(t *testing.T, disk journaltest.Crashable, seed uint64) {
 	if err := s.Close(context.Background()); err != nil {
 		t.Error(err)
 	}
-	t.Logf("%d power cuts, %d messages", cuts, len(l.facts))
+	return cuts
 }
 
 // verify opens the disk after a power cut, and sometimes cuts again while that
