@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -111,6 +112,7 @@ func Open(ctx context.Context, o Options) (*Broker, error) {
 	if err := b.defineDelayed(ctx, defs); err != nil {
 		return nil, fmt.Errorf("define the queue of delayed messages: %w", err)
 	}
+	slices.SortStableFunc(defs, func(x, y Definition) int { return cmp.Compare(x.Def.Kind, y.Def.Kind) }) // streams before their subscriptions
 	for _, d := range defs {
 		if d.Target == b.delayed.target {
 			continue

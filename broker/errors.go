@@ -52,18 +52,19 @@ type Subject string
 
 // What an Error can be about.
 const (
-	NoSubject      Subject = ""
-	TopicSubject   Subject = "topic"
-	FilterSubject  Subject = "filter"
-	QueueSubject   Subject = "queue"
-	StreamSubject  Subject = "stream"
-	MessageSubject Subject = "message"
-	ReceiptSubject Subject = "receipt"
-	OffsetSubject  Subject = "offset"
-	PayloadSubject Subject = "payload"
-	FieldSubject   Subject = "field"
-	ClientSubject  Subject = "client"
-	RateSubject    Subject = "rate" // of what one identity may do in a second
+	NoSubject           Subject = ""
+	TopicSubject        Subject = "topic"
+	FilterSubject       Subject = "filter"
+	QueueSubject        Subject = "queue"
+	StreamSubject       Subject = "stream"
+	MessageSubject      Subject = "message"
+	ReceiptSubject      Subject = "receipt"
+	OffsetSubject       Subject = "offset"
+	SubscriptionSubject Subject = "subscription"
+	PayloadSubject      Subject = "payload"
+	FieldSubject        Subject = "field"
+	ClientSubject       Subject = "client"
+	RateSubject         Subject = "rate" // of what one identity may do in a second
 	// PartitionSubject is one of a stream.
 	PartitionSubject Subject = "partition"
 )
