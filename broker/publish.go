@@ -161,10 +161,14 @@ func (b *Broker) publish(ctx context.Context, ms []*Message) ([]Published, error
 
 // commitAll adds each of ms to one unit, commits it and waits.
 func (b *Broker) commitAll(ctx context.Context, ms []*Message, add func(*pending, *auth.Principal, *Message, uint64) error) ([]Published, error) {
+	principal := auth.From(ctx)
+	if err := b.spend(ctx, principal, ms); err != nil {
+		return nil, err
+	}
+	trace(ctx, ms)
 	w := &waitingPublish{done: make(chan struct{}), outcomes: make([]Outcome, 0, len(ms))}
 	p := b.newPending(w)
 	p.every = true
-	principal := auth.From(ctx)
 	for i, m := range ms {
 		if err := add(p, principal, m, uint64(i)); err != nil {
 			b.stats.refused.Add(uint64(len(ms)))
@@ -190,6 +194,19 @@ func (b *Broker) commitAll(ctx context.Context, ms []*Message, add func(*pending
 		ps[i] = w.outcomes[i].Published
 	}
 	return ps, nil
+}
+
+// spend books ms at the rates of the principal.
+func (b *Broker) spend(ctx context.Context, p *auth.Principal, ms []*Message) error {
+	u := auth.Usage{Messages: len(ms)}
+	for _, m := range ms {
+		u.Bytes += len(m.Payload)
+	}
+	err := b.auth.Spend(ctx, p, u)
+	if err == nil {
+		return nil
+	}
+	return &Error{Kind: Full, Subject: RateSubject, Message: "nothing was stored", Err: err}
 }
 
 // waitingPublish is the owner of a pending whose caller waits for it.

@@ -19,10 +19,12 @@ type conn struct {
 	net.Conn // the socket; its own Close, Read and Write are ours below
 	srv      *Server
 	remote   string
-	host     string // remote without the port
+	host     string // remote without the port; "" on a Unix socket
+	booked   bool   // Server.mu; counts in addresses
 	anonOK   bool   // this listener lets anonymous clients in
 	accepted time.Time
 
+	via     transport
 	input   input
 	scratch publish // of the packet under work
 	props   props   // likewise, for all but PUBLISH
@@ -112,9 +114,13 @@ func (c *conn) goodbye(f *faultError) {
 }
 
 // run serves the connection, and clears up after it.
-func (c *conn) run() {
+func (c *conn) run(prepare func(*conn) error) {
 	defer c.finish()
 	defer c.recovered()
+	if err := prepare(c); err != nil {
+		c.failed(err)
+		return
+	}
 	c.serve()
 }
 
@@ -149,6 +155,7 @@ func (c *conn) finish() {
 	if f != nil {
 		c.goodbye(f)
 	}
+	c.farewell(f)
 	c.lastWords()
 	if c.producer != nil {
 		c.producer.Close()

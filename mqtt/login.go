@@ -55,7 +55,7 @@ func (c *conn) login() *faultError {
 	ctx, cancel := context.WithTimeout(context.Background(), loginTimeout)
 	defer cancel()
 	h := &c.hello
-	who, err := c.srv.auth.Login(ctx, h.user, h.password, h.id, c.host, c.anonOK)
+	who, err := c.identify(ctx)
 	h.password = ""
 	if err != nil {
 		return c.loginFault(err)
@@ -78,12 +78,24 @@ func (c *conn) login() *faultError {
 	return nil
 }
 
+// identify finds out who it is: whom its certificate names, or whom its
+// credentials prove.
+func (c *conn) identify(ctx context.Context) (*auth.Principal, error) {
+	h := &c.hello
+	if c.via.user != "" {
+		return c.srv.auth.LoginCertificate(c.via.user, h.user, h.id, c.host)
+	}
+	return c.srv.auth.Login(ctx, h.user, h.password, h.id, c.host, c.anonOK)
+}
+
 // loginFault translates an error of auth, and logs it: who, from where, never
 // with what.
 func (c *conn) loginFault(err error) *faultError {
 	f := &faultError{badLogin, "login was refused", closeAuth}
 	_, delayed := errors.AsType[*auth.DelayedError](err)
 	switch {
+	case errors.Is(err, auth.ErrOtherIdentity):
+		f.code = notAuthorized
 	case errors.Is(err, auth.ErrUnauthenticated):
 	case delayed:
 		f.code = connectionRate

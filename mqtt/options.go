@@ -11,13 +11,6 @@ import (
 	"github.com/rs/zerolog"
 )
 
-// Listener is one TCP address to listen on.
-type Listener struct {
-	Address string // host:port; port 0 takes a free one
-	// AllowAnonymous lets clients in that name no user known here.
-	AllowAnonymous bool
-}
-
 // The default limits.
 const (
 	DefaultMaxPayload      = 4 << 20
@@ -55,7 +48,7 @@ const (
 // Options configure a Server. Zero values take the stated default.
 type Options struct {
 	Broker    *broker.Broker // required
-	Listeners []Listener     // at least one
+	Listeners []Listener     // none where connections come by Server.WebSocket alone
 	Log       zerolog.Logger
 
 	MaxPayload      int           // bytes of a message; default 4 MiB
@@ -89,9 +82,6 @@ type Options struct {
 func (o Options) withDefaults() (Options, error) {
 	if o.Broker == nil {
 		return o, errors.New("mqtt: Options.Broker is missing")
-	}
-	if len(o.Listeners) == 0 {
-		return o, errors.New("mqtt: Options.Listeners is empty")
 	}
 	for _, f := range []struct {
 		v    *int

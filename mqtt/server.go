@@ -54,18 +54,21 @@ func Listen(o Options) (*Server, error) {
 	if s.mochi, err = newMochi(s); err != nil {
 		return nil, fmt.Errorf("mqtt: %w", err)
 	}
-	for _, lo := range o.Listeners {
-		l, err := new(net.ListenConfig).Listen(context.Background(), "tcp", lo.Address)
+	for i := range o.Listeners {
+		lo := &o.Listeners[i]
+		l, err := lo.listen()
 		if err != nil {
-			return nil, errors.Join(fmt.Errorf("mqtt: listen on %s: %w", lo.Address, err), s.closeListeners())
+			_ = s.closeListeners() // the first error counts
+			return nil, &ListenError{At: i, Address: lo.Address, Err: err}
 		}
 		s.listeners = append(s.listeners, l)
 	}
 	s.keeper.start(s)
 	s.accepting.Go(s.review)
 	for i, l := range s.listeners {
-		s.accepting.Go(func() { s.accept(l, o.Listeners[i]) })
-		s.log.Info().Str("listener", l.Addr().String()).Msg("mqtt listening")
+		s.accepting.Go(func() { s.accept(l, &o.Listeners[i]) })
+		s.log.Info().Str("listener", l.Addr().String()).Bool("tls", o.Listeners[i].TLS != nil).
+			Bool("websocket", o.Listeners[i].WebSocket).Msg("mqtt listening")
 	}
 	return s, nil
 }

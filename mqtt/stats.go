@@ -14,6 +14,7 @@ type Stats struct {
 	Received  int64 // PUBLISH packets taken
 	Delivered int64 // PUBLISH packets written
 	Dropped   map[string]int64
+	Limited   int64 // PUBLISH packets over the rate of their identity: made to wait, or refused
 
 	SlowConsumers int64
 	Panics        int64
@@ -54,17 +55,22 @@ const (
 	closeServer                       // the server is going down
 	closeQuota                        // a limit was passed
 	closePanic                        // a fault of ours
+	closeTLS                          // its TLS handshake failed
+	closeUpgrade                      // its request for WebSocket was refused
+	closeProxy                        // no PROXY header where one must come, or from a stranger
 	closeReasons
 )
 
 var closeNames = [closeReasons]string{
 	"client", "timeout", "protocol", "auth", "crowded", "address", "taken_over", "slow_consumer", "server", "quota", "panic",
+	"tls", "websocket", "proxy",
 }
 
 // counters is what Stats is read from.
 type counters struct {
 	open, waiting, accepted atomic.Int64
 	received, delivered     atomic.Int64
+	limited                 atomic.Int64
 	slow, panics            atomic.Int64
 	dropped                 [dropReasons]atomic.Int64
 	refused, closed         [closeReasons]atomic.Int64
@@ -77,7 +83,7 @@ func (s *Server) Stats() Stats {
 	n := &s.stats
 	st := Stats{
 		Open: n.open.Load(), Waiting: n.waiting.Load(), Accepted: n.accepted.Load(),
-		Received: n.received.Load(), Delivered: n.delivered.Load(),
+		Received: n.received.Load(), Delivered: n.delivered.Load(), Limited: n.limited.Load(),
 		SlowConsumers: n.slow.Load(), Panics: n.panics.Load(),
 		Dropped: map[string]int64{}, Refused: map[string]int64{}, Closed: map[string]int64{},
 	}

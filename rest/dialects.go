@@ -8,6 +8,7 @@ import (
 	"millrace/rest/flowmq"
 	"millrace/rest/internal/httpx"
 	"millrace/rest/memfifo"
+	"millrace/rest/pulsar"
 )
 
 // Dialect names one of the HTTP APIs.
@@ -33,8 +34,8 @@ var prefixes = []struct {
 	{"/status", EMQX},
 	{fastqueue.Prefix, FastQueue},
 	{fastqueue.HealthPath, FastQueue},
-	{"/topics", Pulsar},
-	{"/admin/v2", Pulsar},
+	{pulsar.Prefix, Pulsar},
+	{pulsar.AdminPrefix, Pulsar},
 	{memfifo.Prefix, Memfifo},
 }
 
@@ -49,7 +50,7 @@ func dialectOf(path string) Dialect {
 }
 
 // built reports whether the dialect is part of this version.
-func (d Dialect) built() bool { return d == FlowMQ || d == FastQueue || d == Memfifo }
+func (d Dialect) built() bool { return d != EMQX }
 
 // open returns the handler of a dialect; one that is not built yet has no routes.
 func (d Dialect) open(o *Options, s *httpx.Shared) http.Handler {
@@ -60,6 +61,8 @@ func (d Dialect) open(o *Options, s *httpx.Shared) http.Handler {
 		return fastqueue.New(o.Broker, s, o.FastQueue)
 	case Memfifo:
 		return memfifo.New(o.Broker, s, memfifo.Options{Open: o.MemfifoOpen})
+	case Pulsar:
+		return pulsar.New(o.Broker, s, o.Pulsar)
 	default:
 		return d.unbuilt(s)
 	}

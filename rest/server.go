@@ -18,6 +18,7 @@ import (
 	"millrace/broker"
 	"millrace/rest/fastqueue"
 	"millrace/rest/internal/httpx"
+	"millrace/rest/pulsar"
 )
 
 // Listener is an address and what is served there. One with a single dialect
@@ -29,14 +30,20 @@ type Listener struct {
 	Dialects []Dialect
 }
 
+// Bodies are the limits of request bodies in bytes, by what they hold.
+type Bodies = httpx.Bodies
+
 // Options configure a Server.
 type Options struct {
 	Broker    *broker.Broker // required
 	Log       zerolog.Logger
 	Listeners []Listener
+	// Bodies are the limits of request bodies.
+	Bodies Bodies
 	// Origins are those that browsers may send requests from, besides our own.
 	Origins   []string
 	FastQueue fastqueue.Options
+	Pulsar    pulsar.Options
 	// Mounts are handlers of other protocols at exact paths of every listener
 	// that serves more than one dialect: MQTT over WebSocket.
 	Mounts map[string]http.Handler
@@ -80,7 +87,7 @@ func Listen(ctx context.Context, o Options) (*Server, error) {
 	draining, drain := context.WithCancel(context.Background())
 	s := &Server{
 		options: o, drain: drain,
-		shared: &httpx.Shared{Log: o.Log, Draining: draining, Origins: o.Origins},
+		shared: &httpx.Shared{Log: o.Log, Auth: o.Broker.Auth(), Draining: draining, Bodies: o.Bodies, Origins: o.Origins},
 	}
 	dialects := map[Dialect]http.Handler{}
 	for _, l := range o.Listeners {

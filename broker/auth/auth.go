@@ -19,6 +19,7 @@ type Options struct {
 	// the listener's argument of Login says so too; default no.
 	AllowAnonymous bool
 	Limits         Limits
+	Rates          Rates     // default none
 	Issuer         string    // iss of the tokens made here; default millrace
 	Audit          io.Writer // takes one JSON line a call, see Audit; default none
 	Log            zerolog.Logger
@@ -39,6 +40,7 @@ type Auth struct {
 
 	hasher   *hasher
 	brake    *brake
+	meters   *meters
 	used     *lastUse
 	audit    *audit
 	refusals refusals
@@ -87,6 +89,7 @@ func Open(ctx context.Context, o Options) (*Auth, error) {
 		now:       o.Now,
 		hasher:    newHasher(o.cost),
 		brake:     newBrake(),
+		meters:    newMeters(o.Rates),
 		audit:     newAudit(o.Audit, o.Log, o.Now),
 		verified:  newRemembered(),
 		changing:  make(chan struct{}, 1),

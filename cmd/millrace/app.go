@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"net/http"
 	"path/filepath"
 	"time"
 
@@ -11,6 +12,7 @@ import (
 
 	"millrace/broker"
 	"millrace/broker/auth"
+	"millrace/cmd/millrace/certs"
 	"millrace/cmd/millrace/config"
 	"millrace/mqtt"
 	"millrace/persistence/local"
@@ -31,7 +33,9 @@ type app struct {
 	temporary bool // the data directory goes when the process goes
 	store     *local.Store
 	broker    *broker.Broker
-	mqtt      *mqtt.Server // nil while its edge is closed
+	certs     *certs.Owner            // nil without tls.cert
+	mqtt      *mqtt.Server            // nil while its edge is closed
+	mounts    map[string]http.Handler // of MQTT, on the HTTP listener
 	http      *rest.Server
 	open      []opened
 }
@@ -54,6 +58,12 @@ func (a *app) start(ctx context.Context) error {
 	if a.cfg.BootstrapFile != "" {
 		if boot, err = readBootstrap(a.cfg.BootstrapFile); err != nil {
 			return err
+		}
+	}
+	if t := a.cfg.TLS; t.Cert != "" {
+		files := certs.Files{Cert: t.Cert, Key: t.Key, ClientCA: t.ClientCA, ClientCRL: t.ClientCRL}
+		if a.certs, err = certs.Open(files, a.log); err != nil {
+			return &failure{code: exitConfig, err: err}
 		}
 	}
 	if err := a.openBroker(ctx); err != nil {
@@ -95,6 +105,7 @@ func (a *app) openBroker(ctx context.Context) error {
 	store, err := local.Open(local.Options{ //nolint:contextcheck // it ends with its Close
 		Dir: a.cfg.Data, Log: a.log,
 		Relaxed: a.cfg.Store.Sync == "interval", AcceptLoss: a.cfg.Store.AcceptLoss == config.On,
+		LowDisk: int64(a.cfg.Store.LowDisk),
 		Failed: func(err error) {
 			a.fail(&failure{code: exitDisk, err: fmt.Errorf("the store cannot write: %w", err), hint: "look at the disk, then start again: everything acknowledged is there"})
 		},
@@ -126,6 +137,7 @@ func (a *app) openBroker(ctx context.Context) error {
 func (a *app) openAccounts(ctx context.Context) (*auth.Auth, error) {
 	o := auth.Options{
 		Store: broker.NewKeys(a.store, broker.SpaceAuth), AllowAnonymous: a.cfg.AllowAnonymous != config.Off, Log: a.log,
+		Rates: auth.Rates{Requests: a.cfg.Limits.KeyRate, Messages: a.cfg.Limits.KeyMessages, Bytes: int(a.cfg.Limits.KeyBytes)},
 	}
 	if a.cfg.Audit.Enabled {
 		file, err := auth.OpenAuditFile(filepath.Join(a.cfg.Data, auditFile), int64(a.cfg.Audit.MaxSize), a.cfg.Audit.Keep)

@@ -48,6 +48,9 @@ type Options struct {
 	AcceptLoss bool
 	Lost       func(Loss) error
 	Quarantine string
+	// LowDisk is the free space of the disk below which Low says so; default the
+	// larger of two segments at their present size and min(5 %, 2 GiB).
+	LowDisk int64
 	// RetryEvery is the time between attempts to prepare a segment after one
 	// failed; default 1s.
 	RetryEvery time.Duration
@@ -167,6 +170,7 @@ type Journal struct {
 	released  chan struct{}  // closed when Close has finished
 	recovered Position
 	mark      watermark
+	space     space
 	stats     stats
 }
 
@@ -232,10 +236,12 @@ func (j *Journal) firstSegment() error {
 // State is a snapshot of a Journal for metrics and for its owner.
 type State struct {
 	Err       error    // the journal is poisoned
-	Full      bool     // the next segment could not be prepared
+	Full      bool     // the next segment could not be prepared, or is the reserve
+	Low       bool     // the disk had too little room when it was looked at last
 	Durable   Position // everything before it survives a power cut
 	End       Position // where the published records end
 	Recovered Position // where the log ended when it was opened
+	Marked    Position // and where the watermark said that it must at least; 0 = it said nothing
 	StoreID   [16]byte // made with the first segment, in every header
 
 	Segments int   // active ones
@@ -250,14 +256,14 @@ type State struct {
 // State tells how the journal is.
 func (j *Journal) State() State {
 	s := State{
-		Err: j.poisoned(), StoreID: j.store, Recovered: j.recovered,
+		Err: j.poisoned(), StoreID: j.store, Recovered: j.recovered, Marked: j.mark.found,
 		Durable: Position(j.durable.Load()), Pending: j.unwritten.Load(),
 		Syncs: j.stats.syncs.Load(), Writes: j.stats.writes.Load(), Written: j.stats.bytes.Load(),
 		MeanSync: time.Duration(j.stats.meanSync.Load()),
 	}
 	j.mu.Lock()
 	s.End = j.end
-	s.Full = j.next == nil && j.prepErr != nil && j.failedSize <= j.regular
+	s.Full, s.Low = j.space.full.Load(), j.space.low.Load()
 	j.mu.Unlock()
 	j.tableMu.Lock()
 	defer j.tableMu.Unlock()

@@ -82,6 +82,11 @@ func (j *Journal) inventory() (log, prepared []*segment, err error) {
 	}
 	j.number = 1
 	for _, name := range names {
+		if strings.HasPrefix(name, reserveName) {
+			if err := j.adoptReserve(name); err != nil {
+				return nil, nil, err
+			}
+		}
 		_, kind, _ := strings.Cut(name, ".")
 		n, ours := segmentNumber(name)
 		if !ours {
@@ -169,13 +174,32 @@ func (j *Journal) wasActive(s *segment) (bool, error) {
 	return proven, errors.Join(err, f.Close())
 }
 
-func (j *Journal) adoptFree(path string) error {
+// adoptReserve keeps the reserve that is there; one that was being made goes.
+func (j *Journal) adoptReserve(name string) error {
+	path := filepath.Join(j.o.Dir, name)
+	if name != reserveName {
+		return j.o.FS.Remove(path)
+	}
+	size, err := j.fileSize(path)
+	if err != nil || size < 2*pageSize || size%pageSize != 0 {
+		return errors.Join(err, j.o.FS.Remove(path))
+	}
+	j.space.reserve = freeFile{path, size}
+	return nil
+}
+
+func (j *Journal) fileSize(path string) (int64, error) {
 	f, err := j.o.FS.Open(path)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	size, err := f.Size()
-	if err := errors.Join(err, f.Close()); err != nil {
+	return size, errors.Join(err, f.Close())
+}
+
+func (j *Journal) adoptFree(path string) error {
+	size, err := j.fileSize(path)
+	if err != nil {
 		return err
 	}
 	if len(j.free) >= maxFree || size < 2*pageSize || size%pageSize != 0 {
@@ -221,7 +245,9 @@ func (j *Journal) checkSize(f File, path string, s *segment) error {
 	if !j.o.AcceptLoss {
 		return err
 	}
-	j.o.Log.Error().Err(err).Msg("segment extended")
+	if err := j.lost(err, Loss{From: size, To: s.size}); err != nil {
+		return err
+	}
 	if err := f.Truncate(s.size); err != nil {
 		return err
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"time"
 
 	"millrace/broker"
 	"millrace/persistence/journal"
@@ -64,6 +65,10 @@ func (s *Store) Define(ctx context.Context, d broker.Def) (broker.Target, error)
 			return 0, broker.ErrConflict
 		}
 	} else {
+		if s.short(time.Now().UnixMilli()) {
+			s.wal.Unlock(journal.Lazy, nil)
+			return 0, broker.ErrFull
+		}
 		id = s.nextTarget
 	}
 	if !s.mem {

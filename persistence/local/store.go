@@ -27,6 +27,9 @@ type Options struct {
 	// Relaxed answers before the sync, which follows within SyncEvery.
 	Relaxed   bool
 	SyncEvery time.Duration // default 1s
+	// LowDisk is the free space of the disk below which messages and new targets
+	// are refused; default the larger of two segments and min(5 %, 2 GiB).
+	LowDisk int64
 	// AcceptLoss opens a damaged store without what is damaged; see Losses.
 	AcceptLoss bool
 	// MarkEvery is how far the watermark of the journal may lag; default 1s.
@@ -156,7 +159,7 @@ func (s *Store) openDisk(o Options) error {
 		FS: o.FS, Dir: filepath.Join(o.Dir, journalName),
 		SegmentSize: o.SegmentSize, FirstSegmentSize: o.FirstSegmentSize,
 		WindowSize: o.WindowSize, MaxPending: o.MaxPending, CacheSize: o.CacheSize,
-		Relaxed: o.Relaxed, SyncEvery: o.SyncEvery, MarkEvery: o.MarkEvery,
+		Relaxed: o.Relaxed, SyncEvery: o.SyncEvery, MarkEvery: o.MarkEvery, LowDisk: o.LowDisk,
 		AcceptLoss: o.AcceptLoss, Lost: s.losses.add, Quarantine: s.losses.dir,
 		Failed: o.Failed, Log: o.Log,
 	}, s.replay)
@@ -203,11 +206,13 @@ func (s *Store) State() broker.State {
 		Durability: s.durability, Atomic: true, Ordered: true, StaleRefused: true,
 		Resolution: time.Millisecond, Nodes: 1, Err: s.closed(),
 	}
-	if s.journal != nil {
-		st.Full = s.journal.State().Full
-	}
+	st.Full = s.short(time.Now().UnixMilli())
 	return st
 }
+
+// short reports whether the disk has so little room that only what leads to
+// more is taken. It is asked at every Submit.
+func (s *Store) short(now int64) bool { return s.journal != nil && s.journal.Low(now) }
 
 // Bind gives the receiver of events and starts time.
 func (s *Store) Bind(e broker.Events) {

@@ -14,7 +14,7 @@ type Config struct {
 	AllowAnonymous Switch   `yaml:"allow_anonymous" flag:"allow-anonymous" one:"false|true|any" doc:"let MQTT clients in without credentials, on loopback listeners; any extends that to all listeners"`
 	BootstrapFile  string   `yaml:"bootstrap_file" flag:"bootstrap-file" doc:"YAML file with api_keys, users, rules, queues and streams; read at each start, creates what is missing, never overwrites"`
 	PortsFile      string   `yaml:"ports_file" flag:"ports-file" doc:"file to write the chosen addresses to, as JSON, once all listeners are open"`
-	PublicURL      string   `yaml:"public_url" flag:"public-url" doc:"URL at which clients reach HTTP, for the commands that are printed"`
+	PublicURL      string   `yaml:"public_url" flag:"public-url" doc:"URL at which clients reach HTTP, for the commands that are printed and the base_uri of Pulsar consumers"`
 	DrainTimeout   Duration `yaml:"drain_timeout" doc:"how long a stop waits for clients and commits"`
 
 	Log       Log       `yaml:"log"`
@@ -23,6 +23,7 @@ type Config struct {
 	EMQX      Dialect   `yaml:"emqx"`
 	FastQueue FastQueue `yaml:"fastqueue"`
 	Memfifo   Memfifo   `yaml:"memfifo"`
+	Pulsar    Pulsar    `yaml:"pulsar"`
 	TLS       TLS       `yaml:"tls"`
 	Store     Store     `yaml:"store"`
 	Limits    Limits    `yaml:"limits"`
@@ -40,9 +41,13 @@ type Log struct {
 // MQTT is the MQTT edge.
 type MQTT struct {
 	Listen          string   `yaml:"listen" flag:"mqtt-listen" doc:"address of MQTT over TCP; none closes it"`
-	TLSListen       string   `yaml:"tls_listen" flag:"mqtt-tls-listen" soon:"MQTT over TLS" doc:"address of MQTT over TLS"`
-	WSListen        string   `yaml:"ws_listen" flag:"mqtt-ws-listen" soon:"MQTT over WebSocket" doc:"address of MQTT over WebSocket"`
-	UnixListen      string   `yaml:"unix_listen" flag:"mqtt-unix-listen" soon:"MQTT over a Unix socket" doc:"path of a Unix socket for MQTT"`
+	TLSListen       string   `yaml:"tls_listen" flag:"mqtt-tls-listen" doc:"address of MQTT over TLS, customarily port 8883; needs tls.cert and tls.key"`
+	WSListen        string   `yaml:"ws_listen" flag:"mqtt-ws-listen" doc:"address of MQTT over WebSocket, at / and /mqtt, customarily port 8083"`
+	WSSListen       string   `yaml:"wss_listen" flag:"mqtt-wss-listen" doc:"address of MQTT over WebSocket and TLS, customarily port 8084; needs tls.cert and tls.key"`
+	UnixListen      string   `yaml:"unix_listen" flag:"mqtt-unix-listen" doc:"path of a Unix socket for MQTT"`
+	UnixMode        FileMode `yaml:"unix_mode" doc:"permissions of the Unix socket's file: who may connect"`
+	ProxyFrom       []string `yaml:"proxy_from" doc:"addresses and networks of proxies, for example 10.0.0.0/8: their connections, and no others, are taken by mqtt.proxy_listeners, and begin with a PROXY header, version 1 or 2, that names the client's address"`
+	ProxyListeners  []string `yaml:"proxy_listeners" doc:"MQTT listeners that mqtt.proxy_from is about: mqtt, mqtt-tls, mqtt-ws, mqtt-wss"`
 	MaxPacketSize   Size     `yaml:"max_packet_size" doc:"largest MQTT packet that is taken"`
 	ReceiveMaximum  int      `yaml:"receive_maximum" doc:"QoS 1 and 2 messages that a client may have unacknowledged"`
 	MaxInflight     int      `yaml:"max_inflight" doc:"QoS 1 and 2 messages that a client is sent without an acknowledgement"`
@@ -58,7 +63,11 @@ type MQTT struct {
 // HTTP is the shared HTTP listener.
 type HTTP struct {
 	Listen         string   `yaml:"listen" flag:"http-listen" doc:"address of HTTP with all dialects but memfifo; none closes it"`
-	AllowedOrigins []string `yaml:"allowed_origins" doc:"origins of web pages that may call the API"`
+	AllowedOrigins []string `yaml:"allowed_origins" doc:"origins of web pages that may call the API, and connect to MQTT over WebSocket"`
+	MQTT           bool     `yaml:"mqtt" doc:"MQTT over WebSocket at /mqtt"`
+	MaxRaw         Size     `yaml:"max_raw" doc:"largest request body that is one payload as it is; 0 is limits.payload"`
+	MaxJSON        Size     `yaml:"max_json" doc:"largest JSON request body; 0 is twice limits.payload"`
+	MaxBatch       Size     `yaml:"max_batch" doc:"largest request body that holds many messages; 0 is four times limits.payload"`
 }
 
 // Dialect is a listener of one dialect at its native port.
@@ -78,11 +87,20 @@ type Memfifo struct {
 	Auth   bool   `yaml:"auth" doc:"ask for credentials on the memfifo listener; false with --dev, else only on loopback"`
 }
 
-// TLS is the certificate of the listeners that use one.
+// Pulsar is the Pulsar dialect.
+type Pulsar struct {
+	AutoCreateTopics bool `yaml:"auto_create_topics" doc:"the first message to a topic of the Pulsar API makes it, with one partition"`
+}
+
+// TLS is the certificate of the listeners that use one. Files are read again
+// when they change.
 type TLS struct {
-	Cert     string `yaml:"cert" flag:"tls-cert" soon:"TLS" doc:"certificate file, PEM"`
-	Key      string `yaml:"key" flag:"tls-key" soon:"TLS" doc:"key file, PEM"`
-	ClientCA string `yaml:"client_ca" flag:"tls-client-ca" soon:"TLS" doc:"certificates that sign client certificates, PEM"`
+	Cert       string `yaml:"cert" flag:"tls-cert" doc:"certificate file with its chain, PEM; read again when it changes, and on SIGHUP"`
+	Key        string `yaml:"key" flag:"tls-key" doc:"key file, PEM"`
+	ClientCA   string `yaml:"client_ca" flag:"tls-client-ca" doc:"certificates that sign client certificates, PEM; with it MQTT over TLS asks for one, and its name is the user, without a password"`
+	ClientCRL  string `yaml:"client_crl" doc:"revoked client certificates, PEM, signed by their authority"`
+	ClientName string `yaml:"client_name" one:"cn|dns|uri" doc:"what in a client certificate names the user: its common name, or its only DNS name or URI"`
+	ClientAuth string `yaml:"client_auth" one:"require|optional" doc:"whether MQTT over TLS takes clients without a certificate, who then log in with a password"`
 }
 
 // Store is where messages are kept.
@@ -90,7 +108,7 @@ type Store struct {
 	URL        string `yaml:"url" flag:"store" secret:"yes" soon:"a store outside this process" doc:"NATS cluster to keep messages in; empty keeps them in the data directory"`
 	Sync       string `yaml:"sync" one:"group|interval" doc:"group acknowledges after the disk has it, one sync for many messages; interval acknowledges before the sync that follows within a second, and marks every answer as relaxed"`
 	AcceptLoss Switch `yaml:"accept_loss" flag:"accept-loss" one:"false|true" doc:"open a damaged store without what is damaged; the log names what is gone"`
-	LowDisk    Size   `yaml:"low_disk" soon:"a disk reserve of your choice" doc:"free bytes under which publishes are refused; 0 chooses"`
+	LowDisk    Size   `yaml:"low_disk" doc:"free bytes of the disk under which messages, new queues, streams and sessions are refused, while acknowledgements and deletions go on; it ends by itself a tenth above; 0 is the larger of two segments of the journal (8 MiB at first, 128 MiB later) and 5 % of the disk, the latter 2 GiB at most"`
 }
 
 // Limits hold on every door.
@@ -102,7 +120,9 @@ type Limits struct {
 	PerAddress  int  `yaml:"per_address" doc:"MQTT connections of one address; 0 has no limit"`
 	PerIdentity int  `yaml:"per_identity" soon:"a limit of connections" doc:"connections of one identity; 0 has no limit"`
 	AcceptRate  int  `yaml:"accept_rate" soon:"a limit of new connections" doc:"new connections a second; 0 has no limit"`
-	KeyRate     int  `yaml:"key_rate" soon:"a limit of requests" doc:"requests of one API key a second; 0 has no limit"`
+	KeyRate     int  `yaml:"key_rate" doc:"HTTP requests of one user, key or anonymous client a second; 0 has no limit"`
+	KeyMessages int  `yaml:"key_messages" doc:"messages that one user, key or anonymous client may publish a second; 0 has no limit"`
+	KeyBytes    Size `yaml:"key_bytes" doc:"payload that one user, key or anonymous client may publish a second; 0 has no limit"`
 }
 
 // Audit is the log of who changed what.
@@ -121,16 +141,19 @@ func Default() *Config {
 		Dev: Off, AllowAnonymous: Off, DrainTimeout: Duration(30 * time.Second),
 		Log: Log{Level: "info", Format: "auto"},
 		MQTT: MQTT{
-			Listen: "127.0.0.1:1883", TLSListen: None, WSListen: None, UnixListen: None,
-			MaxPacketSize: 4<<20 + 64<<10, ReceiveMaximum: 1024, MaxInflight: 1024,
+			Listen: "127.0.0.1:1883", TLSListen: None, WSListen: None, WSSListen: None, UnixListen: None, UnixMode: 0o660,
+			ProxyListeners: []string{"mqtt", "mqtt-tls", "mqtt-ws", "mqtt-wss"},
+			MaxPacketSize:  4<<20 + 64<<10, ReceiveMaximum: 1024, MaxInflight: 1024,
 			MaxOutput: 16 << 20, MaxSessionQueue: 100_000, MaxSessionBytes: 64 << 20, SessionOverflow: "drop-oldest", DenyAction: "ack",
 		},
-		HTTP:      HTTP{Listen: "127.0.0.1:8080"},
+		HTTP:      HTTP{Listen: "127.0.0.1:8080", MQTT: true},
 		EMQX:      Dialect{Listen: None},
 		FastQueue: FastQueue{Listen: None},
 		Memfifo:   Memfifo{Listen: None, Auth: true},
 		Store:     Store{Sync: "group", AcceptLoss: Off},
 		Limits:    Limits{Payload: 4 << 20, TopicBytes: 1024, TopicLevels: 201, Waiting: 10_000},
+		TLS:       TLS{ClientName: "cn", ClientAuth: "require"},
+		Pulsar:    Pulsar{AutoCreateTopics: true},
 		Audit:     Audit{Enabled: true, MaxSize: 16 << 20, Keep: 8},
 		origins:   map[string]Origin{},
 	}
