@@ -260,6 +260,13 @@ func (s *Session) SetExpiry(seconds uint32) {
 	s.mu.Unlock()
 }
 
+// Expiry is how long the session outlives its connection, in seconds.
+func (s *Session) Expiry() uint32 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.expiry
+}
+
 // CancelWill takes the will back.
 func (s *Session) CancelWill() {
 	s.mu.Lock()

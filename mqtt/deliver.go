@@ -162,12 +162,13 @@ func (s *session) write(e *encoder, p *pending, shed bool) written {
 	}
 	id := p.id
 	if p.qos > 0 {
-		f := flight{wantPuback, p.cargo}
+		f := flight{state: wantPuback, cargo: p.cargo}
 		if p.qos == 2 {
 			f.state = wantPubrec
 		}
 		if id == 0 {
 			id = s.window.take(f)
+			p.id = id
 		} else {
 			s.window.put(id, f)
 		}

@@ -77,7 +77,7 @@ func (s *session) resume() error {
 	ids := s.kept.Released()
 	s.mu.Lock()
 	for _, id := range ids {
-		s.window.put(id, flight{state: wantPubcomp})
+		s.window.put(id, flight{state: wantPubcomp, recorded: true})
 	}
 	s.inbox.again = true
 	s.mu.Unlock()
@@ -94,6 +94,8 @@ func (s *session) resume() error {
 	if err := s.kept.Commit(ctx); err != nil { // of what is not allowed any more
 		return &faultError{answerOf(err).code, "session was not changed", closeQuota}
 	}
+	s.recover(s.c.grace)
+	s.c.grace = nil
 	s.openInbox()
 	s.kick()
 	return nil

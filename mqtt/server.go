@@ -40,6 +40,7 @@ type Server struct {
 	all       map[*conn]struct{}
 	addresses map[string]int
 	waiting   *list.List // of *conn before CONNECT, oldest first
+	graces    map[string]*grace
 }
 
 // Listen opens every listener of o and begins to serve. On an error nothing
@@ -77,7 +78,7 @@ func newServer(o Options) *Server {
 	return &Server{
 		o: o, log: o.Log, stopped: make(chan struct{}),
 		clients: map[string]*conn{}, groups: map[string]*group{}, all: map[*conn]struct{}{}, addresses: map[string]int{},
-		waiting: list.New(),
+		waiting: list.New(), graces: map[string]*grace{},
 	}
 }
 
@@ -116,6 +117,7 @@ func (s *Server) Close(ctx context.Context) error {
 	}
 	s.closing = true
 	s.draining = ctx
+	s.endGraces()
 	s.mu.Unlock()
 	close(s.stopped)
 	err := s.closeListeners()

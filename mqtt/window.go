@@ -14,7 +14,9 @@ const (
 // flight is one delivery on its way.
 type flight struct {
 	state outState
-	cargo cargo // nil for a message that nobody else waits for
+	// recorded says that the id of a QoS 2 delivery outlives the connection.
+	recorded bool
+	cargo    cargo // nil for a message that nobody else waits for
 }
 
 // cargo is a message that belongs somewhere else until the client has settled it.
@@ -105,7 +107,7 @@ func (s *session) pubrec(a ack) *faultError {
 		if refused {
 			delete(s.window.out, a.id)
 		} else {
-			s.window.out[a.id] = flight{state: wantPubcomp}
+			s.window.out[a.id] = flight{state: wantPubcomp, recorded: f.cargo != nil && s.durable()}
 		}
 	}
 	s.mu.Unlock()
@@ -142,14 +144,15 @@ func (s *session) released(id uint16, err error) {
 // pubcomp settles a QoS 2 delivery, section 3.7.
 func (s *session) pubcomp(a ack) *faultError {
 	s.mu.Lock()
-	st := s.window.out[a.id].state
+	f := s.window.out[a.id]
+	st := f.state
 	if st == wantPubcomp {
 		delete(s.window.out, a.id)
 	}
 	s.mu.Unlock()
 	switch st {
 	case wantPubcomp:
-		if s.durable() && a.id < sharedFrom {
+		if f.recorded {
 			s.settlements().Complete(s.kept, a.id)
 		}
 		s.pump()
