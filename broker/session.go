@@ -374,6 +374,9 @@ func (s *Session) end(ctx context.Context, will bool) error {
 			s.b.tree.Remove(d.filter, d)
 		}
 		c.Put(SpaceSessions, subscriptionKey(s.id, d.filter), nil, 0)
+		if d.shared() {
+			s.report("shared subscription was not ended", s.b.leaveGroup(ctx, d.filter))
+		}
 	}
 	for id := range received {
 		c.Put(SpaceSessions, receivedKey(s.id, id), nil, 0)

@@ -226,18 +226,14 @@ func (l *leased) message(v5 bool) *broker.Message {
 
 // settled implements cargo: the client's word is an ack or, from 0x80 on, a
 // nack. It goes out with the next flush of the reader.
-func (l *leased) settled(code reason, done func(error)) {
-	s := l.of.s
-	st := s.settlements()
-	switch {
-	case code >= unspecified:
-		if st.Nack(l.d.Ref); l.exactly && s.durable() {
-			st.Complete(s.kept, l.id)
+func (l *leased) settled(s *session, id uint16, code reason, done func(error)) {
+	if code < unspecified {
+		s.acked(l.d.Ref, id, done)
+	} else {
+		s.settlements().Nack(l.d.Ref)
+		if l.exactly && s.durable() {
+			s.settlements().Complete(s.kept, id)
 		}
-	case done != nil && s.durable():
-		st.Handed(s.kept, l.d.Ref, l.id, done)
-	default:
-		st.Ack(l.d.Ref, done)
 	}
 	s.mu.Lock()
 	s.takes.out--

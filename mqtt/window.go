@@ -21,10 +21,10 @@ type flight struct {
 
 // cargo is a message that belongs somewhere else until the client has settled it.
 type cargo interface {
-	// settled takes the reason code of the client's PUBACK or PUBREC. done, if
-	// not nil, is to be called once an ack is as durable as it gets. The
-	// reader calls it, without a lock.
-	settled(code reason, done func(error))
+	// settled takes the reason code of the client's PUBACK or PUBREC for a packet
+	// id. done, if not nil, is to be called once an ack is as durable as it gets.
+	// The reader of s calls it, without a lock.
+	settled(s *session, id uint16, code reason, done func(error))
 }
 
 // window is the QoS > 0 messages on their way to one client. Their ids are of
@@ -88,7 +88,7 @@ func (s *session) puback(a ack) *faultError {
 	switch f.state {
 	case wantPuback:
 		if f.cargo != nil {
-			f.cargo.settled(a.code, nil)
+			f.cargo.settled(s, a.id, a.code, nil)
 		}
 		s.pump()
 	case wantPubrec, wantPubcomp:
@@ -117,12 +117,12 @@ func (s *session) pubrec(a ack) *faultError {
 		return broken(protocolError, "PUBREC for a QoS 1 delivery")
 	case f.state == wantPubrec && refused:
 		if f.cargo != nil {
-			f.cargo.settled(a.code, nil)
+			f.cargo.settled(s, a.id, a.code, nil)
 		}
 		s.pump()
 		return nil
 	case f.state == wantPubrec && f.cargo != nil: // PUBREL says that it is gone for good
-		f.cargo.settled(a.code, func(err error) { s.released(a.id, err) })
+		f.cargo.settled(s, a.id, a.code, func(err error) { s.released(a.id, err) })
 		return nil
 	case f.state == 0:
 		code = unknownPacketID
