@@ -80,8 +80,16 @@ type sessions struct {
 	done sync.WaitGroup
 	// dropped counts messages that a full session did not take.
 	dropped atomic.Int64
+	// expired counts sessions whose time was over.
+	expired atomic.Int64
 	// wills counts those published, and those that could not be.
 	wills, lostWills atomic.Int64
+}
+
+func (ss *sessions) len() int {
+	ss.mu.Lock()
+	defer ss.mu.Unlock()
+	return len(ss.byID)
 }
 
 // ClientID is the client's name.

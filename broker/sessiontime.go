@@ -118,6 +118,9 @@ func (s *Session) dueNow(ctx context.Context) {
 	s.mu.Unlock()
 	if ended {
 		ss.ending(s)
+		if s.durable {
+			ss.expired.Add(1)
+		}
 		s.report("session was not ended", s.end(ctx, will))
 		return
 	}

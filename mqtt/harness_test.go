@@ -61,22 +61,22 @@ func openDir(tb testing.TB, dir string, change ...func(*mqtt.Options)) *edge {
 
 func openWith(tb testing.TB, dir string, listen func(mqtt.Options) (*mqtt.Server, error), change ...func(*mqtt.Options)) *edge {
 	tb.Helper()
-	return openAs(tb, dir, listen, auth.Rates{}, broker.Options{}, change...)
-}
-
-// openRated is openWith under rates.
-func openRated(tb testing.TB, dir string, rates auth.Rates, listen func(mqtt.Options) (*mqtt.Server, error), change ...func(*mqtt.Options)) *edge {
-	tb.Helper()
-	return openAs(tb, dir, listen, rates, broker.Options{}, change...)
+	return openLimited(tb, dir, listen, auth.Rates{}, broker.Options{}, change...)
 }
 
 // openPolicy is open where a session holds n messages at most.
 func openPolicy(tb testing.TB, policy string, n int64) *edge {
 	tb.Helper()
-	return openAs(tb, "", mqtt.Listen, auth.Rates{}, broker.Options{SessionMessages: n, SessionPolicy: broker.SessionPolicy(policy)})
+	return openLimited(tb, "", mqtt.Listen, auth.Rates{}, broker.Options{SessionMessages: n, SessionPolicy: broker.SessionPolicy(policy)})
 }
 
-func openAs(tb testing.TB, dir string, listen func(mqtt.Options) (*mqtt.Server, error), rates auth.Rates, bo broker.Options, change ...func(*mqtt.Options)) *edge {
+// openRated is openWith under rates.
+func openRated(tb testing.TB, dir string, rates auth.Rates, listen func(mqtt.Options) (*mqtt.Server, error), change ...func(*mqtt.Options)) *edge {
+	tb.Helper()
+	return openLimited(tb, dir, listen, rates, broker.Options{}, change...)
+}
+
+func openLimited(tb testing.TB, dir string, listen func(mqtt.Options) (*mqtt.Server, error), rates auth.Rates, bo broker.Options, change ...func(*mqtt.Options)) *edge {
 	tb.Helper()
 	inner, err := local.Open(local.Options{Dir: dir})
 	if err != nil {
