@@ -80,10 +80,11 @@ type Broker struct {
 	queues  map[string]*queue
 	streams map[string]*stream
 	targets map[Target]*queue
+	groups  map[string]*sharedGroup
 }
 
 // destination is what the topic tree holds: *queue, *stream, *Subscription or
-// *sessionSub.
+// *sessionSub or *sharedGroup.
 type destination interface{ destination() }
 
 // Open reads the definitions from the store, binds them to the topic tree, and
@@ -100,6 +101,7 @@ func Open(ctx context.Context, o Options) (*Broker, error) {
 		queues:     make(map[string]*queue),
 		streams:    make(map[string]*stream),
 		targets:    make(map[Target]*queue),
+		groups:     make(map[string]*sharedGroup),
 	}
 	var err error
 	if b.receipts, err = loadReceiptKey(ctx, b.store); err != nil {
