@@ -25,6 +25,9 @@ type Options struct {
 	MaxPayload int           // bytes; default 4 MiB
 	MaxWaiting int           // receives waiting at once; default 10,000
 	Topics     router.Limits // of topics and filters; default 1,024 bytes, 201 levels
+	// Overloaded tells that memory is short, so that publishers are refused;
+	// nil = never.
+	Overloaded func() bool
 
 	// What waits for one session while its client does not take it.
 	SessionMessages int64         // default 100,000
@@ -78,10 +81,11 @@ type Broker struct {
 	queues  map[string]*queue
 	streams map[string]*stream
 	targets map[Target]*queue
+	groups  map[string]*sharedGroup
 }
 
 // destination is what the topic tree holds: *queue, *stream, *Subscription or
-// *sessionSub.
+// *sessionSub or *sharedGroup.
 type destination interface{ destination() }
 
 // Open reads the definitions from the store, binds them to the topic tree, and
@@ -98,6 +102,7 @@ func Open(ctx context.Context, o Options) (*Broker, error) {
 		queues:     make(map[string]*queue),
 		streams:    make(map[string]*stream),
 		targets:    make(map[Target]*queue),
+		groups:     make(map[string]*sharedGroup),
 	}
 	var err error
 	if b.receipts, err = loadReceiptKey(ctx, b.store); err != nil {

@@ -14,11 +14,15 @@ const sessionLease = math.MaxInt64 / 2 * time.Nanosecond
 // InFlight appends up to limit messages to dst that were sent to the client and
 // are not acknowledged, in their order, from the sequence on.
 func (s *Session) InFlight(ctx context.Context, from uint64, limit int, dst []Delivery) ([]Delivery, error) {
+	return s.read(ctx, Pos{Seq: from, States: Leased}, limit, dst)
+}
+
+func (s *Session) read(ctx context.Context, p Pos, limit int, dst []Delivery) ([]Delivery, error) {
 	t := Target(s.target.Load())
 	if t == 0 {
 		return dst, nil
 	}
-	dst, err := s.b.store.Read(ctx, t, Pos{Seq: from, States: Leased}, limit, dst)
+	dst, err := s.b.store.Read(ctx, t, p, limit, dst)
 	return dst, storeError(err)
 }
 
@@ -67,6 +71,26 @@ func (s *Settlements) Handed(of *Session, r Ref, packet uint16, done func(error)
 	of.released = append(of.released, packet)
 	of.mu.Unlock()
 	s.end(done)
+}
+
+// Sent remembers the packet id of a QoS 2 delivery that is no message of the
+// session's, like one of a queue: should the process end now, the id is released
+// when the client is back, so that it is not taken for that message for ever.
+func (s *Settlements) Sent(of *Session, packet uint16) {
+	if of.b.sessions.named(of.id) != of {
+		return
+	}
+	s.batch.Put(SpaceSessions, releasedKey(of.id, packet), []byte{}, 0)
+	s.end(nil)
+}
+
+// Abandon is Sent for a delivery that was given back: the id is released when
+// the client is back.
+func (s *Settlements) Abandon(of *Session, packet uint16) {
+	of.mu.Lock()
+	of.released = append(of.released, packet)
+	of.mu.Unlock()
+	s.Sent(of, packet)
 }
 
 // Complete forgets the packet id of a delivery of QoS 2.

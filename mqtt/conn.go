@@ -21,6 +21,7 @@ type conn struct {
 	remote   string
 	host     string // remote without the port; "" on a Unix socket
 	booked   bool   // Server.mu; counts in addresses
+	counted  string // Server.mu; the identity that it counts for
 	anonOK   bool   // this listener lets anonymous clients in
 	accepted time.Time
 
@@ -36,6 +37,7 @@ type conn struct {
 	who     *auth.Principal
 	session *session
 	present bool          // the session was there before
+	grace   *grace        // what it has yet to go on with; nil for most
 	left    chan struct{} // closed when nothing of the session is this connection's any more
 
 	producer *broker.Producer

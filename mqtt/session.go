@@ -29,6 +29,7 @@ type session struct {
 	window  window
 	backlog backlog
 	replay  replay
+	aliases *aliases // nil = none
 	takes   consumers
 	inbox   inbox
 	closed  bool
@@ -63,6 +64,7 @@ func (s *Server) register(ctx context.Context, c *conn) *faultError {
 	s.serial++
 	c.session = &session{id: c.hello.id, who: c.who, serial: s.serial, c: c}
 	c.session.window.init(s.sendWindow(c))
+	c.session.aliases = newAliases(min(int(c.hello.aliasMax), s.o.MaxAliases))
 	s.clients[c.hello.id] = c
 	s.mu.Unlock()
 	if old != nil {
@@ -109,6 +111,11 @@ func (c *conn) openSession(ctx context.Context) *faultError {
 			c.srv.log.Error().Str("client", clip(h.id)).Err(err).Msg("session was not opened")
 			return &faultError{serverUnavailable, "session was not opened", closeServer}
 		}
+	}
+	c.grace = c.srv.reclaim(h.id)
+	if c.grace != nil && !present {
+		c.srv.giveUp(c.grace)
+		c.grace = nil
 	}
 	if s.kept, c.present = kept, present; s.durable() {
 		s.window.share()
@@ -159,11 +166,7 @@ func (s *session) close() {
 	}
 	s.backlog = backlog{}
 	back := s.c.srv.o.Broker.NewSettlements()
-	for _, f := range s.window.out {
-		if l, ok := f.cargo.(*leased); ok {
-			back.GiveBack(l.d.Ref)
-		}
-	}
+	g := s.entrust(back)
 	unacked := s.unacked()
 	s.groups = nil
 	s.window = window{}
@@ -172,6 +175,9 @@ func (s *session) close() {
 	stop()
 	back.Submit()
 	s.endInbox()
+	if g != nil {
+		s.c.srv.await(s.id, g, s.graceTime())
+	}
 	s.release(slices.Collect(maps.Values(takes))...)
 	for _, sub := range subs {
 		g := sub.Member.(*member).group

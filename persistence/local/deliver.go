@@ -75,6 +75,9 @@ func (q *queue) take(c *chunk, i int, w *broker.Wait, now int64) pick {
 	q.since.Deliveries++
 	if w.Consume && q.source == nil {
 		p.attempt = q.attempt(e) + 1
+		if !q.volatile {
+			q.s.live.add(e.pos, int64(e.size)) // until the record of it is written
+		}
 		q.remove(c, i, broker.ReasonAcked)
 		return p
 	}

@@ -59,7 +59,7 @@ func TestALowDiskRefusesWhatTakesRoomAndNothingElse(t *testing.T) {
 		if err := errors.Join(outcome(publishTo(s, q)), outcome(publishTo(s, q)), retain([]byte("v"))); err != nil {
 			t.Fatal(err)
 		}
-		time.Sleep(time.Minute) // segments are prepared behind the back
+		time.Sleep(time.Minute)         // segments are prepared behind the back
 		edge := disk.Free() - o.LowDisk // so much more, and it is low
 		disk.Occupy(edge)
 		time.Sleep(lookAgain)

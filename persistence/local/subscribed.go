@@ -15,17 +15,18 @@ const (
 	recSeek
 )
 
-// fate is what becomes of a message of a subscription that was picked for a
-// wait, and found to be unfit when it was read.
+// fate is what becomes of a message that was picked for a wait, and found to be
+// unfit when it was read: most are of subscriptions.
 type fate uint8
 
 const (
-	deliver fate = iota
-	unread       // it cannot be read now, and keeps its lease
-	surplus      // the answer is large enough without it
-	early        // it is not due
-	expired      // its time is over
-	lost         // the stream does not have it any more
+	deliver  fate = iota
+	unread        // it cannot be read now, and keeps its lease
+	surplus       // the answer is large enough without it
+	early         // it is not due
+	expired       // its time is over
+	lost          // the stream does not have it any more
+	vanished      // it went after it was picked
 )
 
 // errAside says that a pick has another fate than to be delivered.
@@ -120,7 +121,7 @@ func (l *loader) aside(picks []pick, f fate) {
 
 // setAside undoes the lease of a message that is not delivered after all.
 func (q *queue) setAside(c *chunk, i int, p *pick) {
-	if p.fate == unread {
+	if p.fate == unread || p.fate == vanished {
 		return
 	}
 	e := &c.entries[i]

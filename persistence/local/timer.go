@@ -269,6 +269,9 @@ func (s *Store) tellSome(q *queue, l *loader, picks []pick, whys []broker.Reason
 			}
 			d := q.shownAs(&picks[i], broker.Leased, why)
 			if err := l.message(picks, i, &d); err != nil {
+				if picks[i].fate != deliver {
+					continue // it went meanwhile
+				}
 				s.log.Error().Err(err).Str("queue", q.def.Name).Msg("message cannot be read")
 				continue
 			}

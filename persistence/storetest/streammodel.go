@@ -39,7 +39,7 @@ func RunStreamModel(t *testing.T, newPlace func(tb testing.TB) Place) {
 	t.Helper()
 	kinds := []string{
 		"append", "append", "append", "append", "receive", "receive", "receive", "settle", "settle", "settle at",
-		"settle up to", "nack", "extend", "return", "seek", "read", "read since", "sleep", "cursor", "reopen",
+		"settle up to", "nack", "extend", "return", "seek", "read", "read since", "sleep", "cursor", "reopen", "settle old",
 	}
 	one := rapid.Custom(func(rt *rapid.T) step {
 		return step{
@@ -140,6 +140,8 @@ func (m *streamModel) do(s step, now int64) error {
 		return m.receive(1+s.b%5, time.Duration(s.c*100+5)*time.Millisecond)
 	case "settle", "nack", "extend", "return":
 		return m.settle(s, now)
+	case "settle old":
+		return m.settleOld(s)
 	case "settle at":
 		return m.settleAt(p, s)
 	case "settle up to":
@@ -316,7 +318,7 @@ func (m *streamModel) delivered(n int) (p int, o uint64, e *sentry) {
 	for range 2 {
 		p = n % 2
 		for o := m.parts[p].first; o < m.lanes[p].next; o++ {
-			if e := m.lanes[p].entries[o]; e != nil && e.attempt > 0 {
+			if e := m.lanes[p].entries[o]; e != nil && e.attempt > 0 && e.delivery.Attempt == e.attempt { // not returned
 				if n -= 2; n < 0 {
 					return p, o, e
 				}
@@ -330,7 +332,7 @@ func (m *streamModel) delivered(n int) (p int, o uint64, e *sentry) {
 func (m *streamModel) settle(s step, now int64) error {
 	p, o, e := m.delivered(s.b)
 	if e == nil {
-		return m.settleOld(s)
+		return nil
 	}
 	until := now
 	if s.c > 0 {
@@ -446,12 +448,24 @@ func (m *streamModel) seek(p uint32, s step) error {
 		}
 		m.gone(l, at, broker.ReasonSkipped)
 	}
+	// What is not due may have been looked at, and put aside, or not.
+	aside := uint64(0)
+	for at := max(l.next, o); at < uint64(len(m.parts[p].messages)); at++ {
+		if m.parts[p].messages[at].notBefore != 0 {
+			aside++
+		}
+	}
 	m.pass(l, o, broker.ReasonSkipped)
 	l.next = o
 	m.pass(l, m.parts[p].first, broker.ReasonRetention)
 	if r.Err != nil {
 		return fmt.Errorf("seek to %d of partition %d: %w", o, p, r.Err)
 	}
+	in := m.h.info(m.sub)
+	if more := in.Out[broker.ReasonSkipped] - m.out[broker.ReasonSkipped]; more > aside {
+		return fmt.Errorf("seek to %d of partition %d skips %d more than it must, and may %d", o, p, more, aside)
+	}
+	m.out[broker.ReasonSkipped] = in.Out[broker.ReasonSkipped]
 	return nil
 }
 
