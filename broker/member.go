@@ -169,7 +169,7 @@ func (m *Member) Receive(ctx context.Context, o ReceiveOptions) ([]Received, err
 	m.busy++
 	m.mu.Unlock()
 	ctx, cancel := context.WithCancel(ctx)
-	stop := context.AfterFunc(m.gone, cancel)
+	stop := context.AfterFunc(m.gone, cancel) //nolint:contextcheck // the member's own end, not the caller's
 	got, err := m.from.Receive(ctx, o)
 	stop()
 	cancel()
@@ -184,7 +184,7 @@ func (m *Member) Receive(ctx context.Context, o ReceiveOptions) ([]Received, err
 	}
 	m.mu.Unlock()
 	if left {
-		m.b.GiveBack(got)
+		m.b.GiveBack(got) //nolint:contextcheck // it must happen although the caller may have gone
 		return nil, noMember(m.key.id)
 	}
 	return got, err
