@@ -234,14 +234,24 @@ func (m *Member) Nack(ctx context.Context, d time.Duration, offsets ...Offset) (
 	return back, nil
 }
 
-// GiveBack undoes a Receive whose messages reached nobody.
+// GiveBack is Broker.GiveBack of what the member received.
 func (m *Member) GiveBack(got []Received) {
+	m.forget(got)
+	m.b.GiveBack(got)
+}
+
+// HandBack is Broker.HandBack of what the member received.
+func (m *Member) HandBack(got []Received) {
+	m.forget(got)
+	m.b.HandBack(got)
+}
+
+func (m *Member) forget(got []Received) {
 	m.mu.Lock()
+	defer m.mu.Unlock()
 	for i := range got {
 		delete(m.held, Offset{got[i].Partition, got[i].Offset})
 	}
-	m.mu.Unlock()
-	m.b.GiveBack(got)
 }
 
 // Leave ends the member: its receives end, and what it holds is given back. It
