@@ -59,8 +59,8 @@ func oracle(i *identity, rules []rule, q question) bool {
 			if speaks(r, i, client, q.action, q) {
 				return false
 			}
-		case about(r, i, client) && (i.role != "administrator" || r.Who != "all"):
-			named = true
+		case about(r, i, client):
+			named = named || i.role != "administrator" || r.Who != "all" // what is for all narrows no administrator
 			allowed = allowed || speaks(r, i, client, q.action, q)
 		}
 	}
