@@ -23,6 +23,7 @@ func (b *Broker) restore(d Definition) error {
 			return fmt.Errorf("settings: %w", err)
 		}
 		b.bindStream(d.Target, &c)
+	case SessionTarget: // with the rest of the session
 	default:
 		return fmt.Errorf("kind %d is not known; a newer release wrote it", d.Def.Kind)
 	}

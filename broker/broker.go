@@ -24,6 +24,11 @@ type Options struct {
 	MaxPayload int           // bytes; default 4 MiB
 	MaxWaiting int           // receives waiting at once; default 10,000
 	Topics     router.Limits // of topics and filters; default 1,024 bytes, 201 levels
+
+	// What waits for one session while its client does not take it.
+	SessionMessages int64         // default 100,000
+	SessionBytes    int64         // as stored; default 64 MiB
+	SessionPolicy   SessionPolicy // default SessionDropOldest
 }
 
 func (o *Options) setDefaults() error {
@@ -32,7 +37,14 @@ func (o *Options) setDefaults() error {
 	}
 	o.MaxPayload = cmp.Or(o.MaxPayload, 4<<20)
 	o.MaxWaiting = cmp.Or(o.MaxWaiting, 10_000)
-	return nil
+	o.SessionMessages = cmp.Or(o.SessionMessages, 100_000)
+	o.SessionBytes = cmp.Or(o.SessionBytes, 64<<20)
+	switch o.SessionPolicy = cmp.Or(o.SessionPolicy, SessionDropOldest); o.SessionPolicy {
+	case SessionDropOldest, SessionDropNewest, SessionRefuse:
+		return nil
+	default:
+		return fmt.Errorf("broker: session policy %q is none of %s, %s and %s", o.SessionPolicy, SessionDropOldest, SessionDropNewest, SessionRefuse)
+	}
 }
 
 // Broker is the one entry point for every protocol: it publishes, receives,
@@ -51,6 +63,7 @@ type Broker struct {
 	dead       *deadLetters
 	retained   retained
 	delayed    delayed
+	sessions   sessions
 	attempts   attempts
 	stats      counters
 	durability Durability   // of the store; fixed
@@ -65,7 +78,8 @@ type Broker struct {
 	targets map[Target]*queue
 }
 
-// destination is what the topic tree holds: *queue, *stream or *Subscription.
+// destination is what the topic tree holds: *queue, *stream, *Subscription or
+// *sessionSub.
 type destination interface{ destination() }
 
 // Open reads the definitions from the store, binds them to the topic tree, and
@@ -106,9 +120,13 @@ func Open(ctx context.Context, o Options) (*Broker, error) {
 	if err := b.retained.load(ctx); err != nil {
 		return nil, fmt.Errorf("read the retained messages: %w", err)
 	}
+	if err := b.loadSessions(ctx, defs); err != nil {
+		return nil, fmt.Errorf("read the sessions: %w", err)
+	}
 	b.dead = startDeadLetters(b)
 	b.store.Bind(b.dead)
 	b.delayed.start(b) //nolint:contextcheck // it lives until Close
+	b.sessions.start()
 	return b, nil
 }
 
@@ -117,6 +135,7 @@ func Open(ctx context.Context, o Options) (*Broker, error) {
 func (b *Broker) Close(ctx context.Context) error {
 	b.closed.Store(true)
 	b.delayed.close()
+	b.sessions.close()
 	return b.dead.close(ctx)
 }
 

@@ -36,6 +36,20 @@ func (c *commit) submit(ctx context.Context, s Store) error {
 	}
 }
 
+// store submits a batch of one unit, waits for its outcome and words it.
+func (c *commit) store(ctx context.Context, s Store, l Level) error {
+	c.End()
+	s.Submit(&c.Batch, l, c)
+	select {
+	case <-c.done:
+	case <-ctx.Done():
+		return storeError(ErrUnknown)
+	}
+	err := c.Units[0].Result.Err
+	c.release()
+	return storeError(err)
+}
+
 // release gives the commit back to the pool.
 func (c *commit) release() {
 	c.Reset()

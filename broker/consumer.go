@@ -28,12 +28,12 @@ type ConsumerSink interface {
 	Ended(err error)
 }
 
-// Consumer receives from one queue for as long as it is open, without a
+// Consumer receives from one queue, or session, for as long as it is open, without a
 // goroutine. It waits in line with all who receive from the queue, as long as
 // its sink has credit; one that was closed takes nothing.
 type Consumer struct {
 	b    *Broker
-	q    *queue
+	q    *queue // nil for a session
 	sink ConsumerSink
 
 	mu         sync.Mutex // protects what follows; wait while registered is false
@@ -56,10 +56,26 @@ func (b *Broker) Consume(ctx context.Context, queue string, sink ConsumerSink) (
 	if b.closed.Load() {
 		return nil, errClosed
 	}
+	return b.newConsumer(q.target, q, sink), nil
+}
+
+func (b *Broker) newConsumer(t Target, q *queue, sink ConsumerSink) *Consumer {
 	c := &Consumer{b: b, q: q, sink: sink}
 	c.idle.L = &c.mu
-	c.wait.Target, c.wait.MaxBytes, c.wait.Sink = q.target, receiveBytes, c
-	return c, nil
+	c.wait.Target, c.wait.MaxBytes, c.wait.Sink = t, receiveBytes, c
+	return c
+}
+
+// lease is how long the store leases messages for.
+func (c *Consumer) lease() time.Duration {
+	switch {
+	case c.q == nil:
+		return sessionLease
+	case c.Fixed():
+		return c.q.config().MQTTLease
+	default:
+		return ConsumerLease
+	}
 }
 
 // Fixed reports whether the queue wants leases to end by themselves, also while
@@ -113,9 +129,7 @@ func (c *Consumer) step() {
 		if ask {
 			c.registered = true
 			c.wait.Max, c.wait.Until = credit, clock().Add(consumerWait)
-			if c.wait.Lease = ConsumerLease; c.Fixed() {
-				c.wait.Lease = c.q.config().MQTTLease
-			}
+			c.wait.Lease = c.lease()
 		}
 		c.mu.Unlock()
 		if ask {

@@ -77,8 +77,13 @@ func (d *deadLetters) Lapsed(t Target, why Reason, ds []Delivery) {
 
 // Dropped implements Events.
 func (d *deadLetters) Dropped(t Target, why Reason, n int) {
-	if q := d.b.byTarget(t); q != nil && why == ReasonOverflow {
+	if why != ReasonOverflow {
+		return
+	}
+	if q := d.b.byTarget(t); q != nil {
 		d.b.log.Debug().Str("queue", q.config().Name).Int("messages", n).Msg("queue full, oldest messages dropped")
+	} else {
+		d.b.sessions.dropped.Add(int64(n))
 	}
 }
 
@@ -139,18 +144,28 @@ func (d *deadLetters) decide(p *pending, q *queue, from lapsed, i int) {
 		ops, pubs := len(p.batch.Ops), len(p.publishes)
 		p.route(nil, m, uint64(i))
 		if len(p.batch.Ops) > ops {
-			p.batch.Settle(l.Ref, ReasonDeadLettered)
+			// What sessions alone took is still nobody's to work on.
+			if m := p.publishes[pubs].outcome.Matched; m.Queues+m.Streams > 0 {
+				p.batch.Settle(l.Ref, ReasonDeadLettered)
+			} else {
+				p.keep(l.Ref, why)
+			}
 			p.closeUnit()
 			return
 		}
 		p.publishes = p.publishes[:pubs] // nothing durable took it
 	}
-	if why == ReasonAttempts {
-		p.batch.Park(l.Ref, why)
-	} else {
-		p.batch.Settle(l.Ref, why)
-	}
+	p.keep(l.Ref, why)
 	p.batch.End()
+}
+
+// keep appends what becomes of a lapsed message that no queue or stream took.
+func (c *pending) keep(r Ref, why Reason) {
+	if why == ReasonAttempts {
+		c.batch.Park(r, why)
+	} else {
+		c.batch.Settle(r, why)
+	}
 }
 
 // deadLetter is the copy of a message that goes to the dead-letter topic.

@@ -62,6 +62,7 @@ const (
 	OffsetSubject  Subject = "offset"
 	PayloadSubject Subject = "payload"
 	FieldSubject   Subject = "field"
+	ClientSubject  Subject = "client"
 	RateSubject    Subject = "rate" // of what one identity may do in a second
 )
 

@@ -27,6 +27,8 @@ type Subscription struct {
 	// delivery is asked about. What ends by itself is always asked anew.
 	ask   bool
 	asked *verdicts
+	// session is the one it is of, for the live part of one that is kept.
+	session *Session
 }
 
 func (*Subscription) destination() {}

@@ -56,10 +56,34 @@ func (p *Producer) Publish(m *Message, tag uint64) {
 	if err := c.add(p.principal, m, tag); err != nil {
 		c.refuse(m, tag, err)
 	}
+	p.gathered()
+}
+
+// gathered closes the unit of one publish.
+func (p *Producer) gathered() {
+	c := p.cur
 	c.closeUnit()
 	if len(c.publishes) >= producerMessages || c.bytes >= producerBytes {
 		p.Flush()
 	}
+}
+
+// PublishOnce is Publish for a message of QoS 2 whose sender may repeat it: that
+// it was received under a packet id is recorded in its own commit. The session
+// knows the id until it is released.
+func (p *Producer) PublishOnce(m *Message, tag uint64, s *Session, packet uint16) {
+	if p.cur == nil {
+		p.cur = p.take()
+	}
+	c := p.cur
+	if err := c.add(p.principal, m, tag); err != nil {
+		c.refuse(m, tag, err)
+	} else {
+		c.batch.Put(SpaceSessions, receivedKey(s.id, packet), []byte{}, 0)
+		last := &c.publishes[len(c.publishes)-1]
+		last.session, last.packet = s, packet
+	}
+	p.gathered()
 }
 
 // Flush hands what was gathered to the store. It blocks only for back-pressure.
@@ -145,7 +169,9 @@ type publish struct {
 	outcome     Outcome
 	first, last int // subs[first:last]
 	unit        int
-	op          int // in the batch, or -1
+	op          int      // in the batch, or -1
+	session     *Session // that remembers it by packet; nil for most
+	packet      uint16
 }
 
 func (b *Broker) newPending(o pendingOwner) *pending { return &pending{b: b, owner: o, lazy: true} }
@@ -256,6 +282,9 @@ func (c *pending) conclude(p *publish) {
 	if p.m.Retain && p.m.NotBefore <= p.m.Published {
 		c.b.retained.committed(p.m)
 	}
+	if p.session != nil {
+		p.session.receive(p.packet)
+	}
 	if p.op >= 0 && c.batch.Ops[p.op].Duplicate {
 		p.outcome.Duplicate, p.outcome.ID = true, c.batch.Ops[p.op].First
 	}
@@ -280,6 +309,10 @@ func (b *Broker) publishError(m *Message, r *Result) error {
 		c := q.config()
 		return &Error{Kind: Full, Subject: QueueSubject, Err: r.Err, Message: "queue " + c.Name +
 			" is full and rejects; nothing was stored anywhere: consume from it, or raise max_size_mb or max_messages"}
+	}
+	if errors.Is(r.Err, ErrFull) && r.Full != 0 {
+		return &Error{Kind: Full, Subject: ClientSubject, Err: r.Err, Message: "the session of a subscriber that is away is full and refuses; " +
+			"nothing was stored anywhere: let the client come back, end its session, or set mqtt.session_overflow"}
 	}
 	return storeError(r.Err)
 }

@@ -284,7 +284,7 @@ type matches struct {
 func (b *Broker) match(p *auth.Principal, m *Message, found []destination, routes []Route, subs []*Subscription) (matches, []destination, []Route, []*Subscription) {
 	var r matches
 	found = b.tree.Match(m.Topic, found[:0])
-	disk := false
+	disk, mixed, first := false, false, len(subs)
 	for _, d := range found {
 		switch d := d.(type) {
 		case *Subscription:
@@ -301,7 +301,20 @@ func (b *Broker) match(p *auth.Principal, m *Message, found []destination, route
 			r.Streams++
 			routes = append(routes, Route{Target: d.target, Partition: b.partition(d, p, m)})
 			disk = true
+		case *sessionSub:
+			if !d.wants(m) {
+				continue
+			}
+			r.Subscribers++
+			if min(d.o.QoS, m.QoS) > 0 {
+				routes, disk = d.route(m, routes), true
+			} else if live := d.live.Load(); live != nil {
+				subs, mixed = append(subs, live), mixed || m.QoS > 0
+			}
 		}
+	}
+	if mixed {
+		subs = inBacklog(routes, subs, first)
 	}
 	r.durability = b.durability
 	if !disk && r.Queues > 0 {

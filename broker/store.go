@@ -160,12 +160,13 @@ const (
 	ReasonHops                // dead-lettered more often than the limit
 	ReasonRetention           // parked for longer than the queue keeps its dead
 	ReasonMoved               // redriven or moved elsewhere
+	ReasonUndelivered         // its client may not have it, or takes nothing as large
 	Reasons                   // how many there are
 )
 
 // String returns the reason as metrics and dialects show it.
 func (r Reason) String() string {
-	names := [...]string{"none", "acked", "attempts", "expired", "overflow", "purged", "dead_lettered", "hops", "retention", "moved"}
+	names := [...]string{"none", "acked", "attempts", "expired", "overflow", "purged", "dead_lettered", "hops", "retention", "moved", "undelivered"}
 	if int(r) < len(names) {
 		return names[r]
 	}
@@ -183,8 +184,8 @@ type Def struct {
 	Volatile bool
 	// MaxMessages, MaxBytes (as stored) and MaxPayload (of payloads alone) limit
 	// what the target holds; 0 = no limit.
-	// DropOldest makes room by taking the oldest ready message, DropNewest leaves
-	// out the route of what does not fit and tells it as dropped; otherwise a
+	// DropOldest makes room by taking the oldest ready message. DropNewest leaves
+	// out the route of what does not fit then, and tells it as dropped; otherwise a
 	// publish that does not fit is ErrFull. Lapsing says that what an overflow or
 	// an expiry takes is held and told to Events.Lapsed instead of dropped.
 	MaxMessages, MaxBytes        int64

@@ -17,11 +17,21 @@ type inbound struct {
 	told  int  // queue[:told] have their answer
 	open  int  // publishes that count against our Receive Maximum
 	ended bool // an answer ended the connection: nothing after it is acked
-	// ids are the QoS 2 publishes not yet released by PUBREL; true once
-	// PUBREC was sent. Section 4.3.3: until then the id names that message.
-	ids  map[uint16]bool
+	// ids are the QoS 2 publishes not yet released by PUBREL. Section 4.3.3:
+	// until then the id names that message.
+	ids  map[uint16]idState
 	idle chan struct{} // closed when nothing is owed any more; see wait
 }
+
+// idState is where a QoS 2 publish stands.
+type idState uint8
+
+const (
+	idPending   idState = iota + 1 // PUBREC is still to come
+	idReceived                     // PUBREC was sent
+	idRestored                     // the same, on an earlier connection
+	idReleasing                    // PUBREL came, and its record is under way
+)
 
 // owed is one publish waiting for its PUBACK or PUBREC.
 type owed struct {
@@ -45,8 +55,8 @@ func (in *inbound) repeated(c *conn, p *publish) bool {
 		return false
 	}
 	in.mu.Lock()
-	received, known := in.ids[p.id]
-	if known && received { // PUBREC was lost on the way: again, in its place
+	state, known := in.ids[p.id]
+	if known && state != idPending { // PUBREC was lost on the way: again, in its place
 		in.queue = append(in.queue, owed{id: p.id, qos: 3, ready: true})
 	}
 	in.emit(c)
@@ -69,14 +79,22 @@ func (in *inbound) refused(c *conn, p *publish, code reason) {
 
 func (in *inbound) add(o owed) {
 	if o.qos == 2 {
-		if in.ids == nil {
-			in.ids = map[uint16]bool{}
-		}
-		in.ids[o.id] = false
+		in.note(o.id, idPending)
 	}
 	in.open++
 	in.queue = append(in.queue, o)
 }
+
+func (in *inbound) note(id uint16, st idState) {
+	if in.ids == nil {
+		in.ids = map[uint16]idState{}
+	}
+	in.ids[id] = st
+}
+
+// restore notes a publish of an earlier connection. It does not count against
+// the Receive Maximum of this one.
+func (in *inbound) restore(id uint16) { in.note(id, idRestored) }
 
 // outcomes takes what became of publishes, in their order: a commit is done.
 // The tag of an outcome is the QoS of its publish.
@@ -155,7 +173,7 @@ func (in *inbound) emit(c *conn) {
 			delete(in.ids, o.id)
 			in.open--
 		case o.qos == 2:
-			in.ids[o.id] = true
+			in.ids[o.id] = idReceived
 		}
 		b := appendAck(one[:0], kind, o.id, o.code, c.v5)
 		c.out.write(b)
@@ -198,16 +216,40 @@ func (in *inbound) wait(ctx context.Context) {
 }
 
 // pubrel releases the id of a QoS 2 publish, sections 3.6 and 4.3.3. An id
-// whose PUBREC was not sent yet is as unknown as any other.
+// whose PUBREC was not sent yet is as unknown as any other. Where the id is
+// recorded, so is its end, before the client may use it again.
 func (c *conn) pubrel(a ack) {
 	in := &c.acks
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	code := unknownPacketID
-	if in.ids[a.id] {
+	switch st := in.ids[a.id]; {
+	case st == idReleasing:
+		return // PUBCOMP is under way
+	case st < idReceived:
+	case c.session.durable():
+		if st == idReceived {
+			in.open--
+		}
+		in.ids[a.id] = idReleasing
+		c.session.settlements().Release(c.session.kept, a.id, func(err error) { c.freed(a.id, err) })
+		return
+	default:
 		delete(in.ids, a.id)
 		in.open--
 		code = success
 	}
 	c.send(appendAck(nil, typePubcomp, a.id, code, c.v5))
+}
+
+// freed sends the PUBCOMP of an id whose release was recorded, or could not be.
+func (c *conn) freed(id uint16, err error) {
+	if err != nil {
+		c.end(&faultError{unspecified, "release of a packet id failed", closeQuota})
+		return
+	}
+	c.acks.mu.Lock()
+	delete(c.acks.ids, id)
+	c.acks.mu.Unlock()
+	c.send(appendAck(nil, typePubcomp, id, success, c.v5))
 }

@@ -1,6 +1,7 @@
 package mqtt
 
 import (
+	"context"
 	"net"
 	"sync"
 	"sync/atomic"
@@ -18,10 +19,12 @@ type conn struct {
 	net.Conn // the socket; its own Close, Read and Write are ours below
 	srv      *Server
 	remote   string
-	host     string // remote without the port
+	host     string // remote without the port; "" on a Unix socket
+	booked   bool   // Server.mu; counts in addresses
 	anonOK   bool   // this listener lets anonymous clients in
 	accepted time.Time
 
+	via     transport
 	input   input
 	scratch publish // of the packet under work
 	props   props   // likewise, for all but PUBLISH
@@ -32,7 +35,8 @@ type conn struct {
 	v5      bool
 	who     *auth.Principal
 	session *session
-	will    *will // nil once it must not be sent
+	present bool          // the session was there before
+	left    chan struct{} // closed when nothing of the session is this connection's any more
 
 	producer *broker.Producer
 	topics   topicCache
@@ -110,9 +114,13 @@ func (c *conn) goodbye(f *faultError) {
 }
 
 // run serves the connection, and clears up after it.
-func (c *conn) run() {
+func (c *conn) run(prepare func(*conn) error) {
 	defer c.finish()
 	defer c.recovered()
+	if err := prepare(c); err != nil {
+		c.failed(err)
+		return
+	}
 	c.serve()
 }
 
@@ -137,11 +145,7 @@ func (c *conn) finish() {
 	c.stop.Store(true)
 	f, drain := c.ending, c.drained
 	c.wmu.Unlock()
-	if c.session != nil {
-		c.session.settle() // before the rest is given back
-		c.session.close()
-		c.srv.unregister(c)
-	}
+	c.leave(f)
 	if c.producer != nil {
 		c.producer.Flush()
 		if drain {
@@ -151,15 +155,39 @@ func (c *conn) finish() {
 	if f != nil {
 		c.goodbye(f)
 	}
+	c.farewell(f)
 	c.lastWords()
 	if c.producer != nil {
 		c.producer.Close()
 	}
 	c.count(f)
-	if c.will != nil && (f == nil || f.why != closeServer) {
-		c.srv.sendWill(c)
-	}
 	c.closeSocket(f)
+}
+
+// leave ends what the session has of the connection. A session that is kept may
+// be another connection's after it: what this one published and settled is
+// recorded by then.
+func (c *conn) leave(f *faultError) {
+	defer close(c.left)
+	s := c.session
+	if s == nil {
+		return
+	}
+	s.settle() // before the rest is given back
+	if kept := s.kept; kept != nil {
+		ctx, cancel := context.WithTimeout(context.Background(), endTimeout)
+		defer cancel()
+		if c.producer != nil {
+			c.producer.Flush()
+		}
+		s.close()
+		if err := c.srv.o.Broker.Settled(ctx); err != nil {
+			c.srv.log.Warn().Str("client", clip(s.id)).Err(err).Msg("connection ended before its commits")
+		}
+		kept.Close(ctx, f != nil && f.why == closeServer)
+	}
+	s.close()
+	c.srv.unregister(c)
 }
 
 // count books and logs the end.

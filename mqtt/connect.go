@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"strings"
 	"time"
+
+	"millrace/broker"
 )
 
 // connect is a CONNECT that keeps the rules of section 3.1.
@@ -16,7 +18,10 @@ type connect struct {
 	assigned  bool // id is ours
 	user      string
 	password  string
-	will      *will
+	will      *broker.Will
+	// keeps says that there may be something of the client in the broker that
+	// outlives the connection, so that the one before it must have ended first.
+	keeps bool
 
 	sessionExpiry  uint32
 	receiveMaximum uint16 // 0 = not given
@@ -70,6 +75,7 @@ func parseConnect(body []byte) (c connect, f *faultError) {
 	c.id, c.user, c.password = string(id), string(user), string(password)
 	c.sessionExpiry, c.receiveMaximum, c.maxPacket = p.sessionExpiry, p.receiveMaximum, p.maxPacket
 	c.noProblemInfo = p.has(propRequestProblem) && p.requestProblem == 0
+	c.keeps = !c.clean || c.sessionExpiry > 0 || c.will != nil
 	return c, c.identify()
 }
 
@@ -111,7 +117,7 @@ func (c *connect) flags(flags byte) *faultError {
 
 // readWill reads the will; what its topic may be is decided at login.
 func (c *connect) readWill(r *cursor, flags byte) {
-	w := &will{qos: flags >> 3 & 3, retain: flags&0x20 != 0}
+	w := &broker.Will{Message: broker.Message{QoS: flags >> 3 & 3, Retain: flags&0x20 != 0}}
 	var p props
 	if c.v5 {
 		r.properties(&p, willProps)
@@ -128,9 +134,12 @@ func (c *connect) readWill(r *cursor, flags byte) {
 		r.fail(broken(badPayloadFormat, "will payload is not UTF-8"))
 		return
 	}
-	w.topic, w.payload = string(topic), bytes.Clone(payload)
-	w.delay = time.Duration(p.willDelay) * time.Second
-	if w.props = fromProps(&p); !validResponse(w.props.response) {
+	w.Message.Topic, w.Message.Payload = string(topic), bytes.Clone(payload)
+	w.Delay = time.Duration(p.willDelay) * time.Second
+	mp := fromProps(&p)
+	w.Expires, w.Expiry = mp.expires, mp.expiry
+	mp.expires = false
+	if mp.apply(&w.Message, time.Time{}); !validResponse(w.Message.ResponseTopic) {
 		r.fail(broken(protocolError, "response topic has wildcards"))
 		return
 	}

@@ -94,11 +94,11 @@ func TestConnectIsAcceptedAndToldTheLimits(t *testing.T) {
 		{"X072 keep alive 0 is capped", "10 0E 00 04 4D 51 54 54 05 02 00 00 00 00 01 61", "20 13 00 00 10 13 04 B0 " + props},
 		{"X073 keep alive 65,535 is capped", "10 0E 00 04 4D 51 54 54 05 02 FF FF 00 00 01 61", "20 13 00 00 10 13 04 B0 " + props},
 		{"X073 3.1.1", "10 0D 00 04 4D 51 54 54 04 02 FF FF 00 01 61", "20 02 00 00"},
-		{"clean=false is taken as clean", "10 0D 00 04 4D 51 54 54 04 00 00 3C 00 01 61", "20 02 00 00"},
+		{"clean=false of a client that is new", "10 0D 00 04 4D 51 54 54 04 00 00 3C 00 01 61", "20 02 00 00"},
 		{"empty password", "10 12 00 04 4D 51 54 54 04 C2 00 3C 00 01 61 00 01 75 00 00", "20 02 00 00"},
 		{
-			"session expiry is told to be 0", "10 13 00 04 4D 51 54 54 05 00 00 3C 05 11 00 00 0E 10 00 01 61",
-			"20 15 00 00 12 11 00 00 00 00 " + props,
+			"a session expiry is taken as it is", "10 13 00 04 4D 51 54 54 05 00 00 3C 05 11 00 00 0E 10 00 01 61",
+			"20 10 00 00 0D " + props,
 		},
 	} {
 		t.Run(row.id, func(t *testing.T) {

@@ -81,6 +81,9 @@ func (s *session) consume(subID uint32, w want) (reason, string) {
 		}
 		old.id, old.qos = subID, w.qos
 		s.mu.Unlock()
+		if s.durable() {
+			s.kept.Remember(w.filter, w.options(subID))
+		}
 		return reason(w.qos), ""
 	}
 	n := len(s.subs) + len(s.takes.by)
@@ -104,6 +107,9 @@ func (s *session) consume(subID uint32, w want) (reason, string) {
 			s.takes.by = map[string]*taking{}
 		}
 		s.takes.by[w.filter] = t
+	}
+	if s.durable() {
+		s.kept.Remember(w.filter, w.options(subID))
 	}
 	return reason(w.qos), ""
 }
@@ -219,15 +225,11 @@ func (l *leased) message(v5 bool) *broker.Message {
 // nack. It goes out with the next flush of the reader.
 func (l *leased) settled(code reason, done func(error)) {
 	s := l.of.s
-	if s.settling == nil {
-		s.settling = s.c.srv.o.Broker.NewSettlements()
-	}
-	if code >= unspecified {
-		s.settling.Nack(l.d.Ref)
+	if st := s.settlements(); code >= unspecified {
+		st.Nack(l.d.Ref)
 	} else {
-		s.settling.Ack(l.d.Ref, done)
+		st.Ack(l.d.Ref, done)
 	}
-	s.c.input.dirty = true
 	s.mu.Lock()
 	s.takes.out--
 	starved := s.takes.starved
@@ -242,6 +244,9 @@ func (s *session) settle() {
 	if s.settling != nil {
 		s.settling.Submit()
 		s.settling = nil
+	}
+	if s.durable() {
+		s.refill()
 	}
 }
 

@@ -100,9 +100,13 @@ func (s *session) pump() {
 	s.mu.Lock()
 	s.drainBacklog()
 	s.writeHeld()
-	more := s.replay.waits()
+	s.writeInbox()
+	more, again := s.replay.waits(), s.inbox.again
 	gs := s.eager()
 	s.mu.Unlock()
+	if again {
+		s.sendAgain()
+	}
 	for _, g := range gs {
 		g.pump()
 	}
@@ -156,15 +160,19 @@ func (s *session) write(e *encoder, p *pending, shed bool) written {
 		c.out.blocked = true
 		return noRoom
 	}
-	var id uint16
+	id := p.id
 	if p.qos > 0 {
-		st := wantPuback
+		f := flight{wantPuback, p.cargo}
 		if p.qos == 2 {
-			st = wantPubrec
+			f.state = wantPubrec
 		}
-		id = s.window.take(flight{st, p.cargo})
+		if id == 0 {
+			id = s.window.take(f)
+		} else {
+			s.window.put(id, f)
+		}
 	}
-	c.out.publish(h, e.m.Payload, p.qos, p.retain, id)
+	c.out.publish(h, e.m.Payload, p, id)
 	c.wrote(h.total)
 	c.srv.stats.delivered.Add(1)
 	return sent

@@ -149,10 +149,13 @@ func (e *encoder) properties(b []byte, ids []uint32) []byte {
 }
 
 // publish appends one PUBLISH. The caller holds wmu, and calls wrote.
-func (o *output) publish(h *head, payload []byte, qos byte, retain bool, id uint16) {
-	h.b[0] = typePublish<<4 | qos<<1
-	if retain {
+func (o *output) publish(h *head, payload []byte, p *pending, id uint16) {
+	h.b[0] = typePublish<<4 | p.qos<<1
+	if p.retain {
 		h.b[0] |= 1
+	}
+	if p.dup {
+		h.b[0] |= 8
 	}
 	if h.idAt > 0 {
 		binary.BigEndian.PutUint16(h.b[h.idAt:], id)

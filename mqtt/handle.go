@@ -33,12 +33,12 @@ func (c *conn) handle(head byte, body []byte) error {
 		}
 	case typeUnsubscribe:
 		if f = checkUnsubscribe(body, c.v5, &c.props); f == nil {
-			c.unsubscribe(decodeUnsubscribe(body, c.v5))
+			f = c.unsubscribe(decodeUnsubscribe(body, c.v5))
 		}
 	case typeDisconnect:
 		var code reason
 		if code, f = parseDisconnect(body, c.v5, &c.props); f == nil {
-			f = c.disconnect(code, c.props.sessionExpiry > 0)
+			f = c.disconnect(code, &c.props)
 		}
 	case typeAuth: // we take no authentication method, so none can be under way
 		f = broken(protocolError, "AUTH without an authentication method")
@@ -89,12 +89,17 @@ func (c *conn) ack(kind byte, a ack) *faultError {
 
 // disconnect takes the client's DISCONNECT, section 3.14.4: 0x00 takes the
 // will back, anything else lets it be sent.
-func (c *conn) disconnect(code reason, expiry bool) *faultError {
-	if expiry && c.hello.sessionExpiry == 0 { // section 3.14.2.2.2
+func (c *conn) disconnect(code reason, p *props) *faultError {
+	if p.sessionExpiry > 0 && c.hello.sessionExpiry == 0 { // section 3.14.2.2.2
 		return broken(protocolError, "DISCONNECT raises the session expiry from 0")
 	}
-	if code == success {
-		c.will = nil
+	if kept := c.session.kept; kept != nil {
+		if p.has(propSessionExpiry) {
+			kept.SetExpiry(p.sessionExpiry)
+		}
+		if code == success {
+			kept.CancelWill()
+		}
 	}
 	c.stop.Store(true)
 	return nil

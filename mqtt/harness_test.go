@@ -35,6 +35,8 @@ type edge struct {
 	auth   *auth.Auth
 	store  *gate
 	log    *logs
+	inner  *local.Store
+	ended  bool
 }
 
 // open starts an edge with the options changed by each of change.
@@ -69,12 +71,12 @@ func openRated(tb testing.TB, dir string, rates auth.Rates, listen func(mqtt.Opt
 	if err != nil {
 		tb.Fatal(err)
 	}
-	e := &edge{store: &gate{Store: inner}, log: &logs{}}
+	e := &edge{store: &gate{Store: inner}, inner: inner, log: &logs{}}
 	e.auth, err = auth.Open(tb.Context(), auth.Options{Store: broker.NewKeys(e.store, broker.SpaceAuth), AllowAnonymous: true, Rates: rates})
 	if err != nil {
 		tb.Fatal(err)
 	}
-	e.broker, err = broker.Open(tb.Context(), broker.Options{Store: e.store, Auth: e.auth})
+	e.broker, err = broker.Open(tb.Context(), broker.Options{Store: e.store, Auth: e.auth, Log: zerolog.New(e.log)})
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -88,24 +90,35 @@ func openRated(tb testing.TB, dir string, rates auth.Rates, listen func(mqtt.Opt
 	if e.Server, err = listen(o); err != nil {
 		tb.Fatal(err)
 	}
-	tb.Cleanup(func() {
-		e.store.open()
-		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
-		defer cancel()
-		if err := e.Close(ctx); err != nil {
-			tb.Errorf("close the edge: %v", err)
-		}
-		if err := e.broker.Close(ctx); err != nil {
-			tb.Errorf("close the broker: %v", err)
-		}
-		if err := closeAuth(ctx, e.auth); err != nil {
-			tb.Errorf("close auth: %v", err)
-		}
-		if err := inner.Close(ctx); err != nil {
-			tb.Errorf("close the store: %v", err)
-		}
-	})
+	tb.Cleanup(func() { e.stop(tb) })
 	return e
+}
+
+// stop ends everything, as at the end of the process.
+func (e *edge) stop(tb testing.TB) {
+	tb.Helper()
+	if e.ended {
+		return
+	}
+	e.ended = true
+	e.store.open()
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	if err := e.Close(ctx); err != nil {
+		tb.Errorf("close the edge: %v", err)
+	}
+	if err := e.broker.Close(ctx); err != nil {
+		tb.Errorf("close the broker: %v", err)
+	}
+	if err := closeAuth(ctx, e.auth); err != nil {
+		tb.Errorf("close auth: %v", err)
+	}
+	if err := e.inner.Check(); err != nil {
+		tb.Errorf("the store's own check: %v", err)
+	}
+	if err := e.inner.Close(ctx); err != nil {
+		tb.Errorf("close the store: %v", err)
+	}
 }
 
 // closeAuth writes what auth has not written yet.

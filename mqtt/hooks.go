@@ -114,13 +114,10 @@ func (h *hook) OnPacketEncode(cl *mochi.Client, pk packets.Packet) packets.Packe
 		return pk
 	}
 	p := &pk.Properties
-	pk.SessionPresent = false
+	pk.SessionPresent = c.present && !c.hello.v31
 	p.MaximumPacketSize = uint32(h.s.o.MaxPacket)
 	p.TopicAliasMaximum = uint16(h.s.o.MaxAliases)
 	p.SharedSubAvailable, p.SharedSubAvailableFlag = 1, true
-	if c.hello.sessionExpiry > 0 {
-		p.SessionExpiryInterval, p.SessionExpiryIntervalFlag = 0, true
-	}
 	if c.hello.assigned {
 		p.AssignedClientID = c.hello.id
 	}

@@ -33,7 +33,7 @@ func TestAcceptRecovers(t *testing.T) { // B24
 	f.left.Store(4)
 	s := newServer(Options{MaxWaiting: 10, StallTimeout: 1, ConnectTimeout: DefaultConnectTimeout})
 	s.listeners = []net.Listener{f}
-	s.accepting.Go(func() { s.accept(f, Listener{}) })
+	s.accepting.Go(func() { s.accept(f, &Listener{}) })
 	c, err := net.Dial("tcp", l.Addr().String())
 	if err != nil {
 		t.Fatal(err)

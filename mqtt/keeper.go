@@ -19,6 +19,7 @@ type keeper struct {
 	mu      sync.Mutex
 	back    []broker.Ref // reached nobody
 	refused []broker.Ref // cannot be delivered to the one that took it
+	dropped []dropped    // nor to anybody
 	leases  bool         // there may be leases to extend
 	stopped bool
 }
@@ -56,6 +57,20 @@ func (k *keeper) giveBack(refs []broker.Ref) {
 func (k *keeper) refuse(r broker.Ref) {
 	k.mu.Lock()
 	k.refused = append(k.refused, r)
+	k.mu.Unlock()
+	k.tell()
+}
+
+// dropped is a delivery that reaches nobody, and why.
+type dropped struct {
+	ref broker.Ref
+	why broker.Reason
+}
+
+// drop removes a delivery that its only receiver must not or cannot have.
+func (k *keeper) drop(r broker.Ref, why broker.Reason) {
+	k.mu.Lock()
+	k.dropped = append(k.dropped, dropped{r, why})
 	k.mu.Unlock()
 	k.tell()
 }
@@ -110,8 +125,8 @@ func (k *keeper) run() {
 // settle gives back what has gathered.
 func (k *keeper) settle() {
 	k.mu.Lock()
-	back, refused := k.back, k.refused
-	k.back, k.refused = nil, nil
+	back, refused, dropped := k.back, k.refused, k.dropped
+	k.back, k.refused, k.dropped = nil, nil, nil
 	k.mu.Unlock()
 	st := k.s.o.Broker.NewSettlements()
 	for _, r := range back {
@@ -119,6 +134,9 @@ func (k *keeper) settle() {
 	}
 	for _, r := range refused {
 		st.Nack(r)
+	}
+	for _, d := range dropped {
+		st.Drop(d.ref, d.why)
 	}
 	st.Submit()
 }

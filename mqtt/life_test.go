@@ -402,7 +402,6 @@ func TestOptionsThatCannotBe(t *testing.T) {
 	one := []mqtt.Listener{{Address: "127.0.0.1:0"}}
 	for want, o := range map[string]mqtt.Options{
 		"Options.Broker is missing":      {Listeners: one},
-		"Options.Listeners is empty":     {Broker: e.broker},
 		"ReceiveMaximum is 70000":        {Broker: e.broker, Listeners: one, ReceiveMaximum: 70_000},
 		"has a negative limit":           {Broker: e.broker, Listeners: one, MaxKeepAlive: -1},
 		"listen on " + e.Addr().String(): {Broker: e.broker, Listeners: append(one, mqtt.Listener{Address: e.Addr().String()})},

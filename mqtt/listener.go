@@ -17,13 +17,13 @@ type waiter struct{ at *list.Element }
 
 // accept takes connections until the listener is closed. An error that is not
 // the end costs a pause, never the listener.
-func (s *Server) accept(l net.Listener, o Listener) {
+func (s *Server) accept(l net.Listener, o *Listener) {
 	backoff := acceptBackoffMin
 	for {
 		sock, err := l.Accept()
 		if err == nil {
 			backoff = acceptBackoffMin
-			s.admit(sock, o)
+			s.admit(sock, o, func(c *conn) error { return c.prepare(o) })
 			continue
 		}
 		select {
@@ -41,26 +41,25 @@ func (s *Server) accept(l net.Listener, o Listener) {
 	}
 }
 
-// admit starts a connection, or refuses its address.
-func (s *Server) admit(sock net.Conn, o Listener) {
+// admit starts a connection, or refuses its address. prepare runs first, and
+// on the connection's time.
+func (s *Server) admit(sock net.Conn, o *Listener, prepare func(*conn) error) {
 	s.stats.accepted.Add(1)
 	c := &conn{
 		Conn: sock, srv: s, remote: sock.RemoteAddr().String(), anonOK: o.AllowAnonymous,
-		accepted: time.Now(),
+		accepted: time.Now(), left: make(chan struct{}),
 	}
 	c.out.room.L = &c.wmu
-	if c.host, _, _ = net.SplitHostPort(c.remote); c.host == "" {
-		c.host = c.remote
+	if c.host = hostOf(sock.RemoteAddr()); o.unix() {
+		c.remote, c.host = "unix", ""
 	}
 	s.mu.Lock()
-	limit := s.o.MaxPerAddress
-	if s.closing || limit > 0 && s.addresses[c.host] >= limit {
+	if s.closing || o.Proxy == nil && !s.bookLocked(c) {
 		s.mu.Unlock()
 		_ = sock.Close() // nothing was said on it
 		s.stats.refused[closeAddress].Add(1)
 		return
 	}
-	s.addresses[c.host]++
 	s.all[c] = struct{}{}
 	c.waiting = &waiter{s.waiting.PushBack(c)}
 	var oldest *conn
@@ -77,8 +76,25 @@ func (s *Server) admit(sock net.Conn, o Listener) {
 	go func() {
 		defer s.conns.Done()
 		defer s.forget(c)
-		c.run()
+		c.run(prepare)
 	}()
+}
+
+// book counts c among the connections of its address, if there is room.
+func (s *Server) book(c *conn) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.bookLocked(c)
+}
+
+// bookLocked is book for a caller that holds mu.
+func (s *Server) bookLocked(c *conn) bool {
+	if limit := s.o.MaxPerAddress; limit > 0 && c.host != "" && s.addresses[c.host] >= limit {
+		return false
+	}
+	s.addresses[c.host]++
+	c.booked = true
+	return true
 }
 
 // forget takes an ended connection out of the books.
@@ -86,6 +102,9 @@ func (s *Server) forget(c *conn) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.all, c)
+	if !c.booked {
+		return
+	}
 	if s.addresses[c.host]--; s.addresses[c.host] <= 0 {
 		delete(s.addresses, c.host)
 	}

@@ -40,7 +40,10 @@ func (c *conn) greet(raw, body []byte) error {
 		_ = c.srv.mochi.EstablishConnection("mqtt", c) // why it failed is in c.ending
 	}()
 	<-greeted
-	if !c.greeted && !c.stop.Load() { // section 3.1.2.11.4: CONNACK may be too large for the client
+	if c.greeted {
+		return c.session.resume()
+	}
+	if !c.stop.Load() { // section 3.1.2.11.4: CONNACK may be too large for the client
 		return &faultError{packetTooLarge, "CONNACK is larger than the client takes", closeProtocol}
 	}
 	return nil
@@ -52,7 +55,7 @@ func (c *conn) login() *faultError {
 	ctx, cancel := context.WithTimeout(context.Background(), loginTimeout)
 	defer cancel()
 	h := &c.hello
-	who, err := c.srv.auth.Login(ctx, h.user, h.password, h.id, c.host, c.anonOK)
+	who, err := c.identify(ctx)
 	h.password = ""
 	if err != nil {
 		return c.loginFault(err)
@@ -63,16 +66,26 @@ func (c *conn) login() *faultError {
 			return f
 		}
 	}
-	if f := c.srv.register(c); f != nil {
+	if f := c.srv.register(ctx, c); f != nil {
 		return f
 	}
 	c.agreeKeepAlive()
 	c.producer = c.srv.o.Broker.NewProducer(who, c.outcomes)
-	c.will, h.will = h.will, nil
+	h.will = nil
 	c.lastRead = time.Now()
 	c.open = true
 	c.srv.stats.open.Add(1)
 	return nil
+}
+
+// identify finds out who it is: whom its certificate names, or whom its
+// credentials prove.
+func (c *conn) identify(ctx context.Context) (*auth.Principal, error) {
+	h := &c.hello
+	if c.via.user != "" {
+		return c.srv.auth.LoginCertificate(c.via.user, h.user, h.id, c.host)
+	}
+	return c.srv.auth.Login(ctx, h.user, h.password, h.id, c.host, c.anonOK)
 }
 
 // loginFault translates an error of auth, and logs it: who, from where, never
@@ -81,6 +94,8 @@ func (c *conn) loginFault(err error) *faultError {
 	f := &faultError{badLogin, "login was refused", closeAuth}
 	_, delayed := errors.AsType[*auth.DelayedError](err)
 	switch {
+	case errors.Is(err, auth.ErrOtherIdentity):
+		f.code = notAuthorized
 	case errors.Is(err, auth.ErrUnauthenticated):
 	case delayed:
 		f.code = connectionRate

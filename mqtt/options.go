@@ -11,13 +11,6 @@ import (
 	"github.com/rs/zerolog"
 )
 
-// Listener is one TCP address to listen on.
-type Listener struct {
-	Address string // host:port; port 0 takes a free one
-	// AllowAnonymous lets clients in that name no user known here.
-	AllowAnonymous bool
-}
-
 // The default limits.
 const (
 	DefaultMaxPayload      = 4 << 20
@@ -47,16 +40,15 @@ const (
 	maxUserName      = 256
 	maxPassword      = 8 << 10
 	maxPropertyBytes = 8 << 10
-	maxDelayedWills  = 65_536
 	lingerTimeout    = time.Second      // for the last bytes to reach a client
 	loginTimeout     = 10 * time.Second // for the broker to decide
-	willTimeout      = 10 * time.Second // for the commit of a will
+	endTimeout       = 10 * time.Second // for what the end of a connection commits
 )
 
 // Options configure a Server. Zero values take the stated default.
 type Options struct {
 	Broker    *broker.Broker // required
-	Listeners []Listener     // at least one
+	Listeners []Listener     // none where connections come by Server.WebSocket alone
 	Log       zerolog.Logger
 
 	MaxPayload      int           // bytes of a message; default 4 MiB
@@ -77,6 +69,9 @@ type Options struct {
 	MaxAliases      int           // inbound topic aliases; default 32
 	BacklogMessages int           // waiting for one session; default 100,000
 	BacklogBytes    int           // default 64 MiB
+	// SessionExpiryV3 is how long the session of a 3.1.1 client that wants one
+	// outlives its connection, in seconds; default broker.NeverExpires.
+	SessionExpiryV3 uint32
 
 	// CloseOnDeny ends the connection of a 3.1.1 client that publishes where
 	// it may not, instead of an ack for a message that is dropped.
@@ -87,9 +82,6 @@ type Options struct {
 func (o Options) withDefaults() (Options, error) {
 	if o.Broker == nil {
 		return o, errors.New("mqtt: Options.Broker is missing")
-	}
-	if len(o.Listeners) == 0 {
-		return o, errors.New("mqtt: Options.Listeners is empty")
 	}
 	for _, f := range []struct {
 		v    *int
@@ -117,6 +109,7 @@ func (o Options) withDefaults() (Options, error) {
 			return o, fmt.Errorf("mqtt: Options.%s is %d, must be 1 to %d", f.name, *f.v, f.max)
 		}
 	}
+	o.SessionExpiryV3 = cmp.Or(o.SessionExpiryV3, broker.NeverExpires)
 	o.ConnectTimeout = cmp.Or(o.ConnectTimeout, DefaultConnectTimeout)
 	o.StallTimeout = cmp.Or(o.StallTimeout, DefaultStallTimeout)
 	if o.ConnectTimeout < 0 || o.StallTimeout < 0 || o.MaxKeepAlive < 0 || o.MaxPerAddress < 0 {

@@ -93,7 +93,11 @@ func (c *conn) publish(p *publish) *faultError {
 	if p.qos > 0 {
 		c.acks.expect(p)
 	}
-	c.producer.Publish(c.message(t.name, p), uint64(p.qos))
+	if p.qos == 2 && c.session.durable() {
+		c.producer.PublishOnce(c.message(t.name, p), 2, c.session.kept, p.id)
+	} else {
+		c.producer.Publish(c.message(t.name, p), uint64(p.qos))
+	}
 	c.input.dirty = true
 	return nil
 }

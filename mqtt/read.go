@@ -25,7 +25,6 @@ type input struct {
 	part []byte // what is left of a packet, while buf is given back
 	big  []byte // a packet larger than buf; grows with what was received
 	feed []byte // what mochi has yet to read of the CONNECT
-	raw  rawReader
 	// since is how much was taken since the last Flush.
 	since int
 	dirty bool
@@ -55,20 +54,19 @@ func (c *conn) serve() {
 		} else if err == nil {
 			err = c.handle(head, body)
 		}
-		if f, ok := errors.AsType[*faultError](err); ok {
-			c.end(f)
-			return
-		}
 		if err != nil {
-			c.lost(err)
+			c.failed(err)
 			return
 		}
 	}
 }
 
-// lost books an error of the socket.
-func (c *conn) lost(err error) {
+// failed ends the connection for a fault, or books an error of the socket.
+func (c *conn) failed(err error) {
+	f, fault := errors.AsType[*faultError](err)
 	switch {
+	case fault:
+		c.end(f)
 	case c.stop.Load(): // woken, c.ending says why
 	case errors.Is(err, os.ErrDeadlineExceeded) && !c.open:
 		c.end(&faultError{success, "no CONNECT in time", closeTimeout})
@@ -178,7 +176,7 @@ func (c *conn) fill() error {
 		c.flush()
 	}
 	for {
-		n, ok, err := in.tryRead(c.Conn)
+		n, ok, err := c.receive(in.room())
 		if ok {
 			c.lastRead = time.Now()
 			in.w += n
@@ -208,7 +206,7 @@ func (c *conn) fillBig(b []byte, total int) error {
 			in.big = grown
 		}
 		room := in.big[len(in.big):min(cap(in.big), total)]
-		n, ok, err := in.raw.read(c.Conn, room)
+		n, ok, err := c.receive(room)
 		if !ok && err == nil {
 			c.flush()
 			err = c.await()
@@ -243,7 +241,7 @@ func (c *conn) await() error {
 		if err := c.arm(); err != nil {
 			return err
 		}
-		err := c.input.raw.wait(c.Conn)
+		err := c.via.raw.wait(c.Conn)
 		if errors.Is(err, os.ErrDeadlineExceeded) && !c.stop.Load() && c.early() {
 			continue
 		}
@@ -265,6 +263,11 @@ func (c *conn) arm() error {
 	} else if at.Equal(c.deadline) {
 		return nil
 	}
+	return c.until(at)
+}
+
+// until sets the deadline of the next read.
+func (c *conn) until(at time.Time) error {
 	c.wmu.Lock()
 	defer c.wmu.Unlock()
 	if c.stop.Load() { // end has set a deadline of its own, which must stay
@@ -297,13 +300,12 @@ func (in *input) give() {
 	}
 }
 
-// tryRead reads into the free end of the buffer; ok is false when the socket
-// has nothing yet.
-func (in *input) tryRead(sock io.Reader) (n int, ok bool, err error) {
+// room is the free end of the buffer, which is borrowed if there is none.
+func (in *input) room() []byte {
 	if in.buf == nil {
 		in.buf = readBuffers.Get().(*[readBuffer]byte)
 		in.r, in.w = 0, copy(in.buf[:], in.part)
 		in.part = nil
 	}
-	return in.raw.read(sock, in.buf[in.w:])
+	return in.buf[in.w:]
 }

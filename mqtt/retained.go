@@ -3,6 +3,7 @@ package mqtt
 import (
 	"context"
 	"iter"
+	"slices"
 
 	"millrace/broker"
 )
@@ -141,6 +142,10 @@ func (s *session) unlocked(f func()) {
 func (s *session) readRetained(at owedRetained) iter.Seq[*broker.Message] {
 	return func(yield func(*broker.Message) bool) {
 		srv := s.c.srv
+		if s.durable() && at.by.qos > 0 { // the rest went to the backlog
+			all := yield
+			yield = func(m *broker.Message) bool { return m.QoS > 0 || all(m) }
+		}
 		if err := srv.o.Broker.RetainedAt(context.Background(), s.who, at.filter, at.mark, yield); err != nil {
 			srv.log.Error().Str("client", clip(s.id)).Str("filter", clip(at.filter)).Err(err).Msg("retained messages cannot be read")
 		}
@@ -160,4 +165,43 @@ func (s *session) sendRetained(m *broker.Message, by *member) bool {
 	e := newEncoder(m)
 	defer e.free()
 	return s.write(e, &p, false) != noRoom
+}
+
+// replayPage is how many retained messages share a commit.
+const replayPage = 128
+
+// replayKept puts what new subscriptions are owed in QoS 1 and 2 into the
+// backlog of a session that is kept.
+func (s *session) replayKept() {
+	if !s.durable() {
+		return
+	}
+	s.mu.Lock()
+	owed := slices.Clone(s.replay.owed)
+	s.mu.Unlock()
+	for _, at := range owed {
+		if at.by.qos == 0 {
+			continue
+		}
+		var page []*broker.Message
+		put := func() bool {
+			ctx, cancel := context.WithTimeout(context.Background(), endTimeout)
+			defer cancel()
+			err := s.kept.Replay(ctx, at.filter, page)
+			page = page[:0]
+			if err != nil {
+				s.c.end(&faultError{answerOf(err).code, "retained messages were not stored for the session", closeQuota})
+			}
+			return err == nil
+		}
+		err := s.c.srv.o.Broker.RetainedAt(context.Background(), s.who, at.filter, at.mark, func(m *broker.Message) bool {
+			if m.QoS > 0 {
+				page = append(page, m)
+			}
+			return len(page) < replayPage || put()
+		})
+		if err != nil || !put() {
+			return
+		}
+	}
 }

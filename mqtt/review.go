@@ -1,6 +1,7 @@
 package mqtt
 
 import (
+	"slices"
 	"time"
 
 	"millrace/broker"
@@ -59,8 +60,12 @@ func (s *session) review(a *auth.Auth) {
 	for _, old := range olds {
 		s.renew(old)
 	}
+	if f := s.commit(); f != nil {
+		s.c.end(f)
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.inbox.review(a, s)
 	for range s.backlog.len() {
 		p := s.backlog.pop()
 		if a.Allow(s.who, auth.Subscribe, auth.TopicResource(p.m.Topic)) {
@@ -75,6 +80,10 @@ func (s *session) review(a *auth.Auth) {
 // unless the client has changed it meanwhile.
 func (s *session) renew(old *broker.Subscription) {
 	b, mb := s.c.srv.o.Broker, old.Member.(*member)
+	if s.durable() && mb.group == nil {
+		s.renewKept(old)
+		return
+	}
 	now := &broker.Subscription{Filter: old.Filter, Principal: old.Principal, Sink: old.Sink, Member: mb}
 	s.multi.Store(true)
 	gone := b.Subscribe(now) != nil
@@ -97,4 +106,33 @@ func (s *session) renew(old *broker.Subscription) {
 	if last == old || !gone {
 		s.drop(last)
 	}
+}
+
+// renewKept does the same for a subscription that is kept: the broker asks about
+// what comes by it from now on.
+func (s *session) renewKept(old *broker.Subscription) {
+	mb := old.Member.(*member)
+	now := s.subscription(mb)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.subs[mb.filter] != old:
+	case s.kept.Reattach(now):
+		s.subs[mb.filter] = now
+	default:
+		delete(s.subs, mb.filter)
+	}
+}
+
+// review takes out what was taken and may not be sent any more. The caller holds
+// session.mu.
+func (b *inbox) review(a *auth.Auth, s *session) {
+	b.held = slices.DeleteFunc(b.held, func(h arrival) bool {
+		if h.dup || a.Allow(s.who, auth.Subscribe, auth.TopicResource(h.d.Topic)) {
+			return false
+		}
+		s.c.srv.stats.drop(dropDenied)
+		s.c.srv.keeper.drop(h.d.Ref, broker.ReasonUndelivered)
+		return true
+	})
 }

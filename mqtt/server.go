@@ -40,7 +40,6 @@ type Server struct {
 	all       map[*conn]struct{}
 	addresses map[string]int
 	waiting   *list.List // of *conn before CONNECT, oldest first
-	wills     map[string]*delayed
 }
 
 // Listen opens every listener of o and begins to serve. On an error nothing
@@ -55,18 +54,21 @@ func Listen(o Options) (*Server, error) {
 	if s.mochi, err = newMochi(s); err != nil {
 		return nil, fmt.Errorf("mqtt: %w", err)
 	}
-	for _, lo := range o.Listeners {
-		l, err := new(net.ListenConfig).Listen(context.Background(), "tcp", lo.Address)
+	for i := range o.Listeners {
+		lo := &o.Listeners[i]
+		l, err := lo.listen()
 		if err != nil {
-			return nil, errors.Join(fmt.Errorf("mqtt: listen on %s: %w", lo.Address, err), s.closeListeners())
+			_ = s.closeListeners() // the first error counts
+			return nil, &ListenError{At: i, Address: lo.Address, Err: err}
 		}
 		s.listeners = append(s.listeners, l)
 	}
 	s.keeper.start(s)
 	s.accepting.Go(s.review)
 	for i, l := range s.listeners {
-		s.accepting.Go(func() { s.accept(l, o.Listeners[i]) })
-		s.log.Info().Str("listener", l.Addr().String()).Msg("mqtt listening")
+		s.accepting.Go(func() { s.accept(l, &o.Listeners[i]) })
+		s.log.Info().Str("listener", l.Addr().String()).Bool("tls", o.Listeners[i].TLS != nil).
+			Bool("websocket", o.Listeners[i].WebSocket).Msg("mqtt listening")
 	}
 	return s, nil
 }
@@ -75,7 +77,7 @@ func newServer(o Options) *Server {
 	return &Server{
 		o: o, log: o.Log, stopped: make(chan struct{}),
 		clients: map[string]*conn{}, groups: map[string]*group{}, all: map[*conn]struct{}{}, addresses: map[string]int{},
-		waiting: list.New(), wills: map[string]*delayed{},
+		waiting: list.New(),
 	}
 }
 
@@ -103,7 +105,8 @@ func (s *Server) closeListeners() error {
 
 // Close drains: it accepts nothing more, reads nothing more, waits for the
 // commits under way and their acks, tells clients of MQTT 5 that the server is
-// shutting down (0x8B), and closes. Wills are not sent. When ctx ends first,
+// shutting down (0x8B), and closes. Wills are sent after the next start, unless
+// the client came back by then. When ctx ends first,
 // what is left is cut off and ctx's error returned. The broker must still work.
 func (s *Server) Close(ctx context.Context) error {
 	s.mu.Lock()
@@ -113,10 +116,6 @@ func (s *Server) Close(ctx context.Context) error {
 	}
 	s.closing = true
 	s.draining = ctx
-	for _, d := range s.wills {
-		d.timer.Stop()
-	}
-	clear(s.wills)
 	s.mu.Unlock()
 	close(s.stopped)
 	err := s.closeListeners()

@@ -1,6 +1,7 @@
 package mqtt
 
 import (
+	"context"
 	"maps"
 	"slices"
 	"sync"
@@ -10,13 +11,14 @@ import (
 	"millrace/broker/auth"
 )
 
-// session is what a client has here: subscriptions, and messages on their way
-// to it. So far it lives as long as its connection.
+// session is what a client has here while it is connected: subscriptions, and
+// messages on their way to it.
 type session struct {
 	id     string
 	who    *auth.Principal
 	serial uint64 // of this process; orders the sessions of one fan-out
 	c      *conn
+	kept   *broker.Session // what the broker keeps of it; nil for most clean ones
 	// multi says that the session had two subscriptions at a time, ever: a
 	// message under way may still hold both, so that it is never taken back.
 	multi atomic.Bool
@@ -28,6 +30,7 @@ type session struct {
 	backlog backlog
 	replay  replay
 	takes   consumers
+	inbox   inbox
 	closed  bool
 
 	settling *broker.Settlements // the reader's: what the client settled since the last flush
@@ -50,7 +53,7 @@ func same(a, b *auth.Principal) bool { return a.Kind == b.Kind && a.Name == b.Na
 
 // register gives c its session and its client id. A connection with the same
 // id ends: MQTT 5 section 3.1.4, [MQTT-3.1.4-3].
-func (s *Server) register(c *conn) *faultError {
+func (s *Server) register(ctx context.Context, c *conn) *faultError {
 	s.mu.Lock()
 	old := s.clients[c.hello.id]
 	if old != nil && !same(old.who, c.who) {
@@ -61,14 +64,63 @@ func (s *Server) register(c *conn) *faultError {
 	c.session = &session{id: c.hello.id, who: c.who, serial: s.serial, c: c}
 	c.session.window.init(s.sendWindow(c))
 	s.clients[c.hello.id] = c
-	s.cancelWill(c)
 	s.mu.Unlock()
 	if old != nil {
 		old.end(&faultError{takenOver, "client id connected again", closeTakenOver})
-		old.session.close() // now, and not when its reader has noticed
+		if f := c.succeed(ctx, old); f != nil {
+			return f
+		}
+	}
+	return c.openSession(ctx)
+}
+
+// succeed takes the place of old: now, and not when its reader has noticed. Only
+// what is kept in the broker has to be handed over in order.
+func (c *conn) succeed(ctx context.Context, old *conn) *faultError {
+	if !old.hello.keeps {
+		old.session.close()
+		return nil
+	}
+	select {
+	case <-old.left:
+		return nil
+	case <-ctx.Done():
+		return &faultError{serverUnavailable, "the connection before does not end", closeServer}
+	}
+}
+
+// openSession asks the broker for what it keeps of the client.
+func (c *conn) openSession(ctx context.Context) *faultError {
+	h, s := &c.hello, c.session
+	expiry := h.sessionExpiry
+	if !c.v5 && !h.clean {
+		expiry = c.srv.o.SessionExpiryV3
+	}
+	kept, present, err := c.srv.o.Broker.OpenSession(ctx, broker.SessionOptions{
+		ClientID: h.id, Principal: c.who, Clean: h.clean, Expiry: expiry, Will: h.will,
+	})
+	switch broker.KindOf(err) {
+	case broker.Conflict:
+		return &faultError{badClientID, "client id has a session of another identity", closeAuth}
+	case broker.Full:
+		return &faultError{quotaExceeded, "the store is full and takes no new session", closeQuota}
+	default:
+		if err != nil {
+			c.srv.log.Error().Str("client", clip(h.id)).Err(err).Msg("session was not opened")
+			return &faultError{serverUnavailable, "session was not opened", closeServer}
+		}
+	}
+	if s.kept, c.present = kept, present; s.durable() {
+		s.window.share()
+		for _, id := range kept.Received() {
+			c.acks.restore(id)
+		}
 	}
 	return nil
 }
+
+// durable reports whether the session outlives its connection.
+func (s *session) durable() bool { return s.kept != nil && s.kept.Durable() }
 
 // sendWindow is how many QoS > 0 messages may be on their way to the client,
 // MQTT 5 section 3.1.2.11.3.
@@ -119,10 +171,14 @@ func (s *session) close() {
 	s.mu.Unlock()
 	stop()
 	back.Submit()
+	s.endInbox()
 	s.release(slices.Collect(maps.Values(takes))...)
 	for _, sub := range subs {
-		s.c.srv.o.Broker.Unsubscribe(sub)
-		if g := sub.Member.(*member).group; g != nil {
+		g := sub.Member.(*member).group
+		if g != nil || !s.durable() {
+			s.c.srv.o.Broker.Unsubscribe(sub)
+		}
+		if g != nil {
 			g.leave(sub, unacked[g])
 			delete(unacked, g)
 		}

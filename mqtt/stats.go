@@ -55,11 +55,15 @@ const (
 	closeServer                       // the server is going down
 	closeQuota                        // a limit was passed
 	closePanic                        // a fault of ours
+	closeTLS                          // its TLS handshake failed
+	closeUpgrade                      // its request for WebSocket was refused
+	closeProxy                        // no PROXY header where one must come, or from a stranger
 	closeReasons
 )
 
 var closeNames = [closeReasons]string{
 	"client", "timeout", "protocol", "auth", "crowded", "address", "taken_over", "slow_consumer", "server", "quota", "panic",
+	"tls", "websocket", "proxy",
 }
 
 // counters is what Stats is read from.
@@ -86,6 +90,7 @@ func (s *Server) Stats() Stats {
 	for i, name := range dropNames {
 		st.Dropped[name] = n.dropped[i].Load()
 	}
+	st.Dropped[dropNames[dropWill]] = s.o.Broker.LostWills()
 	for i, name := range closeNames {
 		st.Refused[name] = n.refused[i].Load()
 		st.Closed[name] = n.closed[i].Load()

@@ -1,6 +1,7 @@
 package mqtt
 
 import (
+	"context"
 	"encoding/binary"
 	"strings"
 
@@ -57,8 +58,13 @@ func (c *conn) subscribe(id uint16, subID uint32, ws []want) *faultError {
 		}
 		codes[i] = byte(code)
 	}
+	if f := c.session.commit(); f != nil {
+		return f
+	}
 	c.sendCodes(typeSuback, id, text, codes)
 	c.session.kick()
+	c.session.replayKept()
+	c.session.openInbox()
 	c.session.replayRetained() // section 3.8.4: after SUBACK, which says what was granted
 	return nil
 }
@@ -89,7 +95,7 @@ func (c *conn) subscribeOne(subID uint32, w want) (reason, string) {
 // the same filter takes the place of the old without a gap.
 func (s *session) subscribe(subID uint32, w want) reason {
 	mb := &member{s: s, filter: w.filter, id: subID, qos: w.qos, noLocal: w.noLocal, rap: w.rap}
-	sub := &broker.Subscription{Filter: w.filter, Principal: s.who, Sink: s.c.srv, Member: mb}
+	sub := s.subscription(mb)
 	s.mu.Lock()
 	n, known := len(s.subs)+len(s.takes.by), s.subs[w.filter] != nil
 	s.mu.Unlock()
@@ -102,7 +108,7 @@ func (s *session) subscribe(subID uint32, w want) reason {
 	if n > 0 {
 		s.multi.Store(true) // before the first delivery can see two
 	}
-	if err := s.c.srv.o.Broker.Subscribe(sub); err != nil {
+	if err := s.enter(sub, w); err != nil {
 		if mb.group != nil {
 			mb.group.unref()
 		}
@@ -118,11 +124,7 @@ func (s *session) subscribe(subID uint32, w want) reason {
 	s.mu.Lock()
 	old := sub // if the session has ended meanwhile
 	if !s.closed {
-		if s.subs == nil {
-			s.subs = map[string]*broker.Subscription{}
-		}
-		old = s.subs[w.filter]
-		s.subs[w.filter] = sub
+		old = s.keep(sub)
 		switch {
 		case mb.group != nil: // section 3.8.3.1: no retained messages
 			s.regroup()
@@ -137,10 +139,66 @@ func (s *session) subscribe(subID uint32, w want) reason {
 	return reason(w.qos)
 }
 
-// drop takes a subscription of s out of the broker and of its group.
+// subscription is mb as the broker wants it.
+func (s *session) subscription(mb *member) *broker.Subscription {
+	return &broker.Subscription{Filter: mb.filter, Principal: s.who, Sink: s.c.srv, Member: mb}
+}
+
+// enter makes the broker know a subscription: the session's, if that is kept.
+func (s *session) enter(sub *broker.Subscription, w want) error {
+	if !s.durable() {
+		return s.c.srv.o.Broker.Subscribe(sub)
+	}
+	if !isShared(w.filter) {
+		ctx, cancel := context.WithTimeout(context.Background(), endTimeout)
+		defer cancel()
+		return s.kept.Subscribe(ctx, sub, w.options(sub.Member.(*member).id))
+	}
+	err := s.c.srv.o.Broker.Subscribe(sub)
+	if err == nil {
+		s.kept.Remember(w.filter, w.options(sub.Member.(*member).id))
+	}
+	return err
+}
+
+func (w *want) options(id uint32) broker.SubscriptionOptions {
+	return broker.SubscriptionOptions{QoS: w.qos, NoLocal: w.noLocal, RetainAsPublished: w.rap, Handling: w.handling, ID: id}
+}
+
+// keep puts sub in its place, and returns the one that it replaces. The caller
+// holds mu.
+func (s *session) keep(sub *broker.Subscription) (old *broker.Subscription) {
+	if s.subs == nil {
+		s.subs = map[string]*broker.Subscription{}
+	}
+	filter := sub.Member.(*member).filter
+	old = s.subs[filter]
+	s.subs[filter] = sub
+	return old
+}
+
+// commit has what was changed in a session that is kept recorded: before the
+// client is told.
+func (s *session) commit() *faultError {
+	if !s.durable() {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), endTimeout)
+	defer cancel()
+	if err := s.kept.Commit(ctx); err != nil {
+		return &faultError{answerOf(err).code, "subscriptions were not recorded", closeQuota}
+	}
+	return nil
+}
+
+// drop takes a subscription of s out of the broker and of its group. In a
+// session that is kept it was replaced, or removed, there.
 func (s *session) drop(sub *broker.Subscription) {
-	s.c.srv.o.Broker.Unsubscribe(sub)
-	if g := sub.Member.(*member).group; g != nil {
+	g := sub.Member.(*member).group
+	if g != nil || !s.durable() {
+		s.c.srv.o.Broker.Unsubscribe(sub)
+	}
+	if g != nil {
 		g.leave(sub, nil)
 	}
 }
@@ -161,15 +219,19 @@ func (c *conn) tooLong(filter string) bool {
 }
 
 // unsubscribe answers an UNSUBSCRIBE, section 3.10.4.
-func (c *conn) unsubscribe(id uint16, filters []string) {
+func (c *conn) unsubscribe(id uint16, filters []string) *faultError {
 	codes := make([]byte, len(filters))
 	for i, f := range filters {
 		codes[i] = byte(c.session.unsubscribe(f))
+	}
+	if f := c.session.commit(); f != nil {
+		return f
 	}
 	if !c.v5 {
 		codes = nil // 3.1.1: UNSUBACK has no payload
 	}
 	c.sendCodes(typeUnsuback, id, "", codes)
+	return nil
 }
 
 func (s *session) unsubscribe(filter string) reason {
@@ -180,6 +242,9 @@ func (s *session) unsubscribe(filter string) reason {
 		s.regroup()
 	}
 	s.mu.Unlock()
+	if s.durable() {
+		s.kept.Unsubscribe(filter)
+	}
 	if sub == nil {
 		if s.unconsume(filter) {
 			return success

@@ -95,9 +95,12 @@ func TestDelayedWill(t *testing.T) {
 	delay := []byte{24, 0, 0, 0, 1}
 	_ = withWill(t, e, "back", 0, expiry, delay).Close()
 	_ = withWill(t, e, "away", 0, expiry, delay).Close()
-	eventually(t, "both ends", func() bool { return e.Stats().Closed["client"] == 2 })
-	login(t, e, true, "back")
+	_ = withWill(t, e, "anew", 0, expiry, []byte{24, 0, 0, 1, 0}).Close()
+	eventually(t, "the ends", func() bool { return e.Stats().Closed["client"] == 3 })
 	start := time.Now()
+	keptIn(t, e, true, "back", false, 256)
+	keptIn(t, e, true, "anew", true, 256) // Clean Start ends the session, which was the last moment
+	s.recv()
 	if m := s.recv(); m.payload != "gone" || time.Since(start) < 500*time.Millisecond {
 		t.Errorf("got %+v after %v", m, time.Since(start))
 	}
@@ -106,7 +109,7 @@ func TestDelayedWill(t *testing.T) {
 	s.recv()
 }
 
-func TestShutdownSendsNoWills(t *testing.T) {
+func TestShutdownSendsNoWillsYet(t *testing.T) {
 	e := open(t, func(o *mqtt.Options) { o.MaxInflight = 10 })
 	s := login(t, e, false, "")
 	s.subscribe(1, 0, "w")

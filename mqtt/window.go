@@ -29,30 +29,49 @@ type cargo interface {
 // a space of their own: those that the client gives its publishes have nothing
 // to do with them. Guarded by session.mu.
 type window struct {
-	size int
-	out  map[uint16]flight
-	last uint16
+	size  int
+	out   map[uint16]flight
+	last  uint16
+	first uint16 // of the ids that go round, but for 0
 }
 
 func (w *window) init(size int) { w.size = size }
+
+// share leaves the ids below sharedFrom to the messages that have theirs from
+// the backlog of a durable session.
+func (w *window) share() {
+	w.first = sharedFrom
+	w.size = min(w.size, 1<<16-sharedFrom)
+}
 
 func (w *window) full() bool { return len(w.out) >= w.size }
 
 // take returns the next free id. Ids are given at the moment of sending, and
 // go round, so that a late ack does not meet a new message under its id.
 func (w *window) take(f flight) uint16 {
-	if w.out == nil {
-		w.out = make(map[uint16]flight)
-	}
 	for {
-		if w.last++; w.last == 0 {
-			continue
+		if w.last++; w.last == 0 || w.last < w.first {
+			w.last = max(1, w.first)
 		}
-		if _, used := w.out[w.last]; !used {
-			w.out[w.last] = f
+		if !w.has(w.last) {
+			w.put(w.last, f)
 			return w.last
 		}
 	}
+}
+
+// has reports whether an id is in use.
+func (w *window) has(id uint16) bool {
+	_, used := w.out[id]
+	return used
+}
+
+// put notes a delivery under an id that is free.
+func (w *window) put(id uint16, f flight) {
+	if w.out == nil {
+		w.out = make(map[uint16]flight)
+	}
+	w.out[id] = f
 }
 
 // puback settles a QoS 1 delivery, section 3.4. An id that we do not know is
@@ -114,7 +133,7 @@ func (s *session) pubrec(a ack) *faultError {
 // not be.
 func (s *session) released(id uint16, err error) {
 	if err != nil {
-		s.c.end(&faultError{unspecified, "ack of a queue's message failed", closeQuota})
+		s.c.end(&faultError{unspecified, "ack of a message failed", closeQuota})
 		return
 	}
 	s.c.send(appendAck(nil, typePubrel, id, success, s.c.v5))
@@ -130,6 +149,9 @@ func (s *session) pubcomp(a ack) *faultError {
 	s.mu.Unlock()
 	switch st {
 	case wantPubcomp:
+		if s.durable() && a.id < sharedFrom {
+			s.settlements().Complete(s.kept, a.id)
+		}
 		s.pump()
 	case wantPuback, wantPubrec:
 		return broken(protocolError, "PUBCOMP before PUBREC")
@@ -143,6 +165,8 @@ type pending struct {
 	ids    []uint32 // Subscription Identifiers
 	qos    byte
 	retain bool
+	dup    bool   // it was sent before
+	id     uint16 // packet id; 0 = the next that is free
 	cargo  cargo
 }
 

@@ -2,7 +2,6 @@ package mqtt
 
 import (
 	"errors"
-	"net"
 	"os"
 	"sync"
 	"time"
@@ -38,8 +37,9 @@ type output struct {
 
 // piece is a chunk of ours, or a payload that is shared.
 type piece struct {
-	b    []byte
-	ours bool
+	b       []byte
+	ours    bool
+	control bool // a frame of WebSocket, not packets
 }
 
 // write appends a copy of p. The caller holds wmu, and calls wrote.
@@ -61,9 +61,15 @@ func (o *output) share(p []byte) {
 	o.full = append(o.full, piece{b: p})
 }
 
+// control appends a whole frame of WebSocket.
+func (o *output) control(frame []byte) {
+	o.seal()
+	o.full = append(o.full, piece{b: frame, control: true})
+}
+
 func (o *output) seal() {
 	if len(o.tail) > 0 {
-		o.full = append(o.full, piece{o.tail, true})
+		o.full = append(o.full, piece{b: o.tail, ours: true})
 	}
 	o.tail = nil
 }
@@ -149,20 +155,23 @@ func (c *conn) drain() {
 
 func (c *conn) writeAll(ps []piece) error {
 	defer recycle(ps)
-	if len(ps) == 1 {
+	if len(ps) == 1 && c.via.ws == nil && c.via.tls == nil {
 		b := ps[0].b
 		return c.writing(func() (int64, bool, error) {
 			n, err := c.Conn.Write(b)
 			b = b[n:]
+			c.took(n)
 			return int64(n), len(b) == 0, err
 		})
 	}
-	rest := make(net.Buffers, len(ps)) // used up in writing
-	for i, p := range ps {
-		rest[i] = p.b
+	rest, more := c.via.net(ps) // used up in writing
+	c.took(-more)
+	if c.via.tls != nil {
+		return c.writeTLS(rest)
 	}
 	return c.writing(func() (int64, bool, error) {
 		n, err := rest.WriteTo(c.Conn)
+		c.took(int(n))
 		return n, len(rest) == 0, err
 	})
 }
@@ -181,7 +190,6 @@ func (c *conn) writing(write func() (n int64, all bool, err error)) error {
 		_ = c.Conn.SetWriteDeadline(at) // a closed socket says so in write
 		c.wmu.Unlock()
 		n, all, err := write()
-		c.took(int(n))
 		if all && err == nil {
 			return nil
 		}
@@ -255,7 +263,11 @@ func (c *conn) lastWords() {
 // first, until the client has closed or a second is over: closing a socket with
 // unread bytes sends a reset, which would overtake our DISCONNECT.
 func (c *conn) closeSocket(f *faultError) {
-	if t, ok := c.Conn.(interface{ CloseWrite() error }); ok && f != nil && f.code != success {
+	if c.via.tls != nil {
+		_ = c.via.tls.CloseWrite() // fails where the handshake was not made
+	}
+	last := f != nil && (f.code != success || f.why == closeUpgrade || c.via.ws != nil)
+	if t, ok := c.Conn.(interface{ CloseWrite() error }); ok && last {
 		_ = t.CloseWrite()
 		_ = c.Conn.SetReadDeadline(time.Now().Add(lingerTimeout))
 		buf := readBuffers.Get().(*[readBuffer]byte)

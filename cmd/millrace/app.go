@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"net/http"
 	"path/filepath"
 	"time"
 
@@ -11,6 +12,7 @@ import (
 
 	"millrace/broker"
 	"millrace/broker/auth"
+	"millrace/cmd/millrace/certs"
 	"millrace/cmd/millrace/config"
 	"millrace/mqtt"
 	"millrace/persistence/local"
@@ -31,7 +33,9 @@ type app struct {
 	temporary bool // the data directory goes when the process goes
 	store     *local.Store
 	broker    *broker.Broker
-	mqtt      *mqtt.Server // nil while its edge is closed
+	certs     *certs.Owner            // nil without tls.cert
+	mqtt      *mqtt.Server            // nil while its edge is closed
+	mounts    map[string]http.Handler // of MQTT, on the HTTP listener
 	http      *rest.Server
 	open      []opened
 }
@@ -54,6 +58,12 @@ func (a *app) start(ctx context.Context) error {
 	if a.cfg.BootstrapFile != "" {
 		if boot, err = readBootstrap(a.cfg.BootstrapFile); err != nil {
 			return err
+		}
+	}
+	if t := a.cfg.TLS; t.Cert != "" {
+		files := certs.Files{Cert: t.Cert, Key: t.Key, ClientCA: t.ClientCA, ClientCRL: t.ClientCRL}
+		if a.certs, err = certs.Open(files, a.log); err != nil {
+			return &failure{code: exitConfig, err: err}
 		}
 	}
 	if err := a.openBroker(ctx); err != nil {
@@ -111,7 +121,9 @@ func (a *app) openBroker(ctx context.Context) error {
 	a.broker, err = broker.Open(ctx, broker.Options{
 		Store: store, Auth: accounts, Log: a.log,
 		MaxPayload: int(a.cfg.Limits.Payload), MaxWaiting: a.cfg.Limits.Waiting,
-		Topics: router.Limits{MaxBytes: a.cfg.Limits.TopicBytes, MaxLevels: a.cfg.Limits.TopicLevels},
+		SessionMessages: int64(a.cfg.MQTT.MaxSessionQueue), SessionBytes: int64(a.cfg.MQTT.MaxSessionBytes),
+		SessionPolicy: broker.SessionPolicy(a.cfg.MQTT.SessionOverflow),
+		Topics:        router.Limits{MaxBytes: a.cfg.Limits.TopicBytes, MaxLevels: a.cfg.Limits.TopicLevels},
 	})
 	if err != nil {
 		return fmt.Errorf("open the broker: %w", err)

@@ -75,25 +75,41 @@ func (b *banner) write(w io.Writer) error {
 	}
 	fmt.Fprintf(&t, "\n%s   DEVELOPMENT MODE: %s, new password and key at each start\n\n", b.build.Short(), where)
 	for _, o := range b.open {
-		host, port := reachable(o.addr)
-		scheme, label := "http", o.name
-		switch o.name {
-		case "mqtt":
-			scheme, label = "mqtt", "MQTT"
-		case "http":
-			label = "HTTP"
-		case "emqx":
-			label = "EMQX API"
-		case "fastqueue":
-			label = "FastQueue"
+		label, form := spelled(o.name)
+		at := o.addr
+		if host, port := reachable(o.addr); port != "" {
+			at = net.JoinHostPort(host, port)
 		}
-		fmt.Fprintf(&t, "  %-10s %s://%s\n", label, scheme, net.JoinHostPort(host, port))
+		fmt.Fprintf(&t, "  %-10s "+form+"\n", label, at)
 	}
 	fmt.Fprintf(&t, "  %-10s %s / %s\n  %-10s %s\n", "login", b.login.user, b.login.password, "API key", b.login.bearer())
 	b.commands(&t)
 	t.WriteString("\n  Stop with Ctrl+C. For real use: millrace serve\n\n")
 	_, err := io.WriteString(w, t.String())
 	return err
+}
+
+// spelled is what a listener is called for people, and how its address is written.
+func spelled(name string) (label, form string) {
+	switch name {
+	case "mqtt":
+		return "MQTT", "mqtt://%s"
+	case "mqtt-tls":
+		return "MQTT, TLS", "mqtts://%s"
+	case "mqtt-ws":
+		return "MQTT, WS", "ws://%s/mqtt"
+	case "mqtt-wss":
+		return "MQTT, WSS", "wss://%s/mqtt"
+	case "mqtt-unix":
+		return "MQTT, Unix", "unix://%s"
+	case "http":
+		return "HTTP", "http://%s"
+	case "emqx":
+		return "EMQX API", "http://%s"
+	case "fastqueue":
+		return "FastQueue", "http://%s"
+	}
+	return name, "http://%s"
 }
 
 func (b *banner) commands(t *strings.Builder) {

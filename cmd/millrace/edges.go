@@ -5,11 +5,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"net/http"
 	"syscall"
 	"time"
 
+	"millrace/cmd/millrace/certs"
 	"millrace/cmd/millrace/config"
 	"millrace/cmd/millrace/metrics"
 	"millrace/mqtt"
@@ -17,32 +19,80 @@ import (
 	"millrace/rest/fastqueue"
 )
 
+// mqttListeners are the listeners of MQTT alone, and beside each what it is called.
+func (a *app) mqttListeners() (names []opened, listeners []mqtt.Listener) {
+	c := &a.cfg.MQTT
+	add := func(name, addr string, l mqtt.Listener) {
+		if addr == config.None {
+			return
+		}
+		l.Address, l.Proxy, l.Origins = addr, c.Proxies(name), a.cfg.HTTP.AllowedOrigins
+		l.AllowAnonymous = a.anonymousAt(addr) && (l.Proxy == nil || a.cfg.AllowAnonymous == config.Any)
+		names, listeners = append(names, opened{name, addr}), append(listeners, l)
+	}
+	add("mqtt", c.Listen, mqtt.Listener{})
+	add("mqtt-ws", c.WSListen, mqtt.Listener{WebSocket: true})
+	if a.certs != nil {
+		add("mqtt-tls", c.TLSListen, a.overTLS("mqtt"))
+		wss := a.overTLS("http/1.1")
+		wss.WebSocket = true
+		add("mqtt-wss", c.WSSListen, wss)
+	}
+	if c.UnixListen != config.None {
+		names = append(names, opened{"mqtt-unix", c.UnixListen})
+		listeners = append(listeners, mqtt.Listener{
+			Address: "unix:" + c.UnixListen, Mode: fs.FileMode(c.UnixMode), AllowAnonymous: a.cfg.AllowAnonymous != config.Off,
+		})
+	}
+	return names, listeners
+}
+
+// overTLS is a listener with our certificate, and the client's where tls.client_ca is set.
+func (a *app) overTLS(proto string) mqtt.Listener {
+	clients := certs.RequireClientAuth
+	if a.cfg.TLS.ClientAuth == "optional" {
+		clients = certs.OptionalClientAuth
+	}
+	return mqtt.Listener{TLS: a.certs.Server(clients, proto), Identity: certs.NameFrom(a.cfg.TLS.ClientName).Client}
+}
+
+// anonymousAt reports whether clients without credentials may use a listener.
+func (a *app) anonymousAt(addr string) bool {
+	host, _, _ := net.SplitHostPort(addr) // it was validated
+	return a.cfg.AllowAnonymous == config.Any || a.cfg.AllowAnonymous == config.On && config.Loopback(host)
+}
+
 func (a *app) openMQTT() error {
-	addr := a.cfg.MQTT.Listen
-	if addr == config.None {
+	names, listeners := a.mqttListeners()
+	onHTTP := a.cfg.HTTP.MQTT && a.cfg.HTTP.Listen != config.None
+	if len(listeners) == 0 && !onHTTP {
 		return nil
 	}
-	host, _, _ := net.SplitHostPort(addr) // it was validated
 	c := a.cfg.MQTT
 	s, err := mqtt.Listen(mqtt.Options{
-		Broker: a.broker, Log: a.log,
-		Listeners: []mqtt.Listener{{
-			Address:        addr,
-			AllowAnonymous: a.cfg.AllowAnonymous == config.Any || a.cfg.AllowAnonymous == config.On && config.Loopback(host),
-		}},
+		Broker: a.broker, Log: a.log, Listeners: listeners,
 		MaxPayload: int(a.cfg.Limits.Payload), MaxPacket: int(c.MaxPacketSize),
 		ReceiveMaximum: c.ReceiveMaximum, MaxInflight: c.MaxInflight, MaxInflightV3: min(c.MaxInflight, mqtt.DefaultMaxInflightV3),
 		MaxOutput: int(c.MaxOutput), MaxTopicBytes: a.cfg.Limits.TopicBytes, MaxTopicLevels: a.cfg.Limits.TopicLevels,
 		MaxPerAddress: a.cfg.Limits.PerAddress, MaxKeepAlive: time.Duration(c.MaxKeepalive),
-		BacklogMessages: c.MaxSessionQueue, CloseOnDeny: c.DenyAction == "close",
+		BacklogMessages: c.MaxSessionQueue, BacklogBytes: int(c.MaxSessionBytes),
+		SessionExpiryV3: uint32(time.Duration(c.SessionExpiry3) / time.Second), CloseOnDeny: c.DenyAction == "close",
 	})
 	if err != nil {
-		return listenFailure([]opened{{"mqtt", addr}}, err)
+		if l, ok := errors.AsType[*mqtt.ListenError](err); ok {
+			names = names[l.At : l.At+1]
+		}
+		return listenFailure(names, err)
 	}
 	a.mqtt = s
 	a.stack.push("MQTT", s.Close)
-	for _, at := range s.Addrs() {
-		a.open = append(a.open, opened{"mqtt", at.String()})
+	for i, at := range s.Addrs() {
+		a.open = append(a.open, opened{names[i].name, at.String()})
+	}
+	if onHTTP {
+		a.mounts = map[string]http.Handler{"/mqtt": s.WebSocket(mqtt.Listener{
+			AllowAnonymous: a.anonymousAt(a.cfg.HTTP.Listen), Origins: a.cfg.HTTP.AllowedOrigins,
+		})}
 	}
 	return nil
 }
@@ -80,7 +130,7 @@ func (a *app) openHTTP(ctx context.Context) error {
 		notice = "development mode"
 	}
 	s, err := rest.Listen(ctx, rest.Options{
-		Broker: a.broker, Log: a.log, Listeners: listeners, Origins: a.cfg.HTTP.AllowedOrigins, Notice: notice,
+		Broker: a.broker, Log: a.log, Listeners: listeners, Origins: a.cfg.HTTP.AllowedOrigins, Notice: notice, Mounts: a.mounts,
 		Bodies:      a.bodies(),
 		MemfifoOpen: !a.cfg.Memfifo.Auth, Metrics: a.metrics(),
 		FastQueue: fastqueue.Options{Registration: a.cfg.FastQueue.Registration},

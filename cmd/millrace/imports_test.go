@@ -27,6 +27,7 @@ var forbidden = []struct {
 var testOnly = map[string]bool{
 	"millrace/persistence/journal/journaltest": true, // Pebble's crashable file system
 	"millrace/persistence/storetest":           true,
+	"millrace/cmd/millrace/certs/certstest":    true, // certificates for tests
 	"millrace/rest/internal/resttest":          true, // a broker over the memory driver
 }
 

@@ -23,7 +23,7 @@ func listenFailure(wanted []opened, err error) error {
 			}
 		}
 	}
-	move := fmt.Sprintf("Use --%s-listen or MILLRACE_%s_LISTEN.", l.name, strings.ToUpper(l.name))
+	move := fmt.Sprintf("Use --%s-listen or MILLRACE_%s_LISTEN.", l.name, strings.ToUpper(strings.ReplaceAll(l.name, "-", "_")))
 	switch {
 	case errors.Is(err, syscall.EADDRINUSE):
 		return &failure{code: exitBusy, err: fmt.Errorf("cannot listen on %s: in use%s. %s [E1003]", l.addr, inUseBy(l.addr), move)}

@@ -8,7 +8,8 @@ import (
 )
 
 // opened is a listener that is open. Its name is that of the flag, without
-// -listen: mqtt, http, emqx, fastqueue, memfifo.
+// -listen: mqtt, mqtt-tls, mqtt-ws, mqtt-wss, mqtt-unix, http, emqx, fastqueue,
+// memfifo.
 type opened struct{ name, addr string }
 
 // writePorts writes the chosen addresses as {"mqtt": "127.0.0.1:1883", …}. The

@@ -22,6 +22,11 @@ func (a *app) reload(ctx context.Context, source config.Source) {
 			return
 		}
 	}
+	if a.certs != nil {
+		if err := a.certs.Reload(); err != nil {
+			a.log.Error().Err(err).Msg("certificate files cannot be used, the old ones stay in force")
+		}
+	}
 	var changed, restart []string
 	for _, s := range config.Settings() {
 		if cfg.Get(s) == a.cfg.Get(s) || s.Key == "data" && a.temporary {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"strconv"
 )
@@ -55,13 +56,19 @@ func (e *LockedError) Error() string {
 // OS is the file system of the machine.
 func OS() FS { return osFS{} }
 
-type osFS struct{}
+// osFS is the machine's; readOnly opens files for reading and locks for sharing.
+type osFS struct{ readOnly bool }
 
 func (osFS) Create(name string) (File, error) {
 	return openFile(name, os.O_RDWR|os.O_CREATE|os.O_TRUNC)
 }
 
-func (osFS) Open(name string) (File, error) { return openFile(name, os.O_RDWR) }
+func (o osFS) Open(name string) (File, error) {
+	if o.readOnly {
+		return openFile(name, os.O_RDONLY)
+	}
+	return openFile(name, os.O_RDWR)
+}
 
 func (osFS) Rename(oldName, newName string) error { return os.Rename(oldName, newName) }
 
@@ -83,18 +90,28 @@ func (osFS) List(dir string) ([]string, error) {
 	return names, nil
 }
 
-func (osFS) Lock(name string) (io.Closer, error) {
-	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o600)
+func (o osFS) Lock(name string) (io.Closer, error) {
+	flags := os.O_RDWR | os.O_CREATE
+	if o.readOnly {
+		flags = os.O_RDONLY
+	}
+	f, err := os.OpenFile(name, flags, 0o600)
+	if o.readOnly && errors.Is(err, fs.ErrNotExist) {
+		return io.NopCloser(nil), nil // nobody ever had it
+	}
 	if err != nil {
 		return nil, err
 	}
-	if err := lockFile(f); err != nil {
+	if err := lockFile(f, o.readOnly); err != nil {
 		pid := readPID(f)
 		_ = f.Close() // nothing was written
 		if errors.Is(err, errLocked) {
 			return nil, &LockedError{Name: name, PID: pid}
 		}
 		return nil, fmt.Errorf("lock %s: %w", name, err)
+	}
+	if o.readOnly {
+		return f, nil
 	}
 	if err := writePID(f); err != nil {
 		_ = f.Close() // the write error says more

@@ -236,6 +236,7 @@ type State struct {
 	Durable   Position // everything before it survives a power cut
 	End       Position // where the published records end
 	Recovered Position // where the log ended when it was opened
+	Marked    Position // and where the watermark said that it must at least; 0 = it said nothing
 	StoreID   [16]byte // made with the first segment, in every header
 
 	Segments int   // active ones
@@ -250,7 +251,7 @@ type State struct {
 // State tells how the journal is.
 func (j *Journal) State() State {
 	s := State{
-		Err: j.poisoned(), StoreID: j.store, Recovered: j.recovered,
+		Err: j.poisoned(), StoreID: j.store, Recovered: j.recovered, Marked: j.mark.found,
 		Durable: Position(j.durable.Load()), Pending: j.unwritten.Load(),
 		Syncs: j.stats.syncs.Load(), Writes: j.stats.writes.Load(), Written: j.stats.bytes.Load(),
 		MeanSync: time.Duration(j.stats.meanSync.Load()),

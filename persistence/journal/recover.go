@@ -221,7 +221,9 @@ func (j *Journal) checkSize(f File, path string, s *segment) error {
 	if !j.o.AcceptLoss {
 		return err
 	}
-	j.o.Log.Error().Err(err).Msg("segment extended")
+	if err := j.lost(err, Loss{From: size, To: s.size}); err != nil {
+		return err
+	}
 	if err := f.Truncate(s.size); err != nil {
 		return err
 	}

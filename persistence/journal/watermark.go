@@ -66,10 +66,11 @@ func decodeMark(name string, b []byte) (newest mark, ok bool, err error) {
 // watermark is the file while the journal is open. Only one goroutine at a time
 // uses it: Open, then the marker, then Close.
 type watermark struct {
-	last mark
-	file File          // nil until it is written, and after an error
-	warn bool          // an error was logged, and nothing has succeeded since
-	wake chan struct{} // the durable position has moved
+	last  mark
+	found Position      // what it said when it was opened
+	file  File          // nil until it is written, and after an error
+	warn  bool          // an error was logged, and nothing has succeeded since
+	wake  chan struct{} // the durable position has moved
 }
 
 // readMark reads the watermark. One that is missing or illegible is no reason
@@ -99,7 +100,7 @@ func (j *Journal) readMark(used bool) error {
 	if !ok {
 		j.o.Log.Warn().Str("file", name).Msg("watermark is damaged: a lost tail of the log would not be noticed; it is made anew")
 	}
-	if j.mark.last = m; !ok || n < markFile {
+	if j.mark.last, j.mark.found = m, m.position; !ok || n < markFile {
 		j.closeMark()
 	}
 	return nil

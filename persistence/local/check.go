@@ -105,6 +105,8 @@ func (u *unit) leaveOut(p *plan, route int) {
 		p.durable--
 	}
 	u.res.Full = 0
+	q.in++
+	q.out[broker.ReasonOverflow]++
 	q.dropt[broker.ReasonOverflow]++
 	q.s.teller.add(q)
 }

@@ -296,6 +296,10 @@ func verify(t *testing.T, disk journaltest.Crashable, must, may known, where str
 	defer func() {
 		if err := s.Close(context.Background()); err != nil {
 			t.Errorf("%s: close: %v", where, err)
+		} else if rng.IntN(16) == 0 {
+			if err := verified(disk, "data"); err != nil {
+				t.Errorf("%s: %v", where, err)
+			}
 		}
 	}()
 	s.Bind(noEvents{})

@@ -50,10 +50,15 @@ func publishTo(s *local.Store, q broker.Target) batches {
 	return submit(s, func(b *broker.Batch) { b.Publish(numbered(1, 100), broker.Route{Target: q}) })
 }
 
+// shut closes the store and verifies what it left behind.
 func shut(tb testing.TB, s *local.Store) {
 	tb.Helper()
 	if err := s.Close(context.Background()); err != nil {
 		tb.Errorf("close: %v", err)
+	} else if fs, dir := s.Place(); fs != nil {
+		if err := verified(fs, dir); err != nil {
+			tb.Errorf("what it left behind: %v", err)
+		}
 	}
 }
 

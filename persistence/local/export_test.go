@@ -1,6 +1,11 @@
 package local
 
-import "millrace/broker"
+import (
+	"path/filepath"
+
+	"millrace/broker"
+	"millrace/persistence/journal"
+)
 
 // Quiet reports whether everything noted is written and the writer sleeps.
 func (s *Store) Quiet() bool {
@@ -25,4 +30,9 @@ func (s *Store) Named(kind broker.TargetKind, name string) broker.Target {
 	s.targetMu.RLock()
 	defer s.targetMu.RUnlock()
 	return s.names[kind-broker.QueueTarget][name]
+}
+
+// Place is where the store keeps what it keeps; no file system if nowhere.
+func (s *Store) Place() (journal.FS, string) {
+	return s.files.fs, filepath.Dir(s.files.dir)
 }

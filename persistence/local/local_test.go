@@ -1,11 +1,14 @@
 package local_test
 
 import (
+	"context"
+	"fmt"
 	"testing"
 
 	"go.uber.org/goleak"
 
 	"millrace/broker"
+	"millrace/persistence/journal"
 	"millrace/persistence/local"
 	"millrace/persistence/storetest"
 )
@@ -26,6 +29,20 @@ type disk local.Options
 func (d disk) Open(tb testing.TB) broker.Store {
 	tb.Helper()
 	return open(tb, local.Options(d))
+}
+
+func (d disk) Verify() error { return verified(journal.OS(), d.Dir) }
+
+// verified is what Verify has against a data directory.
+func verified(fs journal.FS, dir string) error {
+	v, err := local.Verify(context.Background(), fs, dir)
+	if err != nil {
+		return err
+	}
+	if !v.Sound || len(v.Missing) > 0 || v.Watermark != v.LogEnd {
+		return fmt.Errorf("not sound: %+v", v)
+	}
+	return nil
 }
 
 func open(tb testing.TB, o local.Options) *local.Store {

@@ -40,7 +40,7 @@ type Damage struct {
 
 // Missing are messages of which the place is known, and nothing more.
 type Missing struct {
-	Kind      string `json:"kind"` // queue or stream
+	Kind      string `json:"kind"` // queue, stream or session
 	Name      string `json:"name"`
 	Partition uint32 `json:"partition"`
 	First     uint64 `json:"first"` // sequence, or offset
@@ -80,11 +80,19 @@ func (l *losses) gap(t broker.Def, partition uint32, first, next uint64) {
 	if !l.seen || first >= next || next-first >= seqGap {
 		return // as many as that were skipped by a start whose record is lost
 	}
-	kind := "queue"
-	if t.Kind == broker.StreamTarget {
-		kind = "stream"
+	l.all.Missing = append(l.all.Missing, Missing{Kind: kindName(t.Kind), Name: t.Name, Partition: partition, First: first, Messages: next - first})
+}
+
+// kindName is what a report calls a target.
+func kindName(k broker.TargetKind) string {
+	switch k {
+	case broker.StreamTarget:
+		return "stream"
+	case broker.SessionTarget:
+		return "session"
+	default:
+		return "queue"
 	}
-	l.all.Missing = append(l.all.Missing, Missing{Kind: kind, Name: t.Name, Partition: partition, First: first, Messages: next - first})
 }
 
 // end writes the whole report, and says in the log where it is.

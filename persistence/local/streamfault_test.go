@@ -124,6 +124,10 @@ func TestAByteThatChangedInAFileOfAStreamIsNeverShown(t *testing.T) {
 		} else {
 			s.Bind(noEvents{})
 			ds, err := s.Read(context.Background(), st, broker.Pos{}, 1000, nil)
+			for n := 0; err == nil && n < len(ds) && len(ds) < l.sent[0]; { // the error comes with the rest
+				n = len(ds)
+				ds, err = s.Read(context.Background(), st, broker.Pos{Seq: ds[n-1].Seq + 1}, 1000, ds)
+			}
 			if len(ds) < l.sent[0] && err == nil {
 				t.Errorf("byte %d: %d of %d messages were read, and no error told", at, len(ds), l.sent[0])
 			}
@@ -135,7 +139,9 @@ func TestAByteThatChangedInAFileOfAStreamIsNeverShown(t *testing.T) {
 			if err != nil {
 				told++
 			}
-			shut(t, s)
+			if err := s.Close(context.Background()); err != nil {
+				t.Error(err)
+			}
 		}
 		b[0] = was
 		if err := f.WriteAt(at, b[:]); err != nil {

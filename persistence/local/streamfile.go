@@ -273,8 +273,8 @@ func (f *streamFile) index() ([]mark, error) {
 		marks = appendMark(marks, r)
 		return true
 	})
-	if err != nil {
-		return nil, err
+	if err != nil && len(marks) == 0 {
+		return nil, err // else what lies before the damage can be read
 	}
 	f.mu.Lock()
 	if f.marks == nil {

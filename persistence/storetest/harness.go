@@ -24,6 +24,10 @@ type Place interface {
 // Checker is a store that can verify itself. The suite asks after every test.
 type Checker interface{ Check() error }
 
+// Verifier is a place that can be examined while no store is open there. The
+// suite asks after every Close.
+type Verifier interface{ Verify() error }
+
 // Run runs the suite. newPlace makes an empty place; it is called inside a
 // synctest bubble, once for each test.
 func Run(t *testing.T, newPlace func(tb testing.TB) Place) {
@@ -73,6 +77,11 @@ func (h *harness) close() {
 	h.check()
 	if err := h.store.Close(context.Background()); err != nil {
 		h.Fatalf("close: %v", err)
+	}
+	if v, ok := h.place.(Verifier); ok {
+		if err := v.Verify(); err != nil {
+			h.Fatalf("what it left behind: %v", err)
+		}
 	}
 }
 

@@ -72,4 +72,14 @@ var sessionTests = []test{
 		}
 		h.expect(s, "a", "b")
 	}},
+	{"a full session that drops the oldest drops the newest where that makes no room", func(h *harness) {
+		s, q := h.session(broker.Def{MaxMessages: 2, DropOldest: true, DropNewest: true}), h.queue(broker.Def{})
+		h.publish(s, "a", "b")
+		h.receive(s, 2, time.Hour) // what is leased stays
+		h.must(func(b *broker.Batch) {
+			b.Publish(h.message("c"), broker.Route{Target: s}, broker.Route{Target: q})
+		})
+		h.expect(q, "c")
+		h.counts(s, "ready 0 delayed 0 leased 2 held 0 dead 0")
+	}},
 }

@@ -40,22 +40,30 @@ type Log struct {
 // MQTT is the MQTT edge.
 type MQTT struct {
 	Listen          string   `yaml:"listen" flag:"mqtt-listen" doc:"address of MQTT over TCP; none closes it"`
-	TLSListen       string   `yaml:"tls_listen" flag:"mqtt-tls-listen" soon:"MQTT over TLS" doc:"address of MQTT over TLS"`
-	WSListen        string   `yaml:"ws_listen" flag:"mqtt-ws-listen" soon:"MQTT over WebSocket" doc:"address of MQTT over WebSocket"`
-	UnixListen      string   `yaml:"unix_listen" flag:"mqtt-unix-listen" soon:"MQTT over a Unix socket" doc:"path of a Unix socket for MQTT"`
+	TLSListen       string   `yaml:"tls_listen" flag:"mqtt-tls-listen" doc:"address of MQTT over TLS, customarily port 8883; needs tls.cert and tls.key"`
+	WSListen        string   `yaml:"ws_listen" flag:"mqtt-ws-listen" doc:"address of MQTT over WebSocket, at / and /mqtt, customarily port 8083"`
+	WSSListen       string   `yaml:"wss_listen" flag:"mqtt-wss-listen" doc:"address of MQTT over WebSocket and TLS, customarily port 8084; needs tls.cert and tls.key"`
+	UnixListen      string   `yaml:"unix_listen" flag:"mqtt-unix-listen" doc:"path of a Unix socket for MQTT"`
+	UnixMode        FileMode `yaml:"unix_mode" doc:"permissions of the Unix socket's file: who may connect"`
+	ProxyFrom       []string `yaml:"proxy_from" doc:"addresses and networks of proxies, for example 10.0.0.0/8: their connections, and no others, are taken by mqtt.proxy_listeners, and begin with a PROXY header, version 1 or 2, that names the client's address"`
+	ProxyListeners  []string `yaml:"proxy_listeners" doc:"MQTT listeners that mqtt.proxy_from is about: mqtt, mqtt-tls, mqtt-ws, mqtt-wss"`
 	MaxPacketSize   Size     `yaml:"max_packet_size" doc:"largest MQTT packet that is taken"`
 	ReceiveMaximum  int      `yaml:"receive_maximum" doc:"QoS 1 and 2 messages that a client may have unacknowledged"`
 	MaxInflight     int      `yaml:"max_inflight" doc:"QoS 1 and 2 messages that a client is sent without an acknowledgement"`
 	MaxKeepalive    Duration `yaml:"max_keepalive" doc:"longest keep-alive that a client may ask for; 0s has no cap"`
 	MaxOutput       Size     `yaml:"max_output" doc:"bytes that wait for one slow client before QoS 0 is shed"`
-	MaxSessionQueue int      `yaml:"max_session_queue" doc:"messages that wait for one session before the oldest is dropped"`
+	MaxSessionQueue int      `yaml:"max_session_queue" doc:"messages that wait for one session before session_overflow applies"`
+	MaxSessionBytes Size     `yaml:"max_session_bytes" doc:"the same in bytes, as stored"`
+	SessionOverflow string   `yaml:"session_overflow" one:"drop-oldest|drop-newest|refuse-publisher" doc:"what a full session of a client that is away does"`
+	SessionExpiry3  Duration `yaml:"session_expiry_311" doc:"how long a session with clean=false of an MQTT 3.1.1 client outlives its connection; 0s has no end"`
 	DenyAction      string   `yaml:"deny_action" one:"ack|close" doc:"what an MQTT 3.1.1 client meets after a publish that it may not make"`
 }
 
 // HTTP is the shared HTTP listener.
 type HTTP struct {
 	Listen         string   `yaml:"listen" flag:"http-listen" doc:"address of HTTP with all dialects but memfifo; none closes it"`
-	AllowedOrigins []string `yaml:"allowed_origins" doc:"origins of web pages that may call the API"`
+	AllowedOrigins []string `yaml:"allowed_origins" doc:"origins of web pages that may call the API, and connect to MQTT over WebSocket"`
+	MQTT           bool     `yaml:"mqtt" doc:"MQTT over WebSocket at /mqtt"`
 	MaxRaw         Size     `yaml:"max_raw" doc:"largest request body that is one payload as it is; 0 is limits.payload"`
 	MaxJSON        Size     `yaml:"max_json" doc:"largest JSON request body; 0 is twice limits.payload"`
 	MaxBatch       Size     `yaml:"max_batch" doc:"largest request body that holds many messages; 0 is four times limits.payload"`
@@ -78,11 +86,15 @@ type Memfifo struct {
 	Auth   bool   `yaml:"auth" doc:"ask for credentials on the memfifo listener; false with --dev, else only on loopback"`
 }
 
-// TLS is the certificate of the listeners that use one.
+// TLS is the certificate of the listeners that use one. Files are read again
+// when they change.
 type TLS struct {
-	Cert     string `yaml:"cert" flag:"tls-cert" soon:"TLS" doc:"certificate file, PEM"`
-	Key      string `yaml:"key" flag:"tls-key" soon:"TLS" doc:"key file, PEM"`
-	ClientCA string `yaml:"client_ca" flag:"tls-client-ca" soon:"TLS" doc:"certificates that sign client certificates, PEM"`
+	Cert       string `yaml:"cert" flag:"tls-cert" doc:"certificate file with its chain, PEM; read again when it changes, and on SIGHUP"`
+	Key        string `yaml:"key" flag:"tls-key" doc:"key file, PEM"`
+	ClientCA   string `yaml:"client_ca" flag:"tls-client-ca" doc:"certificates that sign client certificates, PEM; with it MQTT over TLS asks for one, and its name is the user, without a password"`
+	ClientCRL  string `yaml:"client_crl" doc:"revoked client certificates, PEM, signed by their authority"`
+	ClientName string `yaml:"client_name" one:"cn|dns|uri" doc:"what in a client certificate names the user: its common name, or its only DNS name or URI"`
+	ClientAuth string `yaml:"client_auth" one:"require|optional" doc:"whether MQTT over TLS takes clients without a certificate, who then log in with a password"`
 }
 
 // Store is where messages are kept.
@@ -123,16 +135,18 @@ func Default() *Config {
 		Dev: Off, AllowAnonymous: Off, DrainTimeout: Duration(30 * time.Second),
 		Log: Log{Level: "info", Format: "auto"},
 		MQTT: MQTT{
-			Listen: "127.0.0.1:1883", TLSListen: None, WSListen: None, UnixListen: None,
-			MaxPacketSize: 4<<20 + 64<<10, ReceiveMaximum: 1024, MaxInflight: 1024,
-			MaxOutput: 16 << 20, MaxSessionQueue: 100_000, DenyAction: "ack",
+			Listen: "127.0.0.1:1883", TLSListen: None, WSListen: None, WSSListen: None, UnixListen: None, UnixMode: 0o660,
+			ProxyListeners: []string{"mqtt", "mqtt-tls", "mqtt-ws", "mqtt-wss"},
+			MaxPacketSize:  4<<20 + 64<<10, ReceiveMaximum: 1024, MaxInflight: 1024,
+			MaxOutput: 16 << 20, MaxSessionQueue: 100_000, MaxSessionBytes: 64 << 20, SessionOverflow: "drop-oldest", DenyAction: "ack",
 		},
-		HTTP:      HTTP{Listen: "127.0.0.1:8080"},
+		HTTP:      HTTP{Listen: "127.0.0.1:8080", MQTT: true},
 		EMQX:      Dialect{Listen: None},
 		FastQueue: FastQueue{Listen: None},
 		Memfifo:   Memfifo{Listen: None, Auth: true},
 		Store:     Store{Sync: "group", AcceptLoss: Off},
 		Limits:    Limits{Payload: 4 << 20, TopicBytes: 1024, TopicLevels: 201, Waiting: 10_000},
+		TLS:       TLS{ClientName: "cn", ClientAuth: "require"},
 		Audit:     Audit{Enabled: true, MaxSize: 16 << 20, Keep: 8},
 		origins:   map[string]Origin{},
 	}

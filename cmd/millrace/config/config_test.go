@@ -74,6 +74,11 @@ func TestMistakesAreNamed(t *testing.T) {
 		{"same address", "", config.Source{Flags: map[string]string{"emqx.listen": "127.0.0.1:8080"}}, []string{"http.listen and emqx.listen are both"}},
 		{"choice", "log: {level: loud}\n", config.Source{}, []string{"one of debug, info, warn, error"}},
 		{"all at once", "log: {level: loud}\nlimits: {waiting: 0}\n", config.Source{}, []string{"log.level", "limits.waiting is 0"}},
+		{"no certificate", "", config.Source{Flags: map[string]string{"mqtt.tls_listen": "127.0.0.1:8883"}}, []string{"mqtt.tls_listen is 127.0.0.1:8883", "set tls.cert and tls.key"}},
+		{"no key", "tls: {cert: a.pem}\n", config.Source{}, []string{"tls.cert is a.pem", "name the file of its key"}},
+		{"no authority", "tls: {cert: a.pem, key: a.key, client_crl: b.crl}\n", config.Source{}, []string{"tls.client_crl is b.crl", "tls.client_ca is not set"}},
+		{"proxies", "mqtt: {proxy_from: [10.0.0.0/8, ten], proxy_listeners: [mqtt, http]}\n", config.Source{}, []string{`mqtt.proxy_from has "ten"`, `mqtt.proxy_listeners has "http"`}},
+		{"mode", "mqtt: {unix_mode: rw}\n", config.Source{}, []string{`"rw" is not a file mode`}},
 		{"not yet", "", config.Source{Flags: map[string]string{"store.url": "nats://x"}}, []string{"store.url (from --store)", "does not exist in this version yet"}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

@@ -17,7 +17,7 @@ func (c *Config) Validate() error {
 	for _, l := range c.listeners() {
 		errs = append(errs, c.checkAddress(l.key, l.addr))
 	}
-	errs = append(errs, c.checkDistinct(), c.checkOpen())
+	errs = append(errs, c.checkDistinct(), c.checkOpen(), c.checkTLS(), c.checkProxies())
 	for _, r := range []struct {
 		key           string
 		value, lo, hi int64
@@ -27,6 +27,8 @@ func (c *Config) Validate() error {
 		{"mqtt.max_inflight", int64(c.MQTT.MaxInflight), 1, 65535},
 		{"mqtt.max_output", int64(c.MQTT.MaxOutput), 64 << 10, 4 << 30},
 		{"mqtt.max_session_queue", int64(c.MQTT.MaxSessionQueue), 1, 1 << 30},
+		{"mqtt.max_session_bytes", int64(c.MQTT.MaxSessionBytes), 64 << 10, 1 << 40},
+		{"mqtt.session_expiry_311", int64(time.Duration(c.MQTT.SessionExpiry3) / time.Second), 0, 1<<32 - 2},
 		{"mqtt.max_keepalive", int64(time.Duration(c.MQTT.MaxKeepalive) / time.Millisecond), 0, 65_535_000},
 		{"limits.per_address", int64(c.Limits.PerAddress), 0, 1 << 30},
 		{"http.max_raw", int64(c.HTTP.MaxRaw), 0, 1 << 30},
@@ -63,7 +65,9 @@ func bounds(key string, lo, hi int64) string {
 		return "100ms to 1h"
 	case "mqtt.max_keepalive":
 		return "0s to 65535s"
-	case "http.max_raw", "http.max_json", "http.max_batch", "limits.key_bytes", "limits.payload", "mqtt.max_packet_size", "mqtt.max_output", "audit.max_size":
+	case "mqtt.session_expiry_311":
+		return "0s to 4294967294s"
+	case "http.max_raw", "http.max_json", "http.max_batch", "limits.key_bytes", "limits.payload", "mqtt.max_packet_size", "mqtt.max_output", "mqtt.max_session_bytes", "audit.max_size":
 		return Size(lo).String() + " to " + Size(hi).String()
 	}
 	return fmt.Sprintf("%d to %d", lo, hi)
@@ -93,6 +97,9 @@ type listener struct{ key, addr string }
 func (c *Config) listeners() []listener {
 	return []listener{
 		{"mqtt.listen", c.MQTT.Listen},
+		{"mqtt.tls_listen", c.MQTT.TLSListen},
+		{"mqtt.ws_listen", c.MQTT.WSListen},
+		{"mqtt.wss_listen", c.MQTT.WSSListen},
 		{"http.listen", c.HTTP.Listen},
 		{"emqx.listen", c.EMQX.Listen},
 		{"fastqueue.listen", c.FastQueue.Listen},
@@ -125,6 +132,65 @@ func (c *Config) checkOpen() error {
 		return nil
 	}
 	return fmt.Errorf("memfifo.listen is %s, which other machines reach, and memfifo.auth is false (from %s): use 127.0.0.1, or leave memfifo.auth true", addr, c.Origin("memfifo.auth"))
+}
+
+// checkTLS finds files that are missing beside others.
+func (c *Config) checkTLS() error {
+	t := &c.TLS
+	switch {
+	case t.Cert != "" && t.Key == "":
+		return fmt.Errorf("tls.cert is %s (from %s) and tls.key is not set: name the file of its key", t.Cert, c.Origin("tls.cert"))
+	case t.Cert == "" && t.Key != "":
+		return fmt.Errorf("tls.key is %s (from %s) and tls.cert is not set: name the file of its certificate", t.Key, c.Origin("tls.key"))
+	case t.Cert == "" && c.MQTT.WSSListen != None:
+		return fmt.Errorf("mqtt.wss_listen is %s (from %s), which needs a certificate: set tls.cert and tls.key", c.MQTT.WSSListen, c.Origin("mqtt.wss_listen"))
+	case t.Cert == "" && c.MQTT.TLSListen != None:
+		return fmt.Errorf("mqtt.tls_listen is %s (from %s), which needs a certificate: set tls.cert and tls.key", c.MQTT.TLSListen, c.Origin("mqtt.tls_listen"))
+	case t.ClientCA == "" && t.ClientCRL != "":
+		return fmt.Errorf("tls.client_crl is %s (from %s) and tls.client_ca is not set: name the certificates that sign client certificates", t.ClientCRL, c.Origin("tls.client_crl"))
+	case t.Cert == "" && t.ClientCA != "":
+		return fmt.Errorf("tls.client_ca is %s (from %s), which needs a certificate of our own: set tls.cert and tls.key", t.ClientCA, c.Origin("tls.client_ca"))
+	}
+	return nil
+}
+
+// checkProxies reads the addresses of proxies, and the names of listeners.
+func (c *Config) checkProxies() error {
+	var errs []error
+	for _, p := range c.MQTT.ProxyFrom {
+		if _, err := parsePrefix(p); err != nil {
+			errs = append(errs, fmt.Errorf("mqtt.proxy_from has %q (from %s): write an address or a network, for example 10.0.0.0/8", p, c.Origin("mqtt.proxy_from")))
+		}
+	}
+	known := Default().MQTT.ProxyListeners
+	for _, l := range c.MQTT.ProxyListeners {
+		if !slices.Contains(known, l) {
+			errs = append(errs, fmt.Errorf("mqtt.proxy_listeners has %q (from %s); it takes %s", l, c.Origin("mqtt.proxy_listeners"), strings.Join(known, ", ")))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// Proxies returns who may send PROXY headers to the listener; nil = nobody.
+func (m *MQTT) Proxies(listener string) []netip.Prefix {
+	if !slices.Contains(m.ProxyListeners, listener) {
+		return nil
+	}
+	var all []netip.Prefix
+	for _, text := range m.ProxyFrom {
+		if p, err := parsePrefix(text); err == nil { // they were validated
+			all = append(all, p)
+		}
+	}
+	return all
+}
+
+func parsePrefix(text string) (netip.Prefix, error) {
+	if a, err := netip.ParseAddr(text); err == nil {
+		return netip.PrefixFrom(a, a.BitLen()), nil
+	}
+	p, err := netip.ParsePrefix(text)
+	return p.Masked(), err
 }
 
 // Loopback reports whether only this machine reaches the host of an address.

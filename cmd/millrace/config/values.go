@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"io/fs"
 	"strconv"
 	"strings"
 	"time"
@@ -49,6 +50,22 @@ func (d *Duration) UnmarshalText(b []byte) error {
 		return fmt.Errorf("%q is not a duration: write a number with its unit, for example 30s, 5m, 12h or 7d", s)
 	}
 	*d = Duration(v)
+	return nil
+}
+
+// FileMode is what chmod takes, in octal digits.
+type FileMode fs.FileMode
+
+// String writes m in the form that UnmarshalText reads.
+func (m FileMode) String() string { return fmt.Sprintf("%04o", uint32(m)) }
+
+// UnmarshalText reads octal digits.
+func (m *FileMode) UnmarshalText(b []byte) error {
+	n, err := strconv.ParseUint(string(b), 8, 32)
+	if err != nil || n > 0o777 {
+		return fmt.Errorf("%q is not a file mode: write octal digits, for example 0660", b)
+	}
+	*m = FileMode(n)
 	return nil
 }
 

@@ -1,0 +1,416 @@
+package broker
+
+import (
+	"context"
+	"math"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"millrace/broker/auth"
+)
+
+// NeverExpires as SessionOptions.Expiry keeps a session until it is ended.
+const NeverExpires = math.MaxUint32
+
+// SessionOptions are what a client says when it connects.
+type SessionOptions struct {
+	ClientID  string // 1 to 256 bytes without control characters
+	Principal *auth.Principal
+	Clean     bool   // ends a session that is there
+	Expiry    uint32 // seconds that the session outlives its connection; NeverExpires
+	Will      *Will  // nil for none
+}
+
+// Session is what the broker keeps for a client: subscriptions, the messages
+// of QoS 1 and 2 that they matched, packet ids of QoS 2 on both sides, and a
+// will. It belongs to a client id and the identity that made it.
+//
+// One connection holds it at a time, from OpenSession to Close, and calls its
+// methods. One that does not outlive its connection has nothing but a will.
+type Session struct {
+	b       *Broker
+	id      string
+	owner   *auth.Principal
+	durable bool
+	// target is where its messages wait; 0 until a subscription wants some.
+	target atomic.Uint64
+	// multi says that it had two subscriptions at a time, ever, so that a
+	// message may match more than one of them.
+	multi atomic.Bool
+
+	// Under sessions.mu.
+	held bool          // by a connection
+	gone chan struct{} // not nil once it is ending; closed when nothing is left of it
+	busy chan struct{} // not nil while the broker holds it; closed then
+	due  int64         // when its will or its end is, as sessions counts time; 0 = not
+
+	mu         sync.Mutex // protects what follows
+	expiry     uint32
+	since      int64         // when its connection ended, Unix milliseconds; 0 = it has one
+	subs       []*sessionSub // by filter
+	changes    []sessionPut  // of subscriptions, to be recorded by Commit
+	received   map[uint16]struct{}
+	released   []uint16 // oldest first
+	will       *Will
+	willStored bool
+	willDue    int64 // when a delayed one is to be published, as sessions counts time
+	endDue     int64 // and when the session ends; 0 = not
+}
+
+// sessionPut is a key to be written, or deleted if value is nil.
+type sessionPut struct {
+	key   string
+	value []byte
+}
+
+// sessions are all of them.
+type sessions struct {
+	b     *Broker
+	began time.Time // what due counts from: a clock that nobody sets
+
+	mu    sync.Mutex // protects byID, wakes, and the fields of a Session that say so
+	byID  map[string]*Session
+	wakes wakes
+
+	wake chan struct{} // holds one: look at wakes
+	stop chan struct{}
+	done sync.WaitGroup
+	// dropped counts messages that a full session did not take.
+	dropped atomic.Int64
+	// wills counts those published, and those that could not be.
+	wills, lostWills atomic.Int64
+}
+
+// ClientID is the client's name.
+func (s *Session) ClientID() string { return s.id }
+
+// Durable reports whether the session is one that outlives its connection, or
+// was when the connection came back to it.
+func (s *Session) Durable() bool { return s.durable }
+
+// OpenSession gives a connection its session, and says whether it was there
+// before. Everything that has to be on disk is when it returns. The session is
+// nil for a client that has neither one that lasts nor a will.
+//
+// Errors: Conflict if the id belongs to another identity, or a connection holds
+// its session; Full for a new session while the store is.
+func (b *Broker) OpenSession(ctx context.Context, o SessionOptions) (s *Session, present bool, err error) {
+	if b.closed.Load() {
+		return nil, false, errClosed
+	}
+	for {
+		s, err := b.sessions.hold(ctx, &o)
+		if err != nil {
+			return nil, false, err
+		}
+		switch {
+		case s == nil:
+			s, err := b.newSession(ctx, &o)
+			return s, false, err
+		case s.resumable(&o):
+			return s, true, s.resume(ctx, &o)
+		default: // the will of a client that came back in time is not sent
+			err = s.end(ctx, s.durable || !sameIdentity(s.owner, o.Principal))
+		}
+		if err != nil {
+			return nil, false, err
+		}
+	}
+}
+
+// hold finds the session of o's client and takes it, or nil if there is none.
+// One that is ending is waited for.
+func (ss *sessions) hold(ctx context.Context, o *SessionOptions) (*Session, error) {
+	for {
+		ss.mu.Lock()
+		s := ss.byID[o.ClientID]
+		if s == nil {
+			ss.mu.Unlock()
+			return nil, nil
+		}
+		wait := s.gone
+		if wait == nil {
+			wait = s.busy
+		}
+		if wait == nil {
+			err := s.takeable(o)
+			if err == nil {
+				s.held, s.due = true, 0
+				if !s.resumable(o) {
+					s.gone = make(chan struct{})
+				}
+			}
+			ss.mu.Unlock()
+			return s, err
+		}
+		ss.mu.Unlock()
+		select {
+		case <-wait:
+		case <-ctx.Done():
+			return nil, gaveUp(ctx)
+		}
+	}
+}
+
+// takeable reports why o's connection may not have s. An identity that does
+// not exist any more holds nothing back. The caller holds sessions.mu.
+func (s *Session) takeable(o *SessionOptions) error {
+	switch {
+	case s.held:
+		return errorf(Conflict, ClientSubject, "client id %q is connected", s.id)
+	case s.durable && !sameIdentity(s.owner, o.Principal) && s.b.auth.Valid(s.owner):
+		return errorf(Conflict, ClientSubject, "client id %q has a session of another identity", s.id)
+	}
+	return nil
+}
+
+// resumable reports whether o's connection, which may have s, goes on with it.
+func (s *Session) resumable(o *SessionOptions) bool {
+	return s.durable && !o.Clean && sameIdentity(s.owner, o.Principal)
+}
+
+// sameIdentity reports whether a and b are one: a session belongs to an identity.
+func sameIdentity(a, b *auth.Principal) bool { return a.Kind == b.Kind && a.Name == b.Name }
+
+// newSession makes what o's client needs.
+func (b *Broker) newSession(ctx context.Context, o *SessionOptions) (*Session, error) {
+	durable := o.Expiry > 0
+	if !durable && o.Will == nil {
+		return nil, nil
+	}
+	s := &Session{b: b, id: strings.Clone(o.ClientID), owner: o.Principal, durable: durable, expiry: o.Expiry, will: o.Will, held: true}
+	ss := &b.sessions
+	ss.mu.Lock()
+	if ss.byID[s.id] != nil {
+		ss.mu.Unlock()
+		return nil, errorf(Conflict, ClientSubject, "client id %q connects twice at once", s.id)
+	}
+	ss.byID[s.id] = s
+	ss.mu.Unlock()
+	err := s.record(ctx, Durable)
+	if KindOf(err) == Full && !durable {
+		return s, nil // a client that only has a will is not turned away
+	}
+	if err != nil {
+		ss.forget(s)
+		return nil, err
+	}
+	return s, nil
+}
+
+// resume gives s, which is held, to a connection of its owner.
+func (s *Session) resume(ctx context.Context, o *SessionOptions) error {
+	s.mu.Lock()
+	s.owner = o.Principal
+	// A record that says when the connection ended counts towards an expiry.
+	same := s.expiry == NeverExpires && o.Expiry == NeverExpires && o.Will == nil && !s.willStored
+	s.expiry, s.since = o.Expiry, 0
+	s.will, s.willDue, s.endDue = o.Will, 0, 0
+	s.mu.Unlock()
+	if same {
+		return nil
+	}
+	err := s.record(ctx, Durable)
+	if KindOf(err) == Full { // what is there may be taken although the disk is full
+		return nil
+	}
+	if err != nil {
+		s.b.sessions.letGo(s)
+	}
+	return err
+}
+
+// record writes the session's own key and its will.
+func (s *Session) record(ctx context.Context, level Level) error {
+	c := newCommit()
+	s.mu.Lock()
+	if s.durable {
+		c.Put(SpaceSessions, s.id, s.encode(), 0)
+	}
+	had := s.willStored
+	switch s.willStored = s.will != nil; {
+	case s.willStored:
+		c.Put(SpaceSessions, willKey(s.id), s.encodeWill(), 0)
+	case had:
+		c.Put(SpaceSessions, willKey(s.id), nil, 0)
+	}
+	s.mu.Unlock()
+	return c.store(ctx, s.b.store, level)
+}
+
+// SetExpiry changes how long the session outlives its connection.
+func (s *Session) SetExpiry(seconds uint32) {
+	s.mu.Lock()
+	s.expiry = seconds
+	s.mu.Unlock()
+}
+
+// CancelWill takes the will back.
+func (s *Session) CancelWill() {
+	s.mu.Lock()
+	s.will = nil
+	s.mu.Unlock()
+}
+
+// Close ends the hold of a connection. A will that was not taken back is
+// published, now or after its delay; a session that does not outlive its
+// connection ends. While the broker goes down nothing of that is done: it comes
+// after the next start, as if the process had been killed.
+func (s *Session) Close(ctx context.Context, goingDown bool) {
+	s.detach()
+	s.mu.Lock()
+	expiry, will := s.expiry, s.will
+	s.mu.Unlock()
+	switch {
+	case goingDown:
+		s.leave(ctx, 0)
+	case expiry == 0 || !s.durable:
+		s.b.sessions.ending(s)
+		s.report("session was not ended", s.end(ctx, will != nil))
+	case will != nil && will.Delay > 0:
+		s.leave(ctx, min(will.Delay, lifetime(expiry)))
+	default:
+		if will != nil {
+			s.publishWill(ctx)
+		}
+		s.leave(ctx, 0)
+	}
+}
+
+// leave records that the connection ended, and has the session woken when its
+// time, or that of its will, is over.
+func (s *Session) leave(ctx context.Context, delay time.Duration) {
+	ss := &s.b.sessions
+	now := ss.now()
+	s.mu.Lock()
+	s.willDue, s.endDue, s.since = 0, 0, clock().UnixMilli()
+	if delay > 0 {
+		s.willDue = now + delay.Milliseconds()
+	}
+	if s.durable && s.expiry != NeverExpires {
+		s.endDue = now + lifetime(s.expiry).Milliseconds()
+	}
+	s.mu.Unlock()
+	if s.durable {
+		s.report("end of a connection was not recorded", s.record(ctx, Lazy))
+	}
+	ss.letGo(s)
+}
+
+// letGo makes s free to be held again.
+func (ss *sessions) letGo(s *Session) {
+	ss.mu.Lock()
+	s.held = false
+	s.idle()
+	ss.schedule(s)
+	ss.mu.Unlock()
+}
+
+// idle says that the broker does not hold s any more. The caller holds mu.
+func (s *Session) idle() {
+	if s.busy != nil {
+		close(s.busy)
+		s.busy = nil
+	}
+}
+
+// ending says that s will be ended by the caller, who holds it.
+func (ss *sessions) ending(s *Session) {
+	ss.mu.Lock()
+	if s.gone == nil {
+		s.gone = make(chan struct{})
+	}
+	s.idle()
+	ss.mu.Unlock()
+}
+
+// forget takes s out of the books; whoever waits for its end goes on.
+func (ss *sessions) forget(s *Session) {
+	ss.mu.Lock()
+	defer ss.mu.Unlock()
+	delete(ss.byID, s.id)
+	if s.gone != nil {
+		close(s.gone)
+	}
+}
+
+// end removes s with everything that belongs to it. The caller holds it, and
+// said that it is ending. Its will is published if it was owed.
+func (s *Session) end(ctx context.Context, will bool) error {
+	defer s.b.sessions.forget(s)
+	s.detach()
+	if will {
+		s.publishWill(ctx)
+	}
+	s.mu.Lock()
+	subs, received, released, stored := s.subs, s.received, s.released, s.willStored
+	s.subs, s.received, s.released, s.changes, s.will, s.willStored = nil, nil, nil, nil, nil, false
+	s.mu.Unlock()
+	c, level := newCommit(), Lazy
+	for _, d := range subs {
+		if d.routed() {
+			s.b.tree.Remove(d.filter, d)
+		}
+		c.Put(SpaceSessions, subscriptionKey(s.id, d.filter), nil, 0)
+	}
+	for id := range received {
+		c.Put(SpaceSessions, receivedKey(s.id, id), nil, 0)
+	}
+	for _, id := range released {
+		c.Put(SpaceSessions, releasedKey(s.id, id), nil, 0)
+	}
+	if s.durable {
+		level = Durable
+		c.Put(SpaceSessions, s.id, nil, 0)
+	}
+	if stored {
+		c.Put(SpaceSessions, willKey(s.id), nil, 0)
+	}
+	err := c.store(ctx, s.b.store, level)
+	if t := Target(s.target.Load()); t != 0 && err == nil {
+		err = storeError(s.b.store.Drop(ctx, t))
+	}
+	return err
+}
+
+// detach makes live deliveries stop.
+func (s *Session) detach() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, d := range s.subs {
+		d.live.Store(nil)
+	}
+}
+
+// report logs what went wrong where nobody can be told.
+func (s *Session) report(what string, err error) {
+	if err != nil {
+		s.b.log.Warn().Str("client", s.id).Err(err).Msg(what)
+	}
+}
+
+// lifetime is an expiry as a duration; NeverExpires is longer than any delay.
+func lifetime(expiry uint32) time.Duration { return time.Duration(expiry) * time.Second }
+
+// Received are the packet ids of publishes of QoS 2 that were stored and not
+// yet released.
+func (s *Session) Received() []uint16 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	ids := make([]uint16, 0, len(s.received))
+	for id := range s.received {
+		ids = append(ids, id)
+	}
+	return ids
+}
+
+// Released are the packet ids of deliveries of QoS 2 that the client has, and
+// whose PUBCOMP is still to come, oldest first.
+func (s *Session) Released() []uint16 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.released)
+}

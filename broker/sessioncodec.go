@@ -1,0 +1,194 @@
+package broker
+
+import (
+	"encoding/binary"
+	"errors"
+	"strings"
+	"time"
+)
+
+// What is stored of a session, in SpaceSessions. A client id has no control
+// characters, so that the first NUL ends it.
+//
+//	ID              the session: format u8, expiry, since, owner
+//	ID NUL s FILTER a subscription: options u8, Subscription Identifier
+//	ID NUL i ID16   a packet id of a publish of QoS 2 that is not released
+//	ID NUL o ID16   a packet id of a delivery of QoS 2 that the client has
+//	ID NUL w        a will: format u8, due, delay, expiry + 1, flags u8, owner, message
+//
+// Numbers are varints unless a width is given, texts have their length before
+// them, times are Unix milliseconds, and 0 is none.
+const (
+	keySubscription = 's'
+	keyReceived     = 'i'
+	keyReleased     = 'o'
+	keyWill         = 'w'
+
+	sessionFormat = 1
+)
+
+func sessionPart(id string, kind byte, rest string) string {
+	return id + "\x00" + string(rune(kind)) + rest
+}
+
+func subscriptionKey(id, filter string) string { return sessionPart(id, keySubscription, filter) }
+func willKey(id string) string                 { return sessionPart(id, keyWill, "") }
+
+func receivedKey(id string, packet uint16) string {
+	return sessionPart(id, keyReceived, string([]byte{byte(packet >> 8), byte(packet)}))
+}
+
+func releasedKey(id string, packet uint16) string {
+	return sessionPart(id, keyReleased, string([]byte{byte(packet >> 8), byte(packet)}))
+}
+
+// packetID reads the end of such a key.
+func packetID(rest string) uint16 {
+	if len(rest) != 2 {
+		return 0
+	}
+	return uint16(rest[0])<<8 | uint16(rest[1])
+}
+
+// splitSessionKey takes a key apart; kind is 0 for the session itself.
+func splitSessionKey(key string) (id string, kind byte, rest string) {
+	id, tail, _ := strings.Cut(key, "\x00")
+	if tail == "" {
+		return id, 0, ""
+	}
+	return id, tail[0], tail[1:]
+}
+
+// errSession is a record of a session that this program cannot read.
+var errSession = errors.New("record of a session is malformed")
+
+// encode is called with mu held.
+func (s *Session) encode() []byte {
+	b := binary.AppendUvarint([]byte{sessionFormat}, uint64(s.expiry))
+	b = binary.AppendUvarint(b, uint64(s.since))
+	return appendText(b, s.owner.String())
+}
+
+// sessionRecord is the decoded record of a session.
+type sessionRecord struct {
+	expiry uint32
+	since  int64
+	owner  string
+}
+
+func decodeSession(b []byte) (r sessionRecord, err error) {
+	f := sessionFields{b: b}
+	if f.byte() != sessionFormat {
+		return r, errSession
+	}
+	r.expiry, r.since, r.owner = uint32(f.num()), int64(f.num()), f.text()
+	return r, f.err
+}
+
+// encodeWill is called with mu held. The time at which a will is due is that of
+// the machine: it must hold over a restart.
+func (s *Session) encodeWill() []byte {
+	w := s.will
+	var due int64
+	if s.willDue != 0 {
+		due = clock().UnixMilli() + s.willDue - s.b.sessions.now()
+	}
+	b := binary.AppendUvarint([]byte{sessionFormat}, uint64(due))
+	b = binary.AppendUvarint(b, uint64(w.Delay/time.Second))
+	b = binary.AppendUvarint(b, uint64(w.expires()))
+	b = appendText(b, s.owner.String())
+	return AppendMessage(b, &w.Message)
+}
+
+// willRecord is the decoded record of a will.
+type willRecord struct {
+	will  Will
+	due   int64
+	owner string
+}
+
+func decodeWill(b []byte) (r willRecord, err error) {
+	f := sessionFields{b: b}
+	if f.byte() != sessionFormat {
+		return r, errSession
+	}
+	r.due = int64(f.num())
+	r.will.Delay = time.Duration(f.num()) * time.Second
+	if n := f.num(); n > 0 {
+		r.will.Expires, r.will.Expiry = true, uint32(n-1)
+	}
+	r.owner = f.text()
+	if f.err != nil {
+		return r, f.err
+	}
+	return r, DecodeMessage(f.b, &r.will.Message)
+}
+
+// Bits of the options of a subscription.
+const (
+	optionQoS      = 3
+	optionNoLocal  = 1 << 2
+	optionRAP      = 1 << 3
+	optionHandling = 4 // shift
+)
+
+func (o SubscriptionOptions) encode() []byte {
+	b := o.QoS | o.Handling<<optionHandling
+	if o.NoLocal {
+		b |= optionNoLocal
+	}
+	if o.RetainAsPublished {
+		b |= optionRAP
+	}
+	return binary.AppendUvarint([]byte{b}, uint64(o.ID))
+}
+
+func decodeOptions(b []byte) (o SubscriptionOptions, err error) {
+	f := sessionFields{b: b}
+	bits := f.byte()
+	o.QoS, o.Handling = bits&optionQoS, bits>>optionHandling&3
+	o.NoLocal, o.RetainAsPublished = bits&optionNoLocal != 0, bits&optionRAP != 0
+	o.ID = uint32(f.num())
+	return o, f.err
+}
+
+func appendText(b []byte, s string) []byte {
+	return append(binary.AppendUvarint(b, uint64(len(s))), s...)
+}
+
+// sessionFields reads a record; after the first fault everything is zero.
+type sessionFields struct {
+	b   []byte
+	err error
+}
+
+func (f *sessionFields) byte() byte {
+	if len(f.b) == 0 {
+		f.err = errSession
+		return 0
+	}
+	c := f.b[0]
+	f.b = f.b[1:]
+	return c
+}
+
+func (f *sessionFields) num() uint64 {
+	v, n := binary.Uvarint(f.b)
+	if n <= 0 {
+		f.b, f.err = nil, errSession
+		return 0
+	}
+	f.b = f.b[n:]
+	return v
+}
+
+func (f *sessionFields) text() string {
+	n := f.num()
+	if n > uint64(len(f.b)) {
+		f.b, f.err = nil, errSession
+		return ""
+	}
+	s := string(f.b[:n])
+	f.b = f.b[n:]
+	return s
+}

@@ -1,0 +1,91 @@
+package broker
+
+import (
+	"context"
+	"math"
+	"slices"
+	"time"
+)
+
+// sessionLease is how long a message is the client's: until it is acknowledged.
+// Nobody else receives from a session, so that a lease only tells what was sent.
+const sessionLease = math.MaxInt64 / 2 * time.Nanosecond
+
+// InFlight appends up to limit messages to dst that were sent to the client and
+// are not acknowledged, in their order, from the sequence on.
+func (s *Session) InFlight(ctx context.Context, from uint64, limit int, dst []Delivery) ([]Delivery, error) {
+	t := Target(s.target.Load())
+	if t == 0 {
+		return dst, nil
+	}
+	dst, err := s.b.store.Read(ctx, t, Pos{Seq: from, States: Leased}, limit, dst)
+	return dst, storeError(err)
+}
+
+// Receive opens a consumer of what waits for the client. It is nil while no
+// subscription wants messages that are kept.
+func (s *Session) Receive(sink ConsumerSink) *Consumer {
+	t := Target(s.target.Load())
+	if t == 0 {
+		return nil
+	}
+	return s.b.newConsumer(t, nil, sink)
+}
+
+// receive notes a publish that was stored under its packet id.
+func (s *Session) receive(packet uint16) {
+	s.mu.Lock()
+	if s.received == nil {
+		s.received = make(map[uint16]struct{})
+	}
+	s.received[packet] = struct{}{}
+	s.mu.Unlock()
+}
+
+// Release forgets the packet id of a publish of QoS 2, MQTT 5 section 4.3.3.
+// done is called once that is recorded: only then may the client be told, who
+// then uses the id for another message.
+func (s *Settlements) Release(of *Session, packet uint16, done func(error)) {
+	s.batch.Put(SpaceSessions, receivedKey(of.id, packet), nil, 0)
+	s.end(func(err error) {
+		if err == nil {
+			of.mu.Lock()
+			delete(of.received, packet)
+			of.mu.Unlock()
+		}
+		done(err)
+	})
+}
+
+// Handed removes a delivery of QoS 2 that the client has, and remembers its
+// packet id until Complete. done is called once that is recorded: only then may
+// the id be released.
+func (s *Settlements) Handed(of *Session, r Ref, packet uint16, done func(error)) {
+	s.batch.Settle(r, ReasonAcked)
+	s.batch.Put(SpaceSessions, releasedKey(of.id, packet), []byte{}, 0)
+	of.mu.Lock()
+	of.released = append(of.released, packet)
+	of.mu.Unlock()
+	s.end(done)
+}
+
+// Complete forgets the packet id of a delivery of QoS 2.
+func (s *Settlements) Complete(of *Session, packet uint16) {
+	of.mu.Lock()
+	of.released = slices.DeleteFunc(of.released, func(id uint16) bool { return id == packet })
+	of.mu.Unlock()
+	s.batch.Put(SpaceSessions, releasedKey(of.id, packet), nil, 0)
+	s.end(nil)
+}
+
+// Drop removes a delivery that the client must not get, for a reason that is counted.
+func (s *Settlements) Drop(r Ref, why Reason) {
+	s.batch.Settle(r, why)
+	s.end(nil)
+}
+
+// Settled returns when everything that was handed to the store before has been
+// answered.
+func (b *Broker) Settled(ctx context.Context) error {
+	return newCommit().store(ctx, b.store, Durable)
+}

@@ -1,0 +1,203 @@
+package broker
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"millrace/broker/auth"
+)
+
+// SessionPolicy says what a full backlog of a session does.
+type SessionPolicy string
+
+// The policies.
+const (
+	SessionDropOldest SessionPolicy = "drop-oldest"
+	SessionDropNewest SessionPolicy = "drop-newest"
+	SessionRefuse     SessionPolicy = "refuse-publisher" // the publish fails as a whole
+)
+
+// sessionDef is the backlog of a client's session.
+func (b *Broker) sessionDef(id string) Def {
+	o := &b.opts
+	return Def{
+		Name: id, Kind: SessionTarget, MaxMessages: o.SessionMessages, MaxBytes: o.SessionBytes,
+		// What is larger than all that may wait never costs its publisher.
+		DropOldest: o.SessionPolicy == SessionDropOldest, DropNewest: o.SessionPolicy != SessionRefuse,
+	}
+}
+
+// loadSessions brings the sessions back as they were recorded.
+func (b *Broker) loadSessions(ctx context.Context, defs []Definition) error {
+	ss := &b.sessions
+	ss.b, ss.began, ss.byID, ss.wake = b, time.Now(), make(map[string]*Session), make(chan struct{}, 1)
+	targets := make(map[string]Definition)
+	for _, d := range defs {
+		if d.Def.Kind == SessionTarget {
+			targets[d.Def.Name] = d
+		}
+	}
+	l := sessionLoader{b: b, ctx: ctx, released: map[string][]releasedID{}}
+	err := b.store.List(ctx, SpaceSessions, "", func(e Entry) bool {
+		l.err = l.entry(e)
+		return l.err == nil
+	})
+	if err = errors.Join(err, l.err); err != nil {
+		return err
+	}
+	for _, s := range ss.byID {
+		l.released.give(s)
+		if d, ok := targets[s.id]; ok {
+			delete(targets, s.id)
+			s.target.Store(uint64(d.Target))
+			if err := b.adjustSession(ctx, d); err != nil {
+				return err
+			}
+		}
+		b.restoreSession(s)
+	}
+	for _, d := range targets { // a session that was being made or ended
+		if err := b.store.Drop(ctx, d.Target); err != nil {
+			return fmt.Errorf("backlog of session %q: %w", d.Def.Name, err)
+		}
+	}
+	return nil
+}
+
+// adjustSession gives the backlog of a session the limits of now.
+func (b *Broker) adjustSession(ctx context.Context, d Definition) error {
+	want, old := b.sessionDef(d.Def.Name), d.Def
+	if old.MaxMessages == want.MaxMessages && old.MaxBytes == want.MaxBytes && old.DropOldest == want.DropOldest && old.DropNewest == want.DropNewest {
+		return nil
+	}
+	_, err := b.store.Define(ctx, want)
+	return err
+}
+
+// restoreSession puts a session that was read to work.
+func (b *Broker) restoreSession(s *Session) {
+	ss := &b.sessions
+	now := clock().UnixMilli()
+	if s.since == 0 { // connected when the process ended, which is not known better
+		s.since = now
+	}
+	if s.durable && s.expiry != NeverExpires {
+		s.endDue = max(1, s.since+lifetime(s.expiry).Milliseconds()-now)
+	}
+	for _, d := range s.subs {
+		dec := b.auth.Decide(s.owner, auth.Subscribe, auth.TopicResource(d.filter))
+		d.ask.Store(dec.Overlap || !dec.Allowed)
+		if d.routed() {
+			b.tree.Insert(d.filter, d)
+		}
+	}
+	s.multi.Store(len(s.subs) > 1)
+	ss.mu.Lock()
+	ss.schedule(s)
+	ss.mu.Unlock()
+}
+
+// sessionLoader reads the entries of SpaceSessions, in order of key: first a
+// session, then what is its.
+type sessionLoader struct {
+	b        *Broker
+	ctx      context.Context //nolint:containedctx // of one call
+	released releasedIDs
+	err      error
+}
+
+func (l *sessionLoader) entry(e Entry) error {
+	id, kind, rest := splitSessionKey(e.Key)
+	s := l.b.sessions.byID[id]
+	if kind != 0 && kind != keyWill && s == nil {
+		return nil // left over from a session whose end was not written to the end
+	}
+	var err error
+	switch kind {
+	case 0:
+		err = l.session(strings.Clone(id), e.Value)
+	case keySubscription:
+		d := &sessionSub{s: s, filter: strings.Clone(rest)}
+		d.o, err = decodeOptions(e.Value)
+		s.subs = append(s.subs, d) // in order of key, which is that of the filter
+	case keyReceived:
+		s.receive(packetID(rest))
+	case keyReleased:
+		l.released[id] = append(l.released[id], releasedID{e.Rev, packetID(rest)})
+	case keyWill:
+		err = l.will(strings.Clone(id), e.Value)
+	default:
+		err = fmt.Errorf("kind %q is not known; a newer release wrote it", kind)
+	}
+	if err != nil {
+		return fmt.Errorf("session of client %q: %w", id, err)
+	}
+	return nil
+}
+
+func (l *sessionLoader) session(id string, v []byte) error {
+	r, err := decodeSession(v)
+	if err != nil {
+		return err
+	}
+	s := &Session{b: l.b, id: id, durable: true, expiry: r.expiry, since: r.since}
+	l.own(s, r.owner)
+	l.b.sessions.byID[id] = s
+	return nil
+}
+
+// own finds the identity that s belongs to. A session of one that is gone ends.
+func (l *sessionLoader) own(s *Session, who string) {
+	p, err := l.b.auth.Identity(l.ctx, who, s.id)
+	if err != nil {
+		p = &auth.Principal{Kind: auth.Anonymous, Name: who}
+		s.expiry, s.since, s.will = 0, 1, nil
+	}
+	s.owner = p
+}
+
+// will reads a will: that of a session, or of a client that had none.
+func (l *sessionLoader) will(id string, v []byte) error {
+	r, err := decodeWill(v)
+	if err != nil {
+		return err
+	}
+	s := l.b.sessions.byID[id]
+	if s == nil {
+		s = &Session{b: l.b, id: id, since: 1}
+		l.own(s, r.owner)
+		l.b.sessions.byID[id] = s
+	}
+	now := clock().UnixMilli()
+	if r.due == 0 { // connected when the process ended
+		delay := r.will.Delay
+		if s.expiry != NeverExpires {
+			delay = min(delay, lifetime(s.expiry))
+		}
+		r.due = now + max(delay, willGrace).Milliseconds()
+	}
+	s.will, s.willStored, s.willDue = &r.will, true, max(1, r.due-now)
+	return nil
+}
+
+// releasedIDs are packet ids with the revisions of their records, which are in
+// the order in which the client acknowledged.
+type releasedIDs map[string][]releasedID
+
+type releasedID struct {
+	rev uint64
+	id  uint16
+}
+
+func (all releasedIDs) give(s *Session) {
+	ids := all[s.id]
+	slices.SortFunc(ids, func(a, b releasedID) int { return cmp.Compare(a.rev, b.rev) })
+	for _, r := range ids {
+		s.released = append(s.released, r.id)
+	}
+}

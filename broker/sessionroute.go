@@ -1,0 +1,158 @@
+package broker
+
+import (
+	"context"
+	"slices"
+
+	"millrace/broker/auth"
+)
+
+// What a route to a session says about the message there: its QoS, its retain
+// flag, and the Subscription Identifier of the subscription that matched. Where
+// several did, or the identifier is too large, the subscriptions of the time of
+// delivery are asked.
+const (
+	tagQoS     = 3
+	tagRetain  = 1 << 2
+	tagReplay  = 1 << 3 // retained, for a new subscription
+	tagSeveral = 1 << 4
+	tagID      = 5 // shift
+	maxTagID   = 1<<27 - 1
+)
+
+// tag is the word for a message that only d matched.
+func (d *sessionSub) tag(qos byte, retain bool) uint32 {
+	t := uint32(qos)
+	if retain {
+		t |= tagRetain
+	}
+	if d.o.ID > maxTagID {
+		return t | tagSeveral
+	}
+	return t | d.o.ID<<tagID
+}
+
+// wants reports whether m, which the filter matches, is for the client.
+func (d *sessionSub) wants(m *Message) bool {
+	switch {
+	case d.o.NoLocal && m.Publisher == d.s.id: // MQTT 5 section 3.8.3.1
+		return false
+	case d.ask.Load():
+		return d.s.b.auth.Allow(d.s.principal(), auth.Subscribe, auth.TopicResource(m.Topic))
+	default:
+		return true
+	}
+}
+
+// route appends the one route of m to the session, or changes it when another
+// subscription has made it: MQTT 5 section 3.3.4, one copy at the highest QoS.
+func (d *sessionSub) route(m *Message, routes []Route) []Route {
+	t := d.tag(min(d.o.QoS, m.QoS), m.Retain && d.o.RetainAsPublished)
+	to := Target(d.s.target.Load())
+	if d.s.multi.Load() {
+		for i := range routes {
+			if r := &routes[i]; r.Target == to {
+				r.Tag = merge(r.Tag, t)
+				return routes
+			}
+		}
+	}
+	return append(routes, Route{Target: to, Tag: t})
+}
+
+// merge is the tag of a message that two subscriptions matched.
+func merge(a, b uint32) uint32 {
+	qos, flags := max(a&tagQoS, b&tagQoS), (a|b)&(tagRetain|tagSeveral)
+	if a>>tagID != b>>tagID {
+		return qos | flags | tagSeveral
+	}
+	return qos | flags | a&^(1<<tagID-1)
+}
+
+// inBacklog takes those of subs[first:] out whose sessions have a route: another
+// subscription of theirs had the higher QoS.
+func inBacklog(routes []Route, subs []*Subscription, first int) []*Subscription {
+	late := slices.DeleteFunc(subs[first:], func(sub *Subscription) bool {
+		if sub.session == nil {
+			return false
+		}
+		to := Target(sub.session.target.Load())
+		for i := range routes {
+			if routes[i].Target == to {
+				routes[i].Tag |= tagSeveral
+				return true
+			}
+		}
+		return false
+	})
+	return subs[:first+len(late)]
+}
+
+// principal is whose the session is.
+func (s *Session) principal() *auth.Principal {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.owner
+}
+
+// Terms are how a message of a session's backlog is delivered.
+type Terms struct {
+	QoS    byte
+	Retain bool
+	ID     uint32   // the Subscription Identifier, if there is one
+	IDs    []uint32 // if there are several
+}
+
+// Terms says how d, of the session's backlog, is delivered. It is false when the
+// client may not have it any more, or has a newer one in its place.
+func (s *Session) Terms(d *Delivery) (Terms, bool) {
+	t := Terms{QoS: byte(d.Tag & tagQoS), Retain: d.Tag&(tagRetain|tagReplay) != 0, ID: d.Tag >> tagID}
+	if !s.b.auth.Allow(s.principal(), auth.Subscribe, auth.TopicResource(d.Topic)) {
+		return t, false
+	}
+	if d.Tag&tagReplay != 0 && d.Attempt <= 1 && !s.b.stillRetained(&d.Message) {
+		return t, false // the client has the newer one, or it comes
+	}
+	if d.Tag&tagSeveral != 0 {
+		t.ID, t.IDs = 0, s.identifiers(&d.Message)
+	}
+	return t, true
+}
+
+// identifiers are those of the subscriptions that match m now.
+func (s *Session) identifiers(m *Message) []uint32 {
+	var ids []uint32
+	for _, d := range s.b.tree.Match(m.Topic, nil) {
+		sub, ok := d.(*sessionSub)
+		if ok && sub.s == s && sub.o.ID != 0 && sub.wants(m) && !slices.Contains(ids, sub.o.ID) {
+			ids = append(ids, sub.o.ID)
+		}
+	}
+	return ids
+}
+
+// stillRetained reports whether m is the retained message of its topic.
+func (b *Broker) stillRetained(m *Message) bool {
+	now, err := b.retained.get(context.Background(), m.Topic, 0)
+	return err != nil && !isGone(err) || err == nil && now.ID == m.ID
+}
+
+// Replay puts retained messages into the backlog, for the subscription to
+// filter, and waits until they are recorded.
+func (s *Session) Replay(ctx context.Context, filter string, ms []*Message) error {
+	s.mu.Lock()
+	i, known := s.find(filter)
+	var d *sessionSub
+	if known {
+		d = s.subs[i]
+	}
+	s.mu.Unlock()
+	if d == nil || len(ms) == 0 {
+		return nil
+	}
+	c := newCommit()
+	for _, m := range ms {
+		c.Publish(m, Route{Target: Target(s.target.Load()), Tag: d.tag(min(d.o.QoS, m.QoS), false) | tagReplay})
+	}
+	return c.store(ctx, s.b.store, Durable)
+}

@@ -1,0 +1,191 @@
+package broker
+
+import (
+	"cmp"
+	"context"
+	"slices"
+	"sync/atomic"
+
+	"millrace/broker/auth"
+	"millrace/router"
+)
+
+// SubscriptionOptions are those of MQTT 5 section 3.8.3.1, and the
+// Subscription Identifier.
+type SubscriptionOptions struct {
+	QoS               byte
+	NoLocal           bool
+	RetainAsPublished bool
+	Handling          byte // Retain Handling
+	ID                uint32
+}
+
+// sessionSub is one subscription of a session, in the topic tree also while
+// its client is away.
+type sessionSub struct {
+	s      *Session
+	filter string
+	o      SubscriptionOptions
+	ask    atomic.Bool // see Subscription
+	// live takes messages of QoS 0 while the client is connected.
+	live atomic.Pointer[Subscription]
+}
+
+func (*sessionSub) destination() {}
+
+// routed reports whether messages that match go to the session's backlog: those
+// of shared subscriptions and of queues come another way.
+func (d *sessionSub) routed() bool {
+	switch router.SpaceOf(d.filter) {
+	case router.SpaceQueue, router.SpaceStream, router.SpaceShare:
+		return false
+	default:
+		return true
+	}
+}
+
+// Filters are the subscriptions of the session, by filter.
+func (s *Session) Filters(f func(filter string, o SubscriptionOptions) bool) {
+	s.mu.Lock()
+	subs := slices.Clone(s.subs)
+	s.mu.Unlock()
+	for _, d := range subs {
+		if !f(d.filter, d.o) {
+			return
+		}
+	}
+}
+
+// find returns where the subscription to a filter is, or would be. The caller
+// holds mu.
+func (s *Session) find(filter string) (int, bool) {
+	return slices.BinarySearchFunc(s.subs, filter, func(d *sessionSub, f string) int { return cmp.Compare(d.filter, f) })
+}
+
+// Subscribe adds a subscription, or replaces the one with its filter without a
+// gap, and is recorded by Commit. live gets what comes in QoS 0; its filter and
+// principal are the session's. It is Forbidden as in Broker.Subscribe.
+func (s *Session) Subscribe(ctx context.Context, live *Subscription, o SubscriptionOptions) error {
+	b := s.b
+	if err := b.CheckFilter(live.Filter); err != nil {
+		return err
+	}
+	r := auth.TopicResource(live.Filter)
+	dec := b.auth.Decide(s.owner, auth.Subscribe, r)
+	if !dec.Allowed {
+		return forbidden(s.owner, auth.Subscribe, r, dec.Rule)
+	}
+	if o.QoS > 0 {
+		if err := s.needTarget(ctx); err != nil {
+			return err
+		}
+	}
+	live.ask, live.session = dec.Overlap, s
+	d := &sessionSub{s: s, filter: live.Filter, o: o}
+	d.ask.Store(dec.Overlap)
+	d.live.Store(live)
+	s.add(d)
+	return nil
+}
+
+// Remember adds a subscription that is none to topics, as one to a queue, so
+// that the client finds it when it comes back.
+func (s *Session) Remember(filter string, o SubscriptionOptions) {
+	s.add(&sessionSub{s: s, filter: filter, o: o})
+}
+
+// add puts d in its place, and the one that it replaces away.
+func (s *Session) add(d *sessionSub) {
+	s.mu.Lock()
+	i, known := s.find(d.filter)
+	if known || len(s.subs) > 0 {
+		s.multi.Store(true) // before a message can match both
+	}
+	if d.routed() {
+		s.b.tree.Insert(d.filter, d)
+	}
+	if known {
+		if old := s.subs[i]; old.routed() {
+			s.b.tree.Remove(old.filter, old)
+		}
+		s.subs[i] = d
+	} else {
+		s.subs = slices.Insert(s.subs, i, d)
+	}
+	s.changes = append(s.changes, sessionPut{subscriptionKey(s.id, d.filter), d.o.encode()})
+	s.mu.Unlock()
+}
+
+// Unsubscribe removes a subscription and is recorded by Commit. It reports
+// whether there was one. What it had matched is delivered all the same.
+func (s *Session) Unsubscribe(filter string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	i, known := s.find(filter)
+	if !known {
+		return false
+	}
+	if d := s.subs[i]; d.routed() {
+		s.b.tree.Remove(filter, d)
+	}
+	s.subs = slices.Delete(s.subs, i, i+1)
+	s.changes = append(s.changes, sessionPut{subscriptionKey(s.id, filter), nil})
+	return true
+}
+
+// Commit records what Subscribe and Unsubscribe have changed: only then may the
+// client be told. After an error the changes hold, and the next Commit tries again.
+func (s *Session) Commit(ctx context.Context) error {
+	s.mu.Lock()
+	changes := s.changes
+	s.changes = nil
+	s.mu.Unlock()
+	if len(changes) == 0 {
+		return nil
+	}
+	c := newCommit()
+	for _, p := range changes {
+		c.Put(SpaceSessions, p.key, p.value, 0)
+	}
+	err := c.store(ctx, s.b.store, Durable)
+	if err != nil {
+		s.mu.Lock()
+		s.changes = append(changes, s.changes...)
+		s.mu.Unlock()
+	}
+	return err
+}
+
+// Reattach gives a subscription that was there when the client came back the
+// one that takes its messages of QoS 0. It reports whether the subscription is
+// still allowed; one that is not is removed, which Commit records.
+func (s *Session) Reattach(live *Subscription) bool {
+	dec := s.b.auth.Decide(s.owner, auth.Subscribe, auth.TopicResource(live.Filter))
+	if !dec.Allowed {
+		s.Unsubscribe(live.Filter)
+		return false
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	i, known := s.find(live.Filter)
+	if !known {
+		return false
+	}
+	live.ask, live.session = dec.Overlap, s
+	s.subs[i].ask.Store(dec.Overlap)
+	s.subs[i].live.Store(live)
+	return true
+}
+
+// needTarget defines the session's backlog if it has none yet.
+func (s *Session) needTarget(ctx context.Context) error {
+	if s.target.Load() != 0 {
+		return nil
+	}
+	t, err := s.b.store.Define(ctx, s.b.sessionDef(s.id))
+	if err != nil {
+		return storeError(err)
+	}
+	s.target.Store(uint64(t))
+	return nil
+}

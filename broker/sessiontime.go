@@ -1,0 +1,128 @@
+package broker
+
+import (
+	"container/heap"
+	"context"
+	"time"
+)
+
+// willGrace is how long after a start the wills of clients that were connected
+// when the process ended wait for them to come back.
+const willGrace = 5 * time.Second
+
+// sessionStep is how long the end of one session may take.
+const sessionStep = 30 * time.Second
+
+// wake is a session and a time at which it is to be looked at. It is stale when
+// the session's due differs.
+type wake struct {
+	at int64
+	s  *Session
+}
+
+// wakes is a heap of them, the earliest first.
+type wakes []wake
+
+func (w wakes) Len() int           { return len(w) }
+func (w wakes) Less(i, j int) bool { return w[i].at < w[j].at }
+func (w wakes) Swap(i, j int)      { w[i], w[j] = w[j], w[i] }
+func (w *wakes) Push(x any)        { *w = append(*w, x.(wake)) }
+func (w *wakes) Pop() any {
+	last := len(*w) - 1
+	x := (*w)[last]
+	(*w)[last] = wake{}
+	*w = (*w)[:last]
+	return x
+}
+
+// now is the time that due counts in: milliseconds since the start.
+func (ss *sessions) now() int64 { return time.Since(ss.began).Milliseconds() }
+
+// schedule has s looked at when its will or its end is due. The caller holds mu.
+func (ss *sessions) schedule(s *Session) {
+	s.mu.Lock()
+	due := s.willDue
+	if due == 0 || s.endDue != 0 && s.endDue < due {
+		due = s.endDue
+	}
+	s.mu.Unlock()
+	if s.due = due; due == 0 {
+		return
+	}
+	heap.Push(&ss.wakes, wake{due, s})
+	if ss.wakes[0].s == s {
+		select {
+		case ss.wake <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// next takes a session that is due, or returns nil and how long until the next.
+func (ss *sessions) next() (*Session, time.Duration) {
+	ss.mu.Lock()
+	defer ss.mu.Unlock()
+	for len(ss.wakes) > 0 {
+		w := ss.wakes[0]
+		if w.s.due != w.at || w.s.held || w.s.gone != nil {
+			heap.Pop(&ss.wakes)
+			continue
+		}
+		if wait := w.at - ss.now(); wait > 0 {
+			return nil, time.Duration(wait) * time.Millisecond
+		}
+		heap.Pop(&ss.wakes)
+		w.s.held, w.s.due, w.s.busy = true, 0, make(chan struct{})
+		return w.s, 0
+	}
+	return nil, time.Hour
+}
+
+func (ss *sessions) start() {
+	ss.stop = make(chan struct{})
+	ss.done.Go(ss.run)
+}
+
+func (ss *sessions) close() {
+	close(ss.stop)
+	ss.done.Wait()
+}
+
+// run publishes wills and ends sessions when they are due.
+func (ss *sessions) run() {
+	timer := time.NewTimer(time.Hour)
+	defer timer.Stop()
+	for {
+		s, wait := ss.next()
+		if s != nil {
+			ctx, cancel := context.WithTimeout(context.Background(), sessionStep)
+			s.dueNow(ctx)
+			cancel()
+		}
+		timer.Reset(wait)
+		select {
+		case <-ss.stop:
+			return
+		case <-ss.wake:
+		case <-timer.C:
+		}
+	}
+}
+
+// dueNow does what was scheduled for s, which the caller holds.
+func (s *Session) dueNow(ctx context.Context) {
+	ss := &s.b.sessions
+	s.mu.Lock()
+	ended := !s.durable || s.endDue != 0 && s.endDue <= ss.now()
+	will := ended || s.willDue != 0 && s.willDue <= ss.now()
+	s.mu.Unlock()
+	if ended {
+		ss.ending(s)
+		s.report("session was not ended", s.end(ctx, will))
+		return
+	}
+	if will {
+		s.publishWill(ctx)
+	}
+	ss.letGo(s)
+}
