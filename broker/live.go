@@ -23,9 +23,8 @@ type Subscription struct {
 	Sink      Sink
 	Member    any // the sink's own
 
-	// ask is there where something the filter matches is denied, so that every
-	// delivery is asked about. What ends by itself is always asked anew.
-	ask   bool
+	// asked is there where something the filter matches is denied, so that
+	// every delivery is asked about.
 	asked *verdicts
 	// session is the one it is of, for the live part of one that is kept.
 	session *Session
@@ -45,9 +44,7 @@ func (b *Broker) Subscribe(s *Subscription) error {
 	if !d.Allowed {
 		return forbidden(s.Principal, auth.Subscribe, r, d.Rule)
 	}
-	if s.ask = d.Overlap; s.ask && s.Principal.Expires().IsZero() {
-		s.asked = new(verdicts)
-	}
+	s.asked = verdictsFor(d.Overlap)
 	b.tree.Insert(s.Filter, s)
 	return nil
 }
@@ -55,14 +52,7 @@ func (b *Broker) Subscribe(s *Subscription) error {
 // Delivers reports whether a message of topic, which the filter of s matches,
 // may be delivered to it. A sink that keeps messages for later asks again.
 func (b *Broker) Delivers(s *Subscription, topic string) bool {
-	switch {
-	case !s.ask:
-		return true
-	case s.asked != nil:
-		return s.asked.allow(b.auth, s.Principal, topic)
-	default:
-		return b.auth.Allow(s.Principal, auth.Subscribe, auth.TopicResource(topic))
-	}
+	return s.asked.allow(b.auth, s.Principal, topic)
 }
 
 // Unsubscribe takes s out again. Messages under way may still be delivered.
