@@ -80,7 +80,6 @@ func (s *Session) Subscribe(ctx context.Context, live *Subscription, o Subscript
 			return err
 		}
 	}
-	live.session = s
 	live.asked = verdictsFor(dec.Overlap)
 	d := &sessionSub{s: s, filter: live.Filter, o: o}
 	d.asked.Store(live.asked)
@@ -172,7 +171,6 @@ func (s *Session) Reattach(live *Subscription) bool {
 	if !known {
 		return false
 	}
-	live.session = s
 	live.asked = verdictsFor(dec.Overlap)
 	s.subs[i].asked.Store(live.asked)
 	s.subs[i].live.Store(live)

@@ -4,8 +4,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
-	"os"
-	"strconv"
 	"strings"
 	"testing"
 )
@@ -183,20 +181,6 @@ func matrixBootstrap(all []*identity) string {
 	return boot.String()
 }
 
-// wantedCells is how many cells a run has at least.
-func wantedCells(t *testing.T) int {
-	t.Helper()
-	text := os.Getenv("MILLRACE_ACCESS_CELLS")
-	if text == "" {
-		return 5_000
-	}
-	n, err := strconv.Atoi(text)
-	if err != nil {
-		t.Fatalf("MILLRACE_ACCESS_CELLS=%s is no number", text)
-	}
-	return n
-}
-
 func TestEveryDoorDecidesAsTheOracle(t *testing.T) {
 	all := identities()
 	d := openDoors(t, matrixBootstrap(all), matrixSecret, matrixPassword)
@@ -214,7 +198,7 @@ func TestEveryDoorDecidesAsTheOracle(t *testing.T) {
 	}
 	live := m.observe()
 	r := rand.New(rand.NewPCG(7, 7))
-	for wanted := wantedCells(t); m.asked < wanted && !t.Failed(); m.set++ {
+	for wanted := fromEnv(t, "MILLRACE_ACCESS_CELLS", 5_000); int64(m.asked) < wanted && !t.Failed(); m.set++ {
 		m.rules = drawRules(r)
 		text, err := json.Marshal(map[string]any{"rules": m.rules})
 		if err != nil {

@@ -94,13 +94,16 @@ func appendString(b []byte, s string) []byte {
 // Login is who a connection is, and its will where it has a topic.
 type Login struct {
 	ClientID, User, Password string
+	Keep                     bool // the session
 	WillTopic, WillPayload   string
 }
 
-// AppendConnect appends a CONNECT with a clean session and no keep-alive. A will
-// has QoS 1.
+// AppendConnect appends a CONNECT with no keep-alive. A will has QoS 1.
 func AppendConnect(b []byte, l Login) []byte {
 	flags, n := byte(2), 12+len(l.ClientID)
+	if l.Keep {
+		flags = 0
+	}
 	if l.WillTopic != "" {
 		flags, n = flags|0x0c, n+4+len(l.WillTopic)+len(l.WillPayload)
 	}
