@@ -67,6 +67,7 @@ type Broker struct {
 	dead       *deadLetters
 	retained   retained
 	delayed    delayed
+	members    members
 	sessions   sessions
 	attempts   attempts
 	stats      counters
@@ -133,6 +134,7 @@ func Open(ctx context.Context, o Options) (*Broker, error) {
 	b.dead = startDeadLetters(b)
 	b.store.Bind(b.dead)
 	b.delayed.start(b) //nolint:contextcheck // it lives until Close
+	b.members.start(b) //nolint:contextcheck // as above
 	b.sessions.start()
 	return b, nil
 }
@@ -142,6 +144,7 @@ func Open(ctx context.Context, o Options) (*Broker, error) {
 func (b *Broker) Close(ctx context.Context) error {
 	b.closed.Store(true)
 	b.delayed.close()
+	b.members.close(ctx)
 	b.sessions.close()
 	return b.dead.close(ctx)
 }
