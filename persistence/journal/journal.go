@@ -41,6 +41,12 @@ type Options struct {
 	// From is where replay starts; segments before it may be missing. Zero
 	// replays the whole log, which then must be there from its first segment.
 	From Position
+	// Earlier is called before replay for each segment with records before From, in
+	// order. It may set End if that is 0. An error ends Open.
+	Earlier func(*Earlier) error
+	// Sealed is called when a segment is full and all of it durable, by a goroutine
+	// of the journal. It must not block.
+	Sealed func()
 	// AcceptLoss opens a damaged log all the same: what is damaged is given up
 	// for good and logged. Lost is told of each loss in log order, before anything
 	// is changed; its error ends Open. What was there instead is kept in the

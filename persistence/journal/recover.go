@@ -356,11 +356,14 @@ func (j *Journal) replaySegment(s *segment, known int64, last bool, replay func(
 	from := int64(pageSize)
 	switch {
 	case s.number < j.o.From.Segment() && !last:
-		return known, nil
+		return j.passOver(s, known)
 	case s.number < j.o.From.Segment():
 		replay = nil
-	case s.number == j.o.From.Segment():
-		from = max(from, int64(j.o.From.Offset()))
+	case s.number == j.o.From.Segment() && int64(j.o.From.Offset()) > from:
+		from = int64(j.o.From.Offset())
+		if _, err := j.passOver(s, from); err != nil {
+			return 0, err
+		}
 	}
 	f, err := j.o.FS.Open(filepath.Join(j.o.Dir, segmentName(s.number)))
 	if err != nil {

@@ -32,6 +32,7 @@ type unit struct {
 	seen    map[string]firstSeen // keys of earlier publishes of the unit
 	ranges  []seqRun             // of a purge: one in a unit
 	limit   int                  // and how many may be written
+	placed  placed               // scratch of writeMessage
 	short   bool                 // the disk has little room: only what makes some is taken
 }
 
