@@ -83,6 +83,9 @@ func (b *Broker) CreateStream(ctx context.Context, c StreamConfig) (StreamInfo, 
 	if err := b.validateStream(&c); err != nil {
 		return StreamInfo{}, err
 	}
+	if err := b.mayFeed(ctx, c.Filter); err != nil {
+		return StreamInfo{}, err
+	}
 	b.defining.Lock()
 	defer b.defining.Unlock()
 	if b.streamNamed(c.Name) != nil {
@@ -129,6 +132,11 @@ func (b *Broker) UpdateStream(ctx context.Context, name string, change func(*Str
 	}
 	if err := b.validateStream(&c); err != nil {
 		return StreamInfo{}, err
+	}
+	if c.Filter != old.Filter {
+		if err := b.mayFeed(ctx, c.Filter); err != nil {
+			return StreamInfo{}, err
+		}
 	}
 	if c.Partitions < old.Partitions {
 		e := fieldError("partition_count", "is %d; the stream has %d, and partitions only grow", c.Partitions, old.Partitions)

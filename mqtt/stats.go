@@ -14,6 +14,7 @@ type Stats struct {
 	Received  int64 // PUBLISH packets taken
 	Delivered int64 // PUBLISH packets written
 	Dropped   map[string]int64
+	Limited   int64 // PUBLISH packets over the rate of their identity: made to wait, or refused
 
 	SlowConsumers int64
 	Panics        int64
@@ -57,18 +58,21 @@ const (
 	closeTLS                          // its TLS handshake failed
 	closeUpgrade                      // its request for WebSocket was refused
 	closeProxy                        // no PROXY header where one must come, or from a stranger
+	closeIdentity                     // too many of one identity
+	closeOverload                     // memory is short
 	closeReasons
 )
 
 var closeNames = [closeReasons]string{
 	"client", "timeout", "protocol", "auth", "crowded", "address", "taken_over", "slow_consumer", "server", "quota", "panic",
-	"tls", "websocket", "proxy",
+	"tls", "websocket", "proxy", "identity", "overload",
 }
 
 // counters is what Stats is read from.
 type counters struct {
 	open, waiting, accepted atomic.Int64
 	received, delivered     atomic.Int64
+	limited                 atomic.Int64
 	slow, panics            atomic.Int64
 	dropped                 [dropReasons]atomic.Int64
 	refused, closed         [closeReasons]atomic.Int64
@@ -81,7 +85,7 @@ func (s *Server) Stats() Stats {
 	n := &s.stats
 	st := Stats{
 		Open: n.open.Load(), Waiting: n.waiting.Load(), Accepted: n.accepted.Load(),
-		Received: n.received.Load(), Delivered: n.delivered.Load(),
+		Received: n.received.Load(), Delivered: n.delivered.Load(), Limited: n.limited.Load(),
 		SlowConsumers: n.slow.Load(), Panics: n.panics.Load(),
 		Dropped: map[string]int64{}, Refused: map[string]int64{}, Closed: map[string]int64{},
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -16,6 +17,7 @@ import (
 	"millrace/mqtt"
 	"millrace/rest"
 	"millrace/rest/fastqueue"
+	"millrace/rest/pulsar"
 )
 
 // mqttListeners are the listeners of MQTT alone, and beside each what it is called.
@@ -74,6 +76,9 @@ func (a *app) openMQTT() error {
 		ReceiveMaximum: c.ReceiveMaximum, MaxInflight: c.MaxInflight, MaxInflightV3: min(c.MaxInflight, mqtt.DefaultMaxInflightV3),
 		MaxOutput: int(c.MaxOutput), MaxTopicBytes: a.cfg.Limits.TopicBytes, MaxTopicLevels: a.cfg.Limits.TopicLevels,
 		MaxPerAddress: a.cfg.Limits.PerAddress, MaxKeepAlive: time.Duration(c.MaxKeepalive),
+		MaxPerIdentity: a.cfg.Limits.PerIdentity, AcceptRate: a.cfg.Limits.AcceptRate, MaxWaiting: a.cfg.Limits.Connecting,
+		ConnectTimeout: time.Duration(c.ConnectTimeout), StallTimeout: time.Duration(c.StallTimeout), Overloaded: a.overloaded(),
+		MaxSubs: c.MaxSubscriptions, MaxFilters: c.MaxFilters, MaxAliases: c.TopicAliases,
 		BacklogMessages: c.MaxSessionQueue, BacklogBytes: int(c.MaxSessionBytes),
 		SessionExpiryV3: uint32(time.Duration(c.SessionExpiry3) / time.Second), CloseOnDeny: c.DenyAction == "close",
 	})
@@ -130,8 +135,10 @@ func (a *app) openHTTP(ctx context.Context) error {
 	}
 	s, err := rest.Listen(ctx, rest.Options{
 		Broker: a.broker, Log: a.log, Listeners: listeners, Origins: a.cfg.HTTP.AllowedOrigins, Notice: notice, Mounts: a.mounts,
+		Bodies:      a.bodies(),
 		MemfifoOpen: !a.cfg.Memfifo.Auth, Metrics: a.metrics(),
 		FastQueue: fastqueue.Options{Registration: a.cfg.FastQueue.Registration},
+		Pulsar:    pulsar.Options{CreateTopics: a.cfg.Pulsar.AutoCreateTopics, PublicURL: a.cfg.PublicURL},
 	})
 	if err != nil {
 		return listenFailure(wanted, err)
@@ -153,6 +160,14 @@ func (a *app) openHTTP(ctx context.Context) error {
 		a.open = append(a.open, opened{l.name, s.Addr(l.name).String()})
 	}
 	return nil
+}
+
+// bodies are the limits of request bodies, which follow that of payloads.
+func (a *app) bodies() rest.Bodies {
+	h, payload := a.cfg.HTTP, a.cfg.Limits.Payload
+	return rest.Bodies{
+		Raw: int(cmp.Or(h.MaxRaw, payload)), JSON: int(cmp.Or(h.MaxJSON, 2*payload)), Batch: int(cmp.Or(h.MaxBatch, 4*payload)),
+	}
 }
 
 // skipBusy reports, and warns, that the port of a listener which --dev would
