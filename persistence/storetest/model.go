@@ -4,8 +4,11 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"flag"
 	"fmt"
+	"os"
 	"slices"
+	"strconv"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -36,7 +39,8 @@ var modelQueues = []broker.Def{
 // RunModel compares a store with the model over random operations.
 func RunModel(t *testing.T, newPlace func(tb testing.TB) Place) {
 	t.Helper()
-	kinds := []string{"publish", "publish", "publish", "receive", "receive", "settle", "settle", "nack", "extend", "park", "sleep", "purge", "reopen"}
+	kinds := []string{"publish", "publish", "publish", "receive", "receive", "settle", "settle", "nack", "extend", "park", "sleep", "purge", "reopen", "roll", "upkeep"}
+	scale(t)
 	one := rapid.Custom(func(rt *rapid.T) step {
 		return step{
 			kind: rapid.SampledFrom(kinds).Draw(rt, "kind"),
@@ -58,6 +62,54 @@ func RunModel(t *testing.T, newPlace func(tb testing.TB) Place) {
 		}
 	})
 }
+
+// Keeper is a store that does work behind the scenes, which Tidy does now.
+type Keeper interface{ Tidy() }
+
+// upkeep has a store that keeps anything do what it does now and then.
+func (h *harness) upkeep() {
+	if k, ok := h.store.(Keeper); ok && h.keeps() {
+		k.Tidy()
+	}
+}
+
+// roll fills segments with what does not stay.
+func (h *harness) roll(n int) error {
+	noise := h.queue(broker.Def{Name: "noise"})
+	for range n {
+		m := h.message("noise")
+		m.Payload = make([]byte, 3000)
+		r := h.submit(func(b *broker.Batch) { b.Publish(m, broker.Route{Target: noise}) })
+		if r.Err != nil {
+			return fmt.Errorf("publish of noise: %w", r.Err)
+		}
+		for _, d := range h.receive(noise, 1, time.Minute) {
+			if err := h.settle(d, broker.ReasonAcked); err != nil {
+				return fmt.Errorf("settle of noise: %w", err)
+			}
+		}
+	}
+	return nil
+}
+
+// scale has rapid draw about as many steps as MILLRACE_MODEL_STEPS says.
+func scale(t *testing.T) {
+	t.Helper()
+	v := os.Getenv("MILLRACE_MODEL_STEPS")
+	if v == "" {
+		return
+	}
+	steps, err := strconv.Atoi(v)
+	if err == nil {
+		err = flag.Set("rapid.checks", strconv.Itoa(max(1, steps/stepsPerCheck)))
+	}
+	if err != nil {
+		t.Fatalf("MILLRACE_MODEL_STEPS is %q: %v", v, err)
+	}
+}
+
+// stepsPerCheck is how many steps a check has, on average and rounded down.
+const stepsPerCheck = 20
 
 // mstate is the state of a message in the model.
 type mstate int
@@ -140,6 +192,10 @@ func (m *model) do(q *mqueue, s step, now int64) error {
 		}
 	case "purge":
 		return m.purge(q, s.b == 0)
+	case "roll":
+		return m.h.roll(1 + s.b)
+	case "upkeep":
+		m.h.upkeep()
 	case "reopen":
 		if m.h.keeps() {
 			m.h.reopen()
