@@ -24,6 +24,9 @@ type Options struct {
 	MaxPayload int           // bytes; default 4 MiB
 	MaxWaiting int           // receives waiting at once; default 10,000
 	Topics     router.Limits // of topics and filters; default 1,024 bytes, 201 levels
+	// Overloaded tells that memory is short, so that publishers are refused;
+	// nil = never.
+	Overloaded func() bool
 
 	// What waits for one session while its client does not take it.
 	SessionMessages int64         // default 100,000

@@ -29,6 +29,7 @@ type session struct {
 	window  window
 	backlog backlog
 	replay  replay
+	aliases *aliases // nil = none
 	takes   consumers
 	inbox   inbox
 	closed  bool
@@ -63,6 +64,7 @@ func (s *Server) register(ctx context.Context, c *conn) *faultError {
 	s.serial++
 	c.session = &session{id: c.hello.id, who: c.who, serial: s.serial, c: c}
 	c.session.window.init(s.sendWindow(c))
+	c.session.aliases = newAliases(min(int(c.hello.aliasMax), s.o.MaxAliases))
 	s.clients[c.hello.id] = c
 	s.mu.Unlock()
 	if old != nil {

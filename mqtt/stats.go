@@ -58,12 +58,14 @@ const (
 	closeTLS                          // its TLS handshake failed
 	closeUpgrade                      // its request for WebSocket was refused
 	closeProxy                        // no PROXY header where one must come, or from a stranger
+	closeIdentity                     // too many of one identity
+	closeOverload                     // memory is short
 	closeReasons
 )
 
 var closeNames = [closeReasons]string{
 	"client", "timeout", "protocol", "auth", "crowded", "address", "taken_over", "slow_consumer", "server", "quota", "panic",
-	"tls", "websocket", "proxy",
+	"tls", "websocket", "proxy", "identity", "overload",
 }
 
 // counters is what Stats is read from.

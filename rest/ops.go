@@ -58,6 +58,8 @@ const indexPage = `Millrace, a message broker.
 /api-docs/fastqueue.yaml   its OpenAPI document
 /topics                    Pulsar's REST API (PIP-64)
 /api-docs/pulsar.yaml      its OpenAPI document
+/api/v5                    EMQX's management API
+/api-docs/swagger.json     its OpenAPI document
 /api-docs/memfifo.yaml     that of memfifo's API, which has a listener of its own
 /livez /readyz             health
 /metrics                   figures for Prometheus

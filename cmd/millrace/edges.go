@@ -76,6 +76,9 @@ func (a *app) openMQTT() error {
 		ReceiveMaximum: c.ReceiveMaximum, MaxInflight: c.MaxInflight, MaxInflightV3: min(c.MaxInflight, mqtt.DefaultMaxInflightV3),
 		MaxOutput: int(c.MaxOutput), MaxTopicBytes: a.cfg.Limits.TopicBytes, MaxTopicLevels: a.cfg.Limits.TopicLevels,
 		MaxPerAddress: a.cfg.Limits.PerAddress, MaxKeepAlive: time.Duration(c.MaxKeepalive),
+		MaxPerIdentity: a.cfg.Limits.PerIdentity, AcceptRate: a.cfg.Limits.AcceptRate, MaxWaiting: a.cfg.Limits.Connecting,
+		ConnectTimeout: time.Duration(c.ConnectTimeout), StallTimeout: time.Duration(c.StallTimeout), Overloaded: a.overloaded(),
+		MaxSubs: c.MaxSubscriptions, MaxFilters: c.MaxFilters, MaxAliases: c.TopicAliases,
 		BacklogMessages: c.MaxSessionQueue, BacklogBytes: int(c.MaxSessionBytes),
 		SessionExpiryV3: uint32(time.Duration(c.SessionExpiry3) / time.Second), CloseOnDeny: c.DenyAction == "close",
 	})

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"flag"
 	"fmt"
 	"os"
 	"slices"
@@ -36,11 +35,31 @@ var modelQueues = []broker.Def{
 	{Name: "small", MaxMessages: 4, DropOldest: true, LapseAt: 3},
 }
 
-// RunModel compares a store with the model over random operations.
+// RunModel compares a store with the model over random operations, at least as
+// many as MILLRACE_MODEL_STEPS says.
 func RunModel(t *testing.T, newPlace func(tb testing.TB) Place) {
 	t.Helper()
+	repeat(t, func() int { return runModel(t, newPlace) })
+}
+
+// repeat calls run, which returns how many steps it did, until there were enough.
+func repeat(t *testing.T, run func() int) {
+	t.Helper()
+	want, err := strconv.Atoi(cmp.Or(os.Getenv("MILLRACE_MODEL_STEPS"), "1"))
+	if err != nil {
+		t.Fatalf("MILLRACE_MODEL_STEPS: %v", err)
+	}
+	done := 0
+	for done < want && !t.Failed() {
+		done += run()
+	}
+	t.Logf("%d steps", done)
+}
+
+// runModel runs a hundred sequences, and returns how many steps they had.
+func runModel(t *testing.T, newPlace func(tb testing.TB) Place) (done int) {
+	t.Helper()
 	kinds := []string{"publish", "publish", "publish", "receive", "receive", "settle", "settle", "nack", "extend", "park", "sleep", "purge", "reopen", "roll", "upkeep"}
-	scale(t)
 	one := rapid.Custom(func(rt *rapid.T) step {
 		return step{
 			kind: rapid.SampledFrom(kinds).Draw(rt, "kind"),
@@ -49,6 +68,7 @@ func RunModel(t *testing.T, newPlace func(tb testing.TB) Place) {
 	})
 	rapid.Check(t, func(rt *rapid.T) {
 		steps := rapid.SliceOfN(one, 1, 60).Draw(rt, "steps")
+		done += len(steps)
 		var err error
 		synctest.Test(t, func(t *testing.T) {
 			h := &harness{T: t, place: newPlace(t)}
@@ -61,6 +81,7 @@ func RunModel(t *testing.T, newPlace func(tb testing.TB) Place) {
 			rt.Fatalf("%v", err)
 		}
 	})
+	return done
 }
 
 // Keeper is a store that does work behind the scenes, which Tidy does now.
@@ -91,25 +112,6 @@ func (h *harness) roll(n int) error {
 	}
 	return nil
 }
-
-// scale has rapid draw about as many steps as MILLRACE_MODEL_STEPS says.
-func scale(t *testing.T) {
-	t.Helper()
-	v := os.Getenv("MILLRACE_MODEL_STEPS")
-	if v == "" {
-		return
-	}
-	steps, err := strconv.Atoi(v)
-	if err == nil {
-		err = flag.Set("rapid.checks", strconv.Itoa(max(1, steps/stepsPerCheck)))
-	}
-	if err != nil {
-		t.Fatalf("MILLRACE_MODEL_STEPS is %q: %v", v, err)
-	}
-}
-
-// stepsPerCheck is how many steps a check has, on average and rounded down.
-const stepsPerCheck = 20
 
 // mstate is the state of a message in the model.
 type mstate int

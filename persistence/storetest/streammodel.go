@@ -30,11 +30,16 @@ type smodel struct {
 }
 
 // RunStreamModel compares the streams of a store with the model over random
-// operations.
+// operations, at least as many as MILLRACE_MODEL_STEPS says.
 func RunStreamModel(t *testing.T, newPlace func(tb testing.TB) Place) {
 	t.Helper()
+	repeat(t, func() int { return runStreamModel(t, newPlace) })
+}
+
+// runStreamModel runs a hundred sequences, and returns how many steps they had.
+func runStreamModel(t *testing.T, newPlace func(tb testing.TB) Place) (done int) {
+	t.Helper()
 	kinds := []string{"publish", "publish", "publish", "read", "read", "roll", "upkeep", "reopen", "since"}
-	scale(t)
 	one := rapid.Custom(func(rt *rapid.T) step {
 		return step{
 			kind: rapid.SampledFrom(kinds).Draw(rt, "kind"),
@@ -43,6 +48,7 @@ func RunStreamModel(t *testing.T, newPlace func(tb testing.TB) Place) {
 	})
 	rapid.Check(t, func(rt *rapid.T) {
 		steps := rapid.SliceOfN(one, 1, 60).Draw(rt, "steps")
+		done += len(steps)
 		var err error
 		synctest.Test(t, func(t *testing.T) {
 			h := &harness{T: t, place: newPlace(t)}
@@ -55,6 +61,7 @@ func RunStreamModel(t *testing.T, newPlace func(tb testing.TB) Place) {
 			rt.Fatalf("%v", err)
 		}
 	})
+	return done
 }
 
 func (m *smodel) run(steps []step) error {

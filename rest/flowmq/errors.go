@@ -147,6 +147,6 @@ func renderError(w http.ResponseWriter, r *httpx.Request, err error) {
 		httpx.RetryAfter(w, err)
 	}
 	body := append(r.Buffer(), `{"success":false,"data":null,"error":`...)
-	body = append(appendJSON(body, p), '}')
+	body = append(httpx.AppendJSON(body, p), '}')
 	_ = httpx.WriteJSON(w, r, status, body) // never fails
 }
