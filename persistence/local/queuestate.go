@@ -106,7 +106,7 @@ func (q *queue) captureSlots(w *ckptWriter, from int) {
 // restoreQueue reads a queue. Its messages wait, and lie nowhere yet.
 func (s *Store) restoreQueue(f *fields) error {
 	q := s.targets[broker.Target(f.num())].q
-	if q == nil || q.volatile {
+	if q == nil || q.volatile || q.next > 1 {
 		return errRecord
 	}
 	q.next, q.clock, q.in = f.num(), int64(f.num()), f.num()
@@ -114,8 +114,10 @@ func (s *Store) restoreQueue(f *fields) error {
 	if n > uint64(broker.Reasons) {
 		return errRecord
 	}
+	var out uint64
 	for i := range n {
 		q.out[i] = f.num()
+		out += q.out[i]
 	}
 	q.shown = q.next
 	var end uint64
@@ -151,6 +153,9 @@ func (s *Store) restoreQueue(f *fields) error {
 	}
 	if len(q.chunks.list) > 0 {
 		q.cursor = q.chunks.list[0].base
+	}
+	if q.next == 0 || q.in != out+uint64(q.count[waiting]) {
+		return errRecord
 	}
 	return nil
 }
