@@ -346,3 +346,35 @@ func TestABackupOfAStoreThatFreedSegmentsIsWhole(t *testing.T) {
 	}
 	shut(t, s)
 }
+
+func TestAMessageCanBeReadWhileItIsMoved(t *testing.T) {
+	o := crashOptions(journaltest.NewSectorFS())
+	o.CompactRate = 1 << 40
+	s := open(t, o)
+	s.Bind(noEvents{})
+	q := queueOn(t, s, broker.Def{Name: "q"})
+	fill(t, s, q, 3000)
+	kept := ackAll(t, s, q, 8)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for range 4 {
+			s.Tidy()
+		}
+	}()
+	for more := true; more; {
+		select {
+		case <-done:
+			more = false
+		default:
+		}
+		got, err := s.Read(t.Context(), q, broker.Pos{States: broker.Leased}, 1<<20, nil)
+		if err != nil || len(got) != kept {
+			t.Fatalf("read %d of %d messages, %v", len(got), kept, err)
+		}
+	}
+	if s.Moved() == 0 {
+		t.Error("nothing was moved")
+	}
+	shut(t, s)
+}
