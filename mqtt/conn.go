@@ -52,6 +52,7 @@ type conn struct {
 
 	waiting *waiter // place among the connections before CONNECT
 
+	kicked  atomic.Bool // its session ends with it
 	stop    atomic.Bool // nothing is read any more
 	wmu     sync.Mutex
 	out     output      // wmu
@@ -185,6 +186,9 @@ func (c *conn) leave(f *faultError) {
 		s.close()
 		if err := c.srv.o.Broker.Settled(ctx); err != nil {
 			c.srv.log.Warn().Str("client", clip(s.id)).Err(err).Msg("connection ended before its commits")
+		}
+		if c.kicked.Load() {
+			kept.SetExpiry(0)
 		}
 		kept.Close(ctx, f != nil && f.why == closeServer)
 	}
