@@ -75,6 +75,12 @@ type Options struct {
 	// outlives its connection, in seconds; default broker.NeverExpires.
 	SessionExpiryV3 uint32
 
+	// SysInterval is how often $SYS is told; 0 = never.
+	SysInterval time.Duration
+	// NoEvents keeps $events silent.
+	NoEvents bool
+	Version  string // of the program, for $SYS/broker/version
+
 	// Overloaded tells that memory is short, so that nobody more is let in; nil
 	// = never.
 	Overloaded func() bool
@@ -118,7 +124,7 @@ func (o Options) withDefaults() (Options, error) {
 	o.SessionExpiryV3 = cmp.Or(o.SessionExpiryV3, broker.NeverExpires)
 	o.ConnectTimeout = cmp.Or(o.ConnectTimeout, DefaultConnectTimeout)
 	o.StallTimeout = cmp.Or(o.StallTimeout, DefaultStallTimeout)
-	if o.ConnectTimeout < 0 || o.StallTimeout < 0 || o.MaxKeepAlive < 0 || o.MaxPerAddress < 0 || o.MaxPerIdentity < 0 || o.AcceptRate < 0 {
+	if o.ConnectTimeout < 0 || o.StallTimeout < 0 || o.MaxKeepAlive < 0 || o.MaxPerAddress < 0 || o.MaxPerIdentity < 0 || o.AcceptRate < 0 || o.SysInterval < 0 {
 		return o, errors.New("mqtt: Options has a negative limit")
 	}
 	return o, nil
