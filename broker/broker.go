@@ -205,7 +205,7 @@ func storeError(err error) error {
 	case err == nil:
 		return nil
 	case errors.Is(err, ErrFull):
-		return &Error{Kind: Full, Message: "the store is full; nothing was stored", Err: err}
+		return &Error{Kind: Full, Message: "the disk has too little room; nothing was stored: consume, purge, or make room on it", Err: err}
 	case errors.Is(err, ErrClosed):
 		return &Error{Kind: Unavailable, Message: "the store takes no writes now; nothing was stored", Err: err}
 	case errors.Is(err, ErrUnknown), errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):

@@ -164,10 +164,14 @@ func (b *Broker) publish(ctx context.Context, ms []*Message) ([]Published, error
 
 // commitAll adds each of ms to one unit, commits it and waits.
 func (b *Broker) commitAll(ctx context.Context, ms []*Message, add func(*pending, *auth.Principal, *Message, uint64) error) ([]Published, error) {
+	principal := auth.From(ctx)
+	if err := b.spend(ctx, principal, ms); err != nil {
+		return nil, err
+	}
+	trace(ctx, ms)
 	w := &waitingPublish{done: make(chan struct{}), outcomes: make([]Outcome, 0, len(ms))}
 	p := b.newPending(w)
 	p.every = true
-	principal := auth.From(ctx)
 	for i, m := range ms {
 		if err := add(p, principal, m, uint64(i)); err != nil {
 			b.stats.refused.Add(uint64(len(ms)))
@@ -193,6 +197,19 @@ func (b *Broker) commitAll(ctx context.Context, ms []*Message, add func(*pending
 		ps[i] = w.outcomes[i].Published
 	}
 	return ps, nil
+}
+
+// spend books ms at the rates of the principal.
+func (b *Broker) spend(ctx context.Context, p *auth.Principal, ms []*Message) error {
+	u := auth.Usage{Messages: len(ms)}
+	for _, m := range ms {
+		u.Bytes += len(m.Payload)
+	}
+	err := b.auth.Spend(ctx, p, u)
+	if err == nil {
+		return nil
+	}
+	return &Error{Kind: Full, Subject: RateSubject, Message: "nothing was stored", Err: err}
 }
 
 // waitingPublish is the owner of a pending whose caller waits for it.
@@ -281,7 +298,7 @@ type matches struct {
 func (b *Broker) match(p *auth.Principal, m *Message, found []destination, routes []Route, subs []*Subscription) (matches, []destination, []Route, []*Subscription) {
 	var r matches
 	found = b.tree.Match(m.Topic, found[:0])
-	disk, mixed, first := false, false, len(subs)
+	disk, mixed := false, false
 	for _, d := range found {
 		switch d := d.(type) {
 		case *Subscription:
@@ -303,15 +320,18 @@ func (b *Broker) match(p *auth.Principal, m *Message, found []destination, route
 				continue
 			}
 			r.Subscribers++
-			if min(d.o.QoS, m.QoS) > 0 {
+			switch {
+			case min(d.o.QoS, m.QoS) > 0:
 				routes, disk = d.route(m, routes), true
-			} else if live := d.live.Load(); live != nil {
-				subs, mixed = append(subs, live), mixed || m.QoS > 0
+			case m.QoS > 0 && d.s.multi.Load():
+				mixed = true
+			default:
+				subs = d.toLive(subs)
 			}
 		}
 	}
 	if mixed {
-		subs = inBacklog(routes, subs, first)
+		subs = toRest(m, found, routes, subs)
 	}
 	r.durability = b.durability
 	if !disk && r.Queues > 0 {

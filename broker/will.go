@@ -43,7 +43,7 @@ func (s *Session) publishWill(ctx context.Context) {
 	if w.Expires {
 		m.Expires = clock().UnixMilli() + int64(w.Expiry)*1000
 	}
-	ctx = auth.WithPrincipal(ctx, s.principal())
+	ctx = auth.Unmetered(auth.WithPrincipal(ctx, s.principal()))
 	_, err := s.b.commitAll(ctx, []*Message{&m}, func(c *pending, p *auth.Principal, m *Message, tag uint64) error {
 		err := c.add(p, m, tag)
 		if err == nil && stored {

@@ -30,6 +30,7 @@ const (
 	DefaultBacklogMessages = 100_000
 	DefaultBacklogBytes    = 64 << 20
 	DefaultUserProperties  = 64
+	DefaultRivalsFrom      = 3
 )
 
 // Limits that no option moves.
@@ -77,6 +78,10 @@ type Options struct {
 
 	// SysInterval is how often $SYS is told; 0 = never.
 	SysInterval time.Duration
+	// RivalsFrom is how many take-overs of one client id in a row, each within
+	// 10 s, make its clients rivals, whose connects are slowed down; default 3,
+	// negative = never.
+	RivalsFrom int
 	// NoEvents keeps $events silent.
 	NoEvents bool
 	Version  string // of the program, for $SYS/broker/version
@@ -122,6 +127,7 @@ func (o Options) withDefaults() (Options, error) {
 		}
 	}
 	o.SessionExpiryV3 = cmp.Or(o.SessionExpiryV3, broker.NeverExpires)
+	o.RivalsFrom = cmp.Or(o.RivalsFrom, DefaultRivalsFrom)
 	o.ConnectTimeout = cmp.Or(o.ConnectTimeout, DefaultConnectTimeout)
 	o.StallTimeout = cmp.Or(o.StallTimeout, DefaultStallTimeout)
 	if o.ConnectTimeout < 0 || o.StallTimeout < 0 || o.MaxKeepAlive < 0 || o.MaxPerAddress < 0 || o.MaxPerIdentity < 0 || o.AcceptRate < 0 || o.SysInterval < 0 {

@@ -2,10 +2,12 @@ package mqtt
 
 import (
 	"bytes"
+	"math"
 	"time"
 	"unicode/utf8"
 
 	"millrace/broker"
+	"millrace/broker/auth"
 )
 
 // messageProps are the properties of a message as we keep them: copies.
@@ -86,6 +88,9 @@ func (c *conn) publish(p *publish) *faultError {
 		c.srv.stats.drop(dropFormat)
 		return c.refuse(p, badPayloadFormat)
 	}
+	if !c.meter(p) {
+		return c.refuse(p, quotaExceeded)
+	}
 	if p.qos > 0 {
 		c.acks.expect(p)
 	}
@@ -96,6 +101,28 @@ func (c *conn) publish(p *publish) *faultError {
 	}
 	c.input.dirty = true
 	return nil
+}
+
+// ratePatience is how long a publish of MQTT 5 waits for its rate before it is
+// refused. Others have no word for that and wait.
+const ratePatience = 5 * time.Second
+
+// meter books a publish at the rates of the identity, and reads no further for
+// as long as it is over them. It reports whether the publish may go on.
+func (c *conn) meter(p *publish) bool {
+	patience := ratePatience
+	if !c.v5 || p.qos == 0 {
+		patience = math.MaxInt64
+	}
+	wait, ok := c.srv.auth.Reserve(c.who, auth.Usage{Messages: 1, Bytes: len(p.payload)}, patience)
+	if wait > 0 {
+		c.srv.stats.limited.Add(1)
+	}
+	if ok && wait > 0 {
+		c.flush() // what came before does not wait
+		c.pause(wait)
+	}
+	return ok
 }
 
 // refuse answers a publish that goes nowhere. 3.1.1 has no negative ack: a

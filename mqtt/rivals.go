@@ -6,10 +6,8 @@ import (
 )
 
 const (
-	// A client id that is taken over so often, each time within rivalGap of the
-	// last, has rivals.
-	rivalTakeovers = 3
-	rivalGap       = 10 * time.Second
+	// rivalGap is how soon one take-over comes after another where clients fight.
+	rivalGap = 10 * time.Second
 	// From then on each CONNECT with the id waits: twice as long at each
 	// take-over, up to the most.
 	rivalDelay    = 500 * time.Millisecond
@@ -32,6 +30,7 @@ const (
 // rivals brakes clients that fight for one id: each would take the other's
 // place at once, as fast as they can connect. Everybody else feels nothing.
 type rivals struct {
+	from    int // Options.RivalsFrom
 	stopped <-chan struct{}
 	mu      sync.Mutex
 	by      map[string]*rival
@@ -39,13 +38,17 @@ type rivals struct {
 }
 
 type rival struct {
-	takeovers int
+	takeovers int // in a row
+	delay     time.Duration
 	last      time.Time
 	held      int
 }
 
 // met counts a take-over of the id.
 func (rs *rivals) met(id string, now time.Time) fight {
+	if rs.from < 0 {
+		return noFight
+	}
 	rs.mu.Lock()
 	defer rs.mu.Unlock()
 	if rs.by == nil {
@@ -59,16 +62,18 @@ func (rs *rivals) met(id string, now time.Time) fight {
 		r = &rival{}
 		rs.by[id] = r
 	}
-	if now.Sub(r.last) > rivalGap+r.delay() {
-		r.takeovers = 0
+	if now.Sub(r.last) > rivalGap+r.delay {
+		r.takeovers, r.delay = 0, 0
 	}
 	r.last = now
 	switch r.takeovers++; {
-	case r.takeovers < rivalTakeovers:
+	case r.takeovers < rs.from:
 		return noFight
-	case r.takeovers == rivalTakeovers:
+	case r.takeovers == rs.from:
+		r.delay = rivalDelay
 		return fightBegins
 	default:
+		r.delay = min(2*r.delay, rivalMaxDelay)
 		return fightGoesOn
 	}
 }
@@ -76,27 +81,18 @@ func (rs *rivals) met(id string, now time.Time) fight {
 // forget drops ids that were quiet for a while.
 func (rs *rivals) forget(now time.Time) {
 	for id, r := range rs.by {
-		if r.held == 0 && now.Sub(r.last) > rivalGap+r.delay() {
+		if r.held == 0 && now.Sub(r.last) > rivalGap+r.delay {
 			delete(rs.by, id)
 		}
 	}
 	rs.sweep = max(sweepRivals, 2*len(rs.by))
 }
 
-// delay is how long a CONNECT waits.
-func (r *rival) delay() time.Duration {
-	n := r.takeovers - rivalTakeovers
-	if n < 0 {
-		return 0
-	}
-	return min(rivalDelay<<min(n, 10), rivalMaxDelay)
-}
-
 // hold has a CONNECT wait whose id has rivals.
 func (rs *rivals) hold(c *conn) *faultError {
 	rs.mu.Lock()
 	r := rs.by[c.hello.id]
-	if r == nil || r.delay() == 0 || time.Since(r.last) > rivalGap+r.delay() {
+	if r == nil || r.delay == 0 || time.Since(r.last) > rivalGap+r.delay {
 		rs.mu.Unlock()
 		return nil
 	}
@@ -105,7 +101,7 @@ func (rs *rivals) hold(c *conn) *faultError {
 		return &faultError{connectionRate, "too many connects with one client id", closeQuota}
 	}
 	r.held++
-	wait := time.NewTimer(r.delay())
+	wait := time.NewTimer(r.delay)
 	rs.mu.Unlock()
 	defer func() {
 		wait.Stop()

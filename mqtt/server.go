@@ -90,7 +90,7 @@ func newServer(o Options) *Server {
 func (s *Server) start() {
 	s.keeper.start(s)
 	s.events.start(s)
-	s.rivals.stopped = s.stopped
+	s.rivals.from, s.rivals.stopped = s.o.RivalsFrom, s.stopped
 	if s.o.SysInterval > 0 {
 		s.accepting.Go(s.tell)
 	}

@@ -17,6 +17,7 @@ type Stats struct {
 	Received  int64 // PUBLISH packets taken; In.Messages
 	Delivered int64 // PUBLISH packets written; Out.Messages
 	Dropped   map[string]int64
+	Limited   int64 // PUBLISH packets over the rate of their identity: made to wait, or refused
 
 	SlowConsumers int64
 	Panics        int64
@@ -99,6 +100,7 @@ type counters struct {
 	maxOpen, logins         atomic.Int64
 	kept                    atomic.Int64 // connections whose session the broker keeps
 	in, out                 flow
+	limited                 atomic.Int64
 	slow, panics            atomic.Int64
 	dropped                 [dropReasons]atomic.Int64
 	refused, closed         [closeReasons]atomic.Int64
@@ -120,7 +122,7 @@ func (s *Server) Stats() Stats {
 	n := &s.stats
 	st := Stats{
 		Open: n.open.Load(), Waiting: n.waiting.Load(), Accepted: n.accepted.Load(),
-		MaxOpen: n.maxOpen.Load(), Logins: n.logins.Load(), In: n.in.read(), Out: n.out.read(),
+		MaxOpen: n.maxOpen.Load(), Logins: n.logins.Load(), In: n.in.read(), Out: n.out.read(), Limited: n.limited.Load(),
 		SlowConsumers: n.slow.Load(), Panics: n.panics.Load(),
 		Dropped: map[string]int64{}, Refused: map[string]int64{}, Closed: map[string]int64{},
 	}

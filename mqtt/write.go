@@ -233,6 +233,25 @@ func (c *conn) waitOutput() {
 	c.wmu.Unlock()
 }
 
+// pause keeps the reader from taking more for a while. The keep alive counts
+// from its end: what the client sends meanwhile is not looked at.
+func (c *conn) pause(d time.Duration) {
+	over := false
+	timer := time.AfterFunc(d, func() {
+		c.wmu.Lock()
+		defer c.wmu.Unlock()
+		over = true
+		c.out.room.Broadcast()
+	})
+	defer timer.Stop()
+	c.wmu.Lock()
+	for !over && !c.stop.Load() {
+		c.out.room.Wait()
+	}
+	c.wmu.Unlock()
+	c.lastRead = time.Now()
+}
+
 // lastWords writes what is left, within a second, and ends the output.
 func (c *conn) lastWords() {
 	c.wmu.Lock()

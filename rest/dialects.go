@@ -4,10 +4,12 @@ import (
 	"net/http"
 	"strings"
 
+	"millrace/rest/emqx"
 	"millrace/rest/fastqueue"
 	"millrace/rest/flowmq"
 	"millrace/rest/internal/httpx"
 	"millrace/rest/memfifo"
+	"millrace/rest/pulsar"
 )
 
 // Dialect names one of the HTTP APIs.
@@ -29,12 +31,14 @@ var prefixes = []struct {
 	dialect Dialect
 }{
 	{flowmq.Prefix, FlowMQ},
-	{"/api/v5", EMQX},
-	{"/status", EMQX},
+	{emqx.Prefix, EMQX},
+	{emqx.StatusPath, EMQX},
+	{emqx.DocumentPath, EMQX},
+	{emqx.SpecPath, EMQX},
 	{fastqueue.Prefix, FastQueue},
 	{fastqueue.HealthPath, FastQueue},
-	{"/topics", Pulsar},
-	{"/admin/v2", Pulsar},
+	{pulsar.Prefix, Pulsar},
+	{pulsar.AdminPrefix, Pulsar},
 	{memfifo.Prefix, Memfifo},
 }
 
@@ -48,31 +52,18 @@ func dialectOf(path string) Dialect {
 	return ""
 }
 
-// built reports whether the dialect is part of this version.
-func (d Dialect) built() bool { return d == FlowMQ || d == FastQueue || d == Memfifo }
-
-// open returns the handler of a dialect; one that is not built yet has no routes.
+// open returns the handler of a dialect.
 func (d Dialect) open(o *Options, s *httpx.Shared) http.Handler {
 	switch d {
 	case FlowMQ:
 		return flowmq.New(o.Broker, s)
+	case EMQX:
+		return emqx.New(o.Broker, s, o.EMQX)
 	case FastQueue:
 		return fastqueue.New(o.Broker, s, o.FastQueue)
-	case Memfifo:
+	case Pulsar:
+		return pulsar.New(o.Broker, s, o.Pulsar)
+	default: // Memfifo
 		return memfifo.New(o.Broker, s, memfifo.Options{Open: o.MemfifoOpen})
-	default:
-		return d.unbuilt(s)
 	}
-}
-
-func (d Dialect) unbuilt(s *httpx.Shared) http.Handler {
-	return httpx.NewMux(s, httpx.Dialect{
-		Name: string(d),
-		RenderError: func(w http.ResponseWriter, r *httpx.Request, err error) {
-			if err == httpx.ErrNoRoute { //nolint:errorlint // returned bare by the mux
-				err = &httpx.StatusError{Status: http.StatusNotFound, Message: "the " + string(d) + " dialect is not built yet"}
-			}
-			renderPlain(w, r, err)
-		},
-	})
 }

@@ -16,8 +16,10 @@ import (
 	"github.com/rs/zerolog"
 
 	"millrace/broker"
+	"millrace/rest/emqx"
 	"millrace/rest/fastqueue"
 	"millrace/rest/internal/httpx"
+	"millrace/rest/pulsar"
 )
 
 // Listener is an address and what is served there. One with a single dialect
@@ -29,14 +31,21 @@ type Listener struct {
 	Dialects []Dialect
 }
 
+// Bodies are the limits of request bodies in bytes, by what they hold.
+type Bodies = httpx.Bodies
+
 // Options configure a Server.
 type Options struct {
 	Broker    *broker.Broker // required
 	Log       zerolog.Logger
 	Listeners []Listener
+	// Bodies are the limits of request bodies.
+	Bodies Bodies
 	// Origins are those that browsers may send requests from, besides our own.
 	Origins   []string
 	FastQueue fastqueue.Options
+	Pulsar    pulsar.Options
+	EMQX      emqx.Options
 	// Mounts are handlers of other protocols at exact paths of every listener
 	// that serves more than one dialect: MQTT over WebSocket.
 	Mounts map[string]http.Handler
@@ -80,7 +89,7 @@ func Listen(ctx context.Context, o Options) (*Server, error) {
 	draining, drain := context.WithCancel(context.Background())
 	s := &Server{
 		options: o, drain: drain,
-		shared: &httpx.Shared{Log: o.Log, Draining: draining, Origins: o.Origins},
+		shared: &httpx.Shared{Log: o.Log, Auth: o.Broker.Auth(), Draining: draining, Bodies: o.Bodies, Origins: o.Origins},
 	}
 	dialects := map[Dialect]http.Handler{}
 	for _, l := range o.Listeners {
@@ -146,11 +155,6 @@ func (s *Server) Serve() error {
 	for i, e := range s.open {
 		log := s.options.Log.Info().Str("listener", e.Name).Str("address", e.bound.Addr().String())
 		log.Bool("tls", e.TLS != nil).Msg("http listens")
-		for _, d := range e.Dialects {
-			if !d.built() {
-				s.options.Log.Warn().Str("listener", e.Name).Str("dialect", string(d)).Msg("dialect not built yet, its paths answer 404")
-			}
-		}
 		wait.Go(func() {
 			if errs[i] = e.serve(); errs[i] != nil {
 				s.closeAll() // one promise for all listeners

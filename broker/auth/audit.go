@@ -29,6 +29,8 @@ const (
 	TokensRevoked = "tokens revoked" // all of a user
 	FamilyEnded   = "token family ended"
 	SignerRotated = "signing key rotated"
+	ClientBanned  = "clients banned"
+	BanLifted     = "ban lifted"
 	Purged        = "purge"
 	QueueDeleted  = "queue deleted"
 	StreamDeleted = "stream deleted"

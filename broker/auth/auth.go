@@ -19,6 +19,7 @@ type Options struct {
 	// the listener's argument of Login says so too; default no.
 	AllowAnonymous bool
 	Limits         Limits
+	Rates          Rates     // default none
 	Issuer         string    // iss of the tokens made here; default millrace
 	Audit          io.Writer // takes one JSON line a call, see Audit; default none
 	Log            zerolog.Logger
@@ -39,6 +40,7 @@ type Auth struct {
 
 	hasher   *hasher
 	brake    *brake
+	meters   *meters
 	used     *lastUse
 	audit    *audit
 	refusals refusals
@@ -46,6 +48,7 @@ type Auth struct {
 	signers  atomic.Pointer[ring]
 	policy   atomic.Pointer[policy]
 	changing chan struct{} // holds one token: the turn to change something
+	bans     *bans
 
 	mu       sync.RWMutex // never held while the store is called
 	users    map[account]*user
@@ -61,6 +64,7 @@ type Auth struct {
 type policy struct {
 	generation uint64
 	rules      *ruleset
+	over       chan struct{} // closed when the next one is in force
 }
 
 // Open reads what is stored. It fails on anything it does not understand,
@@ -87,9 +91,11 @@ func Open(ctx context.Context, o Options) (*Auth, error) {
 		now:       o.Now,
 		hasher:    newHasher(o.cost),
 		brake:     newBrake(),
+		meters:    newMeters(o.Rates),
 		audit:     newAudit(o.Audit, o.Log, o.Now),
 		verified:  newRemembered(),
 		changing:  make(chan struct{}, 1),
+		bans:      newBans(),
 		users:     make(map[account]*user),
 		keys:      make(map[string]*key),
 		families:  newFamilies(),
@@ -128,9 +134,13 @@ func (a *Auth) Close(ctx context.Context) error {
 	return err
 }
 
-// Generation grows at every change of users, keys and rules. Read it before
+// Generation grows at every change of users, keys, rules and bans. Read it before
 // asking for decisions that are to be kept.
 func (a *Auth) Generation() uint64 { return a.policy.Load().generation }
+
+// Changed returns a channel that is closed once Generation grows beyond what it
+// was before the call.
+func (a *Auth) Changed() <-chan struct{} { return a.policy.Load().over }
 
 // turn waits for the turn to change something, so that one change is on disk
 // before the next is checked. Unlike a lock it can be given up.
@@ -156,9 +166,13 @@ func (a *Auth) change(alter func()) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	alter()
-	next := &policy{generation: 1, rules: a.rules}
-	if now := a.policy.Load(); now != nil {
+	next := &policy{generation: 1, rules: a.rules, over: make(chan struct{})}
+	now := a.policy.Load()
+	if now != nil {
 		next.generation = now.generation + 1
 	}
 	a.policy.Store(next)
+	if now != nil {
+		close(now.over)
+	}
 }

@@ -10,9 +10,12 @@ var ErrOtherIdentity = errors.New("the certificate is another user's")
 // principal of the user that it names; no password is asked for. user is the
 // user name that the client gave beside it: none, or the same.
 //
-// The error is ErrUnauthenticated where there is no such user or it is
-// disabled, and ErrOtherIdentity.
+// The error is ErrBanned, ErrUnauthenticated where there is no such user or it
+// is disabled, and ErrOtherIdentity.
 func (a *Auth) LoginCertificate(name, user, clientID, remoteAddr string) (*Principal, error) {
+	if a.barred(clientID, name, remoteAddr) {
+		return nil, ErrBanned
+	}
 	n := ofBroker(name)
 	p, err := a.loginCertificate(n, user, clientID)
 	if err != nil {

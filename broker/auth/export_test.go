@@ -127,3 +127,8 @@ func Unsynced(f *AuditFile) bool {
 
 // LineHash is what the line after this one in an audit log holds.
 var LineHash = lineHash
+
+// MaxMeters bounds Meters, which tells how many identities are counted.
+const MaxMeters = maxMeters
+
+func Meters(a *Auth) int { return len(a.meters.byID) }

@@ -13,9 +13,12 @@ import (
 // whether the listener admits clients that name nobody known here. remoteAddr
 // is the client's address, with or without port.
 //
-// The error is ErrUnauthenticated for anything wrong, a DelayedError after too
-// many wrong passwords, ErrBusy, or that of ctx.
+// The error is ErrBanned, ErrUnauthenticated for anything wrong, a DelayedError
+// after too many wrong passwords, ErrBusy, or that of ctx.
 func (a *Auth) Login(ctx context.Context, name, password, clientID, remoteAddr string, anonymous bool) (*Principal, error) {
+	if a.barred(clientID, name, remoteAddr) {
+		return nil, ErrBanned
+	}
 	p, err := a.login(ctx, name, password, clientID, remoteAddr, anonymous && a.anonymous)
 	a.noteLogin(p, err, ofBroker(name), remoteAddr)
 	if errors.Is(err, errKeyDisabled) || errors.Is(err, errKeyExpired) || errors.Is(err, errWrongSecret) {

@@ -37,6 +37,7 @@ type Principal struct {
 	secret  *keySecret // with which this principal came
 	session *session   // where it came with an access token
 	rights  atomic.Pointer[rights]
+	meter   atomic.Pointer[meter]
 }
 
 // String is the principal's name for logs: user:dev, fastqueue:dev, key:kB3x, anonymous.

@@ -44,12 +44,12 @@ func (r *refusals) add(reason string) {
 // refusalReasons is every reason that refusals can count.
 var refusalReasons = []string{
 	errWrongPassword.Error(), errWrongCertificate.Error(), errDelayed.Error(), reasonBusy, errWrongSecret.Error(), errKeyDisabled.Error(), errKeyExpired.Error(),
-	errWrongToken.Error(), reasonTokenExpired, errTokenRevoked.Error(), errTokenReused.Error(),
+	errWrongToken.Error(), reasonTokenExpired, errTokenRevoked.Error(), errTokenReused.Error(), ErrBanned.Error(),
 }
 
 // Refusals tells how often credentials were refused since the start, by every
 // reason: password, certificate, delayed, busy, secret, key disabled, key expired, token,
-// token expired, token revoked, token reused.
+// token expired, token revoked, token reused, banned.
 func (a *Auth) Refusals() map[string]uint64 {
 	a.refusals.mu.Lock()
 	defer a.refusals.mu.Unlock()

@@ -74,15 +74,26 @@ func (a *Auth) Rules() []Rule {
 // whole or not at all: the error joins one InvalidError for each bad rule.
 // When it returns nil they are on disk and in force.
 func (a *Auth) SetRules(ctx context.Context, rules []Rule) error {
-	set, err := readRules(rules)
-	if err != nil {
-		return err
-	}
+	return a.UpdateRules(ctx, func([]Rule) ([]Rule, error) { return rules, nil })
+}
+
+// UpdateRules is SetRules with what change makes of the rules of the moment, so
+// that two who change them at once do not undo each other's work. An error of
+// change is returned as it is.
+func (a *Auth) UpdateRules(ctx context.Context, change func([]Rule) ([]Rule, error)) error {
 	done, err := a.turn(ctx)
 	if err != nil {
 		return err
 	}
 	defer done()
+	rules, err := change(a.Rules())
+	if err != nil {
+		return err
+	}
+	set, err := readRules(rules)
+	if err != nil {
+		return err
+	}
 	set.places = a.policy.Load().rules.placesFor(set.source, placeOf(ctx))
 	stored := make([]storedRule, len(set.source))
 	for i, r := range set.source {

@@ -27,6 +27,7 @@ const (
 	// Accounts of doors, as DOOR/NAME.
 	accountPrefix = storePrefix + "account/"
 	loginPrefix   = storePrefix + "login/"
+	banPrefix     = storePrefix + "ban/" // and KIND/WHO
 	rulesKey      = storePrefix + "rules"
 	signersKey    = storePrefix + "signers"
 	lastUseKey    = storePrefix + "last-use"
@@ -116,6 +117,14 @@ func (a *Auth) loadOne(storeKey string, value []byte) error {
 			return err
 		}
 		a.families.add(f)
+		return nil
+	}
+	if rest, ok := strings.CutPrefix(storeKey, banPrefix); ok {
+		b, err := loadBan(rest, value)
+		if err != nil {
+			return err
+		}
+		a.bans.add(b)
 		return nil
 	}
 	switch storeKey {

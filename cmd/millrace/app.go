@@ -111,6 +111,7 @@ func (a *app) openBroker(ctx context.Context) error {
 	store, err := local.Open(local.Options{ //nolint:contextcheck // it ends with its Close
 		Dir: a.cfg.Data, Log: a.log,
 		Relaxed: a.cfg.Store.Sync == "interval", AcceptLoss: a.cfg.Store.AcceptLoss == config.On,
+		LowDisk: int64(a.cfg.Store.LowDisk),
 		Failed: func(err error) {
 			a.fail(&failure{code: exitDisk, err: fmt.Errorf("the store cannot write: %w", err), hint: "look at the disk, then start again: everything acknowledged is there"})
 		},
@@ -142,6 +143,7 @@ func (a *app) openBroker(ctx context.Context) error {
 func (a *app) openAccounts(ctx context.Context) (*auth.Auth, error) {
 	o := auth.Options{
 		Store: broker.NewKeys(a.store, broker.SpaceAuth), AllowAnonymous: a.cfg.AllowAnonymous != config.Off, Log: a.log,
+		Rates: auth.Rates{Requests: a.cfg.Limits.KeyRate, Messages: a.cfg.Limits.KeyMessages, Bytes: int(a.cfg.Limits.KeyBytes)},
 	}
 	if a.cfg.Audit.Enabled {
 		file, err := auth.OpenAuditFile(filepath.Join(a.cfg.Data, auditFile), int64(a.cfg.Audit.MaxSize), a.cfg.Audit.Keep)

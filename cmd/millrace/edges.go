@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -16,6 +17,7 @@ import (
 	"millrace/mqtt"
 	"millrace/rest"
 	"millrace/rest/fastqueue"
+	"millrace/rest/pulsar"
 )
 
 // mqttListeners are the listeners of MQTT alone, and beside each what it is called.
@@ -76,6 +78,7 @@ func (a *app) openMQTT() error {
 		MaxPerAddress: a.cfg.Limits.PerAddress, MaxKeepAlive: time.Duration(c.MaxKeepalive),
 		MaxPerIdentity: a.cfg.Limits.PerIdentity, AcceptRate: a.cfg.Limits.AcceptRate, MaxWaiting: a.cfg.Limits.Connecting,
 		ConnectTimeout: time.Duration(c.ConnectTimeout), StallTimeout: time.Duration(c.StallTimeout), Overloaded: a.overloaded(),
+		RivalsFrom:  cmp.Or(c.RivalTakeovers, -1),
 		SysInterval: time.Duration(c.SysInterval), NoEvents: !c.Events, Version: build().Version,
 		MaxSubs: c.MaxSubscriptions, MaxFilters: c.MaxFilters, MaxAliases: c.TopicAliases,
 		BacklogMessages: c.MaxSessionQueue, BacklogBytes: int(c.MaxSessionBytes),
@@ -134,8 +137,10 @@ func (a *app) openHTTP(ctx context.Context) error {
 	}
 	s, err := rest.Listen(ctx, rest.Options{
 		Broker: a.broker, Log: a.log, Listeners: listeners, Origins: a.cfg.HTTP.AllowedOrigins, Notice: notice, Mounts: a.mounts,
+		Bodies:      a.bodies(),
 		MemfifoOpen: !a.cfg.Memfifo.Auth, Metrics: a.metrics(),
 		FastQueue: fastqueue.Options{Registration: a.cfg.FastQueue.Registration},
+		Pulsar:    pulsar.Options{CreateTopics: a.cfg.Pulsar.AutoCreateTopics, PublicURL: a.cfg.PublicURL},
 	})
 	if err != nil {
 		return listenFailure(wanted, err)
@@ -157,6 +162,14 @@ func (a *app) openHTTP(ctx context.Context) error {
 		a.open = append(a.open, opened{l.name, s.Addr(l.name).String()})
 	}
 	return nil
+}
+
+// bodies are the limits of request bodies, which follow that of payloads.
+func (a *app) bodies() rest.Bodies {
+	h, payload := a.cfg.HTTP, a.cfg.Limits.Payload
+	return rest.Bodies{
+		Raw: int(cmp.Or(h.MaxRaw, payload)), JSON: int(cmp.Or(h.MaxJSON, 2*payload)), Batch: int(cmp.Or(h.MaxBatch, 4*payload)),
+	}
 }
 
 // skipBusy reports, and warns, that the port of a listener which --dev would

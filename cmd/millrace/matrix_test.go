@@ -222,7 +222,7 @@ func TestEveryDoorDecidesAsTheOracle(t *testing.T) {
 	const seed, sets = 7, 12
 	r := rand.New(rand.NewPCG(seed, seed))
 	asked, granted := 0, 0
-	for set := range sets {
+	for set, want := 0, fromEnv(t, "MILLRACE_ACCESS_CELLS", 0); set < sets || int64(asked) < want; set++ {
 		rules := drawRules(r)
 		text, err := json.Marshal(map[string]any{"rules": rules})
 		if err != nil {

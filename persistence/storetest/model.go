@@ -5,7 +5,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"slices"
+	"strconv"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -33,8 +35,23 @@ var modelQueues = []broker.Def{
 	{Name: "small", MaxMessages: 4, DropOldest: true, LapseAt: 3},
 }
 
-// RunModel compares a store with the model over random operations.
+// RunModel compares a store with the model over random operations, at least as
+// many as MILLRACE_MODEL_STEPS says.
 func RunModel(t *testing.T, newPlace func(tb testing.TB) Place) {
+	t.Helper()
+	want, err := strconv.Atoi(cmp.Or(os.Getenv("MILLRACE_MODEL_STEPS"), "1"))
+	if err != nil {
+		t.Fatalf("MILLRACE_MODEL_STEPS: %v", err)
+	}
+	done := 0
+	for done < want && !t.Failed() {
+		done += runModel(t, newPlace)
+	}
+	t.Logf("%d steps", done)
+}
+
+// runModel runs a hundred sequences, and returns how many steps they had.
+func runModel(t *testing.T, newPlace func(tb testing.TB) Place) (done int) {
 	t.Helper()
 	kinds := []string{"publish", "publish", "publish", "receive", "receive", "settle", "settle", "nack", "extend", "park", "sleep", "purge", "reopen"}
 	one := rapid.Custom(func(rt *rapid.T) step {
@@ -45,6 +62,7 @@ func RunModel(t *testing.T, newPlace func(tb testing.TB) Place) {
 	})
 	rapid.Check(t, func(rt *rapid.T) {
 		steps := rapid.SliceOfN(one, 1, 60).Draw(rt, "steps")
+		done += len(steps)
 		var err error
 		synctest.Test(t, func(t *testing.T) {
 			h := &harness{T: t, place: newPlace(t)}
@@ -57,6 +75,7 @@ func RunModel(t *testing.T, newPlace func(tb testing.TB) Place) {
 			rt.Fatalf("%v", err)
 		}
 	})
+	return done
 }
 
 // mstate is the state of a message in the model.

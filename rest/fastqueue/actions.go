@@ -70,8 +70,11 @@ func (a *api) perform(w http.ResponseWriter, r *httpx.Request) error {
 		return httpx.FieldError("Action", "is missing")
 	case act == nil:
 		return httpx.FieldError("Action", "is %q, which is not known here", httpx.Clip(c.action))
-	case len(text) > httpx.MaxJSON && len(c.entries) == 0:
-		return &broker.Error{Kind: broker.TooLarge, Subject: broker.PayloadSubject, Message: "the body is larger than 8 MiB, which only a batch may be"}
+	}
+	if len(c.entries) == 0 { // only a batch may be larger
+		if err := r.Within(httpx.MaxJSON, text); err != nil {
+			return err
+		}
 	}
 	return act(w, r, &c)
 }

@@ -89,7 +89,7 @@ func renderError(w http.ResponseWriter, r *httpx.Request, err error) {
 	case http.StatusUnauthorized:
 		w.Header()["Www-Authenticate"] = []string{"Bearer"}
 	case http.StatusTooManyRequests, http.StatusServiceUnavailable, http.StatusInsufficientStorage:
-		w.Header().Set("Retry-After", "1")
+		httpx.RetryAfter(w, err)
 	}
 	body := httpx.AppendString(append(r.Buffer(), `{"detail":`...), rep.detail)
 	_ = httpx.WriteJSON(w, r, rep.status, append(body, '}')) // never fails

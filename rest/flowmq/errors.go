@@ -4,13 +4,10 @@ import (
 	"context"
 	"errors"
 	"maps"
-	"math"
 	"net/http"
-	"strconv"
 	"strings"
 
 	"millrace/broker"
-	"millrace/broker/auth"
 	"millrace/rest/internal/httpx"
 )
 
@@ -71,6 +68,7 @@ var bySubject = map[fact]reply{
 var byStatus = map[int]string{
 	http.StatusNotFound:         "NOT_FOUND",
 	http.StatusMethodNotAllowed: "METHOD_NOT_ALLOWED",
+	http.StatusTooManyRequests:  "LIMIT_REACHED",
 }
 
 // problem is the error member of an answer.
@@ -146,17 +144,9 @@ func renderError(w http.ResponseWriter, r *httpx.Request, err error) {
 	case http.StatusUnauthorized:
 		w.Header()["Www-Authenticate"] = []string{`Bearer realm="millrace"`, `Basic realm="millrace", charset="UTF-8"`}
 	case http.StatusTooManyRequests, http.StatusServiceUnavailable, http.StatusInsufficientStorage:
-		w.Header().Set("Retry-After", retryAfter(err))
+		httpx.RetryAfter(w, err)
 	}
 	body := append(r.Buffer(), `{"success":false,"data":null,"error":`...)
-	body = append(appendJSON(body, p), '}')
+	body = append(httpx.AppendJSON(body, p), '}')
 	_ = httpx.WriteJSON(w, r, status, body) // never fails
-}
-
-// retryAfter is in how many seconds it is worth to ask again.
-func retryAfter(err error) string {
-	if d, ok := errors.AsType[*auth.DelayedError](err); ok {
-		return strconv.Itoa(max(1, int(math.Ceil(d.Retry.Seconds()))))
-	}
-	return "1"
 }

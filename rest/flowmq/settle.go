@@ -119,7 +119,7 @@ func (a *api) ackMany(w http.ResponseWriter, r *httpx.Request) error {
 		body = httpx.AppendString(append(body, `{"message_id":`...), ids[i])
 		if results[i].Err != nil {
 			_, p := classify(results[i].Err)
-			body = append(appendJSON(append(body, `,"error":`...), p), '}')
+			body = append(httpx.AppendJSON(append(body, `,"error":`...), p), '}')
 			continue
 		}
 		body = append(append(append(body, `,"state":"`...), results[i].State...), '"', '}')

@@ -1,7 +1,6 @@
 package flowmq
 
 import (
-	"encoding/json"
 	"net/http"
 	"strconv"
 	"strings"
@@ -20,27 +19,8 @@ const (
 
 // answer writes data, whose type encoding/json knows, in the envelope.
 func answer(w http.ResponseWriter, r *httpx.Request, status int, data any) error {
-	body := appendJSON(append(r.Buffer(), envelopeHead...), data)
+	body := httpx.AppendJSON(append(r.Buffer(), envelopeHead...), data)
 	return httpx.WriteJSON(w, r, status, append(body, envelopeTail...))
-}
-
-// buffer lets encoding/json append.
-type buffer []byte
-
-func (b *buffer) Write(p []byte) (int, error) {
-	*b = append(*b, p...)
-	return len(p), nil
-}
-
-// appendJSON leaves < and > as they are: nobody puts our answers into a page.
-func appendJSON(dst []byte, v any) []byte {
-	b := buffer(dst)
-	e := json.NewEncoder(&b)
-	e.SetEscapeHTML(false)
-	if err := e.Encode(v); err != nil {
-		panic(err) // only our own structs of strings and numbers come here
-	}
-	return b[:len(b)-1] // Encode ends the line
 }
 
 // timestamp is the form of every time: RFC 3339, UTC, milliseconds.

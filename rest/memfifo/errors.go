@@ -55,8 +55,8 @@ func renderError(w http.ResponseWriter, r *httpx.Request, err error) {
 	switch status {
 	case http.StatusUnauthorized:
 		w.Header()["Www-Authenticate"] = []string{`Bearer realm="millrace"`, `Basic realm="millrace", charset="UTF-8"`}
-	case http.StatusServiceUnavailable, http.StatusInsufficientStorage:
-		w.Header().Set("Retry-After", "1")
+	case http.StatusTooManyRequests, http.StatusServiceUnavailable, http.StatusInsufficientStorage:
+		httpx.RetryAfter(w, err)
 	}
 	body := httpx.AppendString(append(r.Buffer(), `{"error":`...), text)
 	_ = httpx.WriteJSON(w, r, status, append(body, '}')) // never fails

@@ -103,6 +103,7 @@ func (a *api) hand(w http.ResponseWriter, r *httpx.Request, c *broker.QueueConfi
 		}
 	}
 	w.Header()[headerMessage] = []string{m.ID.String()}
+	httpx.SetTrace(w, &m.Message)
 	return httpx.WriteRaw(w, r, typeOf(m), m.Payload)
 }
 

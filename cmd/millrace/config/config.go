@@ -14,7 +14,7 @@ type Config struct {
 	AllowAnonymous Switch   `yaml:"allow_anonymous" flag:"allow-anonymous" one:"false|true|any" doc:"let MQTT clients in without credentials, on loopback listeners; any extends that to all listeners"`
 	BootstrapFile  string   `yaml:"bootstrap_file" flag:"bootstrap-file" doc:"YAML file with api_keys, users, rules, queues and streams; read at each start, creates what is missing, never overwrites"`
 	PortsFile      string   `yaml:"ports_file" flag:"ports-file" doc:"file to write the chosen addresses to, as JSON, once all listeners are open"`
-	PublicURL      string   `yaml:"public_url" flag:"public-url" doc:"URL at which clients reach HTTP, for the commands that are printed"`
+	PublicURL      string   `yaml:"public_url" flag:"public-url" doc:"URL at which clients reach HTTP, for the commands that are printed and the base_uri of Pulsar consumers"`
 	DrainTimeout   Duration `yaml:"drain_timeout" doc:"how long a stop waits for clients and commits"`
 
 	Log       Log       `yaml:"log"`
@@ -23,6 +23,7 @@ type Config struct {
 	EMQX      Dialect   `yaml:"emqx"`
 	FastQueue FastQueue `yaml:"fastqueue"`
 	Memfifo   Memfifo   `yaml:"memfifo"`
+	Pulsar    Pulsar    `yaml:"pulsar"`
 	TLS       TLS       `yaml:"tls"`
 	Store     Store     `yaml:"store"`
 	Limits    Limits    `yaml:"limits"`
@@ -61,6 +62,7 @@ type MQTT struct {
 	MaxSessionBytes  Size     `yaml:"max_session_bytes" doc:"the same in bytes, as stored"`
 	SessionOverflow  string   `yaml:"session_overflow" one:"drop-oldest|drop-newest|refuse-publisher" doc:"what a full session of a client that is away does"`
 	SessionExpiry3   Duration `yaml:"session_expiry_311" doc:"how long a session with clean=false of an MQTT 3.1.1 client outlives its connection; 0s has no end"`
+	RivalTakeovers   int      `yaml:"rival_takeovers" doc:"take-overs of one client id in a row, each within 10 s, after which its clients are named as rivals in the log and below $events, and their connects slowed down to one in 8 s; 0 never"`
 	SysInterval      Duration `yaml:"sys_interval" doc:"how often the counters below $SYS are told; 0s never"`
 	Events           bool     `yaml:"events" doc:"tell what happens to clients below $events/client/ID/: connected, disconnected, denied, takeover"`
 	DenyAction       string   `yaml:"deny_action" one:"ack|close" doc:"what an MQTT 3.1.1 client meets after a publish that it may not make"`
@@ -71,6 +73,9 @@ type HTTP struct {
 	Listen         string   `yaml:"listen" flag:"http-listen" doc:"address of HTTP with all dialects but memfifo; none closes it"`
 	AllowedOrigins []string `yaml:"allowed_origins" doc:"origins of web pages that may call the API, and connect to MQTT over WebSocket"`
 	MQTT           bool     `yaml:"mqtt" doc:"MQTT over WebSocket at /mqtt"`
+	MaxRaw         Size     `yaml:"max_raw" doc:"largest request body that is one payload as it is; 0 is limits.payload"`
+	MaxJSON        Size     `yaml:"max_json" doc:"largest JSON request body; 0 is twice limits.payload"`
+	MaxBatch       Size     `yaml:"max_batch" doc:"largest request body that holds many messages; 0 is four times limits.payload"`
 }
 
 // Dialect is a listener of one dialect at its native port.
@@ -90,6 +95,11 @@ type Memfifo struct {
 	Auth   bool   `yaml:"auth" doc:"ask for credentials on the memfifo listener; false with --dev, else only on loopback"`
 }
 
+// Pulsar is the Pulsar dialect.
+type Pulsar struct {
+	AutoCreateTopics bool `yaml:"auto_create_topics" doc:"the first message to a topic of the Pulsar API makes it, with one partition"`
+}
+
 // TLS is the certificate of the listeners that use one. Files are read again
 // when they change.
 type TLS struct {
@@ -106,7 +116,7 @@ type Store struct {
 	URL        string `yaml:"url" flag:"store" secret:"yes" soon:"a store outside this process" doc:"NATS cluster to keep messages in; empty keeps them in the data directory"`
 	Sync       string `yaml:"sync" one:"group|interval" doc:"group acknowledges after the disk has it, one sync for many messages; interval acknowledges before the sync that follows within a second, and marks every answer as relaxed"`
 	AcceptLoss Switch `yaml:"accept_loss" flag:"accept-loss" one:"false|true" doc:"open a damaged store without what is damaged; the log names what is gone"`
-	LowDisk    Size   `yaml:"low_disk" soon:"a disk reserve of your choice" doc:"free bytes under which publishes are refused; 0 chooses"`
+	LowDisk    Size   `yaml:"low_disk" doc:"free bytes of the disk under which messages, new queues, streams and sessions are refused, while acknowledgements and deletions go on; it ends by itself a tenth above; 0 is the larger of two segments of the journal (8 MiB at first, 128 MiB later) and 5 % of the disk, the latter 2 GiB at most"`
 }
 
 // Limits hold on every door.
@@ -120,7 +130,9 @@ type Limits struct {
 	AcceptRate  int  `yaml:"accept_rate" doc:"new MQTT connections a second, the others wait their turn; 0 has no limit"`
 	Connecting  int  `yaml:"connecting" doc:"MQTT connections that have not logged in yet; beyond it the oldest is dropped"`
 	Memory      Size `yaml:"memory" doc:"memory in all; from seven eighths of it in use on, new connections and publishes are refused, consumers are served; 0 has no limit"`
-	KeyRate     int  `yaml:"key_rate" soon:"a limit of requests" doc:"requests of one API key a second; 0 has no limit"`
+	KeyRate     int  `yaml:"key_rate" doc:"HTTP requests of one user, key or anonymous client a second; 0 has no limit"`
+	KeyMessages int  `yaml:"key_messages" doc:"messages that one user, key or anonymous client may publish a second; 0 has no limit"`
+	KeyBytes    Size `yaml:"key_bytes" doc:"payload that one user, key or anonymous client may publish a second; 0 has no limit"`
 }
 
 // Audit is the log of who changed what.
@@ -144,7 +156,7 @@ func Default() *Config {
 			MaxPacketSize:  4<<20 + 64<<10, ReceiveMaximum: 1024, MaxInflight: 1024,
 			MaxSubscriptions: 10_000, MaxFilters: 1024, TopicAliases: 32,
 			ConnectTimeout: Duration(5 * time.Second), StallTimeout: Duration(10 * time.Second),
-			MaxOutput: 16 << 20, MaxSessionQueue: 100_000, MaxSessionBytes: 64 << 20, SessionOverflow: "drop-oldest", SysInterval: Duration(10 * time.Second), Events: true, DenyAction: "ack",
+			MaxOutput: 16 << 20, MaxSessionQueue: 100_000, MaxSessionBytes: 64 << 20, SessionOverflow: "drop-oldest", SysInterval: Duration(10 * time.Second), RivalTakeovers: 3, Events: true, DenyAction: "ack",
 		},
 		HTTP:      HTTP{Listen: "127.0.0.1:8080", MQTT: true},
 		EMQX:      Dialect{Listen: None},
@@ -153,6 +165,7 @@ func Default() *Config {
 		Store:     Store{Sync: "group", AcceptLoss: Off},
 		Limits:    Limits{Connecting: 4096, Payload: 4 << 20, TopicBytes: 1024, TopicLevels: 201, Waiting: 10_000},
 		TLS:       TLS{ClientName: "cn", ClientAuth: "require"},
+		Pulsar:    Pulsar{AutoCreateTopics: true},
 		Audit:     Audit{Enabled: true, MaxSize: 16 << 20, Keep: 8},
 		origins:   map[string]Origin{},
 	}

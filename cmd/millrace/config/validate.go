@@ -34,9 +34,16 @@ func (c *Config) Validate() error {
 		{"mqtt.max_filters", int64(c.MQTT.MaxFilters), 1, 1 << 30},
 		{"mqtt.topic_aliases", int64(c.MQTT.TopicAliases), 1, 65535},
 		{"mqtt.connect_timeout", int64(time.Duration(c.MQTT.ConnectTimeout) / time.Millisecond), 100, 600_000},
+		{"mqtt.rival_takeovers", int64(c.MQTT.RivalTakeovers), 0, 1 << 30},
 		{"mqtt.sys_interval", int64(time.Duration(c.MQTT.SysInterval) / time.Millisecond), 0, 3_600_000},
 		{"mqtt.stall_timeout", int64(time.Duration(c.MQTT.StallTimeout) / time.Millisecond), 100, 3_600_000},
 		{"limits.per_address", int64(c.Limits.PerAddress), 0, 1 << 30},
+		{"http.max_raw", int64(c.HTTP.MaxRaw), 0, 1 << 30},
+		{"http.max_json", int64(c.HTTP.MaxJSON), 0, 1 << 30},
+		{"http.max_batch", int64(c.HTTP.MaxBatch), 0, 1 << 30},
+		{"limits.key_rate", int64(c.Limits.KeyRate), 0, 1 << 30},
+		{"limits.key_messages", int64(c.Limits.KeyMessages), 0, 1 << 30},
+		{"limits.key_bytes", int64(c.Limits.KeyBytes), 0, 1 << 40},
 		{"limits.per_identity", int64(c.Limits.PerIdentity), 0, 1 << 30},
 		{"limits.accept_rate", int64(c.Limits.AcceptRate), 0, 1_000_000},
 		{"limits.connecting", int64(c.Limits.Connecting), 1, 1 << 30},
@@ -75,7 +82,7 @@ func bounds(key string, lo, hi int64) string {
 		return "0s to 65535s"
 	case "mqtt.session_expiry_311":
 		return "0s to 4294967294s"
-	case "limits.payload", "mqtt.max_packet_size", "mqtt.max_output", "mqtt.max_session_bytes", "audit.max_size":
+	case "http.max_raw", "http.max_json", "http.max_batch", "limits.key_bytes", "limits.payload", "mqtt.max_packet_size", "mqtt.max_output", "mqtt.max_session_bytes", "audit.max_size":
 		return Size(lo).String() + " to " + Size(hi).String()
 	}
 	return fmt.Sprintf("%d to %d", lo, hi)

@@ -1,12 +1,15 @@
 package httpx
 
 import (
+	"errors"
 	"math/rand/v2"
 	"net/http"
 	"strconv"
 	"strings"
+	"time"
 
 	"millrace/broker"
+	"millrace/broker/auth"
 )
 
 // StatusError is an answer that HTTP itself asks for and that no broker error
@@ -17,6 +20,24 @@ type StatusError struct {
 }
 
 func (e *StatusError) Error() string { return e.Message }
+
+// seconds is a wait in whole seconds, as Retry-After has it.
+func seconds(d time.Duration) string {
+	return strconv.Itoa(max(1, int((d+time.Second-1)/time.Second)))
+}
+
+// RetryAfter tells when it is worth to ask again: after the wait that err
+// names, or in a second. One that was told already stays.
+func RetryAfter(w http.ResponseWriter, err error) {
+	if w.Header().Get("Retry-After") != "" {
+		return
+	}
+	wait := time.Second
+	if d, ok := errors.AsType[*auth.DelayedError](err); ok {
+		wait = d.Retry
+	}
+	w.Header().Set("Retry-After", seconds(wait))
+}
 
 // ErrNoRoute is the answer to a path that a dialect does not have.
 var ErrNoRoute = &StatusError{Status: http.StatusNotFound, Message: "no such path"}

@@ -1,6 +1,7 @@
 package httpx
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -12,12 +13,38 @@ import (
 	"millrace/broker"
 )
 
-// Limits of a request's body by what it holds.
+// Limit is the size of a request's body: bytes, or what is configured for
+// bodies of a kind.
+type Limit int
+
+// The kinds of bodies that have a limit in the configuration.
 const (
-	MaxRaw   = 4 << 20
-	MaxJSON  = 8 << 20
-	MaxBatch = 16 << 20
+	MaxRaw   Limit = -1 - iota // one payload as it is
+	MaxJSON                    // one JSON text
+	MaxBatch                   // one that holds many messages
 )
+
+// Bodies are the configured limits in bytes. Zero values take the stated default.
+type Bodies struct {
+	Raw   int // default 4 MiB
+	JSON  int // default 8 MiB
+	Batch int // default 16 MiB
+}
+
+// bytes is what l means here.
+func (r *Request) bytes(l Limit) int {
+	b := r.shared.Bodies
+	switch l {
+	case MaxRaw:
+		return cmp.Or(b.Raw, 4<<20)
+	case MaxJSON:
+		return cmp.Or(b.JSON, 8<<20)
+	case MaxBatch:
+		return cmp.Or(b.Batch, 16<<20)
+	default:
+		return int(l)
+	}
+}
 
 // A body has bodyGrace to arrive, and a second more for each minBodyRate bytes that did.
 const (
@@ -25,9 +52,19 @@ const (
 	minBodyRate = 1 << 10
 )
 
-// ReadBody reads the whole body, of at most limit bytes. It is valid until the
+// Within refuses a body that is read already and over the limit of its kind,
+// where only what it holds could tell the kind.
+func (r *Request) Within(l Limit, body []byte) error {
+	if limit := r.bytes(l); len(body) > limit {
+		return r.tooLarge(limit)
+	}
+	return nil
+}
+
+// ReadBody reads the whole body, up to its limit. It is valid until the
 // handler returns. Memory is taken for what came, not for what was announced.
-func (r *Request) ReadBody(limit int) ([]byte, error) {
+func (r *Request) ReadBody(l Limit) ([]byte, error) {
+	limit := r.bytes(l)
 	if r.ContentLength > int64(limit) {
 		return nil, r.tooLarge(limit)
 	}
@@ -94,7 +131,7 @@ func (r *Request) IsJSON() bool {
 
 // ReadJSON reads a body of one JSON value, strictly. Without optional an
 // empty body is an error; with it, read is not called.
-func (r *Request) ReadJSON(limit int, unknown Unknown, optional bool, read func(d *Decoder) error) error {
+func (r *Request) ReadJSON(limit Limit, unknown Unknown, optional bool, read func(d *Decoder) error) error {
 	body, err := r.ReadBody(limit)
 	if err != nil || optional && len(body) == 0 {
 		return err

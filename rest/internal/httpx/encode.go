@@ -2,6 +2,7 @@ package httpx
 
 import (
 	"encoding/base64"
+	"encoding/json"
 	"time"
 	"unicode/utf8"
 )
@@ -35,6 +36,27 @@ func AppendString[T string | []byte](dst []byte, s T) []byte {
 		}
 		s = s[n:]
 	}
+}
+
+// AppendJSON appends a value of our own structs of strings, numbers and lists;
+// anything that encoding/json refuses is a fault of the program. It leaves <
+// and > as they are: nobody puts our answers into a page.
+func AppendJSON(dst []byte, v any) []byte {
+	b := appender(dst)
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	if err := e.Encode(v); err != nil {
+		panic(err)
+	}
+	return b[:len(b)-1] // Encode ends the line
+}
+
+// appender lets encoding/json append.
+type appender []byte
+
+func (b *appender) Write(p []byte) (int, error) {
+	*b = append(*b, p...)
+	return len(p), nil
 }
 
 // AppendBase64 appends b as a JSON string in base64.

@@ -11,6 +11,7 @@ import (
 	"github.com/julienschmidt/httprouter"
 
 	"millrace/broker"
+	"millrace/broker/auth"
 )
 
 // exchange is one request with its answer, in the form that httprouter passes on.
@@ -44,6 +45,10 @@ func (x *exchange) run(rt Route, ps httprouter.Params) {
 			return
 		}
 		r.identify(p)
+		if err := x.mux.shared.Auth.Spend(r.ctx, p, auth.Usage{Requests: 1}); err != nil {
+			x.fail(err)
+			return
+		}
 	}
 	if err := rt.Handler(&x.Recorder, r); err != nil {
 		x.fail(err)
@@ -63,12 +68,27 @@ func (x *exchange) unrouted(path string) {
 		x.WriteHeader(http.StatusNoContent)
 		return
 	}
-	x.fail(&StatusError{Status: http.StatusMethodNotAllowed, Message: fmt.Sprintf("method %s is not allowed here", x.Request.Method)})
+	x.fail(notAllowed(&x.Request))
+}
+
+// NotAllowed is the answer to a method that a path does not have, for handlers
+// that find it out themselves.
+func NotAllowed(w http.ResponseWriter, r *Request, allow []string) error {
+	w.Header().Set("Allow", strings.Join(append(allow, http.MethodOptions), ", "))
+	return notAllowed(r)
+}
+
+func notAllowed(r *Request) error {
+	return &StatusError{Status: http.StatusMethodNotAllowed, Message: fmt.Sprintf("method %s is not allowed here", r.Method)}
 }
 
 // fail has the dialect write err, and logs what is our own fault.
 func (x *exchange) fail(err error) {
 	r := &x.Request
+	if over, ok := errors.AsType[*auth.RateError](err); ok {
+		x.Header().Set("Retry-After", seconds(over.Retry))
+		err = &StatusError{Status: http.StatusTooManyRequests, Message: over.Error()}
+	}
 	if _, known := errors.AsType[*StatusError](err); !known && broker.KindOf(err) == broker.Internal && r.ctx.Err() == nil {
 		x.mux.shared.Log.Error().Err(err).Str("request_id", r.ID()).Str("method", r.Method).Str("path", Clip(r.URL.EscapedPath())).Msg("request failed")
 	}

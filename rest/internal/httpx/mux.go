@@ -14,6 +14,7 @@ import (
 	"github.com/julienschmidt/httprouter"
 	"github.com/rs/zerolog"
 
+	"millrace/broker"
 	"millrace/broker/auth"
 )
 
@@ -46,9 +47,11 @@ type Dialect struct {
 // Shared is what a server hands to each of its dialects.
 type Shared struct {
 	Log      zerolog.Logger
+	Auth     *auth.Auth      // whose rates hold for requests
 	Draining context.Context //nolint:containedctx // a signal to every request, as http.Server's base context
-	Origins  []string        // that browsers may come from, besides our own host
-	Panics   atomic.Int64    // requests that ended in one
+	Bodies   Bodies
+	Origins  []string     // that browsers may come from, besides our own host
+	Panics   atomic.Int64 // requests that ended in one
 
 	mu    sync.Mutex // protects muxes
 	muxes []*Mux
@@ -97,6 +100,9 @@ func (m *Mux) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	x.Recorder = Recorder{ResponseWriter: w, ID: requestID(w, req), Start: time.Now()}
 	x.Request = Request{Request: req, shared: m.shared, ctx: auth.WithRemote(req.Context(), req.RemoteAddr), answer: &x.Recorder}
 	defer x.end()
+	if t, ok := traceOf(req.Header); ok {
+		x.Request.ctx = broker.WithTrace(x.Request.ctx, t)
+	}
 
 	if err := m.shared.checkOrigin(w.Header(), req); err != nil {
 		x.fail(err)

@@ -52,20 +52,25 @@ func Unescape(s string) (string, error) {
 // Query returns the query parameter of that name, "" when it is not there. One
 // given twice is an error, because readers on the way could differ on which counts.
 func (r *Request) Query(name string) (string, error) {
-	if r.query == nil && r.URL.RawQuery != "" {
-		q, err := url.ParseQuery(r.URL.RawQuery)
-		if err != nil {
-			return "", &broker.Error{Kind: broker.Invalid, Message: "the query is malformed", Err: err}
-		}
-		r.query = q
-	}
-	switch v := r.query[name]; len(v) {
-	case 0:
-		return "", nil
-	case 1:
+	switch v, err := r.QueryAll(name); {
+	case err != nil || len(v) == 0:
+		return "", err
+	case len(v) == 1:
 		return v[0], nil
 	}
 	return "", FieldError(name, "is given twice in the query")
+}
+
+// QueryAll returns all values of a query parameter that may be repeated.
+func (r *Request) QueryAll(name string) ([]string, error) {
+	if r.query == nil && r.URL.RawQuery != "" {
+		q, err := url.ParseQuery(r.URL.RawQuery)
+		if err != nil {
+			return nil, &broker.Error{Kind: broker.Invalid, Message: "the query is malformed", Err: err}
+		}
+		r.query = q
+	}
+	return r.query[name], nil
 }
 
 // Poll returns the context of a wait for messages: it ends when the client

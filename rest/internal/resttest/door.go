@@ -73,7 +73,7 @@ func OpenStore(tb testing.TB, store broker.Store) *Door {
 	}
 	draining, drain := context.WithCancel(context.Background())
 	tb.Cleanup(drain)
-	s := &httpx.Shared{Log: zerolog.Nop(), Draining: draining, Origins: []string{Origin}}
+	s := &httpx.Shared{Log: zerolog.Nop(), Auth: a, Draining: draining, Origins: []string{Origin}}
 	return &Door{Broker: b, Auth: a, Shared: s, Drain: drain, Stop: stop, End: end}
 }
 

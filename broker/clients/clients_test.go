@@ -1,0 +1,229 @@
+package clients_test
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"millrace/broker/clients"
+)
+
+// session is one that only has subscriptions.
+type session struct {
+	clients.Session
+	subs []clients.Subscription
+}
+
+func (s *session) Subscriptions() []clients.Subscription { return s.subs }
+
+var start = time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC)
+
+// fleet makes a registry of n clients c00000, c00001, …: every second of user
+// "even", every third offline, each with perClient subscriptions.
+func fleet(n, perClient int) *clients.Registry {
+	r := &clients.Registry{}
+	for i := range n {
+		s := &session{}
+		f := &clients.Facts{
+			ID: fmt.Sprintf("c%06d", i), Username: "odd", Host: fmt.Sprintf("10.0.%d.%d", i/250, i%250), Version: 4,
+			Connected: i%3 != 0, CreatedAt: start.Add(time.Duration(i) * time.Second), ConnectedAt: start.Add(time.Duration(i) * time.Second),
+		}
+		if i%2 == 0 {
+			f.Username, f.Version, f.CleanStart = "even", 5, true
+		}
+		r.Put(s, f)
+		for k := range perClient {
+			sub := clients.Subscription{ClientID: f.ID, Filter: fmt.Sprintf("site/%d/%d", i, k), QoS: byte(k % 3)}
+			s.subs = append(s.subs, sub)
+			r.Subscribe(s, sub)
+		}
+	}
+	return r
+}
+
+func ids(cs []*clients.Client) (all []string) {
+	for _, c := range cs {
+		all = append(all, c.Facts.ID)
+	}
+	return all
+}
+
+func TestPagesFollowEachOtherWithoutGapAndRepetition(t *testing.T) {
+	r := fleet(1000, 0)
+	yes := true
+	for _, q := range []clients.Query{
+		{}, {Usernames: []string{"even"}}, {LikeID: "7"}, {Connected: &yes}, {CleanStart: &yes, Version: 5},
+		{CreatedFrom: start.Add(100 * time.Second), CreatedUntil: start.Add(200 * time.Second)},
+		{Host: "10.0.1.7"}, {LikeUsername: "dd"}, {IDs: []string{"c000003", "c000001", "none", "c000003"}},
+	} {
+		want, count, more := r.List(&q, clients.Page{Limit: 100_000})
+		if more || q.Exact() != (count >= 0) || q.Exact() && count != len(want) || !slices.IsSorted(ids(want)) {
+			t.Fatalf("%+v: %d of %d, more %v", q, len(want), count, more)
+		}
+		for _, c := range want {
+			if !q.Wants(c.Facts) {
+				t.Errorf("%+v lists %+v", q, c.Facts)
+			}
+		}
+		var byNumber, byKey []string
+		for skip := 0; ; skip += 7 {
+			page, _, more := r.List(&q, clients.Page{Skip: skip, Limit: 7})
+			byNumber = append(byNumber, ids(page)...)
+			if !more {
+				break
+			}
+		}
+		if len(q.IDs) == 0 {
+			for after := ""; ; {
+				page, _, more := r.List(&q, clients.Page{After: after, Limit: 7})
+				byKey = append(byKey, ids(page)...)
+				if !more {
+					break
+				}
+				after = page[len(page)-1].Facts.ID
+			}
+			if diff := cmp.Diff(ids(want), byKey); diff != "" {
+				t.Errorf("%+v by key: %s", q, diff)
+			}
+		}
+		if diff := cmp.Diff(ids(want), byNumber); diff != "" {
+			t.Errorf("%+v by number: %s", q, diff)
+		}
+	}
+	if page, count, more := r.List(&clients.Query{}, clients.Page{Skip: 2000, Limit: 5}); len(page) > 0 || count != 1000 || more {
+		t.Errorf("behind the end: %v %d %v", page, count, more)
+	}
+}
+
+func TestASessionThatWasTakenOverChangesNothingAnyMore(t *testing.T) {
+	r := &clients.Registry{}
+	old, now := &session{}, &session{}
+	sub := clients.Subscription{ClientID: "c", Filter: "a/b"}
+	r.Put(old, &clients.Facts{ID: "c", Connected: true})
+	r.Subscribe(old, sub)
+	r.Put(now, &clients.Facts{ID: "c", Connected: true})
+	r.Subscribe(now, sub)
+	r.Unsubscribe(old, "c", "a/b")
+	r.Remove(old, "c")
+	c, ok := r.Get("c")
+	counts, peak := r.Counts()
+	if !ok || c.Session != clients.Session(now) || counts.Connected != 1 || counts.Subscriptions != 1 || peak.Connected != 1 || r.Subscribers("a/b") != 1 {
+		t.Errorf("%v %+v %+v", ok, counts, peak)
+	}
+	r.Unsubscribe(now, "c", "a/b")
+	r.Put(now, &clients.Facts{ID: "c"})
+	if counts, _ := r.Counts(); counts.Connected != 0 || counts.Sessions != 1 || counts.Topics != 0 {
+		t.Errorf("offline: %+v", counts)
+	}
+	r.Remove(now, "c")
+	if counts, peak := r.Counts(); counts != (clients.Counts{}) || peak.Sessions != 1 || peak.Subscriptions != 1 {
+		t.Errorf("at the end: %+v %+v", counts, peak)
+	}
+}
+
+func TestSubscriptionsAreFoundByEachCondition(t *testing.T) {
+	r := &clients.Registry{}
+	one, two := byte(1), byte(2)
+	yes := true
+	for id, subs := range map[string][]clients.Subscription{
+		"a": {{Filter: "x/+", QoS: 1}, {Filter: "$share/g/x/#", QoS: 2}},
+		"b": {{Filter: "x/+", QoS: 2, Durable: true}, {Filter: "$share/h/x/#"}, {Filter: "y"}},
+	} {
+		s := &session{}
+		r.Put(s, &clients.Facts{ID: id})
+		for _, sub := range subs {
+			sub.ClientID = id
+			s.subs = append(s.subs, sub)
+			r.Subscribe(s, sub)
+		}
+	}
+	for want, q := range map[string]clients.SubscriptionQuery{
+		"$share/g/x/# a, $share/h/x/# b, x/+ a, x/+ b, y b": {},
+		"x/+ a, $share/g/x/# a":                             {ClientID: "a"},
+		"x/+ a, x/+ b":                                      {Filter: "x/+"},
+		"$share/g/x/# a":                                    {Group: "g"},
+		"$share/g/x/# a, $share/h/x/# b":                    {Filter: "x/#"},
+		"$share/g/x/# a, $share/h/x/# b, x/+ a, x/+ b":      {Matches: "x/1"},
+		"x/+ a":                                             {QoS: &one, Filter: "x/+"},
+		"$share/g/x/# a, x/+ b":                             {QoS: &two},
+		"x/+ b":                                             {Durable: &yes},
+		"":                                                  {ClientID: "none"},
+	} {
+		page, count, more := r.Subscriptions(&q, clients.Page{Limit: 10})
+		var got []string
+		for _, s := range page {
+			got = append(got, s.Filter+" "+s.ClientID)
+		}
+		if strings.Join(got, ", ") != want || more || q.Exact() && count != len(page) {
+			t.Errorf("%+v: got %v, %d", q, got, count)
+		}
+	}
+	topics, count, more := r.Topics(clients.Page{Skip: 1, Limit: 1})
+	if diff := cmp.Diff([]string{"x/+"}, topics); diff != "" || count != 3 || !more {
+		t.Errorf("%s %d %v", diff, count, more)
+	}
+	if counts, _ := r.Counts(); counts.SharedSubscriptions != 2 || r.Subscribers("x/#") != 2 {
+		t.Errorf("%+v", counts)
+	}
+}
+
+func BenchmarkIndexOf100000ClientsAnd500000Subscriptions(b *testing.B) {
+	r := fleet(100_000, 5)
+	page := func(b *testing.B, q clients.Query) {
+		for b.Loop() {
+			r.List(&q, clients.Page{Skip: rand.IntN(90_000), Limit: 100}) //nolint:gosec // no secret
+		}
+	}
+	b.Run("clients/page", func(b *testing.B) { page(b, clients.Query{}) })
+	b.Run("clients/cursor", func(b *testing.B) {
+		for b.Loop() {
+			r.List(&clients.Query{}, clients.Page{After: fmt.Sprintf("c%06d", rand.IntN(90_000)), Limit: 100}) //nolint:gosec // no secret
+		}
+	})
+	b.Run("clients/username", func(b *testing.B) {
+		for b.Loop() {
+			r.List(&clients.Query{Usernames: []string{"even"}}, clients.Page{Limit: 100})
+		}
+	})
+	b.Run("clients/like", func(b *testing.B) {
+		for b.Loop() {
+			r.List(&clients.Query{LikeID: "c0999"}, clients.Page{Limit: 100})
+		}
+	})
+	b.Run("subscriptions/page", func(b *testing.B) {
+		for b.Loop() {
+			r.Subscriptions(&clients.SubscriptionQuery{}, clients.Page{Skip: rand.IntN(490_000), Limit: 100}) //nolint:gosec // no secret
+		}
+	})
+	b.Run("subscriptions/match", func(b *testing.B) {
+		for b.Loop() {
+			r.Subscriptions(&clients.SubscriptionQuery{Matches: "site/99999/4"}, clients.Page{Limit: 100})
+		}
+	})
+	b.Run("topics/page", func(b *testing.B) {
+		for b.Loop() {
+			r.Topics(clients.Page{Skip: rand.IntN(490_000), Limit: 100}) //nolint:gosec // no secret
+		}
+	})
+	b.Run("subscribe", func(b *testing.B) {
+		s, i := &session{}, 0
+		for b.Loop() {
+			i++
+			sub := clients.Subscription{ClientID: "new", Filter: fmt.Sprint("site/", i%1000)}
+			r.Subscribe(s, sub)
+			r.Unsubscribe(s, "new", sub.Filter)
+		}
+	})
+	b.Run("connect", func(b *testing.B) {
+		s, f := &session{}, &clients.Facts{ID: "new", Connected: true}
+		for b.Loop() {
+			r.Put(s, f)
+			r.Remove(s, "new")
+		}
+	})
+}

@@ -1,0 +1,102 @@
+package broker
+
+import (
+	"context"
+	"slices"
+
+	"millrace/broker/auth"
+)
+
+// RetainedCount is how many topics have a retained message.
+func (b *Broker) RetainedCount() int { return b.retained.topics.Len() }
+
+// RetainedPage returns up to limit retained messages of topics that filter
+// matches, in order of topic, behind the first skip of them, and whether there
+// are more. It asks for the right to view the server. Topics are compared in
+// memory; only the messages of the page are read. A message that ends or goes
+// meanwhile is missing from the page.
+func (b *Broker) RetainedPage(ctx context.Context, filter string, skip, limit int) (ms []*Message, more bool, err error) {
+	if err := b.may(ctx, auth.View, auth.Server); err != nil {
+		return nil, false, err
+	}
+	if err := b.CheckFilter(filter); err != nil {
+		return nil, false, err
+	}
+	var topics []string
+	for topic := range b.retained.topics.Match(filter) {
+		topics = append(topics, topic)
+	}
+	slices.Sort(topics)
+	topics = topics[min(skip, len(topics)):]
+	if more = len(topics) > limit; more {
+		topics = topics[:limit]
+	}
+	now := clock().UnixMilli()
+	for _, topic := range topics {
+		m, err := b.retained.get(ctx, topic, now)
+		if isGone(err) {
+			continue
+		}
+		if err != nil {
+			return nil, false, storeError(err)
+		}
+		ms = append(ms, m)
+	}
+	return ms, more, nil
+}
+
+// clearPage is how many retained messages one commit clears.
+const clearPage = 1000
+
+// ClearRetained removes the retained messages of all topics that filter
+// matches, and returns how many. Nothing is published. It asks for the right to
+// manage the server.
+func (b *Broker) ClearRetained(ctx context.Context, filter string) (int, error) {
+	if err := b.may(ctx, auth.Manage, auth.Server); err != nil {
+		return 0, err
+	}
+	if err := b.CheckFilter(filter); err != nil {
+		return 0, err
+	}
+	var topics []string
+	for topic := range b.retained.topics.Match(filter) {
+		topics = append(topics, topic)
+	}
+	for page := range slices.Chunk(topics, clearPage) {
+		c := &clearing{commit: newCommit(), r: &b.retained, topics: page}
+		for _, topic := range page {
+			c.Put(SpaceRetained, topic, nil, 0)
+		}
+		c.End()
+		b.store.Submit(&c.Batch, Durable, c)
+		select {
+		case <-c.done:
+		case <-ctx.Done():
+			return 0, storeError(ErrUnknown)
+		}
+		err := c.Units[0].Result.Err
+		c.release()
+		if err != nil {
+			return 0, storeError(err)
+		}
+	}
+	return len(topics), nil
+}
+
+// clearing is a commit that clears retained messages. The index follows in its
+// completion, so that it keeps the order of the commits.
+type clearing struct {
+	*commit
+	r      *retained
+	topics []string
+}
+
+// Done implements Completion.
+func (c *clearing) Done(b *Batch) {
+	if b.Units[0].Result.Err == nil {
+		for _, topic := range c.topics {
+			c.r.topics.Delete(topic)
+		}
+	}
+	c.commit.Done(b)
+}

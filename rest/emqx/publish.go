@@ -1,0 +1,275 @@
+package emqx
+
+import (
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"math"
+	"net/http"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"millrace/broker"
+	"millrace/broker/auth"
+	"millrace/rest/internal/httpx"
+)
+
+// MQTT reason codes that answers to a publish carry.
+const (
+	noMatchingSubscribers = 0x10
+	implementationError   = 0x83
+	topicNameInvalid      = 0x90
+	quotaExceeded         = 0x97 // EMQX answers it to a payload that is too large
+	formatInvalid         = 0x99
+)
+
+// maxEntries bounds a bulk publish.
+const maxEntries = 10_000
+
+// notPublished is a refusal of a publish, which has a reason code besides.
+type notPublished struct {
+	problem
+	reason int
+}
+
+func (e *notPublished) Unwrap() error { return &e.problem }
+
+// receipt is the answer to one publish.
+type receipt struct {
+	ID         string `json:"id,omitempty"`
+	ReasonCode *int   `json:"reason_code,omitempty"`
+	Message    string `json:"message,omitempty"`
+	Code       code   `json:"code,omitempty"`
+	Reason     string `json:"reason,omitempty"`
+}
+
+func (a *api) publish(w http.ResponseWriter, r *httpx.Request) error {
+	var m *broker.Message
+	err := readBody(r, httpx.MaxJSON, func(d *httpx.Decoder) (err error) {
+		m, err = readMessage(d, publisher(r))
+		return err
+	})
+	if err != nil {
+		return refusePublish(w, r, err)
+	}
+	delayed := strings.HasPrefix(m.Topic, "$delayed/") // the broker rewrites it
+	p, err := a.broker.Publish(r.Context(), m)
+	if err != nil {
+		return refusePublish(w, r, dispatchError(err))
+	}
+	httpx.SetDurability(w, p.Durability)
+	status, out := published(&p, delayed)
+	return answerStatus(w, r, status, out)
+}
+
+// publishBulk publishes all entries in one commit, or none.
+func (a *api) publishBulk(w http.ResponseWriter, r *httpx.Request) error {
+	var ms []*broker.Message
+	var delayed []bool
+	err := readBody(r, httpx.MaxBatch, func(d *httpx.Decoder) error {
+		return d.Array(func(i int) error {
+			if i == maxEntries {
+				return bad("there are more than %d entries", maxEntries)
+			}
+			m, err := readMessage(d, publisher(r))
+			if err != nil {
+				return err
+			}
+			ms, delayed = append(ms, m), append(delayed, strings.HasPrefix(m.Topic, "$delayed/"))
+			return a.checkTopic(m.Topic)
+		})
+	})
+	switch {
+	case err != nil:
+		return refusePublish(w, r, err)
+	case len(ms) == 0:
+		return bad("the array is empty, there is nothing to publish")
+	}
+	ps, err := a.broker.PublishBatch(r.Context(), ms)
+	if err != nil {
+		return a.refuseBulk(w, r, dispatchError(err), len(ms))
+	}
+	all, overall := make([]receipt, len(ps)), http.StatusOK
+	for i := range ps {
+		var status int
+		if status, all[i] = published(&ps[i], delayed[i]); status != http.StatusOK {
+			overall = status
+		}
+	}
+	httpx.SetDurability(w, a.broker.Durability(""))
+	return answerStatus(w, r, overall, all)
+}
+
+// refuseBulk answers a batch of which nothing was sent. An entry that cannot be
+// makes one answer, a failure to store an answer for each.
+func (a *api) refuseBulk(w http.ResponseWriter, r *httpx.Request, err error, n int) error {
+	e, ok := errors.AsType[*notPublished](err)
+	if !ok || e.status != http.StatusServiceUnavailable {
+		return refusePublish(w, r, err)
+	}
+	all := make([]receipt, n)
+	for i := range all {
+		all[i] = e.receipt()
+	}
+	w.Header().Set("Retry-After", "1")
+	return answerStatus(w, r, e.status, all)
+}
+
+// published is what EMQX answers to a publish that was taken: 202 when nobody
+// was there for it. A queue or a stream counts as somebody, and so does the
+// wait of a delayed message.
+func published(p *broker.Published, delayed bool) (int, receipt) {
+	if p.Matched == (broker.Matched{}) && !delayed && !p.Duplicate {
+		code := noMatchingSubscribers
+		return http.StatusAccepted, receipt{ReasonCode: &code, Message: "no_matching_subscribers"}
+	}
+	return http.StatusOK, receipt{ID: messageID(p.ID)}
+}
+
+func (e *notPublished) receipt() receipt {
+	return receipt{ReasonCode: &e.reason, Code: e.code, Message: e.message(), Reason: e.text}
+}
+
+// message is EMQX's word where it has one.
+func (e *notPublished) message() string {
+	switch {
+	case e.status == http.StatusServiceUnavailable:
+		return "failed_to_dispatch"
+	case e.reason == quotaExceeded:
+		return "packet_too_large"
+	}
+	return e.text
+}
+
+// refusePublish writes the refusals that carry a reason code, and returns the others.
+func refusePublish(w http.ResponseWriter, r *httpx.Request, err error) error {
+	e, ok := errors.AsType[*notPublished](err)
+	if !ok {
+		return err
+	}
+	if e.status == http.StatusServiceUnavailable {
+		w.Header().Set("Retry-After", "1")
+	}
+	return answerStatus(w, r, e.status, e.receipt())
+}
+
+// dispatchError gives an error of the broker its reason code.
+func dispatchError(err error) error {
+	p := classify(err)
+	if b, ok := errors.AsType[*broker.BatchError](err); ok {
+		p.text = fmt.Sprintf("[%d]: %s", b.Index, p.text)
+	}
+	e, _ := errors.AsType[*broker.Error](err)
+	switch {
+	case e == nil:
+		return err
+	case e.Kind == broker.TooLarge && e.Subject == broker.PayloadSubject:
+		return &notPublished{problem{http.StatusBadRequest, badRequest, p.text}, quotaExceeded}
+	case e.Subject == broker.TopicSubject:
+		return &notPublished{problem{http.StatusBadRequest, badTopic, p.text}, topicNameInvalid}
+	case e.Kind == broker.Full, e.Kind == broker.Unavailable, e.Kind == broker.Unknown:
+		return &notPublished{problem{http.StatusServiceUnavailable, unavailable, p.text}, implementationError}
+	}
+	return err
+}
+
+// checkTopic refuses a topic before anything is sent.
+func (a *api) checkTopic(topic string) error {
+	if err := a.broker.CheckPublishTopic(topic); err != nil {
+		return &notPublished{problem{http.StatusBadRequest, badTopic, err.Error()}, topicNameInvalid}
+	}
+	return nil
+}
+
+func publisher(r *httpx.Request) string { return auth.From(r.Context()).Name }
+
+// readMessage reads the body of a publish. clientid is deprecated and not
+// looked at, as in EMQX: the publisher is who asks.
+func readMessage(d *httpx.Decoder, from string) (*broker.Message, error) {
+	m := &broker.Message{Publisher: from}
+	var payload *[]byte
+	encoding := "plain"
+	err := fields{
+		"topic":            text(&m.Topic),
+		"payload":          given(&payload, func(v *[]byte) func(*httpx.Decoder) error { return into(v, (*httpx.Decoder).Bytes) }),
+		"payload_encoding": text(&encoding),
+		"encoding":         text(&encoding),
+		"qos":              whole(&m.QoS, 0, 2),
+		"retain":           flag(&m.Retain),
+		"properties":       func(d *httpx.Decoder) error { return readProperties(d, m) },
+	}.read(d)
+	switch {
+	case err != nil:
+		return nil, err
+	case m.Topic == "":
+		return nil, httpx.Problem("has no topic")
+	case payload == nil:
+		return nil, httpx.Problem("has no payload")
+	}
+	m.Payload = *payload
+	switch encoding {
+	case "plain":
+	case "base64":
+		if m.Payload, err = base64.StdEncoding.AppendDecode(nil, *payload); err != nil {
+			return nil, &notPublished{problem{http.StatusBadRequest, badRequest, "the payload is not base64, which payload_encoding says it is"}, implementationError}
+		}
+	default:
+		return nil, httpx.FieldError("payload_encoding", "is %q, it must be plain or base64", httpx.Clip(encoding))
+	}
+	if m.UTF8 && !utf8.Valid(m.Payload) {
+		return nil, &notPublished{problem{http.StatusBadRequest, badRequest, "the payload is not UTF-8, which payload_format_indicator says it is"}, formatInvalid}
+	}
+	return m, nil
+}
+
+func readProperties(d *httpx.Decoder, m *broker.Message) error {
+	if d.Null() {
+		return nil
+	}
+	var expiry *uint32
+	var correlation string
+	err := fields{
+		"payload_format_indicator": func(d *httpx.Decoder) error {
+			var n byte
+			err := whole(&n, 0, 1)(d)
+			m.UTF8 = n == 1
+			return err
+		},
+		"message_expiry_interval": given(&expiry, func(v *uint32) func(*httpx.Decoder) error { return whole(v, 0, math.MaxUint32) }),
+		"response_topic":          text(&m.ResponseTopic),
+		"correlation_data":        text(&correlation),
+		"content_type":            text(&m.ContentType),
+		"user_properties":         func(d *httpx.Decoder) error { return readUserProperties(d, m) },
+	}.read(d)
+	if expiry != nil {
+		m.Expires = time.Now().Add(time.Duration(*expiry) * time.Second).UnixMilli()
+	}
+	if correlation != "" {
+		m.Correlation = []byte(correlation)
+	}
+	if err == nil && strings.ContainsAny(m.ResponseTopic, "+#") {
+		err = httpx.FieldError("response_topic", "has wildcards")
+	}
+	return err
+}
+
+// readUserProperties takes a string, or a list of strings for a name that is
+// there more than once.
+func readUserProperties(d *httpx.Decoder, m *broker.Message) error {
+	if d.Null() {
+		return nil
+	}
+	return d.Object(func(name []byte) error {
+		p := broker.Property{Name: string(name)}
+		one := func() (err error) {
+			p.Value, err = d.String()
+			m.Properties = append(m.Properties, p)
+			return err
+		}
+		if d.Peek() == '[' {
+			return d.Array(func(int) error { return one() })
+		}
+		return one()
+	})
+}
