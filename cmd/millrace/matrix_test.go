@@ -76,6 +76,10 @@ func cells(i *identity) (all []question) {
 	if strings.HasPrefix(i.who, "user:") {
 		return all // tokens of /api/v1 are not taken by the other dialects
 	}
+	for _, topic := range matrixTopics[:4] {
+		all = append(all, question{door: "emqx", action: "publish", kind: "topic", subject: topic})
+	}
+	all = append(all, question{door: "emqx", action: "view", kind: "server"}, question{door: "emqx", action: "manage", kind: "server"})
 	for _, action := range []string{"publish", "consume", "view"} {
 		all = append(all, question{door: "fastqueue", action: action, kind: "queue", subject: "qf"},
 			question{door: "memfifo", action: action, kind: "queue", subject: "qm"})
@@ -104,6 +108,12 @@ func (q question) request() (method, path, body string) {
 		return "GET", "/api/v1/keys", ""
 	case "rest server manage":
 		return "DELETE", "/api/v1/keys/nobody", ""
+	case "emqx topic publish":
+		return "POST", "/api/v5/publish", `{"topic":"` + q.subject + `","payload":"x","qos":1}`
+	case "emqx server view":
+		return "GET", "/api/v5/clients", ""
+	case "emqx server manage":
+		return "DELETE", "/api/v5/clients/nobody-of-that-name", ""
 	case "fastqueue queue publish":
 		return "POST", "/v1/queue/" + q.subject, `{"Action":"SendMessage","MessageBody":"x"}`
 	case "fastqueue queue consume":
