@@ -83,6 +83,12 @@ func openSite(tb testing.TB, change func(*rest.Options)) *site {
 // openRated opens a site whose identities have rates.
 func openRated(tb testing.TB, rates auth.Rates, change func(*rest.Options)) *site {
 	tb.Helper()
+	return openLimited(tb, rates, 0, change)
+}
+
+// openLimited opens one where so many receives wait at once, 0 for the default.
+func openLimited(tb testing.TB, rates auth.Rates, waiting int, change func(*rest.Options)) *site {
+	tb.Helper()
 	ctx := context.WithoutCancel(tb.Context())
 	store, err := local.Open(local.Options{})
 	must(tb, err)
@@ -90,7 +96,7 @@ func openRated(tb testing.TB, rates auth.Rates, change func(*rest.Options)) *sit
 	must(tb, err)
 	_, _, err = a.AddKey(ctx, auth.KeySpec{ID: "root", Secret: "sixteen-or-more-characters", Role: "administrator"})
 	must(tb, err)
-	b, err := broker.Open(ctx, broker.Options{Store: store, Auth: a})
+	b, err := broker.Open(ctx, broker.Options{Store: store, Auth: a, MaxWaiting: waiting})
 	must(tb, err)
 	log := newLogged()
 	o := rest.Options{
@@ -307,7 +313,6 @@ func TestChunkedBodyOverTheLimitIs413(t *testing.T) {
 	r, err := http.NewRequestWithContext(t.Context(), "POST", s.url("/api/v1/queues"), io.MultiReader(strings.NewReader(strings.Repeat(" ", 9<<20))))
 	must(t, err)
 	r.Header.Set("Authorization", bearer)
-	r.Header.Set("Client-Id", "test") // memfifo asks for one
 	w, err := http.DefaultClient.Do(r)
 	must(t, err)
 	defer w.Body.Close()
@@ -359,7 +364,6 @@ func TestTLS(t *testing.T) {
 	r, err := http.NewRequestWithContext(t.Context(), "GET", "https://"+s.Addr("https").String()+"/api/v1/namespace", nil)
 	must(t, err)
 	r.Header.Set("Authorization", bearer)
-	r.Header.Set("Client-Id", "test") // memfifo asks for one
 	w, err := client.Do(r)
 	must(t, err)
 	defer w.Body.Close()

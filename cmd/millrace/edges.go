@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -48,24 +49,28 @@ func (a *app) mqttListeners() (names []opened, listeners []mqtt.Listener) {
 	return names, listeners
 }
 
+// clientAuth are the values of settings about client certificates.
+var clientAuth = map[string]certs.ClientAuth{
+	"none": certs.NoClientAuth, "optional": certs.OptionalClientAuth, "require": certs.RequireClientAuth,
+}
+
 // overTLS is a listener with our certificate, and the client's where tls.client_ca is set.
 func (a *app) overTLS(proto string) mqtt.Listener {
-	clients := certs.RequireClientAuth
-	if a.cfg.TLS.ClientAuth == "optional" {
-		clients = certs.OptionalClientAuth
-	}
-	return mqtt.Listener{TLS: a.certs.Server(clients, proto), Identity: certs.NameFrom(a.cfg.TLS.ClientName).Client}
+	return mqtt.Listener{TLS: a.certs.Server(clientAuth[a.cfg.TLS.ClientAuth], proto), Identity: certs.NameFrom(a.cfg.TLS.ClientName).Client}
 }
 
 // anonymousAt reports whether clients without credentials may use a listener.
 func (a *app) anonymousAt(addr string) bool {
+	if addr == config.None { // nobody comes that way
+		return true
+	}
 	host, _, _ := net.SplitHostPort(addr) // it was validated
 	return a.cfg.AllowAnonymous == config.Any || a.cfg.AllowAnonymous == config.On && config.Loopback(host)
 }
 
 func (a *app) openMQTT() error {
 	names, listeners := a.mqttListeners()
-	onHTTP := a.cfg.HTTP.MQTT && a.cfg.HTTP.Listen != config.None
+	onHTTP := a.cfg.HTTP.MQTT && (a.cfg.HTTP.Listen != config.None || a.cfg.HTTP.TLSListen != config.None)
 	if len(listeners) == 0 && !onHTTP {
 		return nil
 	}
@@ -78,6 +83,8 @@ func (a *app) openMQTT() error {
 		MaxPerAddress: a.cfg.Limits.PerAddress, MaxKeepAlive: time.Duration(c.MaxKeepalive),
 		MaxPerIdentity: a.cfg.Limits.PerIdentity, AcceptRate: a.cfg.Limits.AcceptRate, MaxWaiting: a.cfg.Limits.Connecting,
 		ConnectTimeout: time.Duration(c.ConnectTimeout), StallTimeout: time.Duration(c.StallTimeout), Overloaded: a.overloaded(),
+		RivalsFrom:  cmp.Or(c.RivalTakeovers, -1),
+		SysInterval: time.Duration(c.SysInterval), NoEvents: !c.Events, Version: build().Version,
 		MaxSubs: c.MaxSubscriptions, MaxFilters: c.MaxFilters, MaxAliases: c.TopicAliases,
 		BacklogMessages: c.MaxSessionQueue, BacklogBytes: int(c.MaxSessionBytes),
 		SessionExpiryV3: uint32(time.Duration(c.SessionExpiry3) / time.Second), CloseOnDeny: c.DenyAction == "close",
@@ -95,7 +102,7 @@ func (a *app) openMQTT() error {
 	}
 	if onHTTP {
 		a.mounts = map[string]http.Handler{"/mqtt": s.WebSocket(mqtt.Listener{
-			AllowAnonymous: a.anonymousAt(a.cfg.HTTP.Listen), Origins: a.cfg.HTTP.AllowedOrigins,
+			AllowAnonymous: a.anonymousAt(a.cfg.HTTP.Listen) && a.anonymousAt(a.cfg.HTTP.TLSListen), Origins: a.cfg.HTTP.AllowedOrigins,
 		})}
 	}
 	return nil
@@ -104,7 +111,7 @@ func (a *app) openMQTT() error {
 // metrics shows the figures of all parts.
 func (a *app) metrics() http.Handler {
 	return metrics.Handler(metrics.Registry(metrics.Source{
-		Version: build().Short(), Broker: a.broker, Store: a.store,
+		Version: build().Version, Broker: a.broker, Store: a.store,
 		MQTT: func() *mqtt.Server { return a.mqtt },
 		HTTP: func() *rest.Server { return a.http },
 		// Each scrape reads the lists as the server itself.
@@ -118,7 +125,7 @@ var native = map[string]rest.Dialect{"emqx": rest.EMQX, "fastqueue": rest.FastQu
 func (a *app) openHTTP(ctx context.Context) error {
 	var listeners []rest.Listener
 	var wanted []opened
-	for _, l := range []opened{{"http", a.cfg.HTTP.Listen}, {"emqx", a.cfg.EMQX.Listen}, {"fastqueue", a.cfg.FastQueue.Listen}, {"memfifo", a.cfg.Memfifo.Listen}} {
+	for _, l := range []opened{{"http", a.cfg.HTTP.Listen}, {"https", a.cfg.HTTP.TLSListen}, {"emqx", a.cfg.EMQX.Listen}, {"fastqueue", a.cfg.FastQueue.Listen}, {"memfifo", a.cfg.Memfifo.Listen}} {
 		if l.addr == config.None || a.skipBusy(ctx, l) {
 			continue
 		}
@@ -127,15 +134,23 @@ func (a *app) openHTTP(ctx context.Context) error {
 			dialects = []rest.Dialect{d}
 		}
 		wanted = append(wanted, l)
-		listeners = append(listeners, rest.Listener{Name: l.name, Address: l.addr, Dialects: dialects})
+		at := rest.Listener{Name: l.name, Address: l.addr, Dialects: dialects}
+		if l.name == "https" {
+			at.TLS = a.certs.Server(clientAuth[a.cfg.HTTP.ClientAuth], "h2", "http/1.1")
+		}
+		listeners = append(listeners, at)
 	}
 	notice := ""
 	if a.cfg.Dev != config.Off {
 		notice = "development mode"
 	}
+	var identity func(tls.ConnectionState) (string, error)
+	if a.cfg.HTTP.ClientAuth != "none" {
+		identity = certs.NameFrom(a.cfg.TLS.ClientName).Client
+	}
 	s, err := rest.Listen(ctx, rest.Options{
 		Broker: a.broker, Log: a.log, Listeners: listeners, Origins: a.cfg.HTTP.AllowedOrigins, Notice: notice, Mounts: a.mounts,
-		Bodies:      a.bodies(),
+		Bodies: a.bodies(), Identity: identity, HSTS: time.Duration(a.cfg.HTTP.HSTS),
 		MemfifoOpen: !a.cfg.Memfifo.Auth, Metrics: a.metrics(),
 		FastQueue: fastqueue.Options{Registration: a.cfg.FastQueue.Registration},
 		Pulsar:    pulsar.Options{CreateTopics: a.cfg.Pulsar.AutoCreateTopics, PublicURL: a.cfg.PublicURL},

@@ -137,6 +137,10 @@ func (t target) alterable(d *broker.Def) bool {
 
 // define makes id what d says. The append lock is held.
 func (s *Store) define(id broker.Target, d broker.Def) {
+	if d.Kind == broker.SubscriptionTarget && s.targets[d.Source].st == nil {
+		s.nextTarget = max(s.nextTarget, id+1) // replayed: its stream was dropped later
+		return
+	}
 	t, known := s.targets[id]
 	if !known {
 		t = s.newTarget(id, d)
@@ -168,6 +172,10 @@ func (s *Store) newTarget(id broker.Target, d broker.Def) target {
 	q := &queue{s: s, id: id, def: d, volatile: volatile, keyed: d.KeyedFIFO, next: 1}
 	if volatile {
 		q.next += uint64(s.epoch) * seqEpoch
+	}
+	q.mu.q = q
+	if d.Kind != broker.SessionTarget || !s.bound.Load() { // what is read at the start takes no lock
+		q.contents = new(contents)
 	}
 	if q.keyed {
 		q.busy = map[uint64]*group{}

@@ -67,6 +67,7 @@ type Store struct {
 	unstarted  bool           // the start record is not written
 	replayed   broker.Message // scratch of replay,
 	stored     stored         // and also
+	replaying  journal.Position
 	losses     losses
 	gaveUp     bool // messages that a checkpoint knows of
 
@@ -134,6 +135,7 @@ func newStore(o Options) *Store {
 		stop:   make(chan struct{}),
 	}
 	s.unit.s, s.teller.s = s, s
+	s.live.emptied = s.upkeep.wake
 	s.files.limit(o)
 	return s
 }

@@ -34,6 +34,8 @@ func (c *Config) Validate() error {
 		{"mqtt.max_filters", int64(c.MQTT.MaxFilters), 1, 1 << 30},
 		{"mqtt.topic_aliases", int64(c.MQTT.TopicAliases), 1, 65535},
 		{"mqtt.connect_timeout", int64(time.Duration(c.MQTT.ConnectTimeout) / time.Millisecond), 100, 600_000},
+		{"mqtt.rival_takeovers", int64(c.MQTT.RivalTakeovers), 0, 1 << 30},
+		{"mqtt.sys_interval", int64(time.Duration(c.MQTT.SysInterval) / time.Millisecond), 0, 3_600_000},
 		{"mqtt.stall_timeout", int64(time.Duration(c.MQTT.StallTimeout) / time.Millisecond), 100, 3_600_000},
 		{"limits.per_address", int64(c.Limits.PerAddress), 0, 1 << 30},
 		{"http.max_raw", int64(c.HTTP.MaxRaw), 0, 1 << 30},
@@ -72,6 +74,8 @@ func bounds(key string, lo, hi int64) string {
 	switch key {
 	case "drain_timeout", "mqtt.stall_timeout":
 		return "100ms to 1h"
+	case "mqtt.sys_interval":
+		return "0s to 1h"
 	case "mqtt.connect_timeout":
 		return "100ms to 10m"
 	case "mqtt.max_keepalive":
@@ -112,6 +116,7 @@ func (c *Config) listeners() []listener {
 		{"mqtt.ws_listen", c.MQTT.WSListen},
 		{"mqtt.wss_listen", c.MQTT.WSSListen},
 		{"http.listen", c.HTTP.Listen},
+		{"http.tls_listen", c.HTTP.TLSListen},
 		{"emqx.listen", c.EMQX.Listen},
 		{"fastqueue.listen", c.FastQueue.Listen},
 		{"memfifo.listen", c.Memfifo.Listen},
@@ -157,6 +162,10 @@ func (c *Config) checkTLS() error {
 		return fmt.Errorf("mqtt.wss_listen is %s (from %s), which needs a certificate: set tls.cert and tls.key", c.MQTT.WSSListen, c.Origin("mqtt.wss_listen"))
 	case t.Cert == "" && c.MQTT.TLSListen != None:
 		return fmt.Errorf("mqtt.tls_listen is %s (from %s), which needs a certificate: set tls.cert and tls.key", c.MQTT.TLSListen, c.Origin("mqtt.tls_listen"))
+	case t.Cert == "" && c.HTTP.TLSListen != None:
+		return fmt.Errorf("http.tls_listen is %s (from %s), which needs a certificate: set tls.cert and tls.key", c.HTTP.TLSListen, c.Origin("http.tls_listen"))
+	case t.ClientCA == "" && c.HTTP.ClientAuth != "none":
+		return fmt.Errorf("http.client_auth is %s (from %s) and tls.client_ca is not set: name the certificates that sign client certificates", c.HTTP.ClientAuth, c.Origin("http.client_auth"))
 	case t.ClientCA == "" && t.ClientCRL != "":
 		return fmt.Errorf("tls.client_crl is %s (from %s) and tls.client_ca is not set: name the certificates that sign client certificates", t.ClientCRL, c.Origin("tls.client_crl"))
 	case t.Cert == "" && t.ClientCA != "":
