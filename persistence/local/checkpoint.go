@@ -1,6 +1,7 @@
 package local
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -128,6 +129,8 @@ func (s *Store) captureAll(w *ckptWriter, from journal.Position) {
 	}
 	w.end(b)
 	all := s.all()
+	// A stream is defined before its subscriptions, and its number is lower.
+	slices.SortFunc(all, func(a, b target) int { return cmp.Compare(a.id(), b.id()) })
 	for _, t := range all {
 		d := t.def()
 		w.end(encodeDef(w.begin(secDefine), t.id(), &d))
@@ -219,6 +222,8 @@ func (s *Store) restore(name string, segments map[uint32]bool) (ckptFile, error)
 			}
 		case secQueue:
 			err = s.restoreQueue(&f)
+		case secLanes:
+			err = s.restoreLanes(&f)
 		case secSlots:
 			err = s.restoreSlots(&f)
 		case secStreams:

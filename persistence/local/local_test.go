@@ -70,3 +70,9 @@ func newDisk(tb testing.TB) storetest.Place {
 	tb.Helper()
 	return disk{Dir: tb.TempDir(), SegmentSize: 256 << 10, FirstSegmentSize: 64 << 10, WindowSize: 64 << 10}
 }
+
+func TestStreamsInMemoryAgreeWithTheModel(t *testing.T) {
+	storetest.RunStreamModel(t, func(testing.TB) storetest.Place { return memory{} })
+}
+
+func TestStreamsOnDiskAgreeWithTheModel(t *testing.T) { storetest.RunStreamModel(t, newDisk) }

@@ -14,6 +14,8 @@ import (
 //	queue  target, next sequence, clock, in, n, n × out, chunks
 //	chunk  gap from the end of the chunk before, n, time (zigzag, relative),
 //	       how many are there; if that is less than n, a bitmap of n bits
+//	lanes  target, turn, in, n, n × out, (next offset, seeks, size, chunks) of
+//	       each partition
 //	slots  (target, n, n × slot), again and again
 //	slot   sequence, flags u8 (state, and 0x80: published with a delay),
 //	       reason u8, attempt, place, rank, until, expiry
@@ -26,24 +28,15 @@ const slotsAtOnce = 4096
 // is known of single messages may be of later ones: whatever happens to them
 // meanwhile is in the log behind the replay position.
 func (q *queue) capture(w *ckptWriter) {
-	b := w.begin(secQueue)
 	q.mu.Lock()
 	begin := time.Now()
 	dropped := q.dropped
-	b = appendNums(b, uint64(q.id), q.next, uint64(q.clock), q.in, uint64(broker.Reasons))
-	b = appendNums(b, q.out[:]...)
-	var end uint64
-	var at int64
-	for _, c := range q.chunks.list {
-		if c.live == 0 {
-			continue
-		}
-		b = binary.AppendVarint(appendNums(b, c.base-end, uint64(len(c.entries))), c.time-at)
-		b = binary.AppendUvarint(b, uint64(c.live))
-		if c.live < len(c.entries) {
-			b = c.appendBitmap(b)
-		}
-		end, at = c.end(), c.time
+	var b []byte
+	if q.source != nil {
+		b = q.appendLanes(w.begin(secLanes))
+	} else {
+		b = appendNums(w.begin(secQueue), uint64(q.id), q.next, uint64(q.clock))
+		b = q.chunks.appendTo(q.appendBooks(b))
 	}
 	slots := len(q.slots.all)
 	q.mu.Unlock()
@@ -55,6 +48,40 @@ func (q *queue) capture(w *ckptWriter) {
 	for from := 0; from < slots; from += slotsAtOnce {
 		q.captureSlots(w, from)
 	}
+}
+
+// appendBooks appends what came in and what went out.
+func (q *queue) appendBooks(b []byte) []byte {
+	return appendNums(appendNums(b, q.in, uint64(broker.Reasons)), q.out[:]...)
+}
+
+// appendLanes appends a subscription.
+func (q *queue) appendLanes(b []byte) []byte {
+	b = q.appendBooks(appendNums(b, uint64(q.id), uint64(q.source.turn)))
+	for i := range q.source.lanes {
+		ln := &q.source.lanes[i]
+		list := ln.chunks.appendTo(nil)
+		b = append(appendNums(b, ln.next, uint64(ln.gen), uint64(len(list))), list...)
+	}
+	return b
+}
+
+// appendTo appends the chunks in which something is.
+func (cs *chunks) appendTo(b []byte) []byte {
+	var end uint64
+	var at int64
+	for _, c := range cs.list {
+		if c.live == 0 {
+			continue
+		}
+		b = binary.AppendVarint(appendNums(b, c.base-end, uint64(len(c.entries))), c.time-at)
+		b = binary.AppendUvarint(b, uint64(c.live))
+		if c.live < len(c.entries) {
+			b = c.appendBitmap(b)
+		}
+		end, at = c.end(), c.time
+	}
+	return b
 }
 
 // appendBitmap appends a bit for each entry: 1 if it is there.
@@ -85,7 +112,7 @@ func (q *queue) captureSlots(w *ckptWriter, from int) {
 		if s.seq == 0 {
 			continue
 		}
-		c, j := q.chunks.find(s.seq)
+		c, j := q.find(s.seq)
 		if c == nil || c.entries[j].slot != uint32(i)+1 {
 			continue
 		}
@@ -106,22 +133,65 @@ func (q *queue) captureSlots(w *ckptWriter, from int) {
 // restoreQueue reads a queue. Its messages wait, and lie nowhere yet.
 func (s *Store) restoreQueue(f *fields) error {
 	q := s.targets[broker.Target(f.num())].q
-	if q == nil || q.volatile {
+	if q == nil || q.volatile || q.source != nil {
 		return errRecord
 	}
-	q.next, q.clock, q.in = f.num(), int64(f.num()), f.num()
+	q.next, q.clock = f.num(), int64(f.num())
+	q.shown = q.next
+	if err := q.restoreBooks(f); err != nil {
+		return err
+	}
+	if err := q.restoreChunks(f, &q.chunks, 1, q.next); err != nil {
+		return err
+	}
+	if len(q.chunks.list) > 0 {
+		q.cursor = q.chunks.list[0].base
+	}
+	return nil
+}
+
+// restoreLanes reads a subscription. What it handed out waits for its slot.
+func (s *Store) restoreLanes(f *fields) error {
+	q := s.targets[broker.Target(f.num())].q
+	if q == nil || q.volatile || q.source == nil {
+		return errRecord
+	}
+	q.source.turn = int(f.num())
+	if err := q.restoreBooks(f); err != nil {
+		return err
+	}
+	q.source.lanes = nil
+	for n := uint32(0); len(f.b) > 0; n++ {
+		ln := q.source.lane(n)
+		ln.next, ln.gen = f.num(), uint8(f.num())
+		list := fields{b: f.bytes()}
+		first := seqOf(broker.Offset{Partition: n})
+		if err := q.restoreChunks(&list, &ln.chunks, first, first+ln.next); err != nil || f.bad || n >= 1<<(64-laneShift) {
+			return errRecord
+		}
+	}
+	return nil
+}
+
+// restoreBooks reads what came in and what went out.
+func (q *queue) restoreBooks(f *fields) error {
+	q.in = f.num()
 	n := f.num()
-	if n > uint64(broker.Reasons) {
+	if f.bad || n > uint64(broker.Reasons) {
 		return errRecord
 	}
 	for i := range n {
 		q.out[i] = f.num()
 	}
-	q.shown = q.next
-	var end uint64
+	return nil
+}
+
+// restoreChunks reads all of f into cs, whose sequences are from first up to end.
+func (q *queue) restoreChunks(f *fields, cs *chunks, first, end uint64) error {
+	var last uint64
 	var at int64
 	for len(f.b) > 0 {
-		c := &chunk{base: end + f.num()}
+		c := &chunk{base: last + f.num()}
 		n, live := f.num(), uint64(0)
 		c.time = at + f.signed()
 		if live = f.num(); n == 0 || n > chunkMax || live == 0 || live > n || f.bad {
@@ -144,13 +214,10 @@ func (s *Store) restoreQueue(f *fields) error {
 		}
 		c.live = int(live)
 		q.count[waiting] += int64(live)
-		if end, at = c.end(), c.time; end > q.next || c.base == 0 {
+		if last, at = c.end(), c.time; last > end || c.base < first {
 			return errRecord
 		}
-		q.chunks.list = append(q.chunks.list, c)
-	}
-	if len(q.chunks.list) > 0 {
-		q.cursor = q.chunks.list[0].base
+		cs.list = append(cs.list, c)
 	}
 	return nil
 }
@@ -190,7 +257,7 @@ func (s *Store) restoreSlots(f *fields) error {
 // restoreSlot gives a message the state that it had. One that was blocked is
 // ready, and will be blocked again when its turn comes.
 func (q *queue) restoreSlot(old *slot, st state, late bool, why byte) {
-	c, i := q.chunks.find(old.seq)
+	c, i := q.find(old.seq)
 	if c == nil || c.entries[i].state() != waiting || c.entries[i].slot != 0 {
 		return // it went while the checkpoint was written
 	}
@@ -224,13 +291,16 @@ func (q *queue) restoreSlot(old *slot, st state, late bool, why byte) {
 // messages came, and which keys are in flight.
 func (q *queue) restored() {
 	clear(q.busy)
+	if q.source != nil {
+		q.returnTaken()
+	}
 	q.expiries.filter(func(x expiry) bool { return !x.ttl })
 	for i := range q.slots.all {
 		s := &q.slots.all[i]
 		if s.seq == 0 {
 			continue
 		}
-		c, j := q.chunks.find(s.seq)
+		c, j := q.find(s.seq)
 		if c == nil || c.entries[j].slot != uint32(i)+1 {
 			continue
 		}
@@ -245,6 +315,18 @@ func (q *queue) restored() {
 				q.own(c, j)
 			}
 		default:
+		}
+	}
+}
+
+// returnTaken makes ready what a subscription has taken and nothing more is
+// known of: a queue's cursor would come to it, a lane's does not.
+func (q *queue) returnTaken() {
+	for c := range q.allChunks() {
+		for i := range c.entries {
+			if c.entries[i].state() == waiting {
+				q.putBack(c, i)
+			}
 		}
 	}
 }

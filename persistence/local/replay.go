@@ -46,6 +46,10 @@ func (s *Store) replay(group []journal.Record) error {
 			s.replayTrim(&f)
 		case recCopied:
 			s.replayCopied(&f)
+		case recUpTo:
+			s.replayUpTo(&f)
+		case recSeek:
+			s.replaySeek(&f)
 		case recDrop:
 			if id := broker.Target(f.num()); !f.bad && s.targets[id] != (target{}) {
 				s.drop(id)
@@ -78,7 +82,11 @@ func (s *Store) begin(epoch uint32, now int64) {
 	s.epoch = epoch
 	s.clock = max(s.clock, now)
 	for _, t := range s.targets {
-		if q := t.q; q != nil {
+		if q := t.q; q != nil && q.source != nil {
+			if q.volatile {
+				q.source.lanes = nil // as the stream begins anew
+			}
+		} else if q != nil {
 			if q.volatile {
 				q.next = max(q.next, uint64(epoch)*seqEpoch+1)
 			} else if q.next > 1 {
@@ -123,7 +131,7 @@ func (s *Store) parse(r *journal.Record) (*stored, error) {
 		to := route{broker.Target(f.num()), uint32(f.num()), f.num()}
 		st.routes = append(st.routes, to)
 		if q := s.targets[to.id].q; q != nil && !q.volatile {
-			p.routes = append(p.routes, seqOf{to.id, to.seq})
+			p.routes = append(p.routes, queueSeq{to.id, to.seq})
 			keyed = keyed || q.keyed
 		}
 	}
@@ -215,7 +223,7 @@ func (s *Store) replayState(f *fields) {
 		if q == nil || f.bad {
 			continue
 		}
-		c, i := q.chunks.find(seq)
+		c, i := q.known(seq)
 		if c == nil || c.entries[i].state() == gone {
 			continue
 		}
@@ -248,7 +256,7 @@ func (s *Store) replayPark(f *fields) {
 	if q == nil || f.bad {
 		return
 	}
-	c, i := q.chunks.find(seq)
+	c, i := q.known(seq)
 	if c == nil || c.entries[i].state() == gone {
 		return
 	}

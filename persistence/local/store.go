@@ -126,7 +126,7 @@ func (t target) volatile() bool {
 func newStore(o Options) *Store {
 	s := &Store{
 		log: o.Log, targets: map[broker.Target]target{},
-		names:  [kinds]map[string]broker.Target{{}, {}, {}},
+		names:  [kinds]map[string]broker.Target{{}, {}, {}, {}},
 		timers: timers{at: map[sleeper]int{}, kick: make(chan struct{}, 1)},
 		late:   late{idle: make(chan struct{}, 1)},
 		box:    outbox{kick: make(chan struct{}, 1)},
