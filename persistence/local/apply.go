@@ -94,7 +94,7 @@ func (u *unit) writeMessage(op *broker.Op, pl *plan) (uint64, uint32) {
 			b = appendNums(b, uint64(r.Target), uint64(r.Partition), t.st.parts[r.Partition].next())
 		default:
 			b = appendNums(b, uint64(r.Target), uint64(r.Tag), t.q.next)
-			p.routes = append(p.routes, queueSeq{r.Target, t.q.next})
+			p.routes = append(p.routes, seqOf{r.Target, t.q.next})
 			if t.q.keyed && p.key == 0 {
 				p.key = keyHash(op.Message.Key)
 			}

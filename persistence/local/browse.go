@@ -2,6 +2,7 @@ package local
 
 import (
 	"context"
+	"errors"
 
 	"millrace/broker"
 )
@@ -36,10 +37,9 @@ func (s *Store) Read(ctx context.Context, t broker.Target, p broker.Pos, limit i
 		l.begin(q, picks[:n], 0)
 		for i := range picks[:n] {
 			d := q.shownAs(&picks[i], states[i], whys[i])
-			if err := l.message(picks, i, &d); err != nil {
-				if picks[i].fate != deliver {
-					continue // it was cut off meanwhile
-				}
+			if err := l.message(picks, i, &d); errors.Is(err, broker.ErrGone) {
+				continue
+			} else if err != nil {
 				return dst, err
 			}
 			dst = append(dst, d)
@@ -114,7 +114,7 @@ func (s *Store) Find(ctx context.Context, t broker.Target, id broker.ID) (broker
 		l.begin(q, unknown[:n], 0)
 		for i := range unknown[:n] {
 			var d broker.Delivery
-			if err := l.message(unknown, i, &d); unknown[i].fate != deliver {
+			if err := l.message(unknown, i, &d); errors.Is(err, broker.ErrGone) {
 				continue
 			} else if err != nil {
 				return broker.Ref{}, err

@@ -144,14 +144,17 @@ func (s *Store) captureAll(w *ckptWriter, from journal.Position) {
 	}
 	w.end(b)
 	all := s.all()
-	// A stream is defined before its subscriptions, and its number is lower.
-	slices.SortFunc(all, func(a, b target) int { return cmp.Compare(a.id(), b.id()) })
+	slices.SortFunc(all, func(a, b target) int { return cmp.Compare(a.id(), b.id()) }) // streams before their subscriptions
 	for _, t := range all {
 		d := t.def()
 		w.end(encodeDef(w.begin(secDefine), t.id(), &d))
 	}
 	for _, t := range all {
-		if t.q != nil && !t.q.volatile {
+		switch {
+		case t.q == nil || t.q.volatile:
+		case t.q.source != nil:
+			s.captureSubscription(w, t.q)
+		default:
 			t.q.capture(w)
 		}
 	}
@@ -237,8 +240,8 @@ func (s *Store) restore(name string, segments map[uint32]bool) (ckptFile, error)
 			}
 		case secQueue:
 			err = s.restoreQueue(&f)
-		case secLanes:
-			err = s.restoreLanes(&f)
+		case secSubs:
+			err = s.restoreSubscription(&f)
 		case secSlots:
 			err = s.restoreSlots(&f)
 		case secStreams:

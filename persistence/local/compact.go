@@ -162,7 +162,7 @@ func (s *Store) move(r *journal.Record) error {
 	p.routes = p.routes[:0]
 	for _, to := range routes {
 		b = appendNums(b, uint64(to.id), uint64(to.partition), to.seq)
-		p.routes = append(p.routes, queueSeq{to.id, to.seq})
+		p.routes = append(p.routes, seqOf{to.id, to.seq})
 	}
 	pos, size := s.wal.End(append(b, m.body...), false)
 	for i, q := range queues {

@@ -137,6 +137,10 @@ func (t target) alterable(d *broker.Def) bool {
 
 // define makes id what d says. The append lock is held.
 func (s *Store) define(id broker.Target, d broker.Def) {
+	if d.Kind == broker.SubscriptionTarget && s.targets[d.Source].st == nil {
+		s.nextTarget = max(s.nextTarget, id+1) // replayed: its stream was dropped later
+		return
+	}
 	t, known := s.targets[id]
 	if !known {
 		t = s.newTarget(id, d)

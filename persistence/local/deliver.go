@@ -1,6 +1,7 @@
 package local
 
 import (
+	"errors"
 	"slices"
 	"time"
 
@@ -148,10 +149,14 @@ func (s *Store) fill(wt *waiter, l *waitQueue) {
 			continue
 		}
 		w.Got = w.Got[:len(w.Got)-1]
-		if p.fate == deliver {
+		if p.fate != deliver {
+			continue
+		}
+		p.fate = unread
+		if !errors.Is(err, broker.ErrGone) {
 			// The message keeps its lease: it is tried again when that ends.
 			s.log.Error().Err(err).Str("queue", q.def.Name).Msg("message cannot be read")
-			w.Err, p.fate = err, unread
+			w.Err = err
 		}
 	}
 	if len(w.Got) > 0 {

@@ -46,11 +46,11 @@ type placed struct {
 	moved        bool
 	expires      int64
 	key          uint64 // hash of the key, of use to keyed queues only
-	routes       []queueSeq
+	routes       []seqOf
 }
 
-// queueSeq is a place in a queue.
-type queueSeq struct {
+// seqOf is a place in a queue.
+type seqOf struct {
 	target broker.Target
 	seq    uint64
 }
@@ -70,7 +70,7 @@ func (h *hint) add(p *placed) {
 	var flags byte
 	next := len(p.routes) == len(h.last.routes)
 	for i := 0; next && i < len(p.routes); i++ {
-		next = p.routes[i] == queueSeq{h.last.routes[i].target, h.last.routes[i].seq + 1}
+		next = p.routes[i] == seqOf{h.last.routes[i].target, h.last.routes[i].seq + 1}
 	}
 	if next {
 		flags |= hintNext
@@ -131,7 +131,7 @@ func eachPlaced(body []byte, fn func(p *placed)) error {
 			}
 			p.routes = p.routes[:0]
 			for ; n > 0 && !f.bad; n-- {
-				p.routes = append(p.routes, queueSeq{broker.Target(f.num()), f.num()})
+				p.routes = append(p.routes, seqOf{broker.Target(f.num()), f.num()})
 			}
 		}
 		if f.bad || flags&^hintFlags != 0 || p.size < journal.RecordHeader || p.overhead > p.size {

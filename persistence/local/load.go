@@ -67,7 +67,7 @@ func (l *loader) moved(q *queue, picks []pick, err error) bool {
 	spot, there := q.where(picks[i].seq)
 	switch {
 	case !there:
-		l.aside(picks[i:i+1], vanished)
+		l.found = append(l.found, loaded{err: broker.ErrGone})
 		return true
 	case spot == l.spots[i]:
 		return false
@@ -76,8 +76,8 @@ func (l *loader) moved(q *queue, picks []pick, err error) bool {
 	return true
 }
 
-// message decodes the message of picks[i] into d, and finds its tag. The error
-// of a pick that has another fate than to be delivered is errAside.
+// message decodes the message of picks[i] into d, and finds its tag. It is
+// broker.ErrGone if the message went after it was picked.
 func (l *loader) message(picks []pick, i int, d *broker.Delivery) error {
 	if len(l.found) == 0 {
 		d.Tag = uint32(picks[i].pos)

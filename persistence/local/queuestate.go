@@ -14,8 +14,6 @@ import (
 //	queue  target, next sequence, clock, in, n, n × out, chunks
 //	chunk  gap from the end of the chunk before, n, time (zigzag, relative),
 //	       how many are there; if that is less than n, a bitmap of n bits
-//	lanes  target, turn, in, n, n × out, (next offset, seeks, size, chunks) of
-//	       each partition
 //	slots  (target, n, n × slot), again and again
 //	slot   sequence, flags u8 (state, and 0x80: published with a delay),
 //	       reason u8, attempt, place, rank, until, expiry
@@ -28,15 +26,24 @@ const slotsAtOnce = 4096
 // is known of single messages may be of later ones: whatever happens to them
 // meanwhile is in the log behind the replay position.
 func (q *queue) capture(w *ckptWriter) {
+	b := w.begin(secQueue)
 	q.mu.Lock()
 	begin := time.Now()
 	dropped := q.dropped
-	var b []byte
-	if q.source != nil {
-		b = q.appendLanes(w.begin(secLanes))
-	} else {
-		b = appendNums(w.begin(secQueue), uint64(q.id), q.next, uint64(q.clock))
-		b = q.chunks.appendTo(q.appendBooks(b))
+	b = appendNums(b, uint64(q.id), q.next, uint64(q.clock), q.in, uint64(broker.Reasons))
+	b = appendNums(b, q.out[:]...)
+	var end uint64
+	var at int64
+	for _, c := range q.chunks.list {
+		if c.live == 0 {
+			continue
+		}
+		b = binary.AppendVarint(appendNums(b, c.base-end, uint64(len(c.entries))), c.time-at)
+		b = binary.AppendUvarint(b, uint64(c.live))
+		if c.live < len(c.entries) {
+			b = c.appendBitmap(b)
+		}
+		end, at = c.end(), c.time
 	}
 	slots := len(q.slots.all)
 	q.mu.Unlock()
@@ -48,40 +55,6 @@ func (q *queue) capture(w *ckptWriter) {
 	for from := 0; from < slots; from += slotsAtOnce {
 		q.captureSlots(w, from)
 	}
-}
-
-// appendBooks appends what came in and what went out.
-func (q *queue) appendBooks(b []byte) []byte {
-	return appendNums(appendNums(b, q.in, uint64(broker.Reasons)), q.out[:]...)
-}
-
-// appendLanes appends a subscription.
-func (q *queue) appendLanes(b []byte) []byte {
-	b = q.appendBooks(appendNums(b, uint64(q.id), uint64(q.source.turn)))
-	for i := range q.source.lanes {
-		ln := &q.source.lanes[i]
-		list := ln.chunks.appendTo(nil)
-		b = append(appendNums(b, ln.next, uint64(ln.gen), uint64(len(list))), list...)
-	}
-	return b
-}
-
-// appendTo appends the chunks in which something is.
-func (cs *chunks) appendTo(b []byte) []byte {
-	var end uint64
-	var at int64
-	for _, c := range cs.list {
-		if c.live == 0 {
-			continue
-		}
-		b = binary.AppendVarint(appendNums(b, c.base-end, uint64(len(c.entries))), c.time-at)
-		b = binary.AppendUvarint(b, uint64(c.live))
-		if c.live < len(c.entries) {
-			b = c.appendBitmap(b)
-		}
-		end, at = c.end(), c.time
-	}
-	return b
 }
 
 // appendBitmap appends a bit for each entry: 1 if it is there.
@@ -112,22 +85,40 @@ func (q *queue) captureSlots(w *ckptWriter, from int) {
 		if s.seq == 0 {
 			continue
 		}
-		c, j := q.find(s.seq)
+		c, j := q.chunks.find(s.seq)
 		if c == nil || c.entries[j].slot != uint32(i)+1 {
 			continue
 		}
-		e := &c.entries[j]
-		flags := byte(e.state())
-		if e.has(metaDelayed) {
-			flags |= slotDelayed
-		}
-		list = append(appendNums(list, s.seq), flags, byte(e.meta&reasonMask>>reasonShift))
-		list = appendNums(list, uint64(s.attempt), s.place, uint64(s.rank), uint64(s.until), uint64(s.expires))
+		list = s.append(list, &c.entries[j])
 		n++
 	}
 	if n > 0 {
 		w.end(append(binary.AppendUvarint(b, uint64(n)), list...))
 	}
+}
+
+// append appends the slot of an entry.
+func (s *slot) append(b []byte, e *entry) []byte {
+	flags := byte(e.state())
+	if e.has(metaDelayed) {
+		flags |= slotDelayed
+	}
+	b = append(appendNums(b, s.seq), flags, byte(e.meta&reasonMask>>reasonShift))
+	return appendNums(b, uint64(s.attempt), s.place, uint64(s.rank), uint64(s.until), uint64(s.expires))
+}
+
+// readSlot reads what append wrote.
+func readSlot(f *fields) (sl slot, st state, late bool, why byte, err error) {
+	sl.seq = f.num()
+	flags := f.byte()
+	why = f.byte()
+	sl.attempt, sl.place, sl.rank = uint32(f.num()), f.num(), int64(f.num())
+	sl.until, sl.expires = int64(f.num()), int64(f.num())
+	st = state(flags &^ slotDelayed)
+	if f.bad || st == gone || st >= states || why >= byte(broker.Reasons) {
+		err = errRecord
+	}
+	return sl, st, flags&slotDelayed != 0, why, err
 }
 
 // restoreQueue reads a queue. Its messages wait, and lie nowhere yet.
@@ -136,62 +127,19 @@ func (s *Store) restoreQueue(f *fields) error {
 	if q == nil || q.volatile || q.source != nil {
 		return errRecord
 	}
-	q.next, q.clock = f.num(), int64(f.num())
-	q.shown = q.next
-	if err := q.restoreBooks(f); err != nil {
-		return err
-	}
-	if err := q.restoreChunks(f, &q.chunks, 1, q.next); err != nil {
-		return err
-	}
-	if len(q.chunks.list) > 0 {
-		q.cursor = q.chunks.list[0].base
-	}
-	return nil
-}
-
-// restoreLanes reads a subscription. What it handed out waits for its slot.
-func (s *Store) restoreLanes(f *fields) error {
-	q := s.targets[broker.Target(f.num())].q
-	if q == nil || q.volatile || q.source == nil {
-		return errRecord
-	}
-	q.source.turn = int(f.num())
-	if err := q.restoreBooks(f); err != nil {
-		return err
-	}
-	q.source.lanes = nil
-	for n := uint32(0); len(f.b) > 0; n++ {
-		ln := q.source.lane(n)
-		ln.next, ln.gen = f.num(), uint8(f.num())
-		list := fields{b: f.bytes()}
-		first := seqOf(broker.Offset{Partition: n})
-		if err := q.restoreChunks(&list, &ln.chunks, first, first+ln.next); err != nil || f.bad || n >= 1<<(64-laneShift) {
-			return errRecord
-		}
-	}
-	return nil
-}
-
-// restoreBooks reads what came in and what went out.
-func (q *queue) restoreBooks(f *fields) error {
-	q.in = f.num()
+	q.next, q.clock, q.in = f.num(), int64(f.num()), f.num()
 	n := f.num()
-	if f.bad || n > uint64(broker.Reasons) {
+	if n > uint64(broker.Reasons) {
 		return errRecord
 	}
 	for i := range n {
 		q.out[i] = f.num()
 	}
-	return nil
-}
-
-// restoreChunks reads all of f into cs, whose sequences are from first up to end.
-func (q *queue) restoreChunks(f *fields, cs *chunks, first, end uint64) error {
-	var last uint64
+	q.shown = q.next
+	var end uint64
 	var at int64
 	for len(f.b) > 0 {
-		c := &chunk{base: last + f.num()}
+		c := &chunk{base: end + f.num()}
 		n, live := f.num(), uint64(0)
 		c.time = at + f.signed()
 		if live = f.num(); n == 0 || n > chunkMax || live == 0 || live > n || f.bad {
@@ -214,10 +162,13 @@ func (q *queue) restoreChunks(f *fields, cs *chunks, first, end uint64) error {
 		}
 		c.live = int(live)
 		q.count[waiting] += int64(live)
-		if last, at = c.end(), c.time; last > end || c.base < first {
+		if end, at = c.end(), c.time; end > q.next || c.base == 0 {
 			return errRecord
 		}
-		cs.list = append(cs.list, c)
+		q.chunks.list = append(q.chunks.list, c)
+	}
+	if len(q.chunks.list) > 0 {
+		q.cursor = q.chunks.list[0].base
 	}
 	return nil
 }
@@ -237,15 +188,11 @@ func (s *Store) restoreSlots(f *fields) error {
 			return errRecord
 		}
 		for n := f.num(); n > 0 && !f.bad; n-- {
-			sl := slot{seq: f.num()}
-			flags, why := f.byte(), f.byte()
-			sl.attempt, sl.place, sl.rank = uint32(f.num()), f.num(), int64(f.num())
-			sl.until, sl.expires = int64(f.num()), int64(f.num())
-			st := state(flags &^ slotDelayed)
-			if f.bad || st == gone || st >= states || why >= byte(broker.Reasons) {
-				return errRecord
+			sl, st, late, why, err := readSlot(f)
+			if err != nil {
+				return err
 			}
-			q.restoreSlot(&sl, st, flags&slotDelayed != 0, why)
+			q.restoreSlot(&sl, st, late, why)
 		}
 	}
 	if f.bad {
@@ -291,9 +238,6 @@ func (q *queue) restoreSlot(old *slot, st state, late bool, why byte) {
 // messages came, and which keys are in flight.
 func (q *queue) restored() {
 	clear(q.busy)
-	if q.source != nil {
-		q.returnTaken()
-	}
 	q.expiries.filter(func(x expiry) bool { return !x.ttl })
 	for i := range q.slots.all {
 		s := &q.slots.all[i]
@@ -315,18 +259,6 @@ func (q *queue) restored() {
 				q.own(c, j)
 			}
 		default:
-		}
-	}
-}
-
-// returnTaken makes ready what a subscription has taken and nothing more is
-// known of: a queue's cursor would come to it, a lane's does not.
-func (q *queue) returnTaken() {
-	for c := range q.allChunks() {
-		for i := range c.entries {
-			if c.entries[i].state() == waiting {
-				q.putBack(c, i)
-			}
 		}
 	}
 }

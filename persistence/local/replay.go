@@ -20,6 +20,7 @@ const seqGap = 1 << 24
 func (s *Store) replay(group []journal.Record) error {
 	for i := range group {
 		r := &group[i]
+		s.replaying = r.Pos
 		f := fields{b: r.Body}
 		var err error
 		switch r.Type {
@@ -131,7 +132,7 @@ func (s *Store) parse(r *journal.Record) (*stored, error) {
 		to := route{broker.Target(f.num()), uint32(f.num()), f.num()}
 		st.routes = append(st.routes, to)
 		if q := s.targets[to.id].q; q != nil && !q.volatile {
-			p.routes = append(p.routes, queueSeq{to.id, to.seq})
+			p.routes = append(p.routes, seqOf{to.id, to.seq})
 			keyed = keyed || q.keyed
 		}
 	}
@@ -197,9 +198,19 @@ func (q *queue) replayMove(seq, old, pos uint64, p *placed) {
 	}
 }
 
+// replayedQueue reads the target of a record, which is a queue. It returns nil if
+// that is not there any more, or was restored as it was after the record.
+func (s *Store) replayedQueue(f *fields) *queue {
+	q := s.targets[broker.Target(f.num())].q
+	if q != nil && q.source != nil && s.replaying < q.source.asof {
+		return nil
+	}
+	return q
+}
+
 // replaySettle removes messages.
 func (s *Store) replaySettle(f *fields) {
-	q := s.targets[broker.Target(f.num())].q
+	q := s.replayedQueue(f)
 	why := broker.Reason(f.byte())
 	if why >= broker.Reasons {
 		f.bad = true
@@ -215,7 +226,7 @@ func (s *Store) replaySettle(f *fields) {
 // replayState leases a message or gives it back. One that was given back is
 // delayed until time passes again, which then decides what becomes of it.
 func (s *Store) replayState(f *fields) {
-	q := s.targets[broker.Target(f.num())].q
+	q := s.replayedQueue(f)
 	kind := f.byte()
 	until := int64(f.num())
 	for len(f.b) > 0 && !f.bad {
@@ -249,7 +260,7 @@ func (s *Store) replayState(f *fields) {
 
 // replayPark makes a message dead.
 func (s *Store) replayPark(f *fields) {
-	q := s.targets[broker.Target(f.num())].q
+	q := s.replayedQueue(f)
 	seq, attempt, rank := f.num(), uint32(f.num()), int64(f.num())
 	why := broker.Reason(f.byte())
 	at := int64(f.num())

@@ -67,6 +67,7 @@ type Store struct {
 	unstarted  bool           // the start record is not written
 	replayed   broker.Message // scratch of replay,
 	stored     stored         // and also
+	replaying  journal.Position
 	losses     losses
 	gaveUp     bool // messages that a checkpoint knows of
 

@@ -2,6 +2,7 @@ package local
 
 import (
 	"errors"
+	"fmt"
 
 	"millrace/broker"
 )
@@ -15,22 +16,21 @@ const (
 	recSeek
 )
 
-// fate is what becomes of a message that was picked for a wait, and found to be
-// unfit when it was read: most are of subscriptions.
+// fate is what becomes of a message of a subscription that was picked for a
+// wait, and found to be unfit when it was read.
 type fate uint8
 
 const (
-	deliver  fate = iota
-	unread        // it cannot be read now, and keeps its lease
-	surplus       // the answer is large enough without it
-	early         // it is not due
-	expired       // its time is over
-	lost          // the stream does not have it any more
-	vanished      // it went after it was picked
+	deliver fate = iota
+	unread       // it cannot be read now, and keeps its lease
+	surplus      // the answer is large enough without it
+	early        // it is not due
+	expired      // its time is over
+	lost         // the stream does not have it any more
 )
 
 // errAside says that a pick has another fate than to be delivered.
-var errAside = errors.New("not to be delivered now")
+var errAside = fmt.Errorf("not to be delivered now: %w", broker.ErrGone)
 
 // judge decides about a message that was read.
 func (p *pick) judge(m *broker.Message, now int64) {
@@ -121,7 +121,7 @@ func (l *loader) aside(picks []pick, f fate) {
 
 // setAside undoes the lease of a message that is not delivered after all.
 func (q *queue) setAside(c *chunk, i int, p *pick) {
-	if p.fate == unread || p.fate == vanished {
+	if p.fate == unread {
 		return
 	}
 	e := &c.entries[i]
@@ -171,7 +171,7 @@ func (u *unit) checkOffsets(op *broker.Op, pl *plan) error {
 			}
 			q.reach(o)
 		}
-		op.Ref.Seq = seqOf(o)
+		op.Ref.Seq = sequence(o)
 		if c, i := q.find(op.Ref.Seq); c == nil || c.entries[i].state() == gone {
 			return broker.ErrGone
 		}
@@ -208,7 +208,7 @@ func (u *unit) moveTo(op *broker.Op, q *queue) {
 
 // replayUpTo settles what a record says.
 func (s *Store) replayUpTo(f *fields) {
-	q := s.targets[broker.Target(f.num())].q
+	q := s.replayedQueue(f)
 	o := broker.Offset{Partition: uint32(f.num()), Offset: f.num()}
 	why := broker.Reason(f.byte())
 	if why >= broker.Reasons {
@@ -221,7 +221,7 @@ func (s *Store) replayUpTo(f *fields) {
 
 // replaySeek moves a subscription.
 func (s *Store) replaySeek(f *fields) {
-	q := s.targets[broker.Target(f.num())].q
+	q := s.replayedQueue(f)
 	for len(f.b) > 0 && !f.bad {
 		o := broker.Offset{Partition: uint32(f.num()), Offset: f.num()}
 		if !f.bad && q != nil {
@@ -259,7 +259,7 @@ func (q *queue) browseSource(pos broker.Pos, limit int) (picks []pick, states []
 		passed := min(skip, shown-min(next, shown))
 		skip -= passed
 		for o := next + passed; o < shown && len(picks) < limit; o++ {
-			k := pick{seq: seqOf(broker.Offset{Partition: p.number, Offset: o})}
+			k := pick{seq: sequence(broker.Offset{Partition: p.number, Offset: o})}
 			k.epoch = q.era(k.seq)
 			picks, states, whys = append(picks, k), append(states, broker.Ready), append(whys, broker.ReasonNone)
 		}

@@ -2,6 +2,7 @@ package local
 
 import (
 	"millrace/broker"
+	"millrace/persistence/journal"
 )
 
 // A subscription is a queue whose entries are those of a stream. It has one
@@ -34,6 +35,8 @@ type source struct {
 	st    *stream
 	lanes []lane // by partition; those that are missing begin at 0
 	turn  int    // the partition that is next
+
+	asof journal.Position // records before it were known to the checkpoint that was read
 }
 
 // lane is one partition as a subscription sees it.
@@ -43,8 +46,8 @@ type lane struct {
 	gen    uint8  // counts seeks
 }
 
-// seqOf is the sequence of the message at o.
-func seqOf(o broker.Offset) uint64 { return uint64(o.Partition)<<laneShift | (o.Offset + 1) }
+// sequence is the sequence of the message at o.
+func sequence(o broker.Offset) uint64 { return uint64(o.Partition)<<laneShift | (o.Offset + 1) }
 
 // offsetOf is the place of a sequence.
 func offsetOf(seq uint64) broker.Offset {
@@ -125,7 +128,7 @@ func (q *queue) nextFrom() (*chunk, int) {
 
 // enter takes the next entry of a lane.
 func (q *queue) enter(ln *lane, partition uint32) (*chunk, int) {
-	c := ln.chunks.tail(seqOf(broker.Offset{Partition: partition, Offset: ln.next}), 0, false, false)
+	c := ln.chunks.tail(sequence(broker.Offset{Partition: partition, Offset: ln.next}), 0, false, false)
 	c.entries = append(c.entries, entry{meta: uint32(waiting)})
 	c.live++
 	ln.next++
@@ -221,7 +224,7 @@ func (q *queue) skip(ln *lane, to uint64, why broker.Reason) int {
 
 // leave removes what a lane has taken before an offset.
 func (q *queue) leave(ln *lane, to broker.Offset, why broker.Reason) (n int) {
-	end := seqOf(to)
+	end := sequence(to)
 	for c := ln.chunks.from(0); c != nil && c.base < end; {
 		after := c.end()
 		for i := 0; i < len(c.entries) && c.base+uint64(i) < end; i++ {

@@ -1,6 +1,7 @@
 package local
 
 import (
+	"errors"
 	"sync"
 	"time"
 
@@ -268,10 +269,9 @@ func (s *Store) tellSome(q *queue, l *loader, picks []pick, whys []broker.Reason
 				continue
 			}
 			d := q.shownAs(&picks[i], broker.Leased, why)
-			if err := l.message(picks, i, &d); err != nil {
-				if picks[i].fate != deliver {
-					continue // it went meanwhile
-				}
+			if err := l.message(picks, i, &d); errors.Is(err, broker.ErrGone) {
+				continue
+			} else if err != nil {
 				s.log.Error().Err(err).Str("queue", q.def.Name).Msg("message cannot be read")
 				continue
 			}
