@@ -1,10 +1,12 @@
 package local_test
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"millrace/broker"
 	"millrace/persistence/journal/journaltest"
@@ -229,6 +231,150 @@ func TestManyEmptyQueuesMakeASmallCheckpoint(t *testing.T) {
 	s = open(t, o)
 	if ds, err := s.Definitions(context.Background()); err != nil || len(ds) != n {
 		t.Errorf("%d definitions, %v", len(ds), err)
+	}
+	shut(t, s)
+}
+
+func TestALongStartTellsHowFarItHasCome(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		disk := journaltest.NewSectorFS()
+		s := open(t, crashOptions(disk))
+		s.Bind(noEvents{})
+		fill(t, s, queueOn(t, s, broker.Def{Name: "q"}), 1000)
+		shut(t, s)
+		forget(t, disk)
+		o := crashOptions(journaltest.Watch(disk, func(op journaltest.Op, run func() error) error {
+			if op.Kind == journaltest.Read {
+				<-time.After(150 * time.Millisecond) // a slow disk
+			}
+			return run()
+		}))
+		var told []local.Progress
+		o.Progress = func(p local.Progress) { told = append(told, p) }
+		begin := time.Now()
+		s = open(t, o)
+		if took := time.Since(begin); len(told) < 2 || len(told) > int(took/time.Second) {
+			t.Errorf("told %d times in %v", len(told), took)
+		}
+		for i, p := range told {
+			if p.Done <= 0 || p.Done > p.Total || p.Took <= 0 || p.Left < 0 || i > 0 && p.Done < told[i-1].Done {
+				t.Errorf("told %+v", told)
+			}
+		}
+		shut(t, s)
+	})
+}
+
+func TestCompactionKeepsToItsRate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o := crashOptions(journaltest.NewSectorFS())
+		o.CompactRate = 100_000
+		s := open(t, o) // not bound: its upkeep is done when the test says so
+		q := queueOn(t, s, broker.Def{Name: "q"})
+		fill(t, s, q, 6000)
+		kept := ackAll(t, s, q, 8)
+		s.Tidy() // looks
+		if n := s.Moved(); n > 50 {
+			t.Fatalf("%d messages were moved at the first look", n)
+		}
+		begin := time.Now()
+		s.Tidy() // and moves
+		n, took := s.Moved(), time.Since(begin)
+		// Each kilobyte is read and written; after the last 256 there is no pause.
+		least, most := time.Duration(n-256)*20*time.Millisecond, time.Duration(n)*22*time.Millisecond
+		if n < int64(kept)*9/10 || took < least || took > most {
+			t.Errorf("%d kilobytes were moved in %v, want %v to %v", n, took, least, most)
+		}
+		shut(t, s)
+	})
+}
+
+func TestWhatAWaitConsumesHoldsItsSegmentUntilItIsRecorded(t *testing.T) {
+	disk := journaltest.NewSectorFS()
+	o := crashOptions(disk)
+	o.CacheSize = 4 << 10
+	s := open(t, o)
+	s.Bind(noEvents{})
+	q := queueOn(t, s, broker.Def{Name: "q"})
+	fill(t, s, q, 400)
+	for n := 0; n < 400; {
+		c := make(collect, 1)
+		w := &broker.Wait{Target: q, Max: 20, Consume: true, Sink: c}
+		s.Receive(w)
+		s.Tidy()
+		<-c
+		if w.Err != nil || len(w.Got) != 20 {
+			t.Fatalf("got %d, %v", len(w.Got), w.Err)
+		}
+		for i := range w.Got {
+			if number(t, &w.Got[i]) != n {
+				t.Fatalf("got %s, want %d", w.Got[i].Topic, n)
+			}
+			n++
+		}
+	}
+	s.Tidy()
+	if st := s.Journal().State(); st.Segments > 3 {
+		t.Errorf("%d segments are left of an empty queue", st.Segments)
+	}
+	shut(t, s)
+}
+
+func TestABackupOfAStoreThatFreedSegmentsIsWhole(t *testing.T) {
+	s := open(t, crashOptions(journaltest.NewSectorFS()))
+	s.Bind(noEvents{})
+	q := queueOn(t, s, broker.Def{Name: "q"})
+	kept := 0
+	for range 10 {
+		fill(t, s, q, 200)
+		kept += ackAll(t, s, q, 50)
+	}
+	s.Tidy()
+	if first := s.Journal().Segments()[0].Number; first == 1 {
+		t.Fatal("no segment was freed")
+	}
+	var archive bytes.Buffer
+	if err := s.Backup(t.Context(), &archive); err != nil {
+		t.Fatal(err)
+	}
+	shut(t, s)
+	disk, _ := restored(t, archive.Bytes())
+	s = open(t, crashOptions(disk))
+	s.Bind(noEvents{})
+	if in, err := s.Info(t.Context(), q); err != nil || in.Ready+in.Leased != int64(kept) || in.In != 2000 || in.Difference() != 0 {
+		t.Errorf("%+v, %v; want %d messages", in, err, kept)
+	}
+	shut(t, s)
+}
+
+func TestAMessageCanBeReadWhileItIsMoved(t *testing.T) {
+	o := crashOptions(journaltest.NewSectorFS())
+	o.CompactRate = 1 << 40
+	s := open(t, o)
+	s.Bind(noEvents{})
+	q := queueOn(t, s, broker.Def{Name: "q"})
+	fill(t, s, q, 3000)
+	kept := ackAll(t, s, q, 8)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for range 4 {
+			s.Tidy()
+		}
+	}()
+	for more := true; more; {
+		select {
+		case <-done:
+			more = false
+		default:
+		}
+		got, err := s.Read(t.Context(), q, broker.Pos{States: broker.Leased}, 1<<20, nil)
+		if err != nil || len(got) != kept {
+			t.Fatalf("read %d of %d messages, %v", len(got), kept, err)
+		}
+	}
+	if s.Moved() == 0 {
+		t.Error("nothing was moved")
 	}
 	shut(t, s)
 }
