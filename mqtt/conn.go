@@ -39,6 +39,7 @@ type conn struct {
 	said    bool          // DISCONNECT came
 	told    atomic.Uint32 // what $events says of it: tellNothing, tellConnected, tellEnded
 	present bool          // the session was there before
+	grace   *grace        // what it has yet to go on with; nil for most
 	left    chan struct{} // closed when nothing of the session is this connection's any more
 
 	producer *broker.Producer
@@ -53,6 +54,7 @@ type conn struct {
 
 	waiting *waiter // place among the connections before CONNECT
 
+	kicked  atomic.Bool // its session ends with it
 	stop    atomic.Bool // nothing is read any more
 	wmu     sync.Mutex
 	out     output      // wmu
@@ -189,6 +191,9 @@ func (c *conn) leave(f *faultError) {
 		s.close()
 		if err := c.srv.o.Broker.Settled(ctx); err != nil {
 			c.srv.log.Warn().Str("client", clip(s.id)).Err(err).Msg("connection ended before its commits")
+		}
+		if c.kicked.Load() {
+			kept.SetExpiry(0)
 		}
 		kept.Close(ctx, f != nil && f.why == closeServer)
 	}

@@ -37,6 +37,7 @@ type edge struct {
 	log    *logs
 	inner  *local.Store
 	ended  bool
+	dir    string
 }
 
 // open starts an edge with the options changed by each of change.
@@ -82,7 +83,7 @@ func openLimited(tb testing.TB, dir string, listen func(mqtt.Options) (*mqtt.Ser
 	if err != nil {
 		tb.Fatal(err)
 	}
-	e := &edge{store: &gate{Store: inner}, inner: inner, log: &logs{}}
+	e := &edge{store: &gate{Store: inner}, inner: inner, log: &logs{}, dir: dir}
 	e.auth, err = auth.Open(tb.Context(), auth.Options{Store: broker.NewKeys(e.store, broker.SpaceAuth), AllowAnonymous: true, Rates: rates})
 	if err != nil {
 		tb.Fatal(err)

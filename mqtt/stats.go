@@ -81,6 +81,7 @@ const (
 	closeServer                       // the server is going down
 	closeQuota                        // a limit was passed
 	closePanic                        // a fault of ours
+	closeKicked                       // an operator ended it
 	closeTLS                          // its TLS handshake failed
 	closeUpgrade                      // its request for WebSocket was refused
 	closeProxy                        // no PROXY header where one must come, or from a stranger
@@ -90,7 +91,7 @@ const (
 )
 
 var closeNames = [closeReasons]string{
-	"client", "timeout", "protocol", "auth", "crowded", "address", "taken_over", "slow_consumer", "server", "quota", "panic",
+	"client", "timeout", "protocol", "auth", "crowded", "address", "taken_over", "slow_consumer", "server", "quota", "panic", "kicked",
 	"tls", "websocket", "proxy", "identity", "overload",
 }
 

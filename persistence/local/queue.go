@@ -1,6 +1,7 @@
 package local
 
 import (
+	"iter"
 	"sync"
 
 	"millrace/broker"
@@ -18,17 +19,32 @@ type queue struct {
 	volatile bool
 	keyed    bool
 
-	mu      sync.Mutex
+	source *source // of a subscription
+
+	mu      queueLock
 	def     broker.Def
 	dropped bool
 
-	chunks  chunks
 	next    uint64 // sequence of the next message
 	shown   uint64 // sequences from here on are not committed yet: nobody sees them
 	unshown int64  // messages there
 	cursor  uint64 // no entry before it is in the state waiting
 	clock   int64  // when the newest message was queued
 
+	in    uint64
+	out   [broker.Reasons]uint64
+	since broker.Activity
+
+	wake    int64 // when the timers will look here; 0: they will not
+	telling bool
+
+	*contents
+	unit unitNotes
+}
+
+// contents are what a queue that holds nothing does not need.
+type contents struct {
+	chunks   chunks
 	slots    slots
 	ready    heap // by place
 	delayed  heap // by time
@@ -40,17 +56,46 @@ type queue struct {
 	count   [states]int64
 	bytes   [states]int64 // as stored
 	payload [states]int64
-	in      uint64
-	out     [broker.Reasons]uint64
-	since   broker.Activity
 
-	waits   waitList
-	wake    int64 // when the timers will look here; 0: they will not
-	untold  []uint64
-	dropt   [broker.Reasons]int // dropped, and Events not told yet
-	telling bool
+	waits  waitList
+	untold []uint64
+	dropt  [broker.Reasons]int // dropped, and Events not told yet
+}
 
-	unit unitNotes
+// queueLock is the lock of a queue. Whoever holds it finds contents, which a
+// session that nothing waits for gives back: there are many of those.
+type queueLock struct {
+	sync.Mutex
+	q *queue
+}
+
+// Lock locks.
+func (l *queueLock) Lock() {
+	l.Mutex.Lock()
+	if l.q.contents == nil {
+		l.q.contents = new(contents)
+	}
+}
+
+// Unlock unlocks.
+func (l *queueLock) Unlock() {
+	if l.q.def.Kind == broker.SessionTarget && l.q.bare() {
+		l.q.contents = nil
+	}
+	l.Mutex.Unlock()
+}
+
+// bare reports whether nothing in contents matters.
+func (q *queue) bare() bool {
+	if q.unshown != 0 || q.telling || q.waits.first != nil || len(q.untold) > 0 || !q.s.bound.Load() {
+		return false
+	}
+	for _, n := range q.count {
+		if n != 0 {
+			return false
+		}
+	}
+	return true
 }
 
 // add appends a message. It becomes visible with show.
@@ -129,9 +174,50 @@ func (q *queue) slotOf(c *chunk, i int) *slot {
 	if e.slot == 0 {
 		seq := c.base + uint64(i)
 		e.slot = q.slots.get(seq) + 1
-		q.slots.all[e.slot-1].place = 2 * seq
+		q.slots.all[e.slot-1].place = q.placeOf(seq)
 	}
 	return &q.slots.all[e.slot-1]
+}
+
+// placeOf is the place of an entry that was published without a delay. Among
+// those of a subscription that came back the partitions take turns.
+func (q *queue) placeOf(seq uint64) uint64 {
+	if q.source != nil {
+		seq &= laneMask
+	}
+	return 2 * seq
+}
+
+// chunksOf returns the chunks that seq is in, if it is there at all.
+func (q *queue) chunksOf(seq uint64) *chunks {
+	if q.source == nil {
+		return &q.chunks
+	}
+	return &q.source.lane(uint32(seq >> laneShift)).chunks
+}
+
+// find returns the chunk that holds seq and the index in it, or nil.
+func (q *queue) find(seq uint64) (*chunk, int) { return q.chunksOf(seq).find(seq) }
+
+// allChunks yields the chunks in order of base.
+func (q *queue) allChunks() iter.Seq[*chunk] {
+	return func(yield func(*chunk) bool) {
+		for _, c := range q.chunks.list {
+			if !yield(c) {
+				return
+			}
+		}
+		if q.source == nil {
+			return
+		}
+		for i := range q.source.lanes {
+			for _, c := range q.source.lanes[i].chunks.list {
+				if !yield(c) {
+					return
+				}
+			}
+		}
+	}
 }
 
 // queuedAt returns when an entry entered the queue, or was due.
@@ -212,8 +298,11 @@ func (q *queue) remove(c *chunk, i int, why broker.Reason) {
 	if c.bodies != nil {
 		c.bodies[i] = nil
 	}
-	if c.live--; c.live == 0 && (c.full() || c != q.chunks.list[len(q.chunks.list)-1]) {
-		q.chunks.drop(c)
+	if c.live--; c.live > 0 {
+		return
+	}
+	if cs := q.chunksOf(c.base); c.full() || c != cs.list[len(cs.list)-1] {
+		cs.drop(c)
 	}
 }
 
@@ -247,9 +336,12 @@ func (q *queue) front(limit uint64) (*chunk, int) {
 
 // candidate returns the ready entry before limit with the first place, or nil.
 func (q *queue) candidate(limit uint64) (*chunk, int) {
+	if q.source != nil {
+		return q.nextFrom()
+	}
 	c, i := q.front(limit)
 	if n := q.ready.top(&q.slots); n != nil && n.seq < limit && (c == nil || n.key < 2*(c.base+uint64(i))) {
-		return q.chunks.find(n.seq)
+		return q.find(n.seq)
 	}
 	return c, i
 }
