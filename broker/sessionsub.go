@@ -26,7 +26,7 @@ type sessionSub struct {
 	s      *Session
 	filter string
 	o      SubscriptionOptions
-	ask    atomic.Bool // see Subscription
+	asked  atomic.Pointer[verdicts] // see Subscription
 	// live takes messages of QoS 0 while the client is connected.
 	live atomic.Pointer[Subscription]
 }
@@ -83,9 +83,9 @@ func (s *Session) Subscribe(ctx context.Context, live *Subscription, o Subscript
 			return err
 		}
 	}
-	live.ask = dec.Overlap
+	live.asked = verdictsFor(dec.Overlap)
 	d := &sessionSub{s: s, filter: live.Filter, o: o}
-	d.ask.Store(dec.Overlap)
+	d.asked.Store(live.asked)
 	d.live.Store(live)
 	s.add(d)
 	return nil
@@ -185,8 +185,8 @@ func (s *Session) Reattach(live *Subscription) bool {
 	if !known {
 		return false
 	}
-	live.ask = dec.Overlap
-	s.subs[i].ask.Store(dec.Overlap)
+	live.asked = verdictsFor(dec.Overlap)
+	s.subs[i].asked.Store(live.asked)
 	s.subs[i].live.Store(live)
 	return true
 }

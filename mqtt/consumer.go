@@ -78,6 +78,10 @@ func (s *session) consume(subID uint32, w want) (reason, string) {
 	t := &taking{s: s, filter: w.filter, queue: name, topic: prefix + name, whole: deep, id: subID, qos: w.qos}
 	s.mu.Lock()
 	if old := s.takes.by[w.filter]; old != nil { // again, with other options
+		if !s.c.srv.auth.Allow(s.who, auth.Consume, auth.QueueResource(name)) {
+			s.mu.Unlock()
+			return notAuthorized, "the queue may not be consumed any more" // review ends it
+		}
 		old.id, old.qos = subID, w.qos
 		s.mu.Unlock()
 		if s.durable() {
