@@ -9,7 +9,9 @@
 //   - Queue: competing consumers. Each message goes to one of them at a time,
 //     until it is acknowledged.
 //   - Stream: an append-only partitioned log; reading removes nothing.
-//   - Subscription: a live interest in a topic filter; stores nothing.
+//   - Subscription: a live interest in a topic filter; stores nothing. One on a
+//     stream (SubscriptionConfig) is durable: consumers that share its messages.
+//   - Source: a queue, or a subscription on a stream: what leases messages.
 //   - Delivery: a message leased to one consumer; its receipt settles it.
 //   - Target: a queue or stream as the store knows it.
 //
