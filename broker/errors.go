@@ -57,16 +57,16 @@ const (
 	FilterSubject       Subject = "filter"
 	QueueSubject        Subject = "queue"
 	StreamSubject       Subject = "stream"
+	PartitionSubject    Subject = "partition"
+	SubscriptionSubject Subject = "subscription"
+	ConsumerSubject     Subject = "consumer" // of a subscription
 	MessageSubject      Subject = "message"
 	ReceiptSubject      Subject = "receipt"
 	OffsetSubject       Subject = "offset"
-	SubscriptionSubject Subject = "subscription"
 	PayloadSubject      Subject = "payload"
 	FieldSubject        Subject = "field"
 	ClientSubject       Subject = "client"
 	RateSubject         Subject = "rate" // of what one identity may do in a second
-	// PartitionSubject is one of a stream.
-	PartitionSubject Subject = "partition"
 )
 
 // Error is a failure in words for people and in a Kind for programs.

@@ -55,6 +55,7 @@ type moment struct {
 	files    []member
 	segments []*journal.Held
 	streams  []*streamFile
+	ckpt     journal.File // nil if there is none
 }
 
 // Backup writes a backup of the store to w: of everything that was answered
@@ -103,6 +104,11 @@ func (m *moment) hold(ctx context.Context, s *Store) error {
 			}
 		}
 	}
+	s.ckpts.mu.Lock() // none comes or goes, and no segment goes that the newest needs
+	defer s.ckpts.mu.Unlock()
+	if err := m.holdCheckpoint(s.ckpts.newest(), s.files.fs); err != nil {
+		return err
+	}
 	if err := s.wal.Lock(); err != nil {
 		return unavailable(err)
 	}
@@ -122,6 +128,21 @@ func (m *moment) hold(ctx context.Context, s *Store) error {
 	m.manifest.Format, m.manifest.Taken = manifestFormat, time.Now().UTC().Truncate(time.Millisecond)
 	m.manifest.StoreID, m.manifest.LogEnd = hex.EncodeToString(st.StoreID[:]), st.Durable.String()
 	return nil
+}
+
+// holdCheckpoint holds the newest checkpoint: the log before it is not whole.
+func (m *moment) holdCheckpoint(c ckptFile, fsys journal.FS) error {
+	if c.name == "" {
+		return nil
+	}
+	f, err := fsys.Open(c.name)
+	if err != nil {
+		return err
+	}
+	m.ckpt = f
+	size, err := f.Size()
+	m.add(ckptDir+"/"+filepath.Base(c.name), size, size, f)
+	return err
 }
 
 // holdFiles holds the files of a partition.
@@ -147,6 +168,9 @@ func (m *moment) add(name string, size, stored int64, from io.ReaderAt) {
 // release lets go of all files.
 func (m *moment) release() {
 	journal.Release(m.segments)
+	if m.ckpt != nil {
+		_ = m.ckpt.Close() // it was only read
+	}
 	for _, f := range m.streams {
 		f.release()
 	}

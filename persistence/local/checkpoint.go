@@ -73,6 +73,21 @@ func (s *Store) checkpointDue() bool {
 	return grown > 0 && grown >= ckptShare*last.size
 }
 
+// spaceDue reports whether a checkpoint would free more than it takes: segments
+// that nobody needs but a start from the older of the kept ones.
+func (s *Store) spaceDue() bool {
+	needed := s.ckpts.needed()
+	var held int64
+	for _, seg := range s.sealed() {
+		if seg.Number >= needed && seg.Number <= s.upkeep.copied && s.live.of(seg.Number) == 0 {
+			held += seg.Size
+		}
+	}
+	s.ckpts.mu.Lock()
+	defer s.ckpts.mu.Unlock()
+	return held > ckptShare*s.ckpts.newest().size
+}
+
 // checkpoint writes down what the log before now need not tell again. Nobody
 // waits for it longer than it takes to look at one queue: what happens meanwhile
 // is in the log behind the position that the checkpoint is named after, and

@@ -124,7 +124,7 @@ func readSlot(f *fields) (sl slot, st state, late bool, why byte, err error) {
 // restoreQueue reads a queue. Its messages wait, and lie nowhere yet.
 func (s *Store) restoreQueue(f *fields) error {
 	q := s.targets[broker.Target(f.num())].q
-	if q == nil || q.volatile || q.source != nil {
+	if q == nil || q.volatile || q.source != nil || q.next > 1 {
 		return errRecord
 	}
 	q.next, q.clock, q.in = f.num(), int64(f.num()), f.num()
@@ -132,8 +132,10 @@ func (s *Store) restoreQueue(f *fields) error {
 	if n > uint64(broker.Reasons) {
 		return errRecord
 	}
+	var out uint64
 	for i := range n {
 		q.out[i] = f.num()
+		out += q.out[i]
 	}
 	q.shown = q.next
 	var end uint64
@@ -169,6 +171,9 @@ func (s *Store) restoreQueue(f *fields) error {
 	}
 	if len(q.chunks.list) > 0 {
 		q.cursor = q.chunks.list[0].base
+	}
+	if q.next == 0 || q.in != out+uint64(q.count[waiting]) {
+		return errRecord
 	}
 	return nil
 }

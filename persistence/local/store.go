@@ -135,6 +135,7 @@ func newStore(o Options) *Store {
 		stop:   make(chan struct{}),
 	}
 	s.unit.s, s.teller.s = s, s
+	s.live.emptied = s.upkeep.wake
 	s.files.limit(o)
 	return s
 }

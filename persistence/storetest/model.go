@@ -39,13 +39,19 @@ var modelQueues = []broker.Def{
 // many as MILLRACE_MODEL_STEPS says.
 func RunModel(t *testing.T, newPlace func(tb testing.TB) Place) {
 	t.Helper()
+	repeat(t, func() int { return runModel(t, newPlace) })
+}
+
+// repeat calls run, which returns how many steps it did, until there were enough.
+func repeat(t *testing.T, run func() int) {
+	t.Helper()
 	want, err := strconv.Atoi(cmp.Or(os.Getenv("MILLRACE_MODEL_STEPS"), "1"))
 	if err != nil {
 		t.Fatalf("MILLRACE_MODEL_STEPS: %v", err)
 	}
 	done := 0
 	for done < want && !t.Failed() {
-		done += runModel(t, newPlace)
+		done += run()
 	}
 	t.Logf("%d steps", done)
 }
@@ -53,7 +59,7 @@ func RunModel(t *testing.T, newPlace func(tb testing.TB) Place) {
 // runModel runs a hundred sequences, and returns how many steps they had.
 func runModel(t *testing.T, newPlace func(tb testing.TB) Place) (done int) {
 	t.Helper()
-	kinds := []string{"publish", "publish", "publish", "receive", "receive", "settle", "settle", "nack", "extend", "park", "sleep", "purge", "reopen"}
+	kinds := []string{"publish", "publish", "publish", "receive", "receive", "settle", "settle", "nack", "extend", "park", "sleep", "purge", "reopen", "roll", "upkeep"}
 	one := rapid.Custom(func(rt *rapid.T) step {
 		return step{
 			kind: rapid.SampledFrom(kinds).Draw(rt, "kind"),
@@ -76,6 +82,35 @@ func runModel(t *testing.T, newPlace func(tb testing.TB) Place) (done int) {
 		}
 	})
 	return done
+}
+
+// Keeper is a store that does work behind the scenes, which Tidy does now.
+type Keeper interface{ Tidy() }
+
+// upkeep has a store that keeps anything do what it does now and then.
+func (h *harness) upkeep() {
+	if k, ok := h.store.(Keeper); ok && h.keeps() {
+		k.Tidy()
+	}
+}
+
+// roll fills segments with what does not stay.
+func (h *harness) roll(n int) error {
+	noise := h.queue(broker.Def{Name: "noise"})
+	for range n {
+		m := h.message("noise")
+		m.Payload = make([]byte, 3000)
+		r := h.submit(func(b *broker.Batch) { b.Publish(m, broker.Route{Target: noise}) })
+		if r.Err != nil {
+			return fmt.Errorf("publish of noise: %w", r.Err)
+		}
+		for _, d := range h.receive(noise, 1, time.Minute) {
+			if err := h.settle(d, broker.ReasonAcked); err != nil {
+				return fmt.Errorf("settle of noise: %w", err)
+			}
+		}
+	}
+	return nil
 }
 
 // mstate is the state of a message in the model.
@@ -159,6 +194,10 @@ func (m *model) do(q *mqueue, s step, now int64) error {
 		}
 	case "purge":
 		return m.purge(q, s.b == 0)
+	case "roll":
+		return m.h.roll(1 + s.b)
+	case "upkeep":
+		m.h.upkeep()
 	case "reopen":
 		if m.h.keeps() {
 			m.h.reopen()

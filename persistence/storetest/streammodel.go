@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
-	"strconv"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -24,22 +22,19 @@ import (
 // modelRetention is how long the stream under test keeps messages.
 const modelRetention = 16 * time.Second
 
-// modelSteps is how many operations a run has at most: 60, or what
-// MILLRACE_MODEL_STEPS says.
-func modelSteps() int {
-	if n, err := strconv.Atoi(os.Getenv("MILLRACE_MODEL_STEPS")); err == nil && n > 0 {
-		return n
-	}
-	return 60
+// RunStreamModel compares streams and subscriptions of a store with the model
+// over random operations, at least as many as MILLRACE_MODEL_STEPS says.
+func RunStreamModel(t *testing.T, newPlace func(tb testing.TB) Place) {
+	t.Helper()
+	repeat(t, func() int { return runStreamModel(t, newPlace) })
 }
 
-// RunStreamModel compares streams and subscriptions of a store with the model
-// over random operations.
-func RunStreamModel(t *testing.T, newPlace func(tb testing.TB) Place) {
+// runStreamModel runs a hundred sequences, and returns how many steps they had.
+func runStreamModel(t *testing.T, newPlace func(tb testing.TB) Place) (done int) {
 	t.Helper()
 	kinds := []string{
 		"append", "append", "append", "append", "receive", "receive", "receive", "settle", "settle", "settle at",
-		"settle up to", "nack", "extend", "return", "seek", "read", "read since", "sleep", "cursor", "reopen", "settle old",
+		"settle up to", "nack", "extend", "return", "seek", "read", "read since", "sleep", "cursor", "reopen", "settle old", "roll", "upkeep",
 	}
 	one := rapid.Custom(func(rt *rapid.T) step {
 		return step{
@@ -48,7 +43,8 @@ func RunStreamModel(t *testing.T, newPlace func(tb testing.TB) Place) {
 		}
 	})
 	rapid.Check(t, func(rt *rapid.T) {
-		steps := rapid.SliceOfN(one, 1, modelSteps()).Draw(rt, "steps")
+		steps := rapid.SliceOfN(one, 1, 60).Draw(rt, "steps")
+		done += len(steps)
 		var err error
 		synctest.Test(t, func(t *testing.T) {
 			h := &harness{T: t, place: newPlace(t)}
@@ -61,6 +57,7 @@ func RunStreamModel(t *testing.T, newPlace func(tb testing.TB) Place) {
 			rt.Fatalf("%v", err)
 		}
 	})
+	return done
 }
 
 // smessage is a message of the model of a stream.
@@ -134,6 +131,11 @@ func (m *streamModel) run(steps []step) error {
 func (m *streamModel) do(s step, now int64) error {
 	p := uint32(s.a % len(m.parts))
 	switch s.kind {
+	case "roll":
+		return m.h.roll(1 + s.b)
+	case "upkeep":
+		m.h.upkeep()
+		return nil
 	case "append":
 		return m.append(p, s, now)
 	case "receive":

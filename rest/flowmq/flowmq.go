@@ -48,6 +48,7 @@ func (a *api) routes() []httpx.Route {
 	)
 	routes := []httpx.Route{
 		{Method: http.MethodGet, Path: Prefix + "/namespace", Handler: a.namespace},
+		{Method: http.MethodGet, Path: Prefix + "/backup", Handler: a.backup},
 
 		{Method: http.MethodPost, Path: Prefix + "/topics/*rest", Handler: a.publish, Covers: []string{
 			"/topics/{topic}/messages", "/topics/{topic}/messages/batch",
