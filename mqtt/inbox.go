@@ -105,10 +105,10 @@ func (s *session) resume() error {
 // queues, again.
 func (s *session) reattach(filter string, o broker.SubscriptionOptions) {
 	w := want{filter: filter, qos: o.QoS, noLocal: o.NoLocal, rap: o.RetainAsPublished, handling: 2}
-	if _, _, _, _, ok := queueFilter(filter); ok || isShared(filter) {
+	if from, ok := wantedFrom(filter); ok || isShared(filter) {
 		code := success
 		if ok {
-			code, _ = s.consume(o.ID, w)
+			code, _ = s.consume(o.ID, w, from)
 		} else {
 			code = s.subscribe(o.ID, w)
 		}
