@@ -468,7 +468,9 @@ func TestNoSegmentGoesBeforeTheAcksThatEmptiedItAreOnDisk(t *testing.T) {
 
 func TestNoSegmentGoesBeforeItsStreamsWereCopied(t *testing.T) {
 	fault := journaltest.NewFaultFS(journaltest.NewSectorFS())
-	s := open(t, crashOptions(fault)) // not bound: its upkeep is done when the test says so
+	o := crashOptions(fault)
+	o.CacheSize = 4 << 10
+	s := open(t, o) // not bound: its upkeep is done when the test says so
 	st, err := s.Define(t.Context(), broker.Def{Name: "s", Kind: broker.StreamTarget})
 	if err != nil {
 		t.Fatal(err)
