@@ -25,7 +25,9 @@ func (b *Broker) Backup(ctx context.Context, w io.Writer) error {
 	if !ok || b.durability == DurabilityMemory {
 		return &Error{Kind: NotFound, Message: "this store has nothing to back up: it keeps nothing on disk"}
 	}
-	return storeError(a.Backup(ctx, w))
+	err := a.Backup(ctx, w)
+	b.auth.Audit(ctx, auth.Event{What: auth.BackupTaken, Err: err})
+	return storeError(err)
 }
 
 // ForgetReceipts has the broker that opens s next make another key for receipts,

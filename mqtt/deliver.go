@@ -166,12 +166,13 @@ func (s *session) write(e *encoder, p *pending, shed bool) written {
 	}
 	id := p.id
 	if p.qos > 0 {
-		on := flight{wantPuback, p.cargo}
+		on := flight{state: wantPuback, cargo: p.cargo}
 		if p.qos == 2 {
 			on.state = wantPubrec
 		}
 		if id == 0 {
 			id = s.window.take(on)
+			p.id = id
 		} else {
 			s.window.put(id, on)
 		}

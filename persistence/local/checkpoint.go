@@ -1,6 +1,7 @@
 package local
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -143,12 +144,17 @@ func (s *Store) captureAll(w *ckptWriter, from journal.Position) {
 	}
 	w.end(b)
 	all := s.all()
+	slices.SortFunc(all, func(a, b target) int { return cmp.Compare(a.id(), b.id()) }) // streams before their subscriptions
 	for _, t := range all {
 		d := t.def()
 		w.end(encodeDef(w.begin(secDefine), t.id(), &d))
 	}
 	for _, t := range all {
-		if t.q != nil && !t.q.volatile {
+		switch {
+		case t.q == nil || t.q.volatile:
+		case t.q.source != nil:
+			s.captureSubscription(w, t.q)
+		default:
 			t.q.capture(w)
 		}
 	}
@@ -234,6 +240,8 @@ func (s *Store) restore(name string, segments map[uint32]bool) (ckptFile, error)
 			}
 		case secQueue:
 			err = s.restoreQueue(&f)
+		case secSubs:
+			err = s.restoreSubscription(&f)
 		case secSlots:
 			err = s.restoreSlots(&f)
 		case secStreams:

@@ -49,7 +49,7 @@ func Restore(ctx context.Context, fsys journal.FS, dir string, archive io.ReadSe
 	if len(names) > 0 {
 		return nil, &FormatError{Dir: dir, Reason: fmt.Sprintf("it is not empty (%s is there): restore into a new one", names[0])}
 	}
-	m, err := readBackup(ctx, archive)
+	m, err := ReadBackup(ctx, archive)
 	if err != nil {
 		return nil, err
 	}
@@ -69,8 +69,9 @@ func Restore(ctx context.Context, fsys journal.FS, dir string, archive io.ReadSe
 	return m, nil
 }
 
-// readBackup reads an archive to its end and verifies it.
-func readBackup(ctx context.Context, archive io.Reader) (*Manifest, error) {
+// ReadBackup reads an archive to its end and verifies it. One that is not whole
+// is a *BackupError.
+func ReadBackup(ctx context.Context, archive io.Reader) (*Manifest, error) {
 	found := map[string]Archived{}
 	t := tar.NewReader(archive)
 	for {
