@@ -20,6 +20,7 @@ func goldenOptions(dir string) local.Options {
 
 // writeGolden fills a store with a bit of everything.
 func writeGolden(t testing.TB, dir string) {
+	t.Helper()
 	s := open(t, goldenOptions(dir))
 	s.Bind(noEvents{})
 	q := queueOn(t, s, broker.Def{Name: "work", Meta: []byte("meta"), LapseAt: 1})
@@ -69,6 +70,18 @@ func TestDataOfTheFirstFormatIsReadAndCarriedOn(t *testing.T) {
 	if err := os.CopyFS(dir, os.DirFS("testdata/format-1")); err != nil {
 		t.Fatal(err)
 	}
+	checkGolden(t, dir)
+}
+
+func TestDataOfThisFormatIsWhatGoldenDataHolds(t *testing.T) {
+	dir := t.TempDir()
+	writeGolden(t, dir)
+	checkGolden(t, dir)
+}
+
+// checkGolden opens a directory again and again, and finds what was written.
+func checkGolden(t *testing.T, dir string) {
+	t.Helper()
 	for round := range 3 {
 		s := open(t, goldenOptions(dir))
 		s.Bind(noEvents{})
