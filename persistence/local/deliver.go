@@ -76,7 +76,7 @@ func (q *queue) take(c *chunk, i int, w *broker.Wait, now int64) pick {
 	q.since.Deliveries++
 	if w.Consume && q.source == nil {
 		p.attempt = q.attempt(e) + 1
-		if !q.volatile {
+		if !q.volatile && e.pos != 0 {
 			q.s.live.add(e.pos, int64(e.size)) // until the record of it is written
 		}
 		q.remove(c, i, broker.ReasonAcked)
