@@ -85,6 +85,9 @@ func (q *queue) take(c *chunk, i int, w *broker.Wait, now int64) pick {
 	s := q.slotOf(c, i)
 	s.attempt++
 	s.until = now + w.Lease.Milliseconds()
+	if w.Consume {
+		s.until = now + time.Hour.Milliseconds() // until it was read, and is removed
+	}
 	p.attempt, p.until, p.rank = s.attempt, s.until, s.rank
 	e.meta |= metaHanded
 	q.set(e, leased)
