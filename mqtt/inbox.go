@@ -14,7 +14,7 @@ const sharedFrom = 49_152
 
 // keptID is the packet id of the message at a place of the backlog. Two have the
 // same one if they are 49,151 places apart: the later one waits.
-func keptID(seq uint64) uint16 { return uint16(seq%(sharedFrom-1)) + 1 }
+func keptID(seq uint64) uint16 { return uint16((seq-1)%(sharedFrom-1)) + 1 }
 
 // inboxPage is how many messages are taken, or read again, at a time.
 const inboxPage = 64
