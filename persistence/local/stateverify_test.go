@@ -118,7 +118,7 @@ func (v *verifier) compare(s *local.Store) {
 		if int(b.Next) < v.must.ends[p].must || int(b.Next) > v.may.ends[p].may {
 			v.errorf("partition %d ends at %d, want %d to %d", p, b.Next, v.must.ends[p].must, v.may.ends[p].may)
 		}
-		got, err := s.Read(context.Background(), c.target("s"), broker.Pos{Partition: uint32(p), Begin: true}, 1<<20, nil)
+		got, err := readOn(s, c.target("s"), uint32(p))
 		now, _ := s.Info(context.Background(), c.target("s")) // what is too much may be cut off meanwhile
 		if err != nil || len(got) < int(b.Next-now.Partitions[p].First) {
 			v.errorf("partition %d has %d of %d to %d: %v", p, len(got), now.Partitions[p].First, b.Next, err)
@@ -130,6 +130,24 @@ func (v *verifier) compare(s *local.Store) {
 		}
 	}
 	v.compareDedup(s, c)
+}
+
+// readOn reads a partition to its end, as a client does: a read may end early,
+// where retention takes what it was about to read.
+func readOn(s *local.Store, stream broker.Target, partition uint32) (got []broker.Delivery, err error) {
+	pos := broker.Pos{Partition: partition, Begin: true}
+	for {
+		n := len(got)
+		got, err = s.Read(context.Background(), stream, pos, 1<<20, got)
+		if out, ok := errors.AsType[*broker.RangeError](err); ok {
+			pos = broker.Pos{Partition: partition, Seq: out.First}
+			continue
+		}
+		if err != nil || len(got) == n {
+			return got, err
+		}
+		pos = broker.Pos{Partition: partition, Seq: got[len(got)-1].Seq + 1}
+	}
 }
 
 // compareDedup repeats the newest message that was answered.
