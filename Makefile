@@ -55,8 +55,8 @@ fuzz:
 torture:
 	MILLRACE_CRASH_STATES=$(CRASH_STATES) MILLRACE_FLIPS=all MILLRACE_FAULTS=all MILLRACE_MODEL_STEPS=$(MODEL_STEPS) \
 	  $(GO) test -count 1 -timeout 6h -v ./persistence/... | $(COUNTS)
-	MILLRACE_KILL_ROUNDS=$(KILL_ROUNDS) MILLRACE_ACCESS_CELLS=$(ACCESS_CELLS) \
-	  $(GO) test -count 1 -timeout 6h -v -run 'Kill|EveryDoorDecides' ./cmd/millrace | $(COUNTS)
+	MILLRACE_KILL_ROUNDS=$(KILL_ROUNDS) MILLRACE_ACCESS_CELLS=$(ACCESS_CELLS) MILLRACE_FLEET=2000 \
+	  $(GO) test -count 1 -timeout 6h -v -run 'Kill|EveryDoorDecides|AFleet' ./cmd/millrace | $(COUNTS)
 
 # Figures of this machine, one JSON line each.
 bench: build

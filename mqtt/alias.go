@@ -18,10 +18,10 @@ const (
 // aliasCost is what an alias takes: a topic that is no longer gains nothing.
 const aliasCost = 3
 
-// aliases are those that one client lets us use towards it. A topic gets one
-// when it comes for the second time within a while, so that a client of a
-// thousand topics that each come once keeps none of them busy; when all are
-// taken, one that was not used lately goes. A connection without aliases has
+// aliases are those that one client lets us use towards it. Topics get them as
+// they come. When all are taken, a topic that comes for the second time within
+// a while takes one that was not used lately, so that topics that come once
+// each do not drive out those that come often. A connection without aliases has
 // none of this.
 type aliases struct {
 	most  int
@@ -29,7 +29,7 @@ type aliases struct {
 	names []string // by alias, less 1
 	used  []bool   // since the hand came by last
 	hand  int
-	// seen are hashes of topics that came once, each in the place that it falls on.
+	// seen are hashes of topics without an alias that came, each in the place that it falls on.
 	seen []uint64
 	seed maphash.Seed
 }
@@ -52,13 +52,13 @@ func (a *aliases) choose(topic string) (f form, alias uint16) {
 		a.used[n-1] = true
 		return byAlias, n
 	}
+	if len(a.names) < a.most {
+		return announced, uint16(len(a.names) + 1)
+	}
 	h := maphash.String(a.seed, topic)
 	if at := &a.seen[h%uint64(len(a.seen))]; *at != h {
 		*at = h
 		return byTopic, 0
-	}
-	if len(a.names) < a.most {
-		return announced, uint16(len(a.names) + 1)
 	}
 	for a.used[a.hand] {
 		a.used[a.hand] = false

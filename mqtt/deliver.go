@@ -178,7 +178,8 @@ func (s *session) write(e *encoder, p *pending, shed bool) written {
 		}
 	}
 	c.out.publish(h, e.m.Payload, p, id, alias)
-	c.wrote(h.total)
-	c.srv.stats.delivered.Add(1)
+	c.out.flow.Messages++
+	c.out.flow.Payload += int64(len(e.m.Payload))
+	c.wrote(h.total, 1)
 	return sent
 }

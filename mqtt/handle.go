@@ -38,6 +38,7 @@ func (c *conn) handle(head byte, body []byte) error {
 	case typeDisconnect:
 		var code reason
 		if code, f = parseDisconnect(body, c.v5, &c.props); f == nil {
+			c.said = true
 			f = c.disconnect(code, &c.props)
 		}
 	case typeAuth: // we take no authentication method, so none can be under way

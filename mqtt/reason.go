@@ -36,6 +36,7 @@ const (
 	badAlias          reason = 0x94
 	packetTooLarge    reason = 0x95
 	quotaExceeded     reason = 0x97
+	administrative    reason = 0x98
 	badPayloadFormat  reason = 0x99
 	connectionRate    reason = 0x9F
 	v3Refused         reason = 0x80 // SUBACK of 3.1.1 section 3.9.3
