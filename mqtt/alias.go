@@ -42,14 +42,18 @@ func newAliases(most int) *aliases {
 	return &aliases{most: most, by: map[string]uint16{}, seen: make([]uint64, 2*most), seed: maphash.MakeSeed()}
 }
 
-// choose says how to name a topic, and by which alias. An alias that is
-// announced must be assigned once the packet is certain to go out.
-func (a *aliases) choose(topic string) (f form, alias uint16) {
+// choose says how to name the topic of a message, and by which alias. An alias
+// that is announced must be assigned once the packet is certain to go out. With
+// QoS 2 the topic always comes along: MQTT.js has forgotten it when PUBREL comes.
+func (a *aliases) choose(topic string, qos byte) (f form, alias uint16) {
 	if a == nil || len(topic) <= aliasCost {
 		return byTopic, 0
 	}
 	if n, ok := a.by[topic]; ok {
 		a.used[n-1] = true
+		if qos == 2 {
+			return announced, n
+		}
 		return byAlias, n
 	}
 	if len(a.names) < a.most {
@@ -69,8 +73,11 @@ func (a *aliases) choose(topic string) (f form, alias uint16) {
 
 // assign gives the alias to a topic.
 func (a *aliases) assign(alias uint16, topic string) {
-	topic = strings.Clone(topic) // it may share its bytes with a whole read buffer
 	i := int(alias) - 1
+	if i < len(a.names) && a.names[i] == topic {
+		return
+	}
+	topic = strings.Clone(topic) // it may share its bytes with a whole read buffer
 	if i == len(a.names) {
 		a.names, a.used = append(a.names, topic), append(a.used, true)
 	} else {

@@ -141,3 +141,14 @@ func TestAliasesInAFanOut(t *testing.T) {
 		}
 	}
 }
+
+func TestQoS2AlwaysNamesItsTopic(t *testing.T) {
+	sub, pub := openAliased(t, 2)
+	sub.subscribe(2, 2, "site/#")
+	for i, name := range []string{"site/7/pump", "site/7/pump", "site/7/pump"} {
+		pub.publish(name, "x", 2, uint16(i+1))
+		if m := sub.recv(); m.topic != name || len(m.props) != 3 || m.props[2] != 1 {
+			t.Errorf("message %d is %+v", i, m)
+		}
+	}
+}

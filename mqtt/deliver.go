@@ -145,7 +145,7 @@ func (s *session) write(e *encoder, p *pending, shed bool) written {
 		c.srv.stats.drop(dropExpired)
 		return unfit
 	}
-	f, alias := s.aliases.choose(e.m.Topic)
+	f, alias := s.aliases.choose(e.m.Topic, p.qos)
 	h := e.head(c.v5, p.qos, f, p.ids)
 	if limit := c.hello.maxPacket; limit > 0 && h.total > int(limit) { // section 3.1.2.11.4
 		c.srv.stats.drop(dropTooLarge)

@@ -1,5 +1,5 @@
-// Package mqtt is the MQTT edge: MQTT 5, 3.1.1 and 3.1 over TCP in front of a
-// broker.Broker. It is the only package that imports mochi, and no type of
+// Package mqtt is the MQTT edge: MQTT 5, 3.1.1 and 3.1 over TCP, TLS, WebSocket
+// and Unix sockets in front of a broker.Broker. It is the only package that imports mochi, and no type of
 // mochi leaves it.
 //
 // # Who does what
@@ -27,6 +27,26 @@
 // write. Writing never blocks the writer: bytes are appended to a bounded
 // queue, which a second goroutine empties. It exists only while there is
 // something to write.
+//
+// # Transports
+//
+// conn.Conn is the socket, whatever lies over it (transport.go): who closes a
+// connection, or moves its deadlines, need not know. TLS reads through lower,
+// which never waits once the handshake is over: it answers errAgain, TLS keeps
+// what it has of a record, and the reader waits for the socket as for a plain
+// one, without a buffer. Writing through lower tells a slow consumer from a
+// slow link. Frames of WebSocket are taken apart where they lie in the read
+// buffer (websocket.go), and put before what is written; there is no buffer
+// and no goroutine for them. An HTTP server gives its connections to WebSocket
+// (upgrade.go). Handshakes run on a goroutine of their own, whose stack grows
+// and goes.
+//
+// # Counters, $SYS and $events
+//
+// Each connection gathers what it reads and writes, and adds it to the counters
+// (stats.go) once a batch. sys.go tells them below $SYS, metrics reads Stats.
+// events.go puts what happens to clients in line, and one goroutine publishes
+// it, so that nobody waits. rivals.go slows down clients that fight for one id.
 //
 // # Retained messages
 //
@@ -57,9 +77,21 @@
 //
 // # Sessions
 //
-// Every session is clean so far: clean=false and a session expiry are accepted
-// as clean, with session present 0, and Session Expiry Interval 0 in CONNACK.
-// Ids of inbound QoS 2 publishes live as long as the connection.
+// A session here is a connection's: window, output, what is on its way. What
+// outlives the connection is the broker's (broker.Session): subscriptions, the
+// backlog, packet ids of QoS 2, the will. A clean session without a will has
+// nothing there. inbox.go takes from the backlog what the window has room for; the
+// packet id of such a message follows from its place there (keptID), so that
+// nothing has to be recorded when it is sent. On resuming, PUBREL comes first,
+// then what was sent before, read page by page, then what waits.
+//
+// A connection ends in this order (conn.leave): what it published and settled is
+// handed over, the session closed, everything before it answered by the store,
+// and only then the broker's session is free for the next connection, which
+// waits for that. What was taken of queues waits for the client in grace.go.
+//
+// A shared subscription with a durable member has a backlog of its own, from
+// which the group takes (source.go).
 //
 // # Locks
 //

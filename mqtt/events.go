@@ -28,7 +28,7 @@ type Event struct {
 	User      string `json:"user,omitempty"`
 	Address   string `json:"address"`
 	Protocol  string `json:"protocol"`  // MQTT 5, MQTT 3.1.1, MQTT 3.1
-	Transport string `json:"transport"` // tcp, tls, ws, wss
+	Transport string `json:"transport"` // tcp, tls, ws, wss, unix
 	// Reason is one of the reasons that the counters have, for disconnected and
 	// denied; Code is that of MQTT 5, and Text is for people.
 	Reason string `json:"reason,omitempty"`
@@ -106,6 +106,9 @@ func (es *events) emit(c *conn, e *Event) {
 	}
 	now := time.Now()
 	e.ClientID, e.Address, e.Protocol, e.Transport = c.hello.id, c.remote, c.hello.protocol(), c.via.name()
+	if c.host == "" {
+		e.Transport = "unix"
+	}
 	if c.who != nil {
 		e.User = c.who.String()
 	}

@@ -39,7 +39,9 @@ type wsStream struct {
 	rest []byte
 }
 
-func (s *wsStream) Write(p []byte) (int, error) { return len(p), s.ws.WriteMessage(websocket.BinaryMessage, p) }
+func (s *wsStream) Write(p []byte) (int, error) {
+	return len(p), s.ws.WriteMessage(websocket.BinaryMessage, p)
+}
 
 func (s *wsStream) Read(p []byte) (n int, err error) {
 	for len(s.rest) == 0 {
