@@ -192,11 +192,13 @@ func TestAWatermarkThatCannotBeWrittenStopsNothing(t *testing.T) {
 			t.Fatal(err)
 		}
 		disk.Fail(journaltest.Fault{Kind: journaltest.Sync, Match: func(op journaltest.Op) bool { return op.Name == markName }, At: 1, Err: syscall.EIO})
+		synctest.Wait()
 		before := marks
 		for range 4 {
 			mustAppend(t, j, "x")
 			time.Sleep(1100 * time.Millisecond)
 		}
+		synctest.Wait()
 		// The file of the failed sync was not synced again, and a new one was made.
 		if marks != before+3 || disk.Fired() != 1 {
 			t.Errorf("%d marks after one failed", marks-before)

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -123,17 +124,33 @@ func TestADiskThatOthersFillLeavesTheReserveForAcknowledgements(t *testing.T) {
 		s := open(t, o)
 		s.Bind(noEvents{})
 		q := queueOn(t, s, broker.Def{Name: "q"})
-		const n = 3000
+		const n = 6000
 		for range n {
 			if err := outcome(publishTo(s, q)); err != nil {
 				t.Fatal(err)
 			}
 		}
-		for round := range 5 {
+		reserved := func() bool {
+			names, err := disk.List("data/journal")
+			if err != nil {
+				t.Fatal(err)
+			}
+			return slices.Contains(names, "reserve")
+		}
+		if !reserved() {
+			t.Fatal("there is no reserve")
+		}
+		for round := range 3 {
 			disk.Occupy(disk.Free())
 			time.Sleep(lookAgain)
 			fillUp(t, s, q)
-			ackSome(t, s, q, 500) // more than what is left of a segment
+			for acked := 0; round == 0 && reserved(); acked += 50 { // all that was prepared is used up
+				if acked > n-1000 {
+					t.Fatal("the reserve is not used")
+				}
+				ackSome(t, s, q, 50)
+			}
+			ackSome(t, s, q, 200)
 			disk.Occupy(0)
 			time.Sleep(3 * time.Second) // preparing is tried again
 			if err := outcome(publishTo(s, q)); err != nil {
