@@ -77,9 +77,21 @@
 //
 // # Sessions
 //
-// Every session is clean so far: clean=false and a session expiry are accepted
-// as clean, with session present 0, and Session Expiry Interval 0 in CONNACK.
-// Ids of inbound QoS 2 publishes live as long as the connection.
+// A session here is a connection's: window, output, what is on its way. What
+// outlives the connection is the broker's (broker.Session): subscriptions, the
+// backlog, packet ids of QoS 2, the will. A clean session without a will has
+// nothing there. inbox.go takes from the backlog what the window has room for; the
+// packet id of such a message follows from its place there (keptID), so that
+// nothing has to be recorded when it is sent. On resuming, PUBREL comes first,
+// then what was sent before, read page by page, then what waits.
+//
+// A connection ends in this order (conn.leave): what it published and settled is
+// handed over, the session closed, everything before it answered by the store,
+// and only then the broker's session is free for the next connection, which
+// waits for that. What was taken of queues waits for the client in grace.go.
+//
+// A shared subscription with a durable member has a backlog of its own, from
+// which the group takes (source.go).
 //
 // # Locks
 //

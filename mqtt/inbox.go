@@ -170,7 +170,11 @@ func (k sink) Take(ds []broker.Delivery) {
 	as := s.arrivals(ds, false)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.inbox.held = append(s.inbox.held, as...) // also of one that is closed, which then gives it back
+	if b := &s.inbox; len(b.held) == 0 { // also of one that is closed, which then gives it back
+		b.held = as
+	} else {
+		b.held = append(b.held, as...)
+	}
 	if !s.closed {
 		s.writeInbox()
 	}
