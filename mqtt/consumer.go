@@ -9,6 +9,7 @@ import (
 
 	"millrace/broker"
 	"millrace/broker/auth"
+	"millrace/broker/clients"
 )
 
 // prefetch is how many messages of queues one connection holds at most; its
@@ -103,6 +104,7 @@ func (s *session) consume(subID uint32, w want) (reason, string) {
 			s.takes.by = map[string]*taking{}
 		}
 		s.takes.by[w.filter] = t
+		s.c.srv.o.Clients.Subscribe(s, clients.Subscription{ClientID: s.id, Filter: w.filter, QoS: w.qos, Durable: s.durable()})
 	}
 	if s.durable() {
 		s.kept.Remember(w.filter, w.options(subID))
@@ -172,6 +174,7 @@ func (t *taking) Ended(error) {
 	t.ended = true
 	if s.takes.by[t.filter] == t {
 		delete(s.takes.by, t.filter)
+		s.unlist(t.filter)
 	}
 }
 
@@ -274,6 +277,7 @@ func (s *session) unconsume(filter string) bool {
 	if t != nil {
 		t.ended = true
 		delete(s.takes.by, filter)
+		s.unlist(filter)
 	}
 	s.mu.Unlock()
 	if t == nil {

@@ -90,7 +90,7 @@ func (s *session) hold(p pending) {
 	o := &s.c.srv.o
 	for b := &s.backlog; b.n > 0 && (b.n >= o.BacklogMessages || b.bytes+p.bytes() > o.BacklogBytes); {
 		b.pop()
-		s.c.srv.stats.drop(dropBacklog)
+		s.c.drop(dropBacklog)
 	}
 	s.backlog.push(p)
 }
@@ -142,19 +142,19 @@ const (
 func (s *session) write(e *encoder, p *pending, shed bool) written {
 	c := s.c
 	if e.expired() {
-		c.srv.stats.drop(dropExpired)
+		c.drop(dropExpired)
 		return unfit
 	}
 	h := e.head(c.v5, p.qos, p.ids)
 	if limit := c.hello.maxPacket; limit > 0 && h.total > int(limit) { // section 3.1.2.11.4
-		c.srv.stats.drop(dropTooLarge)
+		c.drop(dropTooLarge)
 		return unfit
 	}
 	c.wmu.Lock()
 	defer c.wmu.Unlock()
 	if c.out.size+h.total > c.srv.o.MaxOutput && c.out.size > 0 {
 		if shed {
-			c.srv.stats.drop(dropShed)
+			c.drop(dropShed)
 			return noRoom
 		}
 		c.out.blocked = true
@@ -162,7 +162,7 @@ func (s *session) write(e *encoder, p *pending, shed bool) written {
 	}
 	id := p.id
 	if p.qos > 0 {
-		f := flight{wantPuback, p.cargo}
+		f := flight{state: wantPuback, cargo: p.cargo, m: e.show()}
 		if p.qos == 2 {
 			f.state = wantPubrec
 		}
@@ -173,6 +173,7 @@ func (s *session) write(e *encoder, p *pending, shed bool) written {
 		}
 	}
 	c.out.publish(h, e.m.Payload, p, id)
+	c.put.count(h.b[0], h.total)
 	c.wrote(h.total)
 	c.srv.stats.delivered.Add(1)
 	return sent

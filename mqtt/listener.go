@@ -47,7 +47,7 @@ func (s *Server) admit(sock net.Conn, o *Listener, prepare func(*conn) error) {
 	s.stats.accepted.Add(1)
 	c := &conn{
 		Conn: sock, srv: s, remote: sock.RemoteAddr().String(), anonOK: o.AllowAnonymous,
-		accepted: time.Now(), left: make(chan struct{}),
+		accepted: time.Now(), left: make(chan struct{}), listener: o.id(),
 	}
 	c.out.room.L = &c.wmu
 	if c.host = hostOf(sock.RemoteAddr()); o.unix() {

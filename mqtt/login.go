@@ -75,6 +75,11 @@ func (c *conn) login() *faultError {
 	c.lastRead = time.Now()
 	c.open = true
 	c.srv.stats.open.Add(1)
+	c.srv.stats.opened.Add(1)
+	if who.Kind == auth.Anonymous {
+		c.srv.stats.anonymous.Add(1)
+	}
+	c.list()
 	return nil
 }
 
@@ -94,6 +99,8 @@ func (c *conn) loginFault(err error) *faultError {
 	f := &faultError{badLogin, "login was refused", closeAuth}
 	_, delayed := errors.AsType[*auth.DelayedError](err)
 	switch {
+	case errors.Is(err, auth.ErrBanned):
+		f.code = banned
 	case errors.Is(err, auth.ErrOtherIdentity):
 		f.code = notAuthorized
 	case errors.Is(err, auth.ErrUnauthenticated):
@@ -118,7 +125,7 @@ func (c *conn) agreeKeepAlive() {
 	if limit := c.srv.o.MaxKeepAlive; limit > 0 && (ka == 0 || ka > limit) {
 		ka = limit
 	}
-	c.keepAlive = ka + ka/2
+	c.keepAlive.Store(int64(ka + ka/2))
 }
 
 // serverKeepAlive is what CONNACK tells a client of MQTT 5 whose keep alive

@@ -49,6 +49,9 @@ func (c *conn) serve() {
 			return
 		}
 		raw, head, body, err := c.next()
+		if err == nil {
+			c.got.count(head, len(raw))
+		}
 		if err == nil && !c.open {
 			err = c.greet(raw, body)
 		} else if err == nil {
@@ -226,6 +229,7 @@ func (c *conn) fillBig(b []byte, total int) error {
 // commit.
 func (c *conn) flush() {
 	c.input.since = 0
+	c.got.book(&c.srv.stats.in, &c.received)
 	if c.input.dirty {
 		c.input.dirty = false
 		c.producer.Flush()
@@ -254,10 +258,11 @@ func (c *conn) arm() error {
 	at := c.accepted.Add(c.srv.o.ConnectTimeout)
 	if c.open {
 		at = time.Time{}
-		if c.keepAlive > 0 {
-			at = c.lastRead.Add(c.keepAlive)
+		keepAlive := time.Duration(c.keepAlive.Load())
+		if keepAlive > 0 {
+			at = c.lastRead.Add(keepAlive)
 		}
-		if d := at.Sub(c.deadline); at.IsZero() == c.deadline.IsZero() && d >= 0 && d < c.keepAlive/16+1 {
+		if d := at.Sub(c.deadline); !c.rearm.Swap(false) && at.IsZero() == c.deadline.IsZero() && d >= 0 && d < keepAlive/16+1 {
 			return nil
 		}
 	} else if at.Equal(c.deadline) {
@@ -279,7 +284,8 @@ func (c *conn) until(at time.Time) error {
 
 // early reports that the deadline which passed was an older one.
 func (c *conn) early() bool {
-	return c.open && time.Since(c.lastRead) < c.keepAlive
+	keepAlive := time.Duration(c.keepAlive.Load())
+	return c.open && (keepAlive == 0 || time.Since(c.lastRead) < keepAlive)
 }
 
 // settle gives the buffer back if little or nothing is in it.

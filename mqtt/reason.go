@@ -25,6 +25,7 @@ const (
 	notAuthorized     reason = 0x87
 	serverUnavailable reason = 0x88
 	serverBusy        reason = 0x89
+	banned            reason = 0x8A
 	shuttingDown      reason = 0x8B
 	badAuthMethod     reason = 0x8C
 	keepAliveTimeout  reason = 0x8D
@@ -36,6 +37,7 @@ const (
 	badAlias          reason = 0x94
 	packetTooLarge    reason = 0x95
 	quotaExceeded     reason = 0x97
+	administrative    reason = 0x98
 	badPayloadFormat  reason = 0x99
 	connectionRate    reason = 0x9F
 	v3Refused         reason = 0x80 // SUBACK of 3.1.1 section 3.9.3
@@ -101,7 +103,7 @@ func v3Connack(code reason) (byte, bool) {
 		return 3, true
 	case badLogin:
 		return 4, true
-	case notAuthorized:
+	case notAuthorized, banned:
 		return 5, true
 	default:
 		return 0, false

@@ -63,6 +63,7 @@ func Listen(o Options) (*Server, error) {
 		}
 		s.listeners = append(s.listeners, l)
 	}
+	s.listAway()
 	s.keeper.start(s)
 	s.accepting.Go(s.review)
 	for i, l := range s.listeners {

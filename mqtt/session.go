@@ -45,6 +45,8 @@ type member struct {
 	qos     byte
 	noLocal bool
 	rap     bool // Retain As Published
+	// handling is Retain Handling, for whoever asks.
+	handling byte
 }
 
 // same reports whether a and b are one identity: a session belongs to an
@@ -66,6 +68,10 @@ func (s *Server) register(ctx context.Context, c *conn) *faultError {
 	s.clients[c.hello.id] = c
 	s.mu.Unlock()
 	if old != nil {
+		c.srv.stats.takenOver.Add(1)
+		if c.hello.clean {
+			c.srv.stats.discarded.Add(1)
+		}
 		old.end(&faultError{takenOver, "client id connected again", closeTakenOver})
 		if f := c.succeed(ctx, old); f != nil {
 			return f
@@ -109,6 +115,11 @@ func (c *conn) openSession(ctx context.Context) *faultError {
 			c.srv.log.Error().Str("client", clip(h.id)).Err(err).Msg("session was not opened")
 			return &faultError{serverUnavailable, "session was not opened", closeServer}
 		}
+	}
+	if present {
+		c.srv.stats.resumed.Add(1)
+	} else {
+		c.srv.stats.created.Add(1)
 	}
 	if s.kept, c.present = kept, present; s.durable() {
 		s.window.share()
@@ -173,8 +184,12 @@ func (s *session) close() {
 	back.Submit()
 	s.endInbox()
 	s.release(slices.Collect(maps.Values(takes))...)
+	for filter := range takes {
+		s.unlist(filter)
+	}
 	for _, sub := range subs {
 		g := sub.Member.(*member).group
+		s.unlist(sub.Member.(*member).filter)
 		if g != nil || !s.durable() {
 			s.c.srv.o.Broker.Unsubscribe(sub)
 		}

@@ -58,12 +58,13 @@ const (
 	closeTLS                          // its TLS handshake failed
 	closeUpgrade                      // its request for WebSocket was refused
 	closeProxy                        // no PROXY header where one must come, or from a stranger
+	closeKicked                       // an operator ended it
 	closeReasons
 )
 
 var closeNames = [closeReasons]string{
 	"client", "timeout", "protocol", "auth", "crowded", "address", "taken_over", "slow_consumer", "server", "quota", "panic",
-	"tls", "websocket", "proxy",
+	"tls", "websocket", "proxy", "kicked",
 }
 
 // counters is what Stats is read from.
@@ -72,8 +73,17 @@ type counters struct {
 	received, delivered     atomic.Int64
 	limited                 atomic.Int64
 	slow, panics            atomic.Int64
-	dropped                 [dropReasons]atomic.Int64
-	refused, closed         [closeReasons]atomic.Int64
+	in, out                 traffic
+	opened, anonymous       atomic.Int64    // logins that were let in; of these without credentials
+	rejected                atomic.Int64    // CONNECTs that were answered with a refusal
+	denied                  atomic.Int64    // publishes that the client had no right to
+	acked                   atomic.Int64    // deliveries of QoS 1 and 2 that were completed
+	missed                  [4]atomic.Int64 // PUBACK, PUBREC, PUBREL, PUBCOMP with an unknown id
+
+	badSubscribes, deniedSubscribes               atomic.Int64 // filters
+	created, resumed, takenOver, discarded, ended atomic.Int64 // sessions
+	dropped                                       [dropReasons]atomic.Int64
+	refused, closed                               [closeReasons]atomic.Int64
 }
 
 func (n *counters) drop(r dropReason) { n.dropped[r].Add(1) }

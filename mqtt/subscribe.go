@@ -47,6 +47,7 @@ func (c *conn) subscribe(id uint16, subID uint32, ws []want) *faultError {
 		if code == badFilter && !c.v5 && c.tooLong(w.filter) {
 			return broken(badFilter, "filter is too long")
 		}
+		c.countRefused(code)
 		switch {
 		case code < unspecified || c.v5:
 		case !c.hello.v31:
@@ -67,6 +68,16 @@ func (c *conn) subscribe(id uint16, subID uint32, ws []want) *faultError {
 	c.session.openInbox()
 	c.session.replayRetained() // section 3.8.4: after SUBACK, which says what was granted
 	return nil
+}
+
+// countRefused counts a filter that was not granted.
+func (c *conn) countRefused(code reason) {
+	if code >= unspecified {
+		c.srv.stats.badSubscribes.Add(1)
+	}
+	if code == notAuthorized {
+		c.srv.stats.deniedSubscribes.Add(1)
+	}
 }
 
 // subscribeOne answers the reason code of one filter, and a reason string for
@@ -94,7 +105,7 @@ func (c *conn) subscribeOne(subID uint32, w want) (reason, string) {
 // subscribe adds or replaces one subscription, section 3.8.4: a new one with
 // the same filter takes the place of the old without a gap.
 func (s *session) subscribe(subID uint32, w want) reason {
-	mb := &member{s: s, filter: w.filter, id: subID, qos: w.qos, noLocal: w.noLocal, rap: w.rap}
+	mb := &member{s: s, filter: w.filter, id: subID, qos: w.qos, noLocal: w.noLocal, rap: w.rap, handling: w.handling}
 	sub := s.subscription(mb)
 	s.mu.Lock()
 	n, known := len(s.subs)+len(s.takes.by), s.subs[w.filter] != nil
@@ -171,9 +182,10 @@ func (s *session) keep(sub *broker.Subscription) (old *broker.Subscription) {
 	if s.subs == nil {
 		s.subs = map[string]*broker.Subscription{}
 	}
-	filter := sub.Member.(*member).filter
-	old = s.subs[filter]
-	s.subs[filter] = sub
+	mb := sub.Member.(*member)
+	old = s.subs[mb.filter]
+	s.subs[mb.filter] = sub
+	s.listed(mb)
 	return old
 }
 
@@ -238,6 +250,7 @@ func (s *session) unsubscribe(filter string) reason {
 	s.mu.Lock()
 	sub := s.subs[filter]
 	delete(s.subs, filter)
+	s.unlist(filter)
 	if sub != nil && isShared(filter) {
 		s.regroup()
 	}

@@ -91,13 +91,14 @@ func recycle(ps []piece) {
 	}
 }
 
-// send appends b to the output. It never blocks.
+// send appends one packet to the output. It never blocks.
 func (c *conn) send(b []byte) {
 	if len(b) == 0 {
 		return
 	}
 	c.wmu.Lock()
 	c.out.write(b)
+	c.put.count(b[0], len(b))
 	c.wrote(len(b))
 	c.wmu.Unlock()
 }
@@ -134,6 +135,7 @@ func (c *conn) drain() {
 	c.wmu.Lock()
 	for !o.closed && (len(o.tail) > 0 || len(o.full) > 0) {
 		ps := o.take()
+		c.put.book(&c.srv.stats.out, &c.sent)
 		c.wmu.Unlock()
 		err := c.writeAll(ps)
 		c.wmu.Lock()

@@ -149,10 +149,10 @@ func TestSubscriptionsAreFoundByEachCondition(t *testing.T) {
 		"$share/g/x/# a":                                    {Group: "g"},
 		"$share/g/x/# a, $share/h/x/# b":                    {Filter: "x/#"},
 		"$share/g/x/# a, $share/h/x/# b, x/+ a, x/+ b":      {Matches: "x/1"},
-		"x/+ a":                                             {QoS: &one, Filter: "x/+"},
-		"$share/g/x/# a, x/+ b":                             {QoS: &two},
-		"x/+ b":                                             {Durable: &yes},
-		"":                                                  {ClientID: "none"},
+		"x/+ a":                 {QoS: &one, Filter: "x/+"},
+		"$share/g/x/# a, x/+ b": {QoS: &two},
+		"x/+ b":                 {Durable: &yes},
+		"":                      {ClientID: "none"},
 	} {
 		page, count, more := r.Subscriptions(&q, clients.Page{Limit: 10})
 		var got []string

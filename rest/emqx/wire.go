@@ -87,7 +87,7 @@ const maxBody = 1 << 20
 
 // readBody reads a JSON body. A body that does not say that it is JSON is not
 // looked at.
-func readBody(r *httpx.Request, limit int, read func(d *httpx.Decoder) error) error {
+func readBody(r *httpx.Request, limit httpx.Limit, read func(d *httpx.Decoder) error) error {
 	if !r.IsJSON() {
 		return problemf(http.StatusUnsupportedMediaType, unsupportedMedia, "the Content-Type is %q, it must be application/json", httpx.Clip(r.Header.Get("Content-Type")))
 	}
