@@ -24,6 +24,9 @@ type Options struct {
 	MaxPayload int           // bytes; default 4 MiB
 	MaxWaiting int           // receives waiting at once; default 10,000
 	Topics     router.Limits // of topics and filters; default 1,024 bytes, 201 levels
+	// Overloaded tells that memory is short, so that publishers are refused;
+	// nil = never.
+	Overloaded func() bool
 
 	// What waits for one session while its client does not take it.
 	SessionMessages int64         // default 100,000
@@ -202,7 +205,7 @@ func storeError(err error) error {
 	case err == nil:
 		return nil
 	case errors.Is(err, ErrFull):
-		return &Error{Kind: Full, Message: "the store is full; nothing was stored", Err: err}
+		return &Error{Kind: Full, Message: "the disk has too little room; nothing was stored: consume, purge, or make room on it", Err: err}
 	case errors.Is(err, ErrClosed):
 		return &Error{Kind: Unavailable, Message: "the store takes no writes now; nothing was stored", Err: err}
 	case errors.Is(err, ErrUnknown), errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):

@@ -28,23 +28,27 @@ var admin = &auth.Principal{Kind: auth.Key, Name: "admin", Role: auth.Administra
 
 // open starts a broker over the memory driver. In a synctest bubble all its
 // time is fake.
-func open(tb testing.TB) *fixture {
+func open(tb testing.TB, change ...func(*broker.Options)) *fixture {
 	tb.Helper()
 	s, err := local.Open(local.Options{})
 	if err != nil {
 		tb.Fatal(err)
 	}
-	return openOver(tb, s)
+	return openOver(tb, s, change...)
 }
 
-func openOver(tb testing.TB, s broker.Store) *fixture {
+func openOver(tb testing.TB, s broker.Store, change ...func(*broker.Options)) *fixture {
 	tb.Helper()
 	ctx := auth.WithPrincipal(context.Background(), admin)
 	a, err := auth.Open(ctx, auth.Options{Store: broker.NewKeys(s, broker.SpaceAuth), AllowAnonymous: true, Log: zerolog.Nop()})
 	if err != nil {
 		tb.Fatal(err)
 	}
-	b, err := broker.Open(ctx, broker.Options{Store: s, Auth: a, Log: zerolog.Nop()})
+	o := broker.Options{Store: s, Auth: a, Log: zerolog.Nop()}
+	for _, f := range change {
+		f(&o)
+	}
+	b, err := broker.Open(ctx, o)
 	if err != nil {
 		tb.Fatal(err)
 	}

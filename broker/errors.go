@@ -64,6 +64,8 @@ const (
 	FieldSubject   Subject = "field"
 	ClientSubject  Subject = "client"
 	RateSubject    Subject = "rate" // of what one identity may do in a second
+	// PartitionSubject is one of a stream.
+	PartitionSubject Subject = "partition"
 )
 
 // Error is a failure in words for people and in a Kind for programs.

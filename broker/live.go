@@ -26,8 +26,6 @@ type Subscription struct {
 	// ask says that something the filter matches is denied, so that every
 	// delivery is asked about.
 	ask bool
-	// session is the one it is of, for the live part of one that is kept.
-	session *Session
 }
 
 func (*Subscription) destination() {}

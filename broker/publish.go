@@ -120,6 +120,9 @@ func keyConflict(cause error) error {
 // as in PublishBatch; NotFound when there is no such queue.
 func (b *Broker) Send(ctx context.Context, queue string, ms ...*Message) ([]Published, error) {
 	q, err := b.lookup(ctx, auth.Publish, queue)
+	if err == nil {
+		err = b.overloaded()
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -220,6 +223,9 @@ func (w *waitingPublish) fannedOut(*pending)                { close(w.done) }
 
 // admit checks that p may publish m to its topic, and stamps it.
 func (b *Broker) admit(p *auth.Principal, m *Message, now time.Time) error {
+	if err := b.overloaded(); err != nil {
+		return err
+	}
 	if router.SpaceOf(m.Topic) == router.SpaceDelayed {
 		if err := undelay(m, now); err != nil {
 			return err
@@ -232,6 +238,14 @@ func (b *Broker) admit(p *auth.Principal, m *Message, now time.Time) error {
 		return err
 	}
 	return b.stamp(p, m, now)
+}
+
+// overloaded refuses publishers while memory is short: consumers make room.
+func (b *Broker) overloaded() error {
+	if b.opts.Overloaded == nil || !b.opts.Overloaded() {
+		return nil
+	}
+	return errorf(Full, NoSubject, "the server has reached its memory limit; nothing was stored: try again, consume what waits, or raise limits.memory")
 }
 
 // stamp checks what holds for every message, and gives it its id and time.
@@ -284,7 +298,7 @@ type matches struct {
 func (b *Broker) match(p *auth.Principal, m *Message, found []destination, routes []Route, subs []*Subscription) (matches, []destination, []Route, []*Subscription) {
 	var r matches
 	found = b.tree.Match(m.Topic, found[:0])
-	disk, mixed, first := false, false, len(subs)
+	disk, mixed := false, false
 	for _, d := range found {
 		switch d := d.(type) {
 		case *Subscription:
@@ -306,15 +320,18 @@ func (b *Broker) match(p *auth.Principal, m *Message, found []destination, route
 				continue
 			}
 			r.Subscribers++
-			if min(d.o.QoS, m.QoS) > 0 {
+			switch {
+			case min(d.o.QoS, m.QoS) > 0:
 				routes, disk = d.route(m, routes), true
-			} else if live := d.live.Load(); live != nil {
-				subs, mixed = append(subs, live), mixed || m.QoS > 0
+			case m.QoS > 0 && d.s.multi.Load():
+				mixed = true
+			default:
+				subs = d.toLive(subs)
 			}
 		}
 	}
 	if mixed {
-		subs = inBacklog(routes, subs, first)
+		subs = toRest(m, found, routes, subs)
 	}
 	r.durability = b.durability
 	if !disk && r.Queues > 0 {

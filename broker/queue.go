@@ -168,6 +168,20 @@ func (b *Broker) checkBinding(filter string) error {
 	return nil
 }
 
+// mayFeed asks whether who has a filter feed a queue or stream may subscribe to
+// all of it: whoever consumes from there is not asked about topics any more.
+func (b *Broker) mayFeed(ctx context.Context, filter string) error {
+	if filter == "" {
+		return nil
+	}
+	p, r := auth.From(ctx), auth.TopicResource(filter)
+	d := b.auth.Decide(p, auth.Subscribe, r)
+	if d.Allowed && !d.Overlap {
+		return nil
+	}
+	return forbidden(p, auth.Subscribe, r, d.Rule)
+}
+
 // def is the part of the settings that the store needs.
 func (c *QueueConfig) def() Def {
 	meta, _ := json.Marshal(c) // plain fields: cannot fail
@@ -235,6 +249,9 @@ func (b *Broker) CreateQueue(ctx context.Context, c QueueConfig) (QueueInfo, err
 	if err := b.validate(&c); err != nil {
 		return QueueInfo{}, err
 	}
+	if err := b.mayFeed(ctx, c.Filter); err != nil {
+		return QueueInfo{}, err
+	}
 	b.defining.Lock()
 	defer b.defining.Unlock()
 	if b.queueNamed(c.Name) != nil {
@@ -276,6 +293,11 @@ func (b *Broker) UpdateQueue(ctx context.Context, name string, change func(*Queu
 	c.Maker = old.Maker
 	if err := b.validate(&c); err != nil {
 		return QueueInfo{}, err
+	}
+	if c.Filter != old.Filter {
+		if err := b.mayFeed(ctx, c.Filter); err != nil {
+			return QueueInfo{}, err
+		}
 	}
 	if _, err := b.store.Define(ctx, c.def()); err != nil {
 		return QueueInfo{}, storeError(err)

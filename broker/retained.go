@@ -20,6 +20,7 @@ type retained struct {
 	// topics has the number of the change that set each, 0 if it is older than
 	// the process.
 	topics router.Names[uint64]
+	told   told
 }
 
 // load reads which topics have a retained message.
@@ -52,6 +53,12 @@ func (r *retained) committed(m *Message) {
 
 // get reads the retained message of a topic, if it has one that has not expired.
 func (r *retained) get(ctx context.Context, topic string, now int64) (*Message, error) {
+	if router.SpaceOf(topic) == router.SpaceSys {
+		if m := r.told.get(topic); m != nil {
+			return m, nil
+		}
+		return nil, ErrNotFound
+	}
 	e, err := r.store.Get(ctx, SpaceRetained, topic)
 	if err != nil {
 		return nil, err

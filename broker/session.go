@@ -82,8 +82,16 @@ type sessions struct {
 	ended func(*Session)
 	// dropped counts messages that a full session did not take.
 	dropped atomic.Int64
+	// expired counts sessions whose time was over.
+	expired atomic.Int64
 	// wills counts those published, and those that could not be.
 	wills, lostWills atomic.Int64
+}
+
+func (ss *sessions) len() int {
+	ss.mu.Lock()
+	defer ss.mu.Unlock()
+	return len(ss.byID)
 }
 
 // ClientID is the client's name.
@@ -112,7 +120,7 @@ func (b *Broker) OpenSession(ctx context.Context, o SessionOptions) (s *Session,
 		case s == nil:
 			s, err := b.newSession(ctx, &o)
 			return s, false, err
-		case s.resumable(&o):
+		case s.gone == nil: // read by the one who holds it
 			return s, true, s.resume(ctx, &o)
 		default: // the will of a client that came back in time is not sent
 			err = s.end(ctx, s.durable || !sameIdentity(s.owner, o.Principal))
@@ -163,16 +171,28 @@ func (s *Session) takeable(o *SessionOptions) error {
 	switch {
 	case s.held:
 		return errorf(Conflict, ClientSubject, "client id %q is connected", s.id)
-	case s.durable && !sameIdentity(s.owner, o.Principal) && s.b.auth.Valid(s.owner):
+	case s.durable && s.another(o.Principal):
 		return errorf(Conflict, ClientSubject, "client id %q has a session of another identity", s.id)
 	}
 	return nil
 }
 
+// another reports whether the session is kept for another identity than p.
+func (s *Session) another(p *auth.Principal) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return !sameIdentity(s.owner, p) && s.b.auth.Valid(s.owner) && !s.expired()
+}
+
 // resumable reports whether o's connection, which may have s, goes on with it.
 func (s *Session) resumable(o *SessionOptions) bool {
-	return s.durable && !o.Clean && sameIdentity(s.owner, o.Principal)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.durable && !o.Clean && sameIdentity(s.owner, o.Principal) && !s.expired()
 }
+
+// expired reports whether the session's time is over. The caller holds mu.
+func (s *Session) expired() bool { return s.endDue != 0 && s.endDue <= s.b.sessions.now() }
 
 // sameIdentity reports whether a and b are one: a session belongs to an identity.
 func sameIdentity(a, b *auth.Principal) bool { return a.Kind == b.Kind && a.Name == b.Name }

@@ -14,11 +14,15 @@ const sessionLease = math.MaxInt64 / 2 * time.Nanosecond
 // InFlight appends up to limit messages to dst that were sent to the client and
 // are not acknowledged, in their order, from the sequence on.
 func (s *Session) InFlight(ctx context.Context, from uint64, limit int, dst []Delivery) ([]Delivery, error) {
+	return s.read(ctx, Pos{Seq: from, States: Leased}, limit, dst)
+}
+
+func (s *Session) read(ctx context.Context, p Pos, limit int, dst []Delivery) ([]Delivery, error) {
 	t := Target(s.target.Load())
 	if t == 0 {
 		return dst, nil
 	}
-	dst, err := s.b.store.Read(ctx, t, Pos{Seq: from, States: Leased}, limit, dst)
+	dst, err := s.b.store.Read(ctx, t, p, limit, dst)
 	return dst, storeError(err)
 }
 

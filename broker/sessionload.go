@@ -87,7 +87,7 @@ func (b *Broker) restoreSession(s *Session) {
 		s.since = now
 	}
 	if s.durable && s.expiry != NeverExpires {
-		s.endDue = max(1, s.since+lifetime(s.expiry).Milliseconds()-now)
+		s.endDue = cmp.Or(s.since+lifetime(s.expiry).Milliseconds()-now, -1)
 	}
 	for _, d := range s.subs {
 		dec := b.auth.Decide(s.owner, auth.Subscribe, auth.TopicResource(d.filter))
@@ -181,7 +181,7 @@ func (l *sessionLoader) will(id string, v []byte) error {
 		}
 		r.due = now + max(delay, willGrace).Milliseconds()
 	}
-	s.will, s.willStored, s.willDue = &r.will, true, max(1, r.due-now)
+	s.will, s.willStored, s.willDue = &r.will, true, cmp.Or(r.due-now, -1)
 	return nil
 }
 

@@ -69,23 +69,31 @@ func merge(a, b uint32) uint32 {
 	return qos | flags | a&^(1<<tagID-1)
 }
 
-// inBacklog takes those of subs[first:] out whose sessions have a route: another
-// subscription of theirs had the higher QoS.
-func inBacklog(routes []Route, subs []*Subscription, first int) []*Subscription {
-	late := slices.DeleteFunc(subs[first:], func(sub *Subscription) bool {
-		if sub.session == nil {
-			return false
+// toLive appends the part of d that is there while the client is connected.
+func (d *sessionSub) toLive(subs []*Subscription) []*Subscription {
+	if live := d.live.Load(); live != nil {
+		subs = append(subs, live)
+	}
+	return subs
+}
+
+// toRest looks at the subscriptions among found that take m, which is of a
+// higher QoS, in QoS 0, and may not be the only ones of their sessions: where
+// another one made a route, that is the one copy.
+func toRest(m *Message, found []destination, routes []Route, subs []*Subscription) []*Subscription {
+	for _, f := range found {
+		d, ok := f.(*sessionSub)
+		if !ok || d.o.QoS > 0 || !d.s.multi.Load() || !d.wants(m) {
+			continue
 		}
-		to := Target(sub.session.target.Load())
-		for i := range routes {
-			if routes[i].Target == to {
-				routes[i].Tag |= tagSeveral
-				return true
-			}
+		to := Target(d.s.target.Load())
+		if i := slices.IndexFunc(routes, func(r Route) bool { return r.Target == to }); i >= 0 {
+			routes[i].Tag |= tagSeveral
+		} else {
+			subs = d.toLive(subs)
 		}
-		return false
-	})
-	return subs[:first+len(late)]
+	}
+	return subs
 }
 
 // principal is whose the session is.

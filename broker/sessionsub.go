@@ -80,7 +80,7 @@ func (s *Session) Subscribe(ctx context.Context, live *Subscription, o Subscript
 			return err
 		}
 	}
-	live.ask, live.session = dec.Overlap, s
+	live.ask = dec.Overlap
 	d := &sessionSub{s: s, filter: live.Filter, o: o}
 	d.ask.Store(dec.Overlap)
 	d.live.Store(live)
@@ -171,7 +171,7 @@ func (s *Session) Reattach(live *Subscription) bool {
 	if !known {
 		return false
 	}
-	live.ask, live.session = dec.Overlap, s
+	live.ask = dec.Overlap
 	s.subs[i].ask.Store(dec.Overlap)
 	s.subs[i].live.Store(live)
 	return true

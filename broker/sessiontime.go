@@ -113,11 +113,14 @@ func (ss *sessions) run() {
 func (s *Session) dueNow(ctx context.Context) {
 	ss := &s.b.sessions
 	s.mu.Lock()
-	ended := !s.durable || s.endDue != 0 && s.endDue <= ss.now()
+	ended := !s.durable || s.expired()
 	will := ended || s.willDue != 0 && s.willDue <= ss.now()
 	s.mu.Unlock()
 	if ended {
 		ss.ending(s)
+		if s.durable {
+			ss.expired.Add(1)
+		}
 		s.report("session was not ended", s.end(ctx, will))
 		return
 	}

@@ -16,6 +16,11 @@ type Stats struct {
 	Stored     uint64           // of those taken: something durable matched
 	Commit     histogram.Counts // from the store's getting a publish to its answer
 	Waiting    int64            // receives that wait now
+
+	Subscriptions int   // of clients, here or away
+	Retained      int   // retained messages
+	Sessions      int   // kept for clients, here or away
+	Expired       int64 // sessions that ended because their client stayed away
 }
 
 // counters is what Stats is read from.
@@ -55,7 +60,17 @@ func add(to *atomic.Uint64, n int) {
 // Stats returns the counters as they are now.
 func (b *Broker) Stats() Stats {
 	n := &b.stats
+	b.mu.RLock()
+	fed := len(b.streams)
+	for _, q := range b.queues {
+		if q.config().Filter != "" {
+			fed++
+		}
+	}
+	b.mu.RUnlock()
 	return Stats{
+		Subscriptions: max(0, b.tree.Len()-fed), Retained: b.retained.topics.Len() - b.retained.told.len(),
+		Sessions: b.sessions.len(), Expired: b.sessions.expired.Load(),
 		Published: n.taken.Load(), Refused: n.refused.Load(), Duplicates: n.duplicates.Load(), Stored: n.stored.Load(),
 		Commit: n.commit.Read(), Waiting: b.waiting.Load(),
 	}

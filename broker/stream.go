@@ -82,6 +82,9 @@ func (b *Broker) CreateStream(ctx context.Context, c StreamConfig) (StreamInfo, 
 	if err := b.validateStream(&c); err != nil {
 		return StreamInfo{}, err
 	}
+	if err := b.mayFeed(ctx, c.Filter); err != nil {
+		return StreamInfo{}, err
+	}
 	b.defining.Lock()
 	defer b.defining.Unlock()
 	if b.streamNamed(c.Name) != nil {
@@ -128,6 +131,11 @@ func (b *Broker) UpdateStream(ctx context.Context, name string, change func(*Str
 	}
 	if err := b.validateStream(&c); err != nil {
 		return StreamInfo{}, err
+	}
+	if c.Filter != old.Filter {
+		if err := b.mayFeed(ctx, c.Filter); err != nil {
+			return StreamInfo{}, err
+		}
 	}
 	if c.Partitions < old.Partitions {
 		e := fieldError("partition_count", "is %d; the stream has %d, and partitions only grow", c.Partitions, old.Partitions)

@@ -96,5 +96,5 @@ func readError(s *stream, p Pos, err error) error {
 
 func noPartition(s *stream, n uint32) error {
 	c := s.config()
-	return errorf(NotFound, NoSubject, "stream %q has no partition %d, only 0 to %d", c.Name, n, c.Partitions-1)
+	return errorf(NotFound, PartitionSubject, "stream %q has no partition %d, only 0 to %d", c.Name, n, c.Partitions-1)
 }

@@ -6,9 +6,11 @@ import (
 	"net"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"millrace/broker"
+	"millrace/broker/auth"
 	"millrace/broker/clients"
 )
 
@@ -35,7 +37,7 @@ func (c *conn) facts() *clients.Facts {
 		f.Version = 5
 	}
 	if s := c.session; s.durable() {
-		f.Expiry = s.kept.Info().Expiry
+		f.Expiry = h.expiry(&c.srv.o)
 		if was, ok := c.srv.o.Clients.Get(h.id); ok && c.present {
 			f.CreatedAt = was.Facts.CreatedAt
 		}
@@ -116,8 +118,9 @@ func (s *session) Numbers() clients.Numbers {
 	n.Waiting = s.backlog.len()
 	s.mu.Unlock()
 	if s.durable() {
-		waiting, _ := s.kept.Backlog(context.Background())
-		n.Waiting += int(waiting)
+		if i, err := s.kept.Backlog(context.Background()); err == nil { // else it has just ended
+			n.Waiting += int(i.Ready + i.Delayed)
+		}
 	}
 	return n
 }
@@ -234,6 +237,12 @@ type away struct {
 // adminTimeout is how long an operator's change of a session may take.
 const adminTimeout = 10 * time.Second
 
+// ourselves is the context of what the edge does for an operator, whose right
+// was asked for.
+func ourselves() context.Context {
+	return auth.WithPrincipal(context.Background(), &auth.Principal{Kind: auth.System})
+}
+
 // Subscriptions implements clients.Session.
 func (a *away) Subscriptions() []clients.Subscription {
 	var all []clients.Subscription
@@ -250,10 +259,13 @@ func (a *away) Subscriptions() []clients.Subscription {
 
 // Numbers implements clients.Session.
 func (a *away) Numbers() clients.Numbers {
-	waiting, inflight := a.s.Backlog(context.Background())
+	i, err := a.s.Backlog(context.Background())
+	if err != nil { // it has just ended
+		return clients.Numbers{}
+	}
 	return clients.Numbers{
 		Subscriptions: len(a.Subscriptions()), MaxSubscriptions: a.o.MaxSubs,
-		Waiting: int(waiting), MaxWaiting: a.o.BacklogMessages, Inflight: int(inflight), MaxInflight: a.o.MaxInflight,
+		Waiting: int(i.Ready + i.Delayed), MaxWaiting: a.o.BacklogMessages, Inflight: int(i.Leased), MaxInflight: a.o.MaxInflight,
 		AwaitingRel: len(a.s.Received()), MaxAwaitingRel: a.o.ReceiveMaximum,
 	}
 }
@@ -263,9 +275,10 @@ func (a *away) Kick() <-chan struct{} {
 	done := make(chan struct{})
 	go func() { // ends within adminTimeout
 		defer close(done)
-		ctx, cancel := context.WithTimeout(context.Background(), adminTimeout)
+		ctx, cancel := context.WithTimeout(ourselves(), adminTimeout)
 		defer cancel()
-		if err := a.s.End(ctx); err != nil {
+		err := a.o.Broker.EndSession(ctx, a.s.ClientID())
+		if k := broker.KindOf(err); err != nil && k != broker.NotFound && k != broker.Conflict { // it ended, or has just connected
 			a.o.Log.Warn().Str("client", clip(a.s.ClientID())).Err(err).Msg("session was not ended")
 		}
 	}()
@@ -322,7 +335,7 @@ func (a *away) Inflight(after uint64, limit int) []clients.Held {
 
 // pendingOf lists what the broker keeps for a client.
 func pendingOf(s *broker.Session, after uint64, limit int) []clients.Held {
-	ds, err := s.Pending(context.Background(), after+1, limit, nil)
+	ds, err := s.Waiting(context.Background(), after+1, limit, nil)
 	if err != nil {
 		return nil // it has just ended
 	}
@@ -351,12 +364,15 @@ func (s *Server) listAway() {
 			}
 		}
 	})
-	for _, kept := range s.o.Broker.Sessions() {
-		info := kept.Info()
+	for info := range s.o.Broker.Sessions() {
+		kept, _, err := s.o.Broker.Session(ourselves(), info.ClientID)
+		if err != nil {
+			continue // its time has just ended
+		}
 		a := &away{s: kept, o: &s.o}
+		name, _ := strings.CutPrefix(info.Owner, "user:")
 		s.o.Clients.Put(a, &clients.Facts{
-			ID: info.ClientID, Username: info.Owner.Name, Principal: info.Owner.String(), Version: 5, Expiry: info.Expiry,
-			DisconnectedAt: broker.Time(info.Since),
+			ID: info.ClientID, Username: name, Principal: info.Owner, Version: 5, Expiry: info.Expiry, DisconnectedAt: info.Disconnected,
 		})
 		for _, sub := range a.Subscriptions() {
 			s.o.Clients.Subscribe(a, sub)

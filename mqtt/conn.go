@@ -21,6 +21,7 @@ type conn struct {
 	remote   string
 	host     string // remote without the port; "" on a Unix socket
 	booked   bool   // Server.mu; counts in addresses
+	counted  string // Server.mu; the identity that it counts for
 	anonOK   bool   // this listener lets anonymous clients in
 	accepted time.Time
 

@@ -26,6 +26,7 @@ type connect struct {
 	sessionExpiry  uint32
 	receiveMaximum uint16 // 0 = not given
 	maxPacket      uint32 // 0 = no limit
+	aliasMax       uint16 // of aliases that we may use
 	noProblemInfo  bool
 }
 
@@ -74,6 +75,7 @@ func parseConnect(body []byte) (c connect, f *faultError) {
 	}
 	c.id, c.user, c.password = string(id), string(user), string(password)
 	c.sessionExpiry, c.receiveMaximum, c.maxPacket = p.sessionExpiry, p.receiveMaximum, p.maxPacket
+	c.aliasMax = p.aliasMax
 	c.noProblemInfo = p.has(propRequestProblem) && p.requestProblem == 0
 	c.keeps = !c.clean || c.sessionExpiry > 0 || c.will != nil
 	return c, c.identify()

@@ -145,7 +145,8 @@ func (s *session) write(e *encoder, p *pending, shed bool) written {
 		c.drop(dropExpired)
 		return unfit
 	}
-	h := e.head(c.v5, p.qos, p.ids)
+	f, alias := s.aliases.choose(e.m.Topic)
+	h := e.head(c.v5, p.qos, f, p.ids)
 	if limit := c.hello.maxPacket; limit > 0 && h.total > int(limit) { // section 3.1.2.11.4
 		c.drop(dropTooLarge)
 		return unfit
@@ -160,19 +161,22 @@ func (s *session) write(e *encoder, p *pending, shed bool) written {
 		c.out.blocked = true
 		return noRoom
 	}
+	if f == announced {
+		s.aliases.assign(alias, e.m.Topic)
+	}
 	id := p.id
 	if p.qos > 0 {
-		f := flight{state: wantPuback, cargo: p.cargo, m: e.show()}
+		on := flight{state: wantPuback, cargo: p.cargo, m: e.show()}
 		if p.qos == 2 {
-			f.state = wantPubrec
+			on.state = wantPubrec
 		}
 		if id == 0 {
-			id = s.window.take(f)
+			id = s.window.take(on)
 		} else {
-			s.window.put(id, f)
+			s.window.put(id, on)
 		}
 	}
-	c.out.publish(h, e.m.Payload, p, id)
+	c.out.publish(h, e.m.Payload, p, id, alias)
 	c.put.count(h.b[0], h.total)
 	c.wrote(h.total)
 	c.srv.stats.delivered.Add(1)

@@ -9,11 +9,14 @@ import (
 )
 
 // head is a PUBLISH up to its payload, in the form that many clients share:
-// the QoS, the retain flag and the packet id are put in as it is copied.
+// the QoS, the retain flag, the packet id and the topic alias are put in as it
+// is copied.
 type head struct {
 	b     []byte
 	total int // of the packet
 	idAt  int // where the packet id stands, 0 if there is none
+	// aliasAt is where the topic alias stands, 0 if there is none.
+	aliasAt int
 }
 
 // encoder encodes one message for a fan-out: once for each form of PUBLISH
@@ -22,8 +25,8 @@ type encoder struct {
 	m      *broker.Message
 	shown  *broker.Message // see show
 	now    int64           // Unix milliseconds, 0 = not asked yet
-	heads  [4]head
-	made   [4]bool
+	heads  [2 + 2*forms]head
+	made   [2 + 2*forms]bool
 	own    head // with Subscription Identifiers, for one subscriber
 	group  []*member
 	groups []*group
@@ -34,7 +37,8 @@ var encoders = sync.Pool{New: func() any { return new(encoder) }}
 
 func newEncoder(m *broker.Message) *encoder {
 	e := encoders.Get().(*encoder)
-	e.m, e.shown, e.now, e.made = m, nil, 0, [4]bool{}
+	e.m, e.shown, e.now = m, nil, 0
+	clear(e.made[:])
 	return e
 }
 
@@ -77,21 +81,21 @@ func (e *encoder) time() int64 {
 // section 3.3.2.3.3.
 func (e *encoder) expired() bool { return e.m.Expires != 0 && e.m.Expires <= e.time() }
 
-// head returns the form for a version and a QoS; ids make one of its own.
-func (e *encoder) head(v5 bool, qos byte, ids []uint32) *head {
+// head returns the head for a version, a QoS and a form; ids make one of its own.
+func (e *encoder) head(v5 bool, qos byte, f form, ids []uint32) *head {
 	if v5 && len(ids) > 0 {
-		e.encode(&e.own, true, qos > 0, ids)
+		e.encode(&e.own, true, qos > 0, f, ids)
 		return &e.own
 	}
 	i := 0
 	if v5 {
-		i = 2
+		i = 2 + 2*int(f)
 	}
 	if qos > 0 {
 		i++
 	}
 	if !e.made[i] {
-		e.encode(&e.heads[i], v5, qos > 0, nil)
+		e.encode(&e.heads[i], v5, qos > 0, f, nil)
 		e.made[i] = true
 	}
 	return &e.heads[i]
@@ -100,18 +104,22 @@ func (e *encoder) head(v5 bool, qos byte, ids []uint32) *head {
 // encode writes the fixed and variable header, section 3.3. The length of the
 // properties is needed before them, so that they are written first, behind
 // room for the rest.
-func (e *encoder) encode(h *head, v5, id bool, ids []uint32) {
+func (e *encoder) encode(h *head, v5, id bool, f form, ids []uint32) {
 	const room = 5 // first byte and Remaining Length
 	b := h.b[:0]
 	b = append(b, make([]byte, room)...)
-	b = appendString(b, e.m.Topic)
-	h.idAt = 0
+	if f == byAlias {
+		b = append(b, 0, 0)
+	} else {
+		b = appendString(b, e.m.Topic)
+	}
+	h.idAt, h.aliasAt = 0, 0
 	if id {
 		h.idAt = len(b)
 		b = append(b, 0, 0)
 	}
 	if v5 {
-		b = e.properties(b, ids)
+		b = e.properties(b, f, ids)
 	}
 	rest := len(b) - room + len(e.m.Payload)
 	n := varintLen(uint32(rest))
@@ -125,13 +133,16 @@ func (e *encoder) encode(h *head, v5, id bool, ids []uint32) {
 		b = b[:copy(b, b[skip:])]
 	}
 	h.b, h.total = b, 1+n+rest
+	if f != byTopic {
+		h.aliasAt = len(b) - 2 // the last property
+	}
 }
 
 // properties appends the property block of section 3.3.2.3.
-func (e *encoder) properties(b []byte, ids []uint32) []byte {
+func (e *encoder) properties(b []byte, f form, ids []uint32) []byte {
 	m := e.m
 	if m.ContentType == "" && m.ResponseTopic == "" && m.Correlation == nil && !m.UTF8 && m.Expires == 0 &&
-		len(m.Properties) == 0 && len(ids) == 0 {
+		len(m.Properties) == 0 && len(ids) == 0 && f == byTopic {
 		return append(b, 0)
 	}
 	at := len(b)
@@ -158,6 +169,9 @@ func (e *encoder) properties(b []byte, ids []uint32) []byte {
 		b = appendString(append(b, propUser), p.Name)
 		b = appendString(b, p.Value)
 	}
+	if f != byTopic {
+		b = append(b, propAlias, 0, 0)
+	}
 	// Move the block behind its own length.
 	n := len(b) - at
 	k := varintLen(uint32(n))
@@ -168,7 +182,7 @@ func (e *encoder) properties(b []byte, ids []uint32) []byte {
 }
 
 // publish appends one PUBLISH. The caller holds wmu, and calls wrote.
-func (o *output) publish(h *head, payload []byte, p *pending, id uint16) {
+func (o *output) publish(h *head, payload []byte, p *pending, id, alias uint16) {
 	h.b[0] = typePublish<<4 | p.qos<<1
 	if p.retain {
 		h.b[0] |= 1
@@ -178,6 +192,9 @@ func (o *output) publish(h *head, payload []byte, p *pending, id uint16) {
 	}
 	if h.idAt > 0 {
 		binary.BigEndian.PutUint16(h.b[h.idAt:], id)
+	}
+	if h.aliasAt > 0 {
+		binary.BigEndian.PutUint16(h.b[h.aliasAt:], alias)
 	}
 	o.write(h.b)
 	if len(payload) >= shareFrom {

@@ -61,11 +61,22 @@ func openDir(tb testing.TB, dir string, change ...func(*mqtt.Options)) *edge {
 
 func openWith(tb testing.TB, dir string, listen func(mqtt.Options) (*mqtt.Server, error), change ...func(*mqtt.Options)) *edge {
 	tb.Helper()
-	return openRated(tb, dir, auth.Rates{}, listen, change...)
+	return openLimited(tb, dir, listen, auth.Rates{}, broker.Options{}, change...)
+}
+
+// openPolicy is open where a session holds n messages at most.
+func openPolicy(tb testing.TB, policy string, n int64) *edge {
+	tb.Helper()
+	return openLimited(tb, "", mqtt.Listen, auth.Rates{}, broker.Options{SessionMessages: n, SessionPolicy: broker.SessionPolicy(policy)})
 }
 
 // openRated is openWith under rates.
 func openRated(tb testing.TB, dir string, rates auth.Rates, listen func(mqtt.Options) (*mqtt.Server, error), change ...func(*mqtt.Options)) *edge {
+	tb.Helper()
+	return openLimited(tb, dir, listen, rates, broker.Options{}, change...)
+}
+
+func openLimited(tb testing.TB, dir string, listen func(mqtt.Options) (*mqtt.Server, error), rates auth.Rates, bo broker.Options, change ...func(*mqtt.Options)) *edge {
 	tb.Helper()
 	inner, err := local.Open(local.Options{Dir: dir})
 	if err != nil {
@@ -76,7 +87,8 @@ func openRated(tb testing.TB, dir string, rates auth.Rates, listen func(mqtt.Opt
 	if err != nil {
 		tb.Fatal(err)
 	}
-	e.broker, err = broker.Open(tb.Context(), broker.Options{Store: e.store, Auth: e.auth, Log: zerolog.New(e.log)})
+	bo.Store, bo.Auth, bo.Log = e.store, e.auth, zerolog.New(e.log)
+	e.broker, err = broker.Open(tb.Context(), bo)
 	if err != nil {
 		tb.Fatal(err)
 	}

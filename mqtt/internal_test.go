@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"net"
+	"slices"
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"time"
 
 	"millrace/broker"
 )
@@ -83,5 +85,23 @@ func TestVarints(t *testing.T) {
 	}
 	if _, _, st := varint([]byte{0x80, 0x80, 0x80, 0x80, 1}); st != varintLong {
 		t.Errorf("five bytes are state %d", st)
+	}
+}
+
+func TestPaceLetsASecondsWorthComeAtOnce(t *testing.T) { // D22
+	p, now := newPace(4), time.Unix(1000, 0)
+	var waits []time.Duration
+	for range 6 {
+		waits = append(waits, p.take(now))
+	}
+	const tick = time.Second / 4
+	if want := []time.Duration{0, 0, 0, 0, tick, 2 * tick}; !slices.Equal(waits, want) {
+		t.Errorf("waits are %v, want %v", waits, want)
+	}
+	if p.try(now) || p.try(now.Add(2*tick)) || !p.try(now.Add(3*tick)) || p.try(now.Add(3*tick)) {
+		t.Error("who cannot wait gets in early, or not at all")
+	}
+	if free := newPace(0); free.take(now) != 0 || !free.try(now) {
+		t.Error("no limit makes wait")
 	}
 }

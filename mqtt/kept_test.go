@@ -28,12 +28,26 @@ func keptIn(tb testing.TB, e *edge, v5 bool, id string, clean bool, expiry uint3
 	tb.Helper()
 	r = dial(tb, e)
 	r.v5 = v5
-	r.send(sessionPacket(v5, id, clean, expiry, props...))
+	return r, r.begin(sessionPacket(v5, id, clean, expiry, props...))
+}
+
+// keptPipe is keptIn for a bubble.
+func keptPipe(tb testing.TB, e *edge, id string, clean bool, expiry uint32, props ...byte) (r *raw, present bool) {
+	tb.Helper()
+	r = pipe(tb, e)
+	r.v5 = true
+	return r, r.begin(sessionPacket(true, id, clean, expiry, props...))
+}
+
+// begin sends a CONNECT that is accepted, and says whether the session was there.
+func (r *raw) begin(packet []byte) (present bool) {
+	r.t.Helper()
+	r.send(packet)
 	head, body := r.packet()
 	if head != 0x20 || body[1] != 0 {
-		tb.Fatalf("CONNACK is %x %x", head, body)
+		r.t.Fatalf("CONNACK is %x %x", head, body)
 	}
-	return r, body[0] == 1
+	return body[0] == 1
 }
 
 // resumed connects a client that was here before.

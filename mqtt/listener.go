@@ -23,6 +23,10 @@ func (s *Server) accept(l net.Listener, o *Listener) {
 		sock, err := l.Accept()
 		if err == nil {
 			backoff = acceptBackoffMin
+			if wait := s.pace.take(time.Now()); wait > 0 && !s.pause(wait) {
+				_ = sock.Close() // nobody serves it any more
+				return
+			}
 			s.admit(sock, o, func(c *conn) error { return c.prepare(o) })
 			continue
 		}
@@ -32,12 +36,20 @@ func (s *Server) accept(l net.Listener, o *Listener) {
 		default:
 		}
 		s.log.Warn().Str("listener", l.Addr().String()).Err(err).Msg("accept failed")
-		select {
-		case <-s.stopped:
+		if !s.pause(backoff) {
 			return
-		case <-time.After(backoff):
 		}
 		backoff = min(2*backoff, acceptBackoffMax)
+	}
+}
+
+// pause waits, and reports whether the server still accepts.
+func (s *Server) pause(d time.Duration) bool {
+	select {
+	case <-s.stopped:
+		return false
+	case <-time.After(d):
+		return true
 	}
 }
 
@@ -102,6 +114,7 @@ func (s *Server) forget(c *conn) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.all, c)
+	s.dropIdentity(c)
 	if !c.booked {
 		return
 	}

@@ -55,12 +55,18 @@ func (c *conn) login() *faultError {
 	ctx, cancel := context.WithTimeout(context.Background(), loginTimeout)
 	defer cancel()
 	h := &c.hello
+	if f := c.srv.overloaded(); f != nil {
+		return f
+	}
 	who, err := c.identify(ctx)
 	h.password = ""
 	if err != nil {
 		return c.loginFault(err)
 	}
 	c.who = who
+	if f := c.srv.admitIdentity(c); f != nil {
+		return f
+	}
 	if h.will != nil {
 		if f := c.srv.checkWill(who, h.will); f != nil {
 			return f

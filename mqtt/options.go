@@ -64,6 +64,8 @@ type Options struct {
 	MaxTopicLevels  int           // default 201
 	MaxWaiting      int           // sockets before CONNECT; default 4,096
 	MaxPerAddress   int           // connections of one address; 0 = no limit
+	MaxPerIdentity  int           // connections of one user or key; 0 = no limit
+	AcceptRate      int           // connections taken in a second; 0 = no limit
 	MaxKeepAlive    time.Duration // longest keep alive granted; 0 = any
 	ConnectTimeout  time.Duration // from accept to a complete CONNECT; default 5 s
 	StallTimeout    time.Duration // a socket that takes nothing that long is closed; default 10 s
@@ -75,6 +77,10 @@ type Options struct {
 	// SessionExpiryV3 is how long the session of a 3.1.1 client that wants one
 	// outlives its connection, in seconds; default broker.NeverExpires.
 	SessionExpiryV3 uint32
+
+	// Overloaded tells that memory is short, so that nobody more is let in; nil
+	// = never.
+	Overloaded func() bool
 
 	// CloseOnDeny ends the connection of a 3.1.1 client that publishes where
 	// it may not, instead of an ack for a message that is dropped.
@@ -118,7 +124,7 @@ func (o Options) withDefaults() (Options, error) {
 	o.SessionExpiryV3 = cmp.Or(o.SessionExpiryV3, broker.NeverExpires)
 	o.ConnectTimeout = cmp.Or(o.ConnectTimeout, DefaultConnectTimeout)
 	o.StallTimeout = cmp.Or(o.StallTimeout, DefaultStallTimeout)
-	if o.ConnectTimeout < 0 || o.StallTimeout < 0 || o.MaxKeepAlive < 0 || o.MaxPerAddress < 0 {
+	if o.ConnectTimeout < 0 || o.StallTimeout < 0 || o.MaxKeepAlive < 0 || o.MaxPerAddress < 0 || o.MaxPerIdentity < 0 || o.AcceptRate < 0 {
 		return o, errors.New("mqtt: Options has a negative limit")
 	}
 	return o, nil

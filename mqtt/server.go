@@ -22,6 +22,7 @@ type Server struct {
 	auth  *auth.Auth
 	mochi *mochi.Server
 	stats counters
+	pace  *pace
 	// sniffed is when a foreign protocol was logged last, Unix seconds.
 	sniffed atomic.Int64
 
@@ -32,14 +33,15 @@ type Server struct {
 	stopped   chan struct{}   // closed when no connection is accepted any more
 	draining  context.Context // set by Close before it stops a connection
 
-	mu        sync.Mutex
-	closing   bool
-	serial    uint64
-	clients   map[string]*conn  // after login, by client id
-	groups    map[string]*group // by filter
-	all       map[*conn]struct{}
-	addresses map[string]int
-	waiting   *list.List // of *conn before CONNECT, oldest first
+	mu         sync.Mutex
+	closing    bool
+	serial     uint64
+	clients    map[string]*conn  // after login, by client id
+	groups     map[string]*group // by filter
+	all        map[*conn]struct{}
+	addresses  map[string]int
+	identities map[string]int // by principal, where they are limited
+	waiting    *list.List     // of *conn before CONNECT, oldest first
 }
 
 // Listen opens every listener of o and begins to serve. On an error nothing
@@ -78,6 +80,7 @@ func newServer(o Options) *Server {
 	return &Server{
 		o: o, log: o.Log, stopped: make(chan struct{}),
 		clients: map[string]*conn{}, groups: map[string]*group{}, all: map[*conn]struct{}{}, addresses: map[string]int{},
+		identities: map[string]int{}, pace: newPace(o.AcceptRate),
 		waiting: list.New(),
 	}
 }

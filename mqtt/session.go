@@ -29,6 +29,7 @@ type session struct {
 	window  window
 	backlog backlog
 	replay  replay
+	aliases *aliases // nil = none
 	takes   consumers
 	inbox   inbox
 	closed  bool
@@ -65,6 +66,7 @@ func (s *Server) register(ctx context.Context, c *conn) *faultError {
 	s.serial++
 	c.session = &session{id: c.hello.id, who: c.who, serial: s.serial, c: c}
 	c.session.window.init(s.sendWindow(c))
+	c.session.aliases = newAliases(min(int(c.hello.aliasMax), s.o.MaxAliases))
 	s.clients[c.hello.id] = c
 	s.mu.Unlock()
 	if old != nil {
@@ -95,13 +97,18 @@ func (c *conn) succeed(ctx context.Context, old *conn) *faultError {
 	}
 }
 
+// expiry is how long the client wants its session to outlive the connection.
+func (h *connect) expiry(o *Options) uint32 {
+	if !h.v5 && !h.clean {
+		return o.SessionExpiryV3
+	}
+	return h.sessionExpiry
+}
+
 // openSession asks the broker for what it keeps of the client.
 func (c *conn) openSession(ctx context.Context) *faultError {
 	h, s := &c.hello, c.session
-	expiry := h.sessionExpiry
-	if !c.v5 && !h.clean {
-		expiry = c.srv.o.SessionExpiryV3
-	}
+	expiry := h.expiry(&c.srv.o)
 	kept, present, err := c.srv.o.Broker.OpenSession(ctx, broker.SessionOptions{
 		ClientID: h.id, Principal: c.who, Clean: h.clean, Expiry: expiry, Will: h.will,
 	})

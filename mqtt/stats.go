@@ -58,13 +58,15 @@ const (
 	closeTLS                          // its TLS handshake failed
 	closeUpgrade                      // its request for WebSocket was refused
 	closeProxy                        // no PROXY header where one must come, or from a stranger
+	closeIdentity                     // too many of one identity
+	closeOverload                     // memory is short
 	closeKicked                       // an operator ended it
 	closeReasons
 )
 
 var closeNames = [closeReasons]string{
 	"client", "timeout", "protocol", "auth", "crowded", "address", "taken_over", "slow_consumer", "server", "quota", "panic",
-	"tls", "websocket", "proxy", "kicked",
+	"tls", "websocket", "proxy", "identity", "overload", "kicked",
 }
 
 // counters is what Stats is read from.

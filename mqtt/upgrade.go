@@ -12,6 +12,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"time"
 )
 
 // maxUpgrade bounds the request that asks for WebSocket.
@@ -130,6 +131,11 @@ func (s *Server) WebSocket(o Listener) http.Handler {
 		if no != nil {
 			w.Header().Set("Sec-WebSocket-Version", "13")
 			http.Error(w, no.text, no.status)
+			return
+		}
+		if !s.pace.try(time.Now()) {
+			w.Header().Set("Retry-After", "1")
+			http.Error(w, "too many connections at once; come back in a second", http.StatusServiceUnavailable)
 			return
 		}
 		sock, buf, err := http.NewResponseController(w).Hijack()

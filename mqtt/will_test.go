@@ -13,15 +13,18 @@ func withWill(t *testing.T, e *edge, id string, flags byte, connProps, willProps
 	t.Helper()
 	r := dial(t, e)
 	r.v5 = true
-	b := []byte{0, 4, 'M', 'Q', 'T', 'T', 5, 2 | 4 | flags, 0, 0}
+	r.begin(willPacket(id, flags|2, connProps, willProps))
+	return r
+}
+
+// willPacket builds the CONNECT of such a client; flags has Clean Start and
+// what there is to say of the will.
+func willPacket(id string, flags byte, connProps, willProps []byte) []byte {
+	b := []byte{0, 4, 'M', 'Q', 'T', 'T', 5, 4 | flags, 0, 0}
 	b = append(varint(b, len(connProps)), connProps...)
 	b = str(b, id)
 	b = append(varint(b, len(willProps)), willProps...)
-	r.send(packet(0x10, str(str(b, "w"), "gone")))
-	if head, body := r.packet(); head != 0x20 || body[1] != 0 {
-		t.Fatalf("CONNACK is %x %x", head, body)
-	}
-	return r
+	return packet(0x10, str(str(b, "w"), "gone"))
 }
 
 func TestWillIsSentUnlessTakenBack(t *testing.T) {

@@ -9,6 +9,7 @@ import (
 	"millrace/rest/flowmq"
 	"millrace/rest/internal/httpx"
 	"millrace/rest/memfifo"
+	"millrace/rest/pulsar"
 )
 
 // Dialect names one of the HTTP APIs.
@@ -36,8 +37,8 @@ var prefixes = []struct {
 	{emqx.SpecPath, EMQX},
 	{fastqueue.Prefix, FastQueue},
 	{fastqueue.HealthPath, FastQueue},
-	{"/topics", Pulsar},
-	{"/admin/v2", Pulsar},
+	{pulsar.Prefix, Pulsar},
+	{pulsar.AdminPrefix, Pulsar},
 	{memfifo.Prefix, Memfifo},
 }
 
@@ -51,10 +52,7 @@ func dialectOf(path string) Dialect {
 	return ""
 }
 
-// built reports whether the dialect is part of this version.
-func (d Dialect) built() bool { return d == FlowMQ || d == EMQX || d == FastQueue || d == Memfifo }
-
-// open returns the handler of a dialect; one that is not built yet has no routes.
+// open returns the handler of a dialect.
 func (d Dialect) open(o *Options, s *httpx.Shared) http.Handler {
 	switch d {
 	case FlowMQ:
@@ -63,21 +61,9 @@ func (d Dialect) open(o *Options, s *httpx.Shared) http.Handler {
 		return emqx.New(o.Broker, s, o.EMQX)
 	case FastQueue:
 		return fastqueue.New(o.Broker, s, o.FastQueue)
-	case Memfifo:
+	case Pulsar:
+		return pulsar.New(o.Broker, s, o.Pulsar)
+	default: // Memfifo
 		return memfifo.New(o.Broker, s, memfifo.Options{Open: o.MemfifoOpen})
-	default:
-		return d.unbuilt(s)
 	}
-}
-
-func (d Dialect) unbuilt(s *httpx.Shared) http.Handler {
-	return httpx.NewMux(s, httpx.Dialect{
-		Name: string(d),
-		RenderError: func(w http.ResponseWriter, r *httpx.Request, err error) {
-			if err == httpx.ErrNoRoute { //nolint:errorlint // returned bare by the mux
-				err = &httpx.StatusError{Status: http.StatusNotFound, Message: "the " + string(d) + " dialect is not built yet"}
-			}
-			renderPlain(w, r, err)
-		},
-	})
 }

@@ -11,6 +11,7 @@ import (
 	"millrace/rest/flowmq"
 	"millrace/rest/internal/httpx"
 	"millrace/rest/memfifo"
+	"millrace/rest/pulsar"
 )
 
 // Paths of the operators, on every listener.
@@ -20,6 +21,7 @@ var opsPaths = []string{"/livez", "/readyz", "/healthz", "/metrics"}
 // dialect's own.
 var docPaths = map[Dialect]string{
 	FlowMQ: "/api-docs/flowmq.yaml", FastQueue: "/api-docs/fastqueue.yaml", Memfifo: "/api-docs/memfifo.yaml",
+	Pulsar: "/api-docs/pulsar.yaml",
 }
 
 // ops answers what is no dialect's: health, metrics, documents, the index.
@@ -42,6 +44,7 @@ func newOps(from *Options, s *httpx.Shared) http.Handler {
 			{Method: http.MethodGet, Path: docPaths[FlowMQ], Handler: document(flowmq.OpenAPI)},
 			{Method: http.MethodGet, Path: docPaths[FastQueue], Handler: document(fastqueue.OpenAPI)},
 			{Method: http.MethodGet, Path: docPaths[Memfifo], Handler: document(memfifo.OpenAPI)},
+			{Method: http.MethodGet, Path: docPaths[Pulsar], Handler: document(pulsar.OpenAPI)},
 		},
 		RenderError: renderPlain,
 	})
@@ -53,6 +56,8 @@ const indexPage = `Millrace, a message broker.
 /api-docs/flowmq.yaml      its OpenAPI document
 /v1                        FastQueue's REST API
 /api-docs/fastqueue.yaml   its OpenAPI document
+/topics                    Pulsar's REST API (PIP-64)
+/api-docs/pulsar.yaml      its OpenAPI document
 /api/v5                    EMQX's management API
 /api-docs/swagger.json     its OpenAPI document
 /api-docs/memfifo.yaml     that of memfifo's API, which has a listener of its own
@@ -104,7 +109,7 @@ func (o *ops) metrics(w http.ResponseWriter, r *httpx.Request) error {
 		return httpx.ErrNoRoute
 	}
 	if !fromLoopback(r.Request) || r.Header.Get("Authorization") != "" {
-		p, err := httpx.KeyOrToken(o.broker.Auth(), flowmq.Audience, r)
+		p, err := httpx.KeyOrToken(o.broker.Auth(), httpx.UserAudience, r)
 		if err != nil {
 			return err
 		}

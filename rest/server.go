@@ -19,6 +19,7 @@ import (
 	"millrace/rest/emqx"
 	"millrace/rest/fastqueue"
 	"millrace/rest/internal/httpx"
+	"millrace/rest/pulsar"
 )
 
 // Listener is an address and what is served there. One with a single dialect
@@ -43,6 +44,7 @@ type Options struct {
 	// Origins are those that browsers may send requests from, besides our own.
 	Origins   []string
 	FastQueue fastqueue.Options
+	Pulsar    pulsar.Options
 	EMQX      emqx.Options
 	// Mounts are handlers of other protocols at exact paths of every listener
 	// that serves more than one dialect: MQTT over WebSocket.
@@ -153,11 +155,6 @@ func (s *Server) Serve() error {
 	for i, e := range s.open {
 		log := s.options.Log.Info().Str("listener", e.Name).Str("address", e.bound.Addr().String())
 		log.Bool("tls", e.TLS != nil).Msg("http listens")
-		for _, d := range e.Dialects {
-			if !d.built() {
-				s.options.Log.Warn().Str("listener", e.Name).Str("dialect", string(d)).Msg("dialect not built yet, its paths answer 404")
-			}
-		}
 		wait.Go(func() {
 			if errs[i] = e.serve(); errs[i] != nil {
 				s.closeAll() // one promise for all listeners

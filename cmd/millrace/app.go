@@ -14,6 +14,7 @@ import (
 	"millrace/broker/auth"
 	"millrace/cmd/millrace/certs"
 	"millrace/cmd/millrace/config"
+	"millrace/cmd/millrace/memory"
 	"millrace/mqtt"
 	"millrace/persistence/local"
 	"millrace/rest"
@@ -33,6 +34,7 @@ type app struct {
 	temporary bool // the data directory goes when the process goes
 	store     *local.Store
 	broker    *broker.Broker
+	memory    *memory.Watch           // nil without limits.memory
 	certs     *certs.Owner            // nil without tls.cert
 	mqtt      *mqtt.Server            // nil while its edge is closed
 	mounts    map[string]http.Handler // of MQTT, on the HTTP listener
@@ -65,6 +67,10 @@ func (a *app) start(ctx context.Context) error {
 		if a.certs, err = certs.Open(files, a.log); err != nil {
 			return &failure{code: exitConfig, err: err}
 		}
+	}
+	if limit := a.cfg.Limits.Memory; limit > 0 {
+		a.memory = memory.Start(int64(limit), a.log)
+		a.stack.push("memory watch", func(context.Context) error { a.memory.Close(); return nil })
 	}
 	if err := a.openBroker(ctx); err != nil {
 		return err
@@ -105,6 +111,7 @@ func (a *app) openBroker(ctx context.Context) error {
 	store, err := local.Open(local.Options{ //nolint:contextcheck // it ends with its Close
 		Dir: a.cfg.Data, Log: a.log,
 		Relaxed: a.cfg.Store.Sync == "interval", AcceptLoss: a.cfg.Store.AcceptLoss == config.On,
+		LowDisk: int64(a.cfg.Store.LowDisk),
 		Failed: func(err error) {
 			a.fail(&failure{code: exitDisk, err: fmt.Errorf("the store cannot write: %w", err), hint: "look at the disk, then start again: everything acknowledged is there"})
 		},
@@ -120,7 +127,7 @@ func (a *app) openBroker(ctx context.Context) error {
 	}
 	a.broker, err = broker.Open(ctx, broker.Options{
 		Store: store, Auth: accounts, Log: a.log,
-		MaxPayload: int(a.cfg.Limits.Payload), MaxWaiting: a.cfg.Limits.Waiting,
+		MaxPayload: int(a.cfg.Limits.Payload), MaxWaiting: a.cfg.Limits.Waiting, Overloaded: a.overloaded(),
 		SessionMessages: int64(a.cfg.MQTT.MaxSessionQueue), SessionBytes: int64(a.cfg.MQTT.MaxSessionBytes),
 		SessionPolicy: broker.SessionPolicy(a.cfg.MQTT.SessionOverflow),
 		Topics:        router.Limits{MaxBytes: a.cfg.Limits.TopicBytes, MaxLevels: a.cfg.Limits.TopicLevels},
@@ -196,6 +203,14 @@ func (a *app) demoQueue(ctx context.Context) error {
 		return fmt.Errorf("make the queue demo: %w", err)
 	}
 	return nil
+}
+
+// overloaded is what refuses work while memory is short, nil without a limit.
+func (a *app) overloaded() func() bool {
+	if a.memory == nil {
+		return nil
+	}
+	return a.memory.Over
 }
 
 // fail ends the server because of a fault while it runs; the first one counts.

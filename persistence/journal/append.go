@@ -330,6 +330,22 @@ func (j *Journal) submit(c Completion) {
 	j.work.Signal()
 }
 
+// Sync waits until everything that was unlocked before is durable, also if
+// Options.Relaxed, and until its completions were called.
+func (j *Journal) Sync() error {
+	b := barrier{make(chan error, 1)}
+	j.mu.Lock()
+	if j.shut {
+		j.mu.Unlock()
+		return ErrClosed
+	}
+	j.waiters = append(j.waiters, b)
+	j.wantSync, j.mustSync = true, true
+	j.work.Signal()
+	j.mu.Unlock()
+	return <-b.err
+}
+
 type barrier struct{ err chan error }
 
 func (b barrier) Done(err error) { b.err <- err }

@@ -218,6 +218,9 @@ func (j *Journal) writeSegment(seg *segment, pieces []piece) error {
 				return err
 			}
 			j.unref(old)
+			if j.o.Sealed != nil {
+				j.o.Sealed()
+			}
 		}
 		off = 0
 		v = append(v, seg.header())

@@ -180,7 +180,7 @@ func TestAFullDiskRefusesAppendsAndRecoversByItself(t *testing.T) {
 				t.Fatalf("got %v, want ErrFull", err)
 			}
 		}
-		log = append(log, mustAppend(t, j, "a small one still fits"))
+		log = append(log, mustAppend(t, j, "small"))
 		disk.Heal()
 		time.Sleep(2 * time.Second)
 		if j.State().Full {

@@ -21,6 +21,9 @@ type FS interface {
 	MkdirAll(dir string) error
 	// SyncDir makes creations, renames and removals in dir durable.
 	SyncDir(dir string) error
+	// Space is how many bytes may still be written to the disk that dir is on,
+	// and how large the disk is.
+	Space(dir string) (free, size int64, err error)
 	// Lock creates name and locks it for this process until the result is
 	// closed. While another process holds it, the error is a *LockedError.
 	Lock(name string) (io.Closer, error)
@@ -77,6 +80,8 @@ func (osFS) Remove(name string) error { return os.Remove(name) }
 func (osFS) MkdirAll(dir string) error { return os.MkdirAll(dir, 0o750) }
 
 func (osFS) SyncDir(dir string) error { return syncDir(dir) }
+
+func (osFS) Space(dir string) (free, size int64, err error) { return diskSpace(dir) }
 
 func (osFS) List(dir string) ([]string, error) {
 	entries, err := os.ReadDir(dir)

@@ -41,6 +41,12 @@ type Options struct {
 	// From is where replay starts; segments before it may be missing. Zero
 	// replays the whole log, which then must be there from its first segment.
 	From Position
+	// Earlier is called before replay for each segment with records before From, in
+	// order. It may set End if that is 0. An error ends Open.
+	Earlier func(*Earlier) error
+	// Sealed is called when a segment is full and all of it durable, by a goroutine
+	// of the journal. It must not block.
+	Sealed func()
 	// AcceptLoss opens a damaged log all the same: what is damaged is given up
 	// for good and logged. Lost is told of each loss in log order, before anything
 	// is changed; its error ends Open. What was there instead is kept in the
@@ -48,6 +54,9 @@ type Options struct {
 	AcceptLoss bool
 	Lost       func(Loss) error
 	Quarantine string
+	// LowDisk is the free space of the disk below which Low says so; default the
+	// larger of two segments at their present size and min(5 %, 2 GiB).
+	LowDisk int64
 	// RetryEvery is the time between attempts to prepare a segment after one
 	// failed; default 1s.
 	RetryEvery time.Duration
@@ -167,6 +176,7 @@ type Journal struct {
 	released  chan struct{}  // closed when Close has finished
 	recovered Position
 	mark      watermark
+	space     space
 	stats     stats
 }
 
@@ -232,7 +242,8 @@ func (j *Journal) firstSegment() error {
 // State is a snapshot of a Journal for metrics and for its owner.
 type State struct {
 	Err       error    // the journal is poisoned
-	Full      bool     // the next segment could not be prepared
+	Full      bool     // the next segment could not be prepared, or is the reserve
+	Low       bool     // the disk had too little room when it was looked at last
 	Durable   Position // everything before it survives a power cut
 	End       Position // where the published records end
 	Recovered Position // where the log ended when it was opened
@@ -258,7 +269,7 @@ func (j *Journal) State() State {
 	}
 	j.mu.Lock()
 	s.End = j.end
-	s.Full = j.next == nil && j.prepErr != nil && j.failedSize <= j.regular
+	s.Full, s.Low = j.space.full.Load(), j.space.low.Load()
 	j.mu.Unlock()
 	j.tableMu.Lock()
 	defer j.tableMu.Unlock()

@@ -104,7 +104,7 @@ func (j *Journal) prepareSegments() {
 		}
 		j.mu.Lock()
 		size, unneeded := j.want, j.unneeded
-		if j.next != nil && j.next.size >= size {
+		if j.next != nil && j.next.size >= size && j.prepErr == nil {
 			size = 0
 		}
 		j.want, j.trying, j.unneeded = 0, size, nil
@@ -112,10 +112,13 @@ func (j *Journal) prepareSegments() {
 		for _, s := range unneeded {
 			j.setFree(s)
 		}
+		if j.space.low.Load() {
+			j.shed()
+		}
 		if size == 0 {
 			continue
 		}
-		s, err := j.prepare(size)
+		s, err := j.attempt(size)
 		if s == nil && err == nil {
 			return // closing
 		}
@@ -125,22 +128,52 @@ func (j *Journal) prepareSegments() {
 	}
 }
 
-// hand gives the outcome of an attempt to those who wait for it. It reports
-// whether to try again later.
+// attempt prepares a segment, and the reserve if it is gone. On a full disk the
+// reserve comes first, and is the segment if there is no other.
+func (j *Journal) attempt(size int64) (*segment, error) {
+	if j.space.full.Load() {
+		if err := j.keepReserve(); err != nil {
+			return nil, err
+		}
+	}
+	s, err := j.prepare(size)
+	switch {
+	case err == nil && s != nil:
+		err = j.keepReserve()
+	case isFull(err):
+		j.mu.Lock()
+		none := j.next == nil
+		j.mu.Unlock()
+		if none {
+			s = j.useReserve()
+		}
+	}
+	return s, err
+}
+
+// hand gives the outcome of an attempt to those who wait for it: a segment, or
+// an error, or with an error the reserve as a segment. It reports whether to try
+// again later.
 func (j *Journal) hand(s *segment, err error, size int64) (again bool) {
+	larger := j.larger(j.regular) // only this goroutine changes it
 	j.mu.Lock()
 	j.trying = 0
 	old := j.next
 	before := j.prepErr
+	if s != nil {
+		j.next = s
+	}
+	full := err != nil && size <= j.regular && (j.next == nil || isFull(err))
 	if err == nil {
-		j.next, j.prepErr = s, nil
-		j.regular = min(j.regular*2, j.o.SegmentSize)
+		j.prepErr = nil
+		j.regular = max(j.regular, larger)
 	} else {
 		j.prepErr, j.failedAt, j.failedSize = err, time.Now(), size
-		if again = old == nil; again {
+		if again = j.next == nil || full; again {
 			j.want = max(j.want, j.regular)
 		}
 	}
+	j.space.full.Store(full)
 	j.ready.Broadcast()
 	j.mu.Unlock()
 	switch {
@@ -149,7 +182,7 @@ func (j *Journal) hand(s *segment, err error, size int64) (again bool) {
 	case err == nil && before != nil:
 		j.o.Log.Info().Int64("bytes", size).Msg("segment prepared after failures")
 	}
-	if err == nil && old != nil {
+	if s != nil && old != nil {
 		j.setFree(old)
 	}
 	return again
@@ -164,9 +197,14 @@ func (j *Journal) prepare(size int64) (*segment, error) {
 	if f == nil {
 		return nil, err
 	}
+	return j.dress(f, name, size)
+}
+
+// dress makes a segment of a file that is wholly allocated.
+func (j *Journal) dress(f File, name string, size int64) (*segment, error) {
 	s := newSegment(j.number, size, j.store)
 	path := filepath.Join(j.o.Dir, segmentName(s.number))
-	err = f.WriteAt(0, s.header())
+	err := f.WriteAt(0, s.header())
 	if err == nil {
 		err = f.SyncData()
 	}
@@ -296,7 +334,7 @@ func (j *Journal) setFree(s *segment) {
 func (j *Journal) freeSegment(number uint32, size int64) error {
 	path := filepath.Join(j.o.Dir, segmentName(number))
 	j.tableMu.Lock()
-	keep := len(j.free) < maxFree && size <= j.o.SegmentSize
+	keep := len(j.free) < maxFree && size <= j.o.SegmentSize && !j.space.low.Load()
 	j.tableMu.Unlock()
 	if !keep {
 		if err := j.o.FS.Remove(path); err != nil {

@@ -82,6 +82,11 @@ func (j *Journal) inventory() (log, prepared []*segment, err error) {
 	}
 	j.number = 1
 	for _, name := range names {
+		if strings.HasPrefix(name, reserveName) {
+			if err := j.adoptReserve(name); err != nil {
+				return nil, nil, err
+			}
+		}
 		_, kind, _ := strings.Cut(name, ".")
 		n, ours := segmentNumber(name)
 		if !ours {
@@ -169,13 +174,32 @@ func (j *Journal) wasActive(s *segment) (bool, error) {
 	return proven, errors.Join(err, f.Close())
 }
 
-func (j *Journal) adoptFree(path string) error {
+// adoptReserve keeps the reserve that is there; one that was being made goes.
+func (j *Journal) adoptReserve(name string) error {
+	path := filepath.Join(j.o.Dir, name)
+	if name != reserveName {
+		return j.o.FS.Remove(path)
+	}
+	size, err := j.fileSize(path)
+	if err != nil || size < 2*pageSize || size%pageSize != 0 {
+		return errors.Join(err, j.o.FS.Remove(path))
+	}
+	j.space.reserve = freeFile{path, size}
+	return nil
+}
+
+func (j *Journal) fileSize(path string) (int64, error) {
 	f, err := j.o.FS.Open(path)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	size, err := f.Size()
-	if err := errors.Join(err, f.Close()); err != nil {
+	return size, errors.Join(err, f.Close())
+}
+
+func (j *Journal) adoptFree(path string) error {
+	size, err := j.fileSize(path)
+	if err != nil {
 		return err
 	}
 	if len(j.free) >= maxFree || size < 2*pageSize || size%pageSize != 0 {
@@ -332,11 +356,14 @@ func (j *Journal) replaySegment(s *segment, known int64, last bool, replay func(
 	from := int64(pageSize)
 	switch {
 	case s.number < j.o.From.Segment() && !last:
-		return known, nil
+		return j.passOver(s, known)
 	case s.number < j.o.From.Segment():
 		replay = nil
-	case s.number == j.o.From.Segment():
-		from = max(from, int64(j.o.From.Offset()))
+	case s.number == j.o.From.Segment() && int64(j.o.From.Offset()) > from:
+		from = int64(j.o.From.Offset())
+		if _, err := j.passOver(s, from); err != nil {
+			return 0, err
+		}
 	}
 	f, err := j.o.FS.Open(filepath.Join(j.o.Dir, segmentName(s.number)))
 	if err != nil {

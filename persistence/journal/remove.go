@@ -47,10 +47,13 @@ func (j *Journal) Remove(number uint32) error {
 
 // Segment describes a segment that holds records.
 type Segment struct {
-	Number uint32
-	Size   int64  // of the file
-	End    uint32 // where its records end; 0 while it is appended to
+	Number     uint32
+	Generation uint64 // random, another one for each use of a file
+	Size       int64  // of the file
+	End        uint32 // where its records end; 0 while it is appended to
 }
+
+func (s *segment) describe() Segment { return Segment{s.number, s.generation, s.size, s.end} }
 
 // Segments lists the segments of the log in order.
 func (j *Journal) Segments() []Segment {
@@ -58,7 +61,7 @@ func (j *Journal) Segments() []Segment {
 	defer j.tableMu.Unlock()
 	list := make([]Segment, 0, len(j.table))
 	for _, s := range j.table {
-		list = append(list, Segment{s.number, s.size, s.end})
+		list = append(list, s.describe())
 	}
 	slices.SortFunc(list, func(a, b Segment) int { return cmp.Compare(a.Number, b.Number) })
 	return list

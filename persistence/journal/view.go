@@ -113,6 +113,8 @@ func (v *view) List(dir string) ([]string, error) {
 	return slices.Sorted(maps.Keys(names)), nil
 }
 
+func (v *view) Space(dir string) (free, size int64, err error) { return v.under.Space(dir) }
+
 func (v *view) MkdirAll(string) error { return nil }
 func (v *view) SyncDir(string) error  { return nil }
 

@@ -81,6 +81,8 @@ func (u *unit) publish(op *broker.Op, pl *plan) {
 
 // writeMessage writes the record of a message with its routes that are on disk.
 func (u *unit) writeMessage(op *broker.Op, pl *plan) (uint64, uint32) {
+	p := &u.placed
+	p.routes, p.key = p.routes[:0], 0
 	b := appendNums(u.record(recMessage), uint64(u.now), uint64(pl.durable))
 	for i := range op.Routes {
 		r, t := &op.Routes[i], u.targets[pl.first+i]
@@ -90,9 +92,19 @@ func (u *unit) writeMessage(op *broker.Op, pl *plan) (uint64, uint32) {
 			b = appendNums(b, uint64(r.Target), uint64(r.Partition), t.st.parts[r.Partition].next())
 		default:
 			b = appendNums(b, uint64(r.Target), uint64(r.Tag), t.q.next)
+			p.routes = append(p.routes, seqOf{r.Target, t.q.next})
+			if t.q.keyed && p.key == 0 {
+				p.key = keyHash(op.Message.Key)
+			}
 		}
 	}
-	return u.end(broker.AppendMessage(b, op.Message))
+	pos, size := u.end(broker.AppendMessage(b, op.Message))
+	if len(p.routes) > 0 {
+		p.size, p.time, p.expires = size, u.now, op.Message.Expires
+		p.overhead = size - uint32(len(op.Message.Payload))
+		u.s.hints.add(pos, p)
+	}
+	return pos, size
 }
 
 // settle removes a message.

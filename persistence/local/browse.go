@@ -2,6 +2,7 @@ package local
 
 import (
 	"context"
+	"errors"
 
 	"millrace/broker"
 )
@@ -29,7 +30,9 @@ func (s *Store) Read(ctx context.Context, t broker.Target, p broker.Pos, limit i
 		l.begin(q, picks[:n])
 		for i := range picks[:n] {
 			d := s.shownAs(q, &picks[i], states[i], whys[i])
-			if err := l.message(picks, i, &d); err != nil {
+			if err := l.message(picks, i, &d); errors.Is(err, broker.ErrGone) {
+				continue
+			} else if err != nil {
 				return dst, err
 			}
 			dst = append(dst, d)
@@ -104,7 +107,9 @@ func (s *Store) Find(ctx context.Context, t broker.Target, id broker.ID) (broker
 		l.begin(q, unknown[:n])
 		for i := range unknown[:n] {
 			var d broker.Delivery
-			if err := l.message(unknown, i, &d); err != nil {
+			if err := l.message(unknown, i, &d); errors.Is(err, broker.ErrGone) {
+				continue
+			} else if err != nil {
 				return broker.Ref{}, err
 			}
 			if d.ID == id {

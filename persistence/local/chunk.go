@@ -1,5 +1,7 @@
 package local
 
+import "millrace/persistence/journal"
+
 // A chunk holds up to chunkMax messages of one queue, whose sequences follow
 // each other. The first ones are small, because an MQTT session is a queue too.
 const (
@@ -63,6 +65,7 @@ type chunk struct {
 	base    uint64 // sequence of entries[0]
 	time    int64  // Unix milliseconds that entry.queued counts from
 	live    int    // entries that are not gone
+	lo, hi  uint32 // the segments of the journal between which they lie
 	entries []entry
 	bodies  [][]byte // of a volatile queue: the encoded messages
 	keys    []uint64 // of a keyed queue: hashes of the keys
@@ -70,6 +73,15 @@ type chunk struct {
 
 // end is the sequence after the last entry.
 func (c *chunk) end() uint64 { return c.base + uint64(len(c.entries)) }
+
+// spans notes that a message of the chunk lies at pos.
+func (c *chunk) spans(pos uint64) {
+	segment := journal.Position(pos).Segment()
+	if c.hi == 0 {
+		c.lo = segment
+	}
+	c.lo, c.hi = min(c.lo, segment), max(c.hi, segment)
+}
 
 // full reports whether no further entry fits.
 func (c *chunk) full() bool { return len(c.entries) == cap(c.entries) }
@@ -136,7 +148,7 @@ func (cs *chunks) tail(seq uint64, now int64, volatile, keyed bool) *chunk {
 			c.keys = make([]uint64, size)
 		}
 	}
-	c.base, c.time = seq, now
+	c.base, c.time, c.lo, c.hi = seq, now, 0, 0
 	cs.list = append(cs.list, c)
 	return c
 }

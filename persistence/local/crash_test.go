@@ -357,36 +357,41 @@ type contents struct {
 	where string
 }
 
-// of returns which messages are in the target of a name, whose order it checks.
-func (c *contents) of(name string) map[int]bool {
+// target finds a target by name.
+func (c *contents) target(name string) broker.Target {
 	c.t.Helper()
-	there := map[int]bool{}
 	ds, err := c.s.Definitions(context.Background())
 	if err != nil {
 		c.t.Errorf("%s: %v", c.where, err)
 	}
 	for _, d := range ds {
-		if d.Def.Name != name {
-			continue
+		if d.Def.Name == name {
+			return d.Target
 		}
-		list, err := c.s.Read(context.Background(), d.Target, broker.Pos{States: broker.Ready | broker.Leased | broker.Delayed}, 1<<20, nil)
-		if err != nil {
-			c.t.Errorf("%s: read %s: %v", c.where, name, err)
-		}
-		last := -1
-		for i := range list {
-			n := number(c.t, &list[i])
-			if there[n] || name != "dead" && n <= last {
-				c.t.Errorf("%s: %s has message %d after %d", c.where, name, n, last)
-			}
-			if name == "s" && list[i].Seq != uint64(i) {
-				c.t.Errorf("%s: offset %d at place %d", c.where, list[i].Seq, i)
-			}
-			there[n], last = true, n
-		}
-		return there
 	}
 	c.t.Errorf("%s: %s is not defined", c.where, name)
+	return 0
+}
+
+// of returns which messages are in the target of a name, whose order it checks.
+func (c *contents) of(name string) map[int]bool {
+	c.t.Helper()
+	there := map[int]bool{}
+	list, err := c.s.Read(context.Background(), c.target(name), broker.Pos{States: broker.Ready | broker.Leased | broker.Delayed}, 1<<20, nil)
+	if err != nil {
+		c.t.Errorf("%s: read %s: %v", c.where, name, err)
+	}
+	last := -1
+	for i := range list {
+		n := number(c.t, &list[i])
+		if there[n] || name != "dead" && n <= last {
+			c.t.Errorf("%s: %s has message %d after %d", c.where, name, n, last)
+		}
+		if name == "s" && list[i].Seq != uint64(i) {
+			c.t.Errorf("%s: offset %d at place %d", c.where, list[i].Seq, i)
+		}
+		there[n], last = true, n
+	}
 	return there
 }
 
@@ -395,7 +400,7 @@ func (c *contents) of(name string) map[int]bool {
 func cutWhileOpening(t *testing.T, disk journaltest.Crashable, rng *rand.Rand, where string) journaltest.Crashable {
 	t.Helper()
 	var mu sync.Mutex
-	left := 1 + rng.IntN(12)
+	left := 1 + rng.IntN(30)
 	var after journaltest.Crashable
 	fs := journaltest.Watch(disk, func(op journaltest.Op, run func() error) error {
 		err := run()
@@ -413,6 +418,7 @@ func cutWhileOpening(t *testing.T, disk journaltest.Crashable, rng *rand.Rand, w
 		t.Errorf("%s: %v", where, err)
 		return disk
 	}
+	s.Bind(noEvents{})
 	_ = s.Close(context.Background()) // the disk as it was meanwhile is what counts
 	mu.Lock()
 	defer mu.Unlock()

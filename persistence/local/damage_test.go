@@ -259,6 +259,7 @@ func TestWhatIsGivenUpIsKeptAndReported(t *testing.T) {
 		}
 		hit++
 		disk := d.disk.Clone()
+		forget(t, disk)
 		was := slices.Clone(disk.Data(name))
 		disk.Data(name)[5000] ^= 1
 		o := damageOptions(disk)
@@ -294,6 +295,24 @@ func TestWhatIsGivenUpIsKeptAndReported(t *testing.T) {
 	}
 	if hit < 2 {
 		t.Fatalf("only %d segments were damaged", hit)
+	}
+}
+
+// forget removes checkpoints and hints, so that a start reads all of the log.
+func forget(tb testing.TB, disk *journaltest.SectorFS) {
+	tb.Helper()
+	for _, dir := range []string{"data/checkpoint", "data/journal"} {
+		names, err := disk.List(dir)
+		if err != nil {
+			tb.Fatal(err)
+		}
+		for _, name := range names {
+			if strings.HasPrefix(name, "ckpt-") || strings.HasSuffix(name, ".hint") {
+				if err := disk.Remove(dir + "/" + name); err != nil {
+					tb.Fatal(err)
+				}
+			}
+		}
 	}
 }
 

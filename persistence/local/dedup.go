@@ -1,9 +1,12 @@
 package local
 
 import (
+	"encoding/binary"
 	"strings"
+	"time"
 
 	"millrace/broker"
+	"millrace/persistence/journal"
 )
 
 const (
@@ -20,6 +23,7 @@ type dedup struct {
 	byKey map[string]firstSeen
 	order []string // oldest first
 	head  int
+	base  int // how many were taken off the front of order
 }
 
 // firstSeen is the message that had a key first.
@@ -51,9 +55,65 @@ func (d *dedup) add(key string, id broker.ID, hash uint64, now int64) {
 	}
 	if d.head > 1024 && d.head > len(d.order)/2 {
 		d.order = append(d.order[:0:0], d.order[d.head:]...)
+		d.base += d.head
 		d.head = 0
+	}
+	if d.byKey[key].id == id && id != (broker.ID{}) {
+		return // told by a checkpoint, and now by the log
 	}
 	key = strings.Clone(key) // the message's bytes may be a large buffer
 	d.byKey[key] = firstSeen{id: id, hash: hash, time: now}
 	d.order = append(d.order, key)
+}
+
+// dedupAtOnce bounds how long the append lock is held while keys are captured.
+const dedupAtOnce = 1024
+
+// captureDedup writes the window for a checkpoint, oldest first:
+//
+//	dedup  (time, id 16 bytes, hash u64, key), again and again
+func (s *Store) captureDedup(w *ckptWriter) {
+	now := time.Now().UnixMilli()
+	for at, more := 0, true; more; {
+		if s.wal.Lock() != nil {
+			return // the store ends, and so does the checkpoint
+		}
+		d := &s.dedup
+		b, n := w.begin(secDedup), 0
+		i := max(at-d.base, d.head)
+		for ; i < len(d.order) && n < dedupAtOnce; i++ {
+			key := d.order[i]
+			f, ok := d.byKey[key]
+			if !ok || now-f.time >= dedupWindow {
+				continue
+			}
+			b = binary.AppendUvarint(b, uint64(f.time))
+			b = binary.LittleEndian.AppendUint64(append(b, f.id[:]...), f.hash)
+			b = append(binary.AppendUvarint(b, uint64(len(key))), key...)
+			n++
+		}
+		at, more = d.base+i, i < len(d.order)
+		s.wal.Unlock(journal.Lazy, nil)
+		if n > 0 {
+			w.end(b)
+		}
+	}
+}
+
+// restoreDedup reads keys of the window.
+func (s *Store) restoreDedup(f *fields) error {
+	now := time.Now().UnixMilli()
+	for len(f.b) > 0 && !f.bad {
+		at := int64(f.num())
+		var id broker.ID
+		copy(id[:], f.take(len(id)))
+		hash, key := f.fixed64(), string(f.bytes())
+		if !f.bad && now-at < dedupWindow {
+			s.dedup.add(key, id, hash, at)
+		}
+	}
+	if f.bad {
+		return errRecord
+	}
+	return nil
 }

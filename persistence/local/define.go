@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"time"
 
 	"millrace/broker"
 	"millrace/persistence/journal"
@@ -64,6 +65,10 @@ func (s *Store) Define(ctx context.Context, d broker.Def) (broker.Target, error)
 			return 0, broker.ErrConflict
 		}
 	} else {
+		if s.short(time.Now().UnixMilli()) {
+			s.wal.Unlock(journal.Lazy, nil)
+			return 0, broker.ErrFull
+		}
 		id = s.nextTarget
 	}
 	if !s.mem {
@@ -122,14 +127,16 @@ func (t target) alterable(d *broker.Def) bool {
 // define makes id what d says. The append lock is held.
 func (s *Store) define(id broker.Target, d broker.Def) {
 	t, known := s.targets[id]
+	if !known {
+		t = s.newTarget(id, d)
+	}
+	s.targetMu.Lock()
+	s.targets[id] = t
+	s.names[d.Kind-broker.QueueTarget][d.Name] = id
+	s.targetMu.Unlock()
+	s.nextTarget = max(s.nextTarget, id+1)
 	switch {
 	case !known:
-		t = s.newTarget(id, d)
-		s.targetMu.Lock()
-		s.targets[id] = t
-		s.names[d.Kind-broker.QueueTarget][d.Name] = id
-		s.targetMu.Unlock()
-		s.nextTarget = max(s.nextTarget, id+1)
 	case t.q != nil:
 		s.alter(t.q, d)
 	default:
@@ -212,13 +219,16 @@ func (s *Store) drop(id broker.Target) target {
 	d := t.def()
 	s.targetMu.Lock()
 	delete(s.targets, id)
-	delete(s.names[d.Kind-broker.QueueTarget], d.Name)
+	if names := s.names[d.Kind-broker.QueueTarget]; names[d.Name] == id {
+		delete(names, d.Name) // when the journal is read, another one may have it already
+	}
 	s.targetMu.Unlock()
 	if t.q != nil {
 		t.q.mu.Lock()
 		t.q.dropped = true
 		t.q.wake = 0
 		t.q.untold = nil
+		s.orphans.add(t.q)
 		t.q.chunks = chunks{}
 		t.q.slots = slots{}
 		t.q.forgetSlots()

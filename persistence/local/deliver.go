@@ -1,6 +1,7 @@
 package local
 
 import (
+	"errors"
 	"slices"
 	"time"
 
@@ -69,6 +70,9 @@ func (q *queue) take(c *chunk, i int, w *broker.Wait, now int64) pick {
 	q.since.Deliveries++
 	if w.Consume {
 		p.attempt = q.attempt(e) + 1
+		if !q.volatile {
+			q.s.live.add(e.pos, int64(e.size)) // until the record of it is written
+		}
 		q.remove(c, i, broker.ReasonAcked)
 		return p
 	}
@@ -125,10 +129,13 @@ func (s *Store) fill(wt *waiter, l *waitQueue) {
 		w.Got = append(w.Got, broker.Delivery{})
 		d := &w.Got[len(w.Got)-1]
 		if err := wt.load.message(wt.picks, i, d); err != nil {
-			// The message keeps its lease: it is tried again when that ends.
-			s.log.Error().Err(err).Str("queue", q.def.Name).Msg("message cannot be read")
-			w.Got, w.Err = w.Got[:len(w.Got)-1], err
+			w.Got = w.Got[:len(w.Got)-1]
 			p.attempt = 0
+			if !errors.Is(err, broker.ErrGone) {
+				// The message keeps its lease: it is tried again when that ends.
+				s.log.Error().Err(err).Str("queue", q.def.Name).Msg("message cannot be read")
+				w.Err = err
+			}
 			continue
 		}
 		d.Ref = broker.Ref{Target: q.id, Seq: p.seq, Attempt: p.attempt, Epoch: s.epoch}

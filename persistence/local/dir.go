@@ -19,15 +19,17 @@ import (
 //
 //	FORMAT       the version of everything below, in words
 //	LOCK         held, and with the process id in it, while the store is open
-//	journal/     segments, watermark
+//	journal/     segments, their hints, watermark
+//	checkpoint/  the two newest checkpoints
 //	stream/      files of streams
-//	quarantine/  what was given up with AcceptLoss
+//	quarantine/  what was given up, or set aside because it is damaged
 const (
 	formatName  = "FORMAT"
 	lockName    = "LOCK"
 	journalName = "journal"
+	ckptDir     = "checkpoint"
 
-	formatVersion = 1
+	formatVersion = 2 // 1 had no checkpoints, and no moves
 	formatPrefix  = "millrace data "
 )
 
@@ -79,13 +81,19 @@ func openDir(fsys journal.FS, dir string, log zerolog.Logger) (unlock func() err
 // file that was synced is lost with the directory it is in.
 func makeDirs(fsys journal.FS, dir string) error {
 	_, err := fsys.List(dir)
-	existed := err == nil
-	inner := filepath.Join(dir, journalName)
-	if _, err := fsys.List(inner); existed && err == nil {
-		return nil
+	existed, missing := err == nil, false
+	for _, name := range []string{journalName, ckptDir} {
+		inner := filepath.Join(dir, name)
+		if _, err := fsys.List(inner); existed && err == nil {
+			continue
+		}
+		missing = true
+		if err := fsys.MkdirAll(inner); err != nil {
+			return err
+		}
 	}
-	if err := fsys.MkdirAll(inner); err != nil {
-		return err
+	if !missing {
+		return nil
 	}
 	if err := fsys.SyncDir(dir); err != nil || existed {
 		return err
@@ -138,14 +146,15 @@ func readFormat(fsys journal.FS, dir string) (int, error) {
 	return version, nil
 }
 
-// ensureFormat writes the version into a new data directory. The file appears
-// whole: it is written under another name first.
+// ensureFormat writes the version into a new data directory, or one of an older
+// version, which this program reads and goes on with. The file appears whole: it
+// is written under another name first.
 func ensureFormat(fsys journal.FS, dir string) error {
 	version, err := readFormat(fsys, dir)
-	if err != nil || version != 0 {
+	if err != nil || version == formatVersion {
 		return err
 	}
-	if names, err := fsys.List(filepath.Join(dir, journalName)); err == nil && len(names) > 0 {
+	if names, err := fsys.List(filepath.Join(dir, journalName)); version == 0 && err == nil && len(names) > 0 {
 		return &FormatError{Dir: dir, Reason: "it has a journal and no FORMAT file"}
 	}
 	text := []byte(formatPrefix + strconv.Itoa(formatVersion) + "\n")

@@ -202,7 +202,7 @@ func TestASecondProcessIsRefusedAndToldWhoHasTheDirectory(t *testing.T) {
 }
 
 func TestANewerFormatIsRefusedAndNotTouched(t *testing.T) {
-	for text, want := range map[string]string{"millrace data 2\n": "newer", "hello\n": "not one of Millrace"} {
+	for text, want := range map[string]string{"millrace data 3\n": "newer", "hello\n": "not one of Millrace"} {
 		dir := t.TempDir()
 		if err := os.WriteFile(filepath.Join(dir, "FORMAT"), []byte(text), 0o600); err != nil {
 			t.Fatal(err)

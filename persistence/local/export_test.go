@@ -2,6 +2,7 @@ package local
 
 import (
 	"path/filepath"
+	"time"
 
 	"millrace/broker"
 	"millrace/persistence/journal"
@@ -24,6 +25,18 @@ func (s *Store) CopyStreams() (bool, error) {
 	}
 	return true, s.copyStreams(n - 1)
 }
+
+// Tidy does what is done when a segment is full.
+func (s *Store) Tidy() { s.tidy() }
+
+// Checkpoint writes a checkpoint.
+func (s *Store) Checkpoint() error { return s.checkpoint() }
+
+// Moved is how many messages compaction has moved.
+func (s *Store) Moved() int64 { return s.upkeep.moved.Load() }
+
+// Pause is how long a checkpoint held a queue at most.
+func (s *Store) Pause() time.Duration { return s.ckpts.wait }
 
 // Named is the target of a name.
 func (s *Store) Named(kind broker.TargetKind, name string) broker.Target {

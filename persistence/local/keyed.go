@@ -1,7 +1,5 @@
 package local
 
-import "hash/maphash"
-
 // group is one key of a keyed queue: at most one of its messages is in flight.
 // A key stays taken while its message is leased, held, or was given back with
 // a delay, because a later one must not overtake it.
@@ -10,15 +8,20 @@ type group struct {
 	blocked heap   // by place; nodes of messages that left are stale
 }
 
-var keySeed = maphash.MakeSeed()
-
-// keyHash returns what stands for a key in memory, 0 for none. Two keys with
-// one hash wait for each other, which is harmless and rare.
+// keyHash returns what stands for a key in memory and in hints, 0 for none: it
+// never changes. Two keys with one hash wait for each other, which is harmless
+// and rare. (FNV-1a, and the last step of MurmurHash3.)
 func keyHash(key string) uint64 {
 	if key == "" {
 		return 0
 	}
-	return max(1, maphash.String(keySeed, key))
+	h := uint64(14695981039346656037)
+	for i := range len(key) {
+		h = (h ^ uint64(key[i])) * 1099511628211
+	}
+	h = (h ^ h>>33) * 0xff51afd7ed558ccd
+	h = (h ^ h>>33) * 0xc4ceb9fe1a85ec53
+	return max(1, h^h>>33)
 }
 
 // acquire takes the key of an entry that is ready, or puts the entry behind

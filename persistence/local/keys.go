@@ -2,6 +2,7 @@ package local
 
 import (
 	"context"
+	"encoding/binary"
 	"slices"
 	"strings"
 	"sync"
@@ -97,6 +98,57 @@ func (k *keys) apply(puts []pendingPut) {
 		}
 		m[p.key] = value{bytes: slices.Clone(p.bytes), rev: p.rev}
 	}
+}
+
+// keysAtOnce bounds how long others wait while keys are captured.
+const keysAtOnce = 256
+
+// capture writes the keys for a checkpoint:
+//
+//	keys   space u8, n × (revision, key, value), to the end
+func (k *keys) capture(w *ckptWriter) {
+	for space := range spaces {
+		b, n := w.begin(secKeys), 0
+		b = append(b, byte(space))
+		k.mu.RLock()
+		// The lock is let go now and then, which a range over a map allows: what is
+		// written meanwhile may be missed, and is in the log behind the checkpoint.
+		for key, v := range k.maps[space] {
+			b = appendNums(b, v.rev, uint64(len(key)))
+			b = append(b, key...)
+			b = append(binary.AppendUvarint(b, uint64(len(v.bytes))), v.bytes...)
+			if n++; n%keysAtOnce == 0 {
+				k.mu.RUnlock()
+				w.end(b)
+				b = append(w.begin(secKeys), byte(space))
+				k.mu.RLock()
+			}
+		}
+		k.mu.RUnlock()
+		if n%keysAtOnce != 0 {
+			w.end(b)
+		}
+	}
+}
+
+// restore reads keys of a checkpoint.
+func (k *keys) restore(f *fields) error {
+	space := broker.Space(f.byte())
+	if k.maps[space] == nil {
+		k.maps[space] = map[string]value{}
+	}
+	for len(f.b) > 0 && !f.bad {
+		rev := f.num()
+		key := string(f.bytes())
+		v := append([]byte{}, f.bytes()...)
+		if !f.bad {
+			k.maps[space][key] = value{bytes: v, rev: rev}
+		}
+	}
+	if f.bad {
+		return errRecord
+	}
+	return nil
 }
 
 // Get returns the newest recorded entry of a key.

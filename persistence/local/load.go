@@ -1,6 +1,7 @@
 package local
 
 import (
+	"errors"
 	"slices"
 
 	"millrace/broker"
@@ -40,13 +41,33 @@ func (l *loader) begin(q *queue, picks []pick) {
 			l.found = append(l.found, loaded{body, tag, err})
 			return nil
 		})
-		if err != nil {
+		if err != nil && !l.moved(q, picks, err) {
 			l.found = append(l.found, loaded{err: err})
 		}
 	}
 }
 
-// message decodes the message of picks[i] into d, and finds its tag.
+// moved reports whether the message that could not be read lies elsewhere by
+// now; then it is to be read there. One that went meanwhile is passed over.
+func (l *loader) moved(q *queue, picks []pick, err error) bool {
+	if !errors.Is(err, journal.ErrNoSegment) {
+		return false
+	}
+	i := len(l.found)
+	spot, there := q.where(picks[i].seq)
+	switch {
+	case !there:
+		l.found = append(l.found, loaded{err: broker.ErrGone})
+		return true
+	case spot == l.spots[i]:
+		return false
+	}
+	l.spots[i] = spot
+	return true
+}
+
+// message decodes the message of picks[i] into d, and finds its tag. It is
+// broker.ErrGone if the message went after it was picked.
 func (l *loader) message(picks []pick, i int, d *broker.Delivery) error {
 	if len(l.found) == 0 {
 		d.Tag = uint32(picks[i].pos)

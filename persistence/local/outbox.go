@@ -1,6 +1,7 @@
 package local
 
 import (
+	"slices"
 	"sync"
 	"time"
 
@@ -139,7 +140,10 @@ func (s *Store) flushNotes() {
 	for rest := notes; len(rest) > 0; {
 		n := s.writeNotes(rest)
 		if n == 0 {
-			break // full or failed: it costs a redelivery after a crash, nothing more
+			// Full or failed. A lease costs a redelivery after a crash, nothing more;
+			// what was discarded must be told before its segment may go.
+			o.owe(rest)
+			break
 		}
 		rest = rest[n:]
 	}
@@ -148,6 +152,24 @@ func (s *Store) flushNotes() {
 		o.spare = notes[:0]
 	}
 	o.mu.Unlock()
+}
+
+// owe takes back the notes of discarded messages.
+func (o *outbox) owe(list []note) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for _, n := range list {
+		if n.kind == 0 {
+			o.notes = append(o.notes, n)
+		}
+	}
+}
+
+// owes reports whether a discarded message is not written.
+func (o *outbox) owes() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return slices.ContainsFunc(o.notes, func(n note) bool { return n.kind == 0 })
 }
 
 // notesAtOnce is how many notes share a record at most.
@@ -210,6 +232,11 @@ func (s *Store) writeTakers() {
 			b = appendNums(b, wt.w.Got[i].Seq, 1)
 		}
 		s.wal.End(b, false)
+		for i := range wt.picks {
+			if p := &wt.picks[i]; p.attempt != 0 {
+				s.live.add(p.pos, -int64(p.size))
+			}
+		}
 		tc.list.push(wt)
 	}
 	s.outstanding.Add(1)

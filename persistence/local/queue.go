@@ -72,6 +72,10 @@ func (q *queue) add(seq, pos uint64, size uint32, now int64, m *broker.Message, 
 	}
 	c.entries = append(c.entries, e)
 	c.live++
+	if !q.volatile {
+		c.spans(pos)
+		q.s.live.add(pos, int64(size))
+	}
 	q.next = seq + 1
 	q.in++
 	q.unshown++
@@ -189,6 +193,9 @@ func (q *queue) remove(c *chunk, i int, why broker.Reason) {
 	q.set(e, gone)
 	q.count[gone], q.bytes[gone], q.payload[gone] = 0, 0, 0
 	q.out[why]++
+	if !q.volatile && e.pos != 0 {
+		q.s.live.add(e.pos, -int64(e.size))
+	}
 	if e.has(metaExpires) {
 		q.expiries.live--
 	}

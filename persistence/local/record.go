@@ -17,6 +17,7 @@ import (
 //	delete   space u8, revision, key
 //	define   target, definition
 //	drop     target
+//	move     old position, then as message: by compaction, with what still lives
 //
 // Types from 0x20 on are those of streams (streamtrim.go).
 const (
@@ -29,6 +30,7 @@ const (
 	recDelete
 	recDefine
 	recDrop
+	recMove
 )
 
 // Kinds of a state record.
@@ -74,6 +76,28 @@ func (f *fields) num() uint64 {
 	return v
 }
 
+// signed reads a zigzag number.
+func (f *fields) signed() int64 {
+	v, n := binary.Varint(f.b)
+	if n <= 0 {
+		f.bad, f.b = true, nil
+		return 0
+	}
+	f.b = f.b[n:]
+	return v
+}
+
+// fixed64 reads eight bytes, little-endian.
+func (f *fields) fixed64() uint64 {
+	if len(f.b) < 8 {
+		f.bad, f.b = true, nil
+		return 0
+	}
+	v := binary.LittleEndian.Uint64(f.b)
+	f.b = f.b[8:]
+	return v
+}
+
 func (f *fields) byte() byte {
 	if len(f.b) == 0 {
 		f.bad = true
@@ -81,6 +105,17 @@ func (f *fields) byte() byte {
 	}
 	v := f.b[0]
 	f.b = f.b[1:]
+	return v
+}
+
+// take returns the next n bytes, or nil.
+func (f *fields) take(n int) []byte {
+	if n > len(f.b) {
+		f.bad, f.b = true, nil
+		return nil
+	}
+	v := f.b[:n:n]
+	f.b = f.b[n:]
 	return v
 }
 

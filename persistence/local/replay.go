@@ -25,8 +25,9 @@ func (s *Store) replay(group []journal.Record) error {
 		switch r.Type {
 		case recStart:
 			err = s.replayStart(&f)
-		case recMessage:
-			err = s.replayMessage(&f, r)
+		case recMessage, recMove:
+			err = s.replayMessage(r)
+			f.b = nil
 		case recSettle:
 			s.replaySettle(&f)
 		case recState:
@@ -56,7 +57,7 @@ func (s *Store) replay(group []journal.Record) error {
 			err = errRecord
 		}
 		if err != nil {
-			return fmt.Errorf("record at %d:%d: %w", r.Pos.Segment(), r.Pos.Offset(), err)
+			return recordError(r, err)
 		}
 	}
 	return nil
@@ -88,43 +89,104 @@ func (s *Store) begin(epoch uint32, now int64) {
 	}
 }
 
-// replayMessage adds a message to its targets.
-func (s *Store) replayMessage(f *fields, r *journal.Record) error {
-	now := int64(f.num())
-	type route struct {
-		id        broker.Target
-		partition uint32
-		seq       uint64
+// stored is a message record as it is read.
+type stored struct {
+	old    uint64 // position that a move names
+	time   int64
+	routes []route
+	m      *broker.Message
+	body   []byte // it, encoded
+	placed placed // for the hint of its segment, with the routes to queues
+}
+
+// route is one destination in a record.
+type route struct {
+	id        broker.Target
+	partition uint32 // or tag, of a queue
+	seq       uint64
+}
+
+// parse reads a message or move record. What it returns is good until the next
+// call.
+func (s *Store) parse(r *journal.Record) (*stored, error) {
+	st := &s.stored
+	f := fields{b: r.Body}
+	st.old = 0
+	if r.Type == recMove {
+		st.old = f.num()
 	}
-	var few [8]route
-	routes := few[:0]
+	st.time, st.routes, st.m = int64(f.num()), st.routes[:0], &s.replayed
+	p := &st.placed
+	p.routes, p.key = p.routes[:0], 0
+	keyed := false
 	for n := f.num(); n > 0 && !f.bad; n-- {
-		routes = append(routes, route{broker.Target(f.num()), uint32(f.num()), f.num()})
-	}
-	if f.bad {
-		return errRecord
-	}
-	m := &s.replayed
-	if err := broker.DecodeMessage(f.b, m); err != nil {
-		return err
-	}
-	s.clock = max(s.clock, now)
-	for _, to := range routes {
-		t := s.targets[to.id]
-		switch {
-		case t.q != nil && to.seq >= t.q.next:
-			s.losses.gap(t.q.def, 0, t.q.next, to.seq)
-			t.q.add(to.seq, uint64(r.Pos), r.Size, now, m, nil)
-			t.q.show(to.seq + 1)
-		case t.st != nil && to.partition < uint32(len(t.st.parts)):
-			s.losses.gap(t.st.def, to.partition, t.st.parts[to.partition].end, to.seq)
-			t.st.parts[to.partition].replay(to.seq, uint64(r.Pos), r.Size, now)
+		to := route{broker.Target(f.num()), uint32(f.num()), f.num()}
+		st.routes = append(st.routes, to)
+		if q := s.targets[to.id].q; q != nil && !q.volatile {
+			p.routes = append(p.routes, seqOf{to.id, to.seq})
+			keyed = keyed || q.keyed
 		}
 	}
-	if m.DedupKey != "" && time.Now().UnixMilli()-now < dedupWindow {
-		s.dedup.add(strings.Clone(m.DedupKey), m.ID, m.BodyHash, now)
+	if f.bad {
+		return nil, errRecord
+	}
+	st.body = f.b
+	if err := broker.DecodeMessage(f.b, st.m); err != nil {
+		return nil, err
+	}
+	p.size, p.time, p.moved, p.expires = r.Size, st.time, r.Type == recMove, st.m.Expires
+	p.overhead = r.Size - uint32(len(st.m.Payload))
+	if p.offset = r.Pos.Offset(); keyed {
+		p.key = keyHash(st.m.Key)
+	}
+	return st, nil
+}
+
+// note adds a message that was read to the hint of its segment.
+func (s *Store) note(r *journal.Record, m *stored) {
+	if len(m.placed.routes) > 0 {
+		s.hints.add(uint64(r.Pos), &m.placed)
+	}
+}
+
+// replayMessage adds a message to its targets. One that a checkpoint has told
+// of learns where it is.
+func (s *Store) replayMessage(r *journal.Record) error {
+	m, err := s.parse(r)
+	if err != nil {
+		return err
+	}
+	s.note(r, m)
+	s.clock = max(s.clock, m.time)
+	for _, to := range m.routes {
+		t := s.targets[to.id]
+		switch {
+		case t.st != nil && r.Type == recMessage && to.partition < uint32(len(t.st.parts)):
+			s.losses.gap(t.st.def, to.partition, t.st.parts[to.partition].end, to.seq)
+			t.st.parts[to.partition].replay(to.seq, uint64(r.Pos), r.Size, m.time)
+		case t.q == nil || t.q.volatile:
+		case r.Type == recMove:
+			t.q.replayMove(to.seq, m.old, uint64(r.Pos), &m.placed)
+		case to.seq >= t.q.next:
+			s.losses.gap(t.q.def, 0, t.q.next, to.seq)
+			t.q.add(to.seq, uint64(r.Pos), r.Size, m.time, m.m, nil)
+			t.q.show(to.seq + 1)
+		default:
+			t.q.place(to.seq, uint64(r.Pos), &m.placed)
+		}
+	}
+	if m.m.DedupKey != "" && r.Type == recMessage && time.Now().UnixMilli()-m.time < dedupWindow {
+		s.dedup.add(strings.Clone(m.m.DedupKey), m.m.ID, m.m.BodyHash, m.time)
 	}
 	return nil
+}
+
+// replayMove moves a message that still lies where the move found it. One of
+// which nothing is known but that it is there lay in a segment that is gone.
+func (q *queue) replayMove(seq, old, pos uint64, p *placed) {
+	if c, i := q.chunks.find(seq); c != nil && (c.entries[i].pos == old || c.entries[i].pos == 0) {
+		q.place(seq, pos, p)
+	}
 }
 
 // replaySettle removes messages.

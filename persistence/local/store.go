@@ -3,7 +3,6 @@ package local
 import (
 	"context"
 	"errors"
-	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -27,10 +26,19 @@ type Options struct {
 	// Relaxed answers before the sync, which follows within SyncEvery.
 	Relaxed   bool
 	SyncEvery time.Duration // default 1s
+	// LowDisk is the free space of the disk below which messages and new targets
+	// are refused; default the larger of two segments and min(5 %, 2 GiB).
+	LowDisk int64
 	// AcceptLoss opens a damaged store without what is damaged; see Losses.
 	AcceptLoss bool
+	// CompactRate is how many bytes of messages compaction reads and writes each
+	// second at most; default 32 MiB.
+	CompactRate int64
 	// MarkEvery is how far the watermark of the journal may lag; default 1s.
 	MarkEvery time.Duration
+	// Progress is called about once a second while Open reads what is stored, if
+	// that takes longer than a second. It must not block.
+	Progress func(Progress)
 	// Failed is called once when the journal failed and nothing is stored any
 	// more; it must not block.
 	Failed func(error)
@@ -57,8 +65,10 @@ type Store struct {
 	rev        uint64
 	dedup      dedup
 	unstarted  bool           // the start record is not written
-	replayed   broker.Message // scratch of replay
+	replayed   broker.Message // scratch of replay,
+	stored     stored         // and also
 	losses     losses
+	gaveUp     bool // messages that a checkpoint knows of
 
 	floor       atomic.Int64 // units from now on have this time or a later one
 	outstanding atomic.Int64 // completions that the log still owes
@@ -72,12 +82,17 @@ type Store struct {
 	targets  map[broker.Target]target
 	names    [kinds]map[string]broker.Target // by kind
 
-	keys   keys
-	timers timers
-	teller teller
-	files  files
-	box    outbox
-	late   late
+	keys    keys
+	timers  timers
+	teller  teller
+	files   files
+	hints   hints
+	live    live
+	ckpts   checkpoints
+	upkeep  upkeep
+	orphans orphans
+	box     outbox
+	late    late
 
 	spareMu sync.Mutex
 	spare   *commit
@@ -91,6 +106,13 @@ type Store struct {
 type target struct {
 	q  *queue
 	st *stream
+}
+
+func (t target) id() broker.Target {
+	if t.q != nil {
+		return t.q.id
+	}
+	return t.st.id
 }
 
 func (t target) volatile() bool {
@@ -108,6 +130,7 @@ func newStore(o Options) *Store {
 		timers: timers{at: map[sleeper]int{}, kick: make(chan struct{}, 1)},
 		late:   late{idle: make(chan struct{}, 1)},
 		box:    outbox{kick: make(chan struct{}, 1)},
+		upkeep: newUpkeep(o),
 		stop:   make(chan struct{}),
 	}
 	s.unit.s, s.teller.s = s, s
@@ -124,10 +147,7 @@ func (s *Store) Journal() *journal.Journal { return s.journal }
 func Open(o Options) (*Store, error) {
 	s := newStore(o)
 	if o.Dir != "" {
-		if err := s.openDisk(o); err != nil {
-			return nil, err
-		}
-		return s, nil
+		return s.openDisk(o)
 	}
 	s.mem, s.durability, s.epoch = true, broker.DurabilityMemory, 1
 	s.wal = newMemLog()
@@ -137,14 +157,15 @@ func Open(o Options) (*Store, error) {
 	return s, nil
 }
 
-// openDisk reads the journal and begins a new epoch in it.
-func (s *Store) openDisk(o Options) error {
+// openDisk reads what is stored and begins a new epoch. The store that it
+// returns is another one if a damaged checkpoint had to be forgotten.
+func (s *Store) openDisk(o Options) (*Store, error) {
 	if o.FS == nil {
 		o.FS = journal.OS()
 	}
 	unlock, err := openDir(o.FS, o.Dir, o.Log)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	s.durability = broker.DurabilityDisk
 	if o.Relaxed {
@@ -152,27 +173,26 @@ func (s *Store) openDisk(o Options) error {
 	}
 	s.firstOwn, s.nextTarget = 1, 1
 	s.losses.begin(&o)
-	j, err := journal.Open(journal.Options{
-		FS: o.FS, Dir: filepath.Join(o.Dir, journalName),
-		SegmentSize: o.SegmentSize, FirstSegmentSize: o.FirstSegmentSize,
-		WindowSize: o.WindowSize, MaxPending: o.MaxPending, CacheSize: o.CacheSize,
-		Relaxed: o.Relaxed, SyncEvery: o.SyncEvery, MarkEvery: o.MarkEvery,
-		AcceptLoss: o.AcceptLoss, Lost: s.losses.add, Quarantine: s.losses.dir,
-		Failed: o.Failed, Log: o.Log,
-	}, s.replay)
+	s, err = s.recover(o)
+	if s.journal == nil {
+		return nil, errors.Join(err, unlock())
+	}
+	s.unlockDir = unlock
+	if err == nil {
+		err = errors.Join(s.openFiles(o), s.losses.end(s))
+	}
+	if err == nil {
+		s.begin(s.epoch+1, time.Now().UnixMilli())
+		err = s.recordStart()
+	}
+	if err == nil && s.gaveUp {
+		err = s.checkpoint() // else the next start would miss them again
+	}
 	if err != nil {
-		return errors.Join(err, unlock())
+		s.upkeep.unfit = true
+		return nil, errors.Join(err, s.Close(context.Background()))
 	}
-	s.replayed = broker.Message{}
-	s.journal, s.wal, s.unlockDir = j, j, unlock
-	if err := errors.Join(s.openFiles(o), s.losses.end(s)); err != nil {
-		return errors.Join(err, s.Close(context.Background()))
-	}
-	s.begin(s.epoch+1, time.Now().UnixMilli())
-	if err := s.recordStart(); err != nil {
-		return errors.Join(err, s.Close(context.Background()))
-	}
-	return nil
+	return s, nil
 }
 
 // recordStart writes the start record of this epoch and waits for it. On a
@@ -203,11 +223,13 @@ func (s *Store) State() broker.State {
 		Durability: s.durability, Atomic: true, Ordered: true, StaleRefused: true,
 		Resolution: time.Millisecond, Nodes: 1, Err: s.closed(),
 	}
-	if s.journal != nil {
-		st.Full = s.journal.State().Full
-	}
+	st.Full = s.short(time.Now().UnixMilli())
 	return st
 }
+
+// short reports whether the disk has so little room that only what leads to
+// more is taken. It is asked at every Submit.
+func (s *Store) short(now int64) bool { return s.journal != nil && s.journal.Low(now) }
 
 // Bind gives the receiver of events and starts time.
 func (s *Store) Bind(e broker.Events) {
@@ -228,6 +250,10 @@ func (s *Store) Bind(e broker.Events) {
 	s.handOut(&l)
 	s.helpers.Go(s.run)
 	s.helpers.Go(s.write)
+	if s.journal != nil {
+		s.upkeep.running.Go(s.keepUp)
+		s.upkeep.wake()
+	}
 }
 
 // Close refuses new work, ends every wait, and waits for what is under way.
@@ -240,6 +266,8 @@ func (s *Store) Close(ctx context.Context) error {
 			s.flushNotes()
 			s.wal.Unlock(journal.Lazy, nil)
 		}
+		s.upkeep.end()
+		s.lastCheckpoint(ctx)
 		err = s.wal.Close(ctx)
 		close(s.stop)
 		s.helpers.Wait()

@@ -103,6 +103,9 @@ type entryAt struct {
 
 var founds = sync.Pool{New: func() any { return new(found) }}
 
+// errCopied says that what is looked for went to a file just now.
+var errCopied = errors.New("copied out of the journal")
+
 // look notes up to limit messages from offset from on, of together no more than
 // maxBytes, but one at least.
 func (p *partition) look(from uint64, limit, maxBytes int, f *found) error {
@@ -113,6 +116,9 @@ func (p *partition) look(from uint64, limit, maxBytes int, f *found) error {
 	}
 	if from < p.first {
 		return p.outOfRange()
+	}
+	if from < p.copied && len(p.files) > 0 {
+		return errCopied
 	}
 	var scratch [recordsMax]record
 	total := 0
@@ -153,6 +159,7 @@ func (p *partition) read(from uint64, limit, maxBytes int, dst []broker.Delivery
 		f.entries, f.spots = f.entries[:0], f.spots[:0]
 		founds.Put(f)
 	}()
+	var lost journal.Position
 	for limit > 0 {
 		n := len(dst)
 		at, more, err := p.readCold(from, limit, maxBytes, &dst)
@@ -167,13 +174,19 @@ func (p *partition) read(from uint64, limit, maxBytes int, dst []broker.Delivery
 			break
 		}
 		f.entries, f.spots = f.entries[:0], f.spots[:0]
-		if err := p.look(from, min(limit, readAtOnce), maxBytes, f); err != nil {
+		if err := p.look(from, min(limit, readAtOnce), maxBytes, f); errors.Is(err, errCopied) {
+			continue
+		} else if err != nil {
 			return dst, from, err
 		}
 		if len(f.entries) == 0 {
 			break
 		}
 		if dst, err = p.load(f, dst); err != nil {
+			if len(dst) == n && errors.Is(err, journal.ErrNoSegment) && f.spots[0].Pos != lost {
+				lost = f.spots[0].Pos // it was copied out meanwhile, and its segment is gone
+				continue
+			}
 			return dst, from, err
 		}
 		from = dst[len(dst)-1].Seq + 1
@@ -231,10 +244,14 @@ func messageIn(typ byte, body []byte) ([]byte, error) {
 
 // messageFor is messageIn with the tag of the route to a target.
 func messageFor(typ byte, body []byte, to broker.Target) (message []byte, tag uint32, err error) {
-	if typ != recMessage {
+	f := fields{b: body}
+	switch typ {
+	case recMessage:
+	case recMove:
+		f.num()
+	default:
 		return nil, 0, errRecord
 	}
-	f := fields{b: body}
 	f.num()
 	for n := f.num(); n > 0 && !f.bad; n-- {
 		id, t := broker.Target(f.num()), uint32(f.num())

@@ -32,6 +32,8 @@ type unit struct {
 	seen    map[string]firstSeen // keys of earlier publishes of the unit
 	ranges  []seqRun             // of a purge: one in a unit
 	limit   int                  // and how many may be written
+	placed  placed               // scratch of writeMessage
+	short   bool                 // the disk has little room: only what makes some is taken
 }
 
 // plan is what was found out about an operation before it is checked.
@@ -55,7 +57,8 @@ func (s *Store) Submit(b *broker.Batch, l broker.Level, c broker.Completion) {
 	cm.no = s.submits
 	s.flushNotes()
 	s.unit.cm = cm
-	s.unit.now = max(time.Now().UnixMilli(), s.clock)
+	now := time.Now().UnixMilli()
+	s.unit.now, s.unit.short = max(now, s.clock), s.short(now)
 	for i := range b.Units {
 		s.unit.run(b.OpsOf(i), &b.Units[i].Result)
 	}
@@ -76,6 +79,10 @@ func (u *unit) run(ops []broker.Op, r *broker.Result) {
 		return
 	}
 	if n := u.resolve(ops); n > 0 {
+		if u.short && u.grows(ops) {
+			r.Err = broker.ErrFull
+			return
+		}
 		if err := s.wal.Reserve(n); err != nil {
 			r.Err = refusal(err)
 			return
@@ -151,6 +158,18 @@ func (u *unit) resolve(ops []broker.Op) int {
 		u.plans = append(u.plans, p)
 	}
 	return n
+}
+
+// grows reports whether ops take room on the disk for good: messages and
+// retained values do, while acknowledgements, cursors and deletions lead to more.
+func (u *unit) grows(ops []broker.Op) bool {
+	for i := range ops {
+		op := &ops[i]
+		if op.Kind == broker.OpPublish && u.plans[i].durable > 0 || op.Kind == broker.OpPut && op.Space == broker.SpaceRetained && op.Value != nil {
+			return true
+		}
+	}
+	return false
 }
 
 // queueOf returns the queue of a plan's one target, or why there is none.

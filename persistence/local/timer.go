@@ -1,6 +1,7 @@
 package local
 
 import (
+	"errors"
 	"sync"
 	"time"
 
@@ -262,7 +263,9 @@ func (s *Store) tellSome(q *queue, l *loader, picks []pick, whys []broker.Reason
 				continue
 			}
 			d := s.shownAs(q, &picks[i], broker.Leased, why)
-			if err := l.message(picks, i, &d); err != nil {
+			if err := l.message(picks, i, &d); errors.Is(err, broker.ErrGone) {
+				continue
+			} else if err != nil {
 				s.log.Error().Err(err).Str("queue", q.def.Name).Msg("message cannot be read")
 				continue
 			}

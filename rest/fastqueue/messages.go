@@ -16,21 +16,28 @@ func (a *api) send(w http.ResponseWriter, r *httpx.Request, c *call) error {
 	if err := c.checkMessage(); err != nil {
 		return err
 	}
-	ps, err := a.broker.Send(r.Context(), r.Param("queue"), c.newMessage(r))
+	key, err := r.IdempotencyKey()
+	if err != nil {
+		return err
+	}
+	ps, err := a.broker.Send(r.Context(), r.Param("queue"), c.newMessage(r, key))
 	if err != nil {
 		return err
 	}
 	httpx.SetDurability(w, ps[0].Durability)
 	body := appendID(append(r.Buffer(), `{"MessageId":`...), ps[0].ID)
 	body = appendMD5(append(body, `,"status":"sent","MD5OfMessageBody":`...), c.body)
+	if ps[0].Duplicate {
+		body = append(body, `,"duplicate":true`...)
+	}
 	return httpx.WriteJSON(w, r, http.StatusOK, append(body, '}'))
 }
 
 // newMessage makes the message of a call or of an entry of a batch.
-func (m *outgoing) newMessage(r *httpx.Request) *broker.Message {
+func (m *outgoing) newMessage(r *httpx.Request, key string) *broker.Message {
 	out := &broker.Message{
 		Payload: m.body, Properties: m.attributes, QoS: 1, UTF8: true,
-		ContentType: "text/plain", Publisher: auth.From(r.Context()).Name,
+		ContentType: "text/plain", Publisher: auth.From(r.Context()).Name, DedupKey: key,
 	}
 	if m.delay > 0 {
 		out.NotBefore = time.Now().Add(m.delay).UnixMilli()
@@ -43,9 +50,13 @@ func (a *api) sendMany(w http.ResponseWriter, r *httpx.Request, c *call) error {
 	if err := c.checkEntries(func(e *entry) error { return e.checkMessage() }); err != nil {
 		return err
 	}
-	ms := make([]*broker.Message, len(c.entries))
+	key, err := r.IdempotencyKey()
+	if err != nil {
+		return err
+	}
+	entryKey, ms := httpx.EntryKeys(key), make([]*broker.Message, len(c.entries))
 	for i := range c.entries {
-		ms[i] = c.entries[i].newMessage(r)
+		ms[i] = c.entries[i].newMessage(r, entryKey(i))
 	}
 	ps, err := a.broker.Send(r.Context(), r.Param("queue"), ms...)
 	if err != nil {
@@ -58,7 +69,11 @@ func (a *api) sendMany(w http.ResponseWriter, r *httpx.Request, c *call) error {
 		}
 		body = httpx.AppendString(append(body, `{"Id":`...), c.entries[i].id)
 		body = appendID(append(body, `,"MessageId":`...), ps[i].ID)
-		body = append(appendMD5(append(body, `,"MD5OfMessageBody":`...), c.entries[i].body), '}')
+		body = appendMD5(append(body, `,"MD5OfMessageBody":`...), c.entries[i].body)
+		if ps[i].Duplicate {
+			body = append(body, `,"duplicate":true`...)
+		}
+		body = append(body, '}')
 	}
 	a.setQueueDurability(w, r)
 	return httpx.WriteJSON(w, r, http.StatusOK, append(body, `],"Failed":[]}`...))
@@ -72,12 +87,15 @@ func (a *api) receive(w http.ResponseWriter, r *httpx.Request, c *call) error {
 		ctx, cancel = r.Poll()
 		defer cancel()
 	}
-	got, err := a.broker.Receive(ctx, r.Param("queue"), broker.ReceiveOptions{Max: int(c.most), Wait: c.wait, Lease: c.visibility})
+	got, err := a.broker.ReceiveAttempt(ctx, r.Param("queue"), r.AttemptID(), broker.ReceiveOptions{Max: int(c.most), Wait: c.wait, Lease: c.visibility})
 	if err != nil && (ctx.Err() == nil || !r.Drained()) {
 		return err
 	}
+	attempt := r.AttemptID()
 	if r.Context().Err() != nil {
-		a.broker.GiveBack(got)
+		if attempt == "" {
+			a.broker.GiveBack(got)
+		}
 		return r.Context().Err()
 	}
 	body := append(r.Buffer(), `{"Messages":[`...)
@@ -88,7 +106,7 @@ func (a *api) receive(w http.ResponseWriter, r *httpx.Request, c *call) error {
 		body = appendReceived(body, &got[i])
 	}
 	err = httpx.WriteJSON(w, r, http.StatusOK, append(body, ']', '}'))
-	if r.Lost() {
+	if r.Lost() && attempt == "" {
 		a.handBack(r, got)
 	}
 	return err

@@ -16,10 +16,6 @@ const (
 	maxWait    = 60 * time.Second
 )
 
-// attemptHeader names a receive, so that it can be repeated after its answer
-// was lost on the wire: while its leases run, the same messages and receipts.
-const attemptHeader = "Receive-Attempt-Id"
-
 // consumeOrAck serves .../messages/consume and .../messages/ack, which the
 // router cannot tell from a message id.
 func (a *api) consumeOrAck(w http.ResponseWriter, r *httpx.Request) error {
@@ -44,11 +40,11 @@ func (a *api) consume(w http.ResponseWriter, r *httpx.Request) error {
 		ctx, cancel = r.Poll()
 		defer cancel()
 	}
-	got, err := a.broker.ReceiveAttempt(ctx, r.Param("queue"), r.Header.Get(attemptHeader), o)
+	got, err := a.broker.ReceiveAttempt(ctx, r.Param("queue"), r.AttemptID(), o)
 	if err != nil && (ctx.Err() == nil || !r.Drained()) {
 		return err
 	}
-	attempt := r.Header.Get(attemptHeader)
+	attempt := r.AttemptID()
 	if r.Context().Err() != nil {
 		if attempt == "" {
 			a.broker.GiveBack(got)

@@ -30,10 +30,12 @@ type api struct {
 func New(b *broker.Broker, s *httpx.Shared) *httpx.Mux {
 	a := &api{broker: b, started: time.Now()}
 	return httpx.NewMux(s, httpx.Dialect{
-		Name:         "flowmq",
-		Routes:       a.routes(),
-		Authenticate: func(r *httpx.Request) (*auth.Principal, error) { return httpx.KeyOrToken(b.Auth(), Audience, r) },
-		RenderError:  renderError,
+		Name:   "flowmq",
+		Routes: a.routes(),
+		Authenticate: func(r *httpx.Request) (*auth.Principal, error) {
+			return httpx.KeyOrToken(b.Auth(), httpx.UserAudience, r)
+		},
+		RenderError: renderError,
 	})
 }
 

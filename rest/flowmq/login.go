@@ -8,12 +8,8 @@ import (
 	"millrace/rest/internal/httpx"
 )
 
-const (
-	// Audience names this dialect in tokens.
-	Audience = "api"
-	// maxLogin bounds what a client that nobody knows yet may send.
-	maxLogin = 16 << 10
-)
+// maxLogin bounds what a client that nobody knows yet may send.
+const maxLogin = 16 << 10
 
 type tokensView struct {
 	AccessToken      string `json:"access_token"`
@@ -84,7 +80,7 @@ func (a *api) login(w http.ResponseWriter, r *httpx.Request) error {
 	if err != nil {
 		return err
 	}
-	t, err := a.broker.Auth().Issue(auth.WithPrincipal(r.Context(), p), p, auth.Grant{Audience: []string{Audience}})
+	t, err := a.broker.Auth().Issue(auth.WithPrincipal(r.Context(), p), p, auth.Grant{Audience: []string{httpx.UserAudience}})
 	if err != nil {
 		return httpx.AccountError(err, "the user")
 	}
@@ -117,7 +113,7 @@ func (a *api) refresh(w http.ResponseWriter, r *httpx.Request) error {
 	if token == "" {
 		return httpx.FieldError("refresh_token", "is missing")
 	}
-	t, err := a.broker.Auth().Refresh(r.Context(), Audience, token)
+	t, err := a.broker.Auth().Refresh(r.Context(), httpx.UserAudience, token)
 	if err != nil {
 		return httpx.AccountError(err, "the login")
 	}
@@ -137,10 +133,10 @@ func (a *api) logout(w http.ResponseWriter, r *httpx.Request) error {
 		if everywhere {
 			return httpx.FieldError("everywhere", "needs the access token in the header, and no refresh token")
 		}
-		err = accounts.RevokeRefresh(r.Context(), Audience, token)
+		err = accounts.RevokeRefresh(r.Context(), httpx.UserAudience, token)
 		return a.answerLogout(w, r, err)
 	}
-	p, err := httpx.KeyOrToken(accounts, Audience, r)
+	p, err := httpx.KeyOrToken(accounts, httpx.UserAudience, r)
 	if err != nil {
 		return err
 	}

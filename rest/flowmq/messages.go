@@ -39,7 +39,7 @@ func (a *api) publish(w http.ResponseWriter, r *httpx.Request) error {
 }
 
 func (a *api) publishOne(w http.ResponseWriter, r *httpx.Request, topic string) error {
-	key, err := idempotencyKey(r)
+	key, err := r.IdempotencyKey()
 	if err != nil {
 		return err
 	}
@@ -59,7 +59,7 @@ func (a *api) publishOne(w http.ResponseWriter, r *httpx.Request, topic string) 
 }
 
 func (a *api) publishMany(w http.ResponseWriter, r *httpx.Request, topic string) error {
-	key, err := idempotencyKey(r)
+	key, err := r.IdempotencyKey()
 	if err != nil {
 		return err
 	}
@@ -67,7 +67,7 @@ func (a *api) publishMany(w http.ResponseWriter, r *httpx.Request, topic string)
 	if err != nil {
 		return err
 	}
-	entryKey, publisher := entryKeys(key), auth.From(r.Context()).Name
+	entryKey, publisher := httpx.EntryKeys(key), auth.From(r.Context()).Name
 	var ms []*broker.Message
 	err = readEntries(text, func(d *httpx.Decoder) error {
 		m := newMessage(topic, publisher, entryKey(len(ms)))
@@ -173,7 +173,7 @@ func readMessage(d *httpx.Decoder, m *broker.Message, entry bool) error {
 				return httpx.Problem("belongs into the header Idempotency-Key")
 			}
 			if m.DedupKey, err = d.String(); err == nil {
-				err = checkKey(m.DedupKey)
+				err = httpx.CheckKey(m.DedupKey)
 			}
 		default:
 			err = d.Unknown()

@@ -14,7 +14,7 @@ type Config struct {
 	AllowAnonymous Switch   `yaml:"allow_anonymous" flag:"allow-anonymous" one:"false|true|any" doc:"let MQTT clients in without credentials, on loopback listeners; any extends that to all listeners"`
 	BootstrapFile  string   `yaml:"bootstrap_file" flag:"bootstrap-file" doc:"YAML file with api_keys, users, rules, queues and streams; read at each start, creates what is missing, never overwrites"`
 	PortsFile      string   `yaml:"ports_file" flag:"ports-file" doc:"file to write the chosen addresses to, as JSON, once all listeners are open"`
-	PublicURL      string   `yaml:"public_url" flag:"public-url" doc:"URL at which clients reach HTTP, for the commands that are printed"`
+	PublicURL      string   `yaml:"public_url" flag:"public-url" doc:"URL at which clients reach HTTP, for the commands that are printed and the base_uri of Pulsar consumers"`
 	DrainTimeout   Duration `yaml:"drain_timeout" doc:"how long a stop waits for clients and commits"`
 
 	Log       Log       `yaml:"log"`
@@ -23,6 +23,7 @@ type Config struct {
 	EMQX      Dialect   `yaml:"emqx"`
 	FastQueue FastQueue `yaml:"fastqueue"`
 	Memfifo   Memfifo   `yaml:"memfifo"`
+	Pulsar    Pulsar    `yaml:"pulsar"`
 	TLS       TLS       `yaml:"tls"`
 	Store     Store     `yaml:"store"`
 	Limits    Limits    `yaml:"limits"`
@@ -39,24 +40,29 @@ type Log struct {
 
 // MQTT is the MQTT edge.
 type MQTT struct {
-	Listen          string   `yaml:"listen" flag:"mqtt-listen" doc:"address of MQTT over TCP; none closes it"`
-	TLSListen       string   `yaml:"tls_listen" flag:"mqtt-tls-listen" doc:"address of MQTT over TLS, customarily port 8883; needs tls.cert and tls.key"`
-	WSListen        string   `yaml:"ws_listen" flag:"mqtt-ws-listen" doc:"address of MQTT over WebSocket, at / and /mqtt, customarily port 8083"`
-	WSSListen       string   `yaml:"wss_listen" flag:"mqtt-wss-listen" doc:"address of MQTT over WebSocket and TLS, customarily port 8084; needs tls.cert and tls.key"`
-	UnixListen      string   `yaml:"unix_listen" flag:"mqtt-unix-listen" doc:"path of a Unix socket for MQTT"`
-	UnixMode        FileMode `yaml:"unix_mode" doc:"permissions of the Unix socket's file: who may connect"`
-	ProxyFrom       []string `yaml:"proxy_from" doc:"addresses and networks of proxies, for example 10.0.0.0/8: their connections, and no others, are taken by mqtt.proxy_listeners, and begin with a PROXY header, version 1 or 2, that names the client's address"`
-	ProxyListeners  []string `yaml:"proxy_listeners" doc:"MQTT listeners that mqtt.proxy_from is about: mqtt, mqtt-tls, mqtt-ws, mqtt-wss"`
-	MaxPacketSize   Size     `yaml:"max_packet_size" doc:"largest MQTT packet that is taken"`
-	ReceiveMaximum  int      `yaml:"receive_maximum" doc:"QoS 1 and 2 messages that a client may have unacknowledged"`
-	MaxInflight     int      `yaml:"max_inflight" doc:"QoS 1 and 2 messages that a client is sent without an acknowledgement"`
-	MaxKeepalive    Duration `yaml:"max_keepalive" doc:"longest keep-alive that a client may ask for; 0s has no cap"`
-	MaxOutput       Size     `yaml:"max_output" doc:"bytes that wait for one slow client before QoS 0 is shed"`
-	MaxSessionQueue int      `yaml:"max_session_queue" doc:"messages that wait for one session before session_overflow applies"`
-	MaxSessionBytes Size     `yaml:"max_session_bytes" doc:"the same in bytes, as stored"`
-	SessionOverflow string   `yaml:"session_overflow" one:"drop-oldest|drop-newest|refuse-publisher" doc:"what a full session of a client that is away does"`
-	SessionExpiry3  Duration `yaml:"session_expiry_311" doc:"how long a session with clean=false of an MQTT 3.1.1 client outlives its connection; 0s has no end"`
-	DenyAction      string   `yaml:"deny_action" one:"ack|close" doc:"what an MQTT 3.1.1 client meets after a publish that it may not make"`
+	Listen           string   `yaml:"listen" flag:"mqtt-listen" doc:"address of MQTT over TCP; none closes it"`
+	TLSListen        string   `yaml:"tls_listen" flag:"mqtt-tls-listen" doc:"address of MQTT over TLS, customarily port 8883; needs tls.cert and tls.key"`
+	WSListen         string   `yaml:"ws_listen" flag:"mqtt-ws-listen" doc:"address of MQTT over WebSocket, at / and /mqtt, customarily port 8083"`
+	WSSListen        string   `yaml:"wss_listen" flag:"mqtt-wss-listen" doc:"address of MQTT over WebSocket and TLS, customarily port 8084; needs tls.cert and tls.key"`
+	UnixListen       string   `yaml:"unix_listen" flag:"mqtt-unix-listen" doc:"path of a Unix socket for MQTT"`
+	UnixMode         FileMode `yaml:"unix_mode" doc:"permissions of the Unix socket's file: who may connect"`
+	ProxyFrom        []string `yaml:"proxy_from" doc:"addresses and networks of proxies, for example 10.0.0.0/8: their connections, and no others, are taken by mqtt.proxy_listeners, and begin with a PROXY header, version 1 or 2, that names the client's address"`
+	ProxyListeners   []string `yaml:"proxy_listeners" doc:"MQTT listeners that mqtt.proxy_from is about: mqtt, mqtt-tls, mqtt-ws, mqtt-wss"`
+	MaxPacketSize    Size     `yaml:"max_packet_size" doc:"largest MQTT packet that is taken"`
+	ReceiveMaximum   int      `yaml:"receive_maximum" doc:"QoS 1 and 2 messages that a client may have unacknowledged"`
+	MaxInflight      int      `yaml:"max_inflight" doc:"QoS 1 and 2 messages that a client is sent without an acknowledgement"`
+	MaxKeepalive     Duration `yaml:"max_keepalive" doc:"longest keep-alive that a client may ask for; 0s has no cap"`
+	MaxOutput        Size     `yaml:"max_output" doc:"bytes that wait for one slow client before QoS 0 is shed"`
+	MaxSubscriptions int      `yaml:"max_subscriptions" doc:"subscriptions of one session"`
+	MaxFilters       int      `yaml:"max_filters" doc:"filters in one SUBSCRIBE"`
+	TopicAliases     int      `yaml:"topic_aliases" doc:"topic aliases that a client may use towards us, and most that we use towards it"`
+	ConnectTimeout   Duration `yaml:"connect_timeout" doc:"from the first byte of a connection to its login, handshakes of TLS and WebSocket included"`
+	StallTimeout     Duration `yaml:"stall_timeout" doc:"a client whose socket takes nothing for that long is closed"`
+	MaxSessionQueue  int      `yaml:"max_session_queue" doc:"messages that wait for one session before session_overflow applies"`
+	MaxSessionBytes  Size     `yaml:"max_session_bytes" doc:"the same in bytes, as stored"`
+	SessionOverflow  string   `yaml:"session_overflow" one:"drop-oldest|drop-newest|refuse-publisher" doc:"what a full session of a client that is away does"`
+	SessionExpiry3   Duration `yaml:"session_expiry_311" doc:"how long a session with clean=false of an MQTT 3.1.1 client outlives its connection; 0s has no end"`
+	DenyAction       string   `yaml:"deny_action" one:"ack|close" doc:"what an MQTT 3.1.1 client meets after a publish that it may not make"`
 }
 
 // HTTP is the shared HTTP listener.
@@ -86,6 +92,11 @@ type Memfifo struct {
 	Auth   bool   `yaml:"auth" doc:"ask for credentials on the memfifo listener; false with --dev, else only on loopback"`
 }
 
+// Pulsar is the Pulsar dialect.
+type Pulsar struct {
+	AutoCreateTopics bool `yaml:"auto_create_topics" doc:"the first message to a topic of the Pulsar API makes it, with one partition"`
+}
+
 // TLS is the certificate of the listeners that use one. Files are read again
 // when they change.
 type TLS struct {
@@ -102,7 +113,7 @@ type Store struct {
 	URL        string `yaml:"url" flag:"store" secret:"yes" soon:"a store outside this process" doc:"NATS cluster to keep messages in; empty keeps them in the data directory"`
 	Sync       string `yaml:"sync" one:"group|interval" doc:"group acknowledges after the disk has it, one sync for many messages; interval acknowledges before the sync that follows within a second, and marks every answer as relaxed"`
 	AcceptLoss Switch `yaml:"accept_loss" flag:"accept-loss" one:"false|true" doc:"open a damaged store without what is damaged; the log names what is gone"`
-	LowDisk    Size   `yaml:"low_disk" soon:"a disk reserve of your choice" doc:"free bytes under which publishes are refused; 0 chooses"`
+	LowDisk    Size   `yaml:"low_disk" doc:"free bytes of the disk under which messages, new queues, streams and sessions are refused, while acknowledgements and deletions go on; it ends by itself a tenth above; 0 is the larger of two segments of the journal (8 MiB at first, 128 MiB later) and 5 % of the disk, the latter 2 GiB at most"`
 }
 
 // Limits hold on every door.
@@ -112,8 +123,10 @@ type Limits struct {
 	TopicLevels int  `yaml:"topic_levels" doc:"most levels of a topic and filter"`
 	Waiting     int  `yaml:"waiting" doc:"receives that wait at once"`
 	PerAddress  int  `yaml:"per_address" doc:"MQTT connections of one address; 0 has no limit"`
-	PerIdentity int  `yaml:"per_identity" soon:"a limit of connections" doc:"connections of one identity; 0 has no limit"`
-	AcceptRate  int  `yaml:"accept_rate" soon:"a limit of new connections" doc:"new connections a second; 0 has no limit"`
+	PerIdentity int  `yaml:"per_identity" doc:"MQTT connections of one user or key; 0 has no limit"`
+	AcceptRate  int  `yaml:"accept_rate" doc:"new MQTT connections a second, the others wait their turn; 0 has no limit"`
+	Connecting  int  `yaml:"connecting" doc:"MQTT connections that have not logged in yet; beyond it the oldest is dropped"`
+	Memory      Size `yaml:"memory" doc:"memory in all; from seven eighths of it in use on, new connections and publishes are refused, consumers are served; 0 has no limit"`
 	KeyRate     int  `yaml:"key_rate" doc:"HTTP requests of one user, key or anonymous client a second; 0 has no limit"`
 	KeyMessages int  `yaml:"key_messages" doc:"messages that one user, key or anonymous client may publish a second; 0 has no limit"`
 	KeyBytes    Size `yaml:"key_bytes" doc:"payload that one user, key or anonymous client may publish a second; 0 has no limit"`
@@ -138,6 +151,8 @@ func Default() *Config {
 			Listen: "127.0.0.1:1883", TLSListen: None, WSListen: None, WSSListen: None, UnixListen: None, UnixMode: 0o660,
 			ProxyListeners: []string{"mqtt", "mqtt-tls", "mqtt-ws", "mqtt-wss"},
 			MaxPacketSize:  4<<20 + 64<<10, ReceiveMaximum: 1024, MaxInflight: 1024,
+			MaxSubscriptions: 10_000, MaxFilters: 1024, TopicAliases: 32,
+			ConnectTimeout: Duration(5 * time.Second), StallTimeout: Duration(10 * time.Second),
 			MaxOutput: 16 << 20, MaxSessionQueue: 100_000, MaxSessionBytes: 64 << 20, SessionOverflow: "drop-oldest", DenyAction: "ack",
 		},
 		HTTP:      HTTP{Listen: "127.0.0.1:8080", MQTT: true},
@@ -145,8 +160,9 @@ func Default() *Config {
 		FastQueue: FastQueue{Listen: None},
 		Memfifo:   Memfifo{Listen: None, Auth: true},
 		Store:     Store{Sync: "group", AcceptLoss: Off},
-		Limits:    Limits{Payload: 4 << 20, TopicBytes: 1024, TopicLevels: 201, Waiting: 10_000},
+		Limits:    Limits{Connecting: 4096, Payload: 4 << 20, TopicBytes: 1024, TopicLevels: 201, Waiting: 10_000},
 		TLS:       TLS{ClientName: "cn", ClientAuth: "require"},
+		Pulsar:    Pulsar{AutoCreateTopics: true},
 		Audit:     Audit{Enabled: true, MaxSize: 16 << 20, Keep: 8},
 		origins:   map[string]Origin{},
 	}

@@ -30,6 +30,11 @@ func (c *Config) Validate() error {
 		{"mqtt.max_session_bytes", int64(c.MQTT.MaxSessionBytes), 64 << 10, 1 << 40},
 		{"mqtt.session_expiry_311", int64(time.Duration(c.MQTT.SessionExpiry3) / time.Second), 0, 1<<32 - 2},
 		{"mqtt.max_keepalive", int64(time.Duration(c.MQTT.MaxKeepalive) / time.Millisecond), 0, 65_535_000},
+		{"mqtt.max_subscriptions", int64(c.MQTT.MaxSubscriptions), 1, 1 << 30},
+		{"mqtt.max_filters", int64(c.MQTT.MaxFilters), 1, 1 << 30},
+		{"mqtt.topic_aliases", int64(c.MQTT.TopicAliases), 1, 65535},
+		{"mqtt.connect_timeout", int64(time.Duration(c.MQTT.ConnectTimeout) / time.Millisecond), 100, 600_000},
+		{"mqtt.stall_timeout", int64(time.Duration(c.MQTT.StallTimeout) / time.Millisecond), 100, 3_600_000},
 		{"limits.per_address", int64(c.Limits.PerAddress), 0, 1 << 30},
 		{"http.max_raw", int64(c.HTTP.MaxRaw), 0, 1 << 30},
 		{"http.max_json", int64(c.HTTP.MaxJSON), 0, 1 << 30},
@@ -37,6 +42,10 @@ func (c *Config) Validate() error {
 		{"limits.key_rate", int64(c.Limits.KeyRate), 0, 1 << 30},
 		{"limits.key_messages", int64(c.Limits.KeyMessages), 0, 1 << 30},
 		{"limits.key_bytes", int64(c.Limits.KeyBytes), 0, 1 << 40},
+		{"limits.per_identity", int64(c.Limits.PerIdentity), 0, 1 << 30},
+		{"limits.accept_rate", int64(c.Limits.AcceptRate), 0, 1_000_000},
+		{"limits.connecting", int64(c.Limits.Connecting), 1, 1 << 30},
+		{"limits.memory", int64(c.Limits.Memory), 0, 1 << 50},
 		{"limits.payload", int64(c.Limits.Payload), 1, 256 << 20},
 		{"limits.topic_bytes", int64(c.Limits.TopicBytes), 16, 65535},
 		{"limits.topic_levels", int64(c.Limits.TopicLevels), 1, 65535},
@@ -61,8 +70,10 @@ func (c *Config) Validate() error {
 
 func bounds(key string, lo, hi int64) string {
 	switch key {
-	case "drain_timeout":
+	case "drain_timeout", "mqtt.stall_timeout":
 		return "100ms to 1h"
+	case "mqtt.connect_timeout":
+		return "100ms to 10m"
 	case "mqtt.max_keepalive":
 		return "0s to 65535s"
 	case "mqtt.session_expiry_311":

@@ -92,11 +92,17 @@ func appendString(b []byte, s string) []byte {
 }
 
 // Login is who a connection is.
-type Login struct{ ClientID, User, Password string }
+type Login struct {
+	ClientID, User, Password string
+	Keep                     bool // the session
+}
 
-// AppendConnect appends a CONNECT with a clean session and no keep-alive.
+// AppendConnect appends a CONNECT with no keep-alive.
 func AppendConnect(b []byte, l Login) []byte {
 	flags, n := byte(2), 12+len(l.ClientID)
+	if l.Keep {
+		flags = 0
+	}
 	if l.User != "" {
 		flags, n = flags|0x80, n+2+len(l.User)
 	}

@@ -8,5 +8,6 @@
 //	          end, and is fast
 //	Watch     calls a function around each operation of any file system
 //	FaultFS   fails the n-th operation of a kind, once or for ever
+//	QuotaFS   is a disk of a given size
 //	GateFS    holds the syncs of the log until they are released
 package journaltest

@@ -13,7 +13,7 @@ import (
 // Kind is a kind of operation on a file system.
 type Kind string
 
-// The kinds of operations. Locking is not watched.
+// The kinds of operations. Locking and looking at the free space are not watched.
 const (
 	Create   Kind = "create"
 	Open     Kind = "open"
@@ -105,6 +105,8 @@ func (w *watched) MkdirAll(dir string) error {
 func (w *watched) SyncDir(dir string) error {
 	return w.do(Op{SyncDir, dir}, func() error { return w.fs.SyncDir(dir) })
 }
+
+func (w *watched) Space(dir string) (free, size int64, err error) { return w.fs.Space(dir) }
 
 func (w *watched) Lock(name string) (io.Closer, error) { return w.fs.Lock(name) }
 

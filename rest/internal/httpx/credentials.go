@@ -9,6 +9,9 @@ import (
 	"millrace/broker/auth"
 )
 
+// UserAudience names in tokens the doors that a user's login is for.
+const UserAudience = "api"
+
 // KeyOrToken authenticates a request by its Authorization header: Bearer
 // <id>.<secret> or an access token for audience, or Basic id:secret of an API
 // key. There is no other place for credentials, and no second header.

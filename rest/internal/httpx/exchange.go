@@ -68,7 +68,18 @@ func (x *exchange) unrouted(path string) {
 		x.WriteHeader(http.StatusNoContent)
 		return
 	}
-	x.fail(&StatusError{Status: http.StatusMethodNotAllowed, Message: fmt.Sprintf("method %s is not allowed here", x.Request.Method)})
+	x.fail(notAllowed(&x.Request))
+}
+
+// NotAllowed is the answer to a method that a path does not have, for handlers
+// that find it out themselves.
+func NotAllowed(w http.ResponseWriter, r *Request, allow []string) error {
+	w.Header().Set("Allow", strings.Join(append(allow, http.MethodOptions), ", "))
+	return notAllowed(r)
+}
+
+func notAllowed(r *Request) error {
+	return &StatusError{Status: http.StatusMethodNotAllowed, Message: fmt.Sprintf("method %s is not allowed here", r.Method)}
 }
 
 // fail has the dialect write err, and logs what is our own fault.

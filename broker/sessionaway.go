@@ -1,40 +1,6 @@
 package broker
 
-import (
-	"context"
-
-	"millrace/broker/auth"
-)
-
-// SessionInfo is what there is to say about a session that outlives its
-// connection.
-type SessionInfo struct {
-	ClientID string
-	Owner    *auth.Principal
-	Expiry   uint32 // seconds; NeverExpires
-	Since    int64  // when its connection ended, Unix milliseconds; 0 = it has one
-}
-
-// Info describes the session as it is now.
-func (s *Session) Info() SessionInfo {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return SessionInfo{s.id, s.owner, s.expiry, s.since}
-}
-
-// Sessions lists the sessions that outlive their connections, in no order.
-func (b *Broker) Sessions() []*Session {
-	ss := &b.sessions
-	ss.mu.Lock()
-	defer ss.mu.Unlock()
-	all := make([]*Session, 0, len(ss.byID))
-	for _, s := range ss.byID {
-		if s.durable && s.gone == nil {
-			all = append(all, s)
-		}
-	}
-	return all
-}
+import "context"
 
 // OnSessionEnded has f called with each session of which nothing is left. f must
 // not block.
@@ -44,23 +10,16 @@ func (b *Broker) OnSessionEnded(f func(*Session)) {
 	b.sessions.ended = f
 }
 
-// borrow takes a session without a connection, for a change by an operator, and
-// ends it for good if end is set. It is false where there is none, or a
-// connection has it.
-func (ss *sessions) borrow(ctx context.Context, s *Session, end bool) (bool, error) {
+// borrow takes a session without a connection, for a change by an operator. It is
+// false where a connection has it, or nothing is left of it.
+func (ss *sessions) borrow(ctx context.Context, s *Session) (bool, error) {
 	for {
 		ss.mu.Lock()
-		wait := s.gone
+		wait := s.busy
 		if wait == nil {
-			wait = s.busy
-		}
-		if wait == nil {
-			free := !s.held && ss.byID[s.id] == s
+			free := !s.held && s.gone == nil && ss.byID[s.id] == s
 			if free {
 				s.held, s.due, s.busy = true, 0, make(chan struct{})
-			}
-			if free && end {
-				s.gone = make(chan struct{})
 			}
 			ss.mu.Unlock()
 			return free, nil
@@ -72,23 +31,6 @@ func (ss *sessions) borrow(ctx context.Context, s *Session, end bool) (bool, err
 			return false, gaveUp(ctx)
 		}
 	}
-}
-
-// End ends a session that has no connection, as its expiry would: its will is
-// published if it waits. It does nothing while a connection has the session.
-func (s *Session) End(ctx context.Context) error {
-	ss := &s.b.sessions
-	free, err := ss.borrow(ctx, s, true)
-	if !free || err != nil {
-		return err
-	}
-	ss.mu.Lock()
-	s.idle()
-	ss.mu.Unlock()
-	s.mu.Lock()
-	will := s.will != nil
-	s.mu.Unlock()
-	return s.end(ctx, will)
 }
 
 // silent stands for the connection of a session that has none.
@@ -140,7 +82,7 @@ func (s *Session) UnsubscribeAway(ctx context.Context, filter string) (was bool,
 // away does something to a session that has no connection.
 func (s *Session) away(ctx context.Context, do func() error) error {
 	ss := &s.b.sessions
-	free, err := ss.borrow(ctx, s, false)
+	free, err := ss.borrow(ctx, s)
 	if err != nil {
 		return err
 	}
@@ -149,31 +91,6 @@ func (s *Session) away(ctx context.Context, do func() error) error {
 	}
 	defer ss.letGo(s)
 	return do()
-}
-
-// Backlog counts the messages that wait for the client, and those it was sent
-// and has not acknowledged.
-func (s *Session) Backlog(ctx context.Context) (waiting, inFlight int64) {
-	t := Target(s.target.Load())
-	if t == 0 {
-		return 0, 0
-	}
-	info, err := s.b.store.Info(ctx, t)
-	if err != nil {
-		return 0, 0 // it has just ended
-	}
-	return info.Ready, info.Leased
-}
-
-// Pending appends up to limit messages that wait for the client, in their
-// order, from the sequence on.
-func (s *Session) Pending(ctx context.Context, from uint64, limit int, dst []Delivery) ([]Delivery, error) {
-	t := Target(s.target.Load())
-	if t == 0 {
-		return dst, nil
-	}
-	dst, err := s.b.store.Read(ctx, t, Pos{Seq: from, States: Ready}, limit, dst)
-	return dst, storeError(err)
 }
 
 // Ended reports whether the session is ending, or has ended.

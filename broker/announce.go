@@ -1,0 +1,92 @@
+package broker
+
+import (
+	"sync"
+
+	"millrace/broker/auth"
+	"millrace/router"
+)
+
+// Announcer publishes what the server tells about itself: below $SYS, which
+// only live subscribers get, and $events, which goes into queues and streams as
+// well. It is used by one goroutine, and does not wait for the disk.
+type Announcer struct{ p *Producer }
+
+// NewAnnouncer returns an Announcer. failed is told of messages of QoS 1 that
+// could not be stored; it must not block.
+func (b *Broker) NewAnnouncer(failed func(error)) *Announcer {
+	system := &auth.Principal{Kind: auth.System, Name: "server"}
+	return &Announcer{b.NewProducer(system, func(os []Outcome) {
+		for i := range os {
+			if os[i].Err != nil {
+				failed(os[i].Err)
+			}
+		}
+	})}
+}
+
+// Announce takes m, which must not change any more. One with Retain set, of
+// $SYS, is kept in memory until the next of its topic, for new subscribers.
+func (a *Announcer) Announce(m *Message) {
+	p := a.p
+	if p.cur == nil {
+		p.cur = p.take()
+	}
+	if err := p.cur.announce(p.principal, m); err != nil {
+		p.cur.refuse(m, 0, err)
+	}
+	p.gathered()
+}
+
+// Flush hands over what was announced. It blocks only for back-pressure.
+func (a *Announcer) Flush() { a.p.Flush() }
+
+// announce is add without the questions that clients are asked.
+func (c *pending) announce(p *auth.Principal, m *Message) error {
+	if err := c.b.limits.ValidTopic(m.Topic); err != nil {
+		return grammarError(TopicSubject, err)
+	}
+	space := router.SpaceOf(m.Topic)
+	if space != router.SpaceSys && space != router.SpaceEvents {
+		return errorf(Invalid, TopicSubject, "topic %q is not the server's own", m.Topic)
+	}
+	if err := c.b.stamp(p, m, clock()); err != nil {
+		return err
+	}
+	if m.Retain && space == router.SpaceSys {
+		c.b.retained.tell(m)
+	}
+	live := *m
+	live.Retain = false
+	c.route(p, &live, 0)
+	return nil
+}
+
+// told are retained messages of the server itself, in memory.
+type told struct {
+	mu sync.RWMutex
+	by map[string]*Message
+}
+
+// tell keeps m for new subscribers.
+func (r *retained) tell(m *Message) {
+	r.told.mu.Lock()
+	if r.told.by == nil {
+		r.told.by = map[string]*Message{}
+	}
+	r.told.by[m.Topic] = m
+	r.told.mu.Unlock()
+	r.topics.Set(m.Topic, r.changes.Add(1))
+}
+
+func (t *told) get(topic string) *Message {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	return t.by[topic]
+}
+
+func (t *told) len() int {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	return len(t.by)
+}

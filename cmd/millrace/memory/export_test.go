@@ -1,0 +1,4 @@
+package memory
+
+// StartWith is Start with another measure.
+var StartWith = start
