@@ -19,8 +19,3 @@ func Bare(o Options) (*Server, error) {
 
 // Serve takes a connection, of a client that may be anonymous.
 func (s *Server) Serve(c net.Conn) { s.ServeAs(c, Listener{AllowAnonymous: true}) }
-
-// ServeAs takes a connection as from the listener.
-func (s *Server) ServeAs(c net.Conn, o Listener) {
-	s.admit(c, &o, func(c *conn) error { return c.prepare(&o) })
-}

@@ -53,6 +53,11 @@ func (s *Server) pause(d time.Duration) bool {
 	}
 }
 
+// ServeAs serves a connection that somebody else accepted, as one of a listener.
+func (s *Server) ServeAs(c net.Conn, o Listener) {
+	s.admit(c, &o, func(c *conn) error { return c.prepare(&o) })
+}
+
 // admit starts a connection, or refuses its address. prepare runs first, and
 // on the connection's time.
 func (s *Server) admit(sock net.Conn, o *Listener, prepare func(*conn) error) {

@@ -46,6 +46,7 @@ type door struct {
 	clients *clients.Registry
 	alarms  *alarms.Book
 	token   string // of a login of the administrator
+	edge    *edge  // nil until a client came
 }
 
 func open(t *testing.T) *door {
