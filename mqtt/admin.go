@@ -181,13 +181,13 @@ func (s *session) SetKeepAlive(seconds uint16) error {
 	c := s.c
 	ka := time.Duration(seconds) * time.Second
 	c.keepAlive.Store(int64(ka + ka/2))
-	c.rearm.Store(true)
 	c.wmu.Lock()
 	defer c.wmu.Unlock()
 	if c.stop.Load() {
 		return clients.ErrOffline
 	}
 	_ = c.Conn.SetReadDeadline(past) // wakes the reader, which sees that it is early
+	c.rearm.Store(true)              // and goes round until it knows why
 	return nil
 }
 

@@ -180,6 +180,12 @@ func (c *conn) fill() error {
 	}
 	for {
 		n, ok, err := c.receive(in.room())
+		if n == 0 && c.early(err) {
+			if err := c.arm(); err != nil {
+				return err
+			}
+			continue
+		}
 		if ok {
 			c.lastRead = time.Now()
 			in.w += n
@@ -210,6 +216,12 @@ func (c *conn) fillBig(b []byte, total int) error {
 		}
 		room := in.big[len(in.big):min(cap(in.big), total)]
 		n, ok, err := c.receive(room)
+		if n == 0 && c.early(err) {
+			if err := c.arm(); err != nil {
+				return err
+			}
+			continue
+		}
 		if !ok && err == nil {
 			c.flush()
 			err = c.await()
@@ -246,7 +258,7 @@ func (c *conn) await() error {
 			return err
 		}
 		err := c.via.raw.wait(c.Conn)
-		if errors.Is(err, os.ErrDeadlineExceeded) && !c.stop.Load() && c.early() {
+		if c.early(err) {
 			continue
 		}
 		return err
@@ -282,10 +294,14 @@ func (c *conn) until(at time.Time) error {
 	return c.Conn.SetReadDeadline(at)
 }
 
-// early reports that the deadline which passed was an older one.
-func (c *conn) early() bool {
+// early reports that err is a deadline which passed, and was an older one, or
+// one that was set to wake the reader.
+func (c *conn) early(err error) bool {
+	if !errors.Is(err, os.ErrDeadlineExceeded) || c.stop.Load() || !c.open {
+		return false
+	}
 	keepAlive := time.Duration(c.keepAlive.Load())
-	return c.open && (keepAlive == 0 || time.Since(c.lastRead) < keepAlive)
+	return keepAlive == 0 || time.Since(c.lastRead) < keepAlive
 }
 
 // settle gives the buffer back if little or nothing is in it.
