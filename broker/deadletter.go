@@ -5,6 +5,7 @@ import (
 	"errors"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -75,6 +76,18 @@ func (d *deadLetters) Lapsed(t Target, why Reason, ds []Delivery) {
 	}
 }
 
+// overflowAlarm is how long an alarm stands after messages were dropped.
+const overflowAlarm = time.Minute
+
+// second tells the first call of each second from those that follow it.
+type second struct{ last atomic.Int64 }
+
+func (s *second) first() bool {
+	now := clock().Unix()
+	last := s.last.Load()
+	return last != now && s.last.CompareAndSwap(last, now)
+}
+
 // Dropped implements Events.
 func (d *deadLetters) Dropped(t Target, why Reason, n int) {
 	if why != ReasonOverflow {
@@ -82,8 +95,17 @@ func (d *deadLetters) Dropped(t Target, why Reason, n int) {
 	}
 	if q := d.b.byTarget(t); q != nil {
 		d.b.log.Debug().Str("queue", q.config().Name).Int("messages", n).Msg("queue full, oldest messages dropped")
-	} else {
-		d.b.sessions.dropped.Add(int64(n))
+		if !q.overflowed.first() {
+			return
+		}
+		d.b.opts.Alarms.RaiseFor(overflowAlarm, "queue_overflow:"+q.config().Name,
+			"the queue is full and drops its oldest messages: consume from it, or raise its limits", map[string]any{"queue": q.config().Name})
+		return
+	}
+	d.b.sessions.dropped.Add(int64(n))
+	if d.b.sessions.overflowed.first() {
+		d.b.opts.Alarms.RaiseFor(overflowAlarm, "session_overflow",
+			"sessions of clients that are away or slow are full, and messages are dropped: look at mqueue_len of the clients, or raise mqtt.max_session_queue", nil)
 	}
 }
 

@@ -204,6 +204,8 @@ type queue struct {
 	target   Target
 	volatile bool
 	settings atomic.Pointer[QueueConfig]
+	// overflowed is when an alarm about it was raised last.
+	overflowed second
 }
 
 func (*queue) destination() {}

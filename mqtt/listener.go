@@ -2,6 +2,7 @@ package mqtt
 
 import (
 	"container/list"
+	"errors"
 	"net"
 	"time"
 )
@@ -30,10 +31,8 @@ func (s *Server) accept(l net.Listener, o *Listener) {
 			s.admit(sock, o, func(c *conn) error { return c.prepare(o) })
 			continue
 		}
-		select {
-		case <-s.stopped:
+		if errors.Is(err, net.ErrClosed) {
 			return
-		default:
 		}
 		s.log.Warn().Str("listener", l.Addr().String()).Err(err).Msg("accept failed")
 		if !s.pause(backoff) {

@@ -26,7 +26,7 @@ type Server struct {
 	// sniffed is when a foreign protocol was logged last, Unix seconds.
 	sniffed atomic.Int64
 
-	listeners []net.Listener
+	sockets   []*socket
 	accepting sync.WaitGroup // accept and review
 	keeper    keeper
 	conns     sync.WaitGroup
@@ -63,15 +63,16 @@ func Listen(o Options) (*Server, error) {
 			_ = s.closeListeners() // the first error counts
 			return nil, &ListenError{At: i, Address: lo.Address, Err: err}
 		}
-		s.listeners = append(s.listeners, l)
+		s.sockets = append(s.sockets, &socket{o: lo, at: l.Addr(), l: l})
 	}
 	s.listAway()
 	s.keeper.start(s)
 	s.accepting.Go(s.review)
-	for i, l := range s.listeners {
-		s.accepting.Go(func() { s.accept(l, &o.Listeners[i]) })
-		s.log.Info().Str("listener", l.Addr().String()).Bool("tls", o.Listeners[i].TLS != nil).
-			Bool("websocket", o.Listeners[i].WebSocket).Msg("mqtt listening")
+	for _, k := range s.sockets {
+		l := k.l
+		s.accepting.Go(func() { s.accept(l, k.o) })
+		s.log.Info().Str("listener", k.at.String()).Bool("tls", k.o.TLS != nil).
+			Bool("websocket", k.o.WebSocket).Msg("mqtt listening")
 	}
 	return s, nil
 }
@@ -86,21 +87,21 @@ func newServer(o Options) *Server {
 }
 
 // Addr is the address of the first listener.
-func (s *Server) Addr() net.Addr { return s.listeners[0].Addr() }
+func (s *Server) Addr() net.Addr { return s.sockets[0].at }
 
 // Addrs are the addresses of all listeners, in the order of Options.Listeners.
 func (s *Server) Addrs() []net.Addr {
-	as := make([]net.Addr, len(s.listeners))
-	for i, l := range s.listeners {
-		as[i] = l.Addr()
+	as := make([]net.Addr, len(s.sockets))
+	for i, k := range s.sockets {
+		as[i] = k.at
 	}
 	return as
 }
 
 func (s *Server) closeListeners() error {
 	var errs []error
-	for _, l := range s.listeners {
-		if err := l.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
+	for _, k := range s.sockets {
+		if err := k.close(); err != nil && !errors.Is(err, net.ErrClosed) {
 			errs = append(errs, err)
 		}
 	}
