@@ -138,7 +138,7 @@ func (a *app) openHTTP(ctx context.Context) error {
 		Bodies:      a.bodies(),
 		MemfifoOpen: !a.cfg.Memfifo.Auth, Metrics: a.metrics(),
 		FastQueue: fastqueue.Options{Registration: a.cfg.FastQueue.Registration}, EMQX: a.management(),
-		Pulsar:    pulsar.Options{CreateTopics: a.cfg.Pulsar.AutoCreateTopics, PublicURL: a.cfg.PublicURL},
+		Pulsar: pulsar.Options{CreateTopics: a.cfg.Pulsar.AutoCreateTopics, PublicURL: a.cfg.PublicURL},
 	})
 	if err != nil {
 		return listenFailure(wanted, err)

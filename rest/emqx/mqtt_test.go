@@ -55,8 +55,14 @@ func (d *door) connect(t *testing.T, id string, filters []string) {
 	e := d.start(t)
 	ours, theirs := net.Pipe()
 	e.ServeAs(theirs, mqtt.Listener{})
-	c := &client{ours, make(chan []byte, 100)}
-	e.clients[id] = c
+	e.clients[id] = logIn(t, ours, id, filters)
+	synctest.Wait()
+}
+
+// logIn sends what a client sends first.
+func logIn(t *testing.T, conn net.Conn, id string, filters []string) *client {
+	t.Helper()
+	c := &client{conn, make(chan []byte, 100)}
 	go c.read()
 	flags, props := "c2", "00"
 	if strings.HasPrefix(id, "kept") {
@@ -68,7 +74,7 @@ func (d *door) connect(t *testing.T, id string, filters []string) {
 		c.send(t, 0x82, hex.EncodeToString([]byte{0, byte(i + 1), 0})+str(f)+"01")
 		c.want(t, "90")
 	}
-	synctest.Wait()
+	return c
 }
 
 func str(s string) string {
