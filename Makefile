@@ -3,6 +3,17 @@
 
 GO       ?= go
 ROUNDS   ?= 20
+
+# What torture runs.
+CRASH_STATES ?= 100000
+KILL_ROUNDS  ?= 200
+MODEL_STEPS  ?= 200000
+ACCESS_CELLS ?= 50000
+
+# COUNTS keeps of a verbose test run what was counted, what was skipped and what
+# failed, and fails when something did.
+COUNTS = awk '/^(---|===) (RUN|NAME|PAUSE|CONT|PASS)/ { next } { print } /^(--- )?FAIL/ { bad = 1 } END { exit bad }'
+
 FUZZTIME ?= 10s
 VULNDB   ?=
 
@@ -39,9 +50,13 @@ fuzz:
 	  done; \
 	done
 
-# Kill rounds by the hundred; a night's work.
+# The same tests as every run, by the hundred thousand; hours. Each says how many
+# it really ran. docs/testing.md has the variables.
 torture:
-	MILLRACE_KILL_ROUNDS=500 $(GO) test -run Kill -count 1 -timeout 4h -v ./cmd/millrace
+	MILLRACE_CRASH_STATES=$(CRASH_STATES) MILLRACE_FLIPS=all MILLRACE_FAULTS=all MILLRACE_MODEL_STEPS=$(MODEL_STEPS) \
+	  $(GO) test -count 1 -timeout 6h -v ./persistence/... | $(COUNTS)
+	MILLRACE_KILL_ROUNDS=$(KILL_ROUNDS) MILLRACE_ACCESS_CELLS=$(ACCESS_CELLS) \
+	  $(GO) test -count 1 -timeout 6h -v -run 'Kill|EveryDoorDecides' ./cmd/millrace | $(COUNTS)
 
 # Figures of this machine, one JSON line each.
 bench: build

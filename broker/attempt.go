@@ -21,7 +21,11 @@ type attempts struct {
 	order []attemptKey // oldest first
 }
 
-type attemptKey struct{ who, queue, id string }
+type attemptKey struct {
+	who  string
+	from Target
+	id   string
+}
 
 type attempt struct {
 	done  chan struct{} // closed when got is there
@@ -32,21 +36,19 @@ type attempt struct {
 // ReceiveAttempt is Receive under an attempt id of at most 128 bytes: the same
 // receive repeated, while its leases run, answers the same messages and
 // receipts again. An attempt that took nothing is not remembered.
-func (b *Broker) ReceiveAttempt(ctx context.Context, queue, id string, o ReceiveOptions) ([]Received, error) {
+func (s Source) ReceiveAttempt(ctx context.Context, id string, o ReceiveOptions) ([]Received, error) {
 	if id == "" {
-		return b.Receive(ctx, queue, o)
+		return s.Receive(ctx, o)
 	}
 	if len(id) > maxDedupKey {
 		return nil, fieldError("receive_attempt_id", "is of %d bytes; it must be at most %d", len(id), maxDedupKey)
 	}
-	if _, err := b.lookup(ctx, auth.Consume, queue); err != nil {
-		return nil, err
-	}
-	k := attemptKey{auth.From(ctx).String(), queue, id}
+	b := s.b
+	k := attemptKey{auth.From(ctx).String(), s.q.target, id}
 	for {
 		a, mine := b.attempts.begin(k, clock())
 		if mine {
-			got, err := b.Receive(ctx, queue, o)
+			got, err := s.Receive(ctx, o)
 			b.attempts.end(k, a, got)
 			return got, err
 		}

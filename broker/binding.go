@@ -23,6 +23,8 @@ func (b *Broker) restore(d Definition) error {
 			return fmt.Errorf("settings: %w", err)
 		}
 		b.bindStream(d.Target, &c)
+	case SubscriptionTarget:
+		return b.restoreSubscription(d)
 	case SessionTarget: // with the rest of the session
 	default:
 		return fmt.Errorf("kind %d is not known; a newer release wrote it", d.Def.Kind)
@@ -65,7 +67,7 @@ func (b *Broker) unbindQueue(q *queue) {
 }
 
 func (b *Broker) bindStream(t Target, c *StreamConfig) *stream {
-	s := &stream{target: t}
+	s := &stream{target: t, subs: map[string]*queue{}}
 	s.settings.Store(c)
 	b.mu.Lock()
 	b.streams[c.Name] = s
@@ -78,6 +80,9 @@ func (b *Broker) unbindStream(s *stream) {
 	b.tree.Remove(s.config().Filter, s)
 	b.mu.Lock()
 	delete(b.streams, s.config().Name)
+	for _, q := range s.subs {
+		delete(b.targets, q.target)
+	}
 	b.mu.Unlock()
 }
 

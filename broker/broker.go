@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -72,6 +73,7 @@ type Broker struct {
 	dead       *deadLetters
 	retained   retained
 	delayed    delayed
+	members    members
 	sessions   sessions
 	attempts   attempts
 	stats      counters
@@ -85,10 +87,11 @@ type Broker struct {
 	queues  map[string]*queue
 	streams map[string]*stream
 	targets map[Target]*queue
+	groups  map[string]*sharedGroup
 }
 
 // destination is what the topic tree holds: *queue, *stream, *Subscription or
-// *sessionSub.
+// *sessionSub or *sharedGroup.
 type destination interface{ destination() }
 
 // Open reads the definitions from the store, binds them to the topic tree, and
@@ -105,6 +108,7 @@ func Open(ctx context.Context, o Options) (*Broker, error) {
 		queues:     make(map[string]*queue),
 		streams:    make(map[string]*stream),
 		targets:    make(map[Target]*queue),
+		groups:     make(map[string]*sharedGroup),
 	}
 	var err error
 	if b.receipts, err = loadReceiptKey(ctx, b.store); err != nil {
@@ -117,6 +121,7 @@ func Open(ctx context.Context, o Options) (*Broker, error) {
 	if err := b.defineDelayed(ctx, defs); err != nil {
 		return nil, fmt.Errorf("define the queue of delayed messages: %w", err)
 	}
+	slices.SortStableFunc(defs, func(x, y Definition) int { return cmp.Compare(x.Def.Kind, y.Def.Kind) }) // streams before their subscriptions
 	for _, d := range defs {
 		if d.Target == b.delayed.target {
 			continue
@@ -135,6 +140,7 @@ func Open(ctx context.Context, o Options) (*Broker, error) {
 	b.dead = startDeadLetters(b)
 	b.store.Bind(b.dead)
 	b.delayed.start(b) //nolint:contextcheck // it lives until Close
+	b.members.start(b) //nolint:contextcheck // as above
 	b.sessions.start()
 	return b, nil
 }
@@ -144,6 +150,7 @@ func Open(ctx context.Context, o Options) (*Broker, error) {
 func (b *Broker) Close(ctx context.Context) error {
 	b.closed.Store(true)
 	b.delayed.close()
+	b.members.close(ctx)
 	b.sessions.close()
 	return b.dead.close(ctx)
 }

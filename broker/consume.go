@@ -34,13 +34,10 @@ type Received struct {
 // when the batch is full. An empty result is no error. When ctx ends first,
 // nothing was taken, and the error is Unavailable.
 //
-// Errors: Invalid, Forbidden, NotFound (also when the queue is deleted during
-// the wait), Full when too many receives wait already.
-func (b *Broker) Receive(ctx context.Context, queue string, o ReceiveOptions) ([]Received, error) {
-	q, err := b.lookup(ctx, auth.Consume, queue)
-	if err != nil {
-		return nil, err
-	}
+// Errors: Invalid, NotFound (when the source is deleted during the wait), Full
+// when too many receives wait already.
+func (s Source) Receive(ctx context.Context, o ReceiveOptions) ([]Received, error) {
+	b, q := s.b, s.q
 	switch {
 	case b.closed.Load():
 		return nil, errClosed
@@ -124,7 +121,7 @@ func (b *Broker) await(ctx context.Context, q *queue, w *receive) ([]Received, e
 		return nil, gaveUp(ctx)
 	}
 	if isGone(w.Err) {
-		return nil, noQueue(q.config().Name)
+		return nil, q.missing()
 	}
 	if w.Err != nil {
 		return nil, storeError(w.Err)
@@ -198,11 +195,10 @@ type AckResult struct {
 // queue. It is safe to repeat: a genuine receipt of a message already removed
 // answers Gone. A receipt is late only once the message was handed out again.
 //
-// Errors: Forbidden; NotFound of a queue, or of a message that the queue does
-// not hold or never handed out; Invalid (ReceiptSubject) for a receipt older
+// Errors: NotFound of a message that the source does not hold or never handed out; Invalid (ReceiptSubject) for a receipt older
 // than the newest delivery, or not genuine.
-func (b *Broker) Ack(ctx context.Context, queue string, id ID, receipt string) (AckState, error) {
-	rs, err := b.AckBatch(ctx, queue, []Settlement{{ID: id, Receipt: receipt}})
+func (s Source) Ack(ctx context.Context, id ID, receipt string) (AckState, error) {
+	rs, err := s.AckBatch(ctx, []Settlement{{ID: id, Receipt: receipt}})
 	if err != nil {
 		return "", err
 	}
@@ -218,17 +214,14 @@ func (b *Broker) ReceiptID(receipt string) ID {
 }
 
 // AckBatch settles many in one commit; each has a result of its own.
-func (b *Broker) AckBatch(ctx context.Context, queue string, ss []Settlement) ([]AckResult, error) {
-	q, err := b.lookup(ctx, auth.Consume, queue)
-	if err != nil {
-		return nil, err
-	}
+func (s Source) AckBatch(ctx context.Context, ss []Settlement) ([]AckResult, error) {
+	b, q := s.b, s.q
 	results := make([]AckResult, len(ss))
 	units := make([]int, len(ss)) // -1: refused already
 	c := newCommit()
-	for i, s := range ss {
+	for i, one := range ss {
 		units[i] = -1
-		r, err := b.genuine(ctx, q, s.ID, s.Receipt)
+		r, err := b.genuine(ctx, q, one.ID, one.Receipt)
 		if err != nil {
 			results[i].Err = err
 			continue
@@ -239,9 +232,9 @@ func (b *Broker) AckBatch(ctx context.Context, queue string, ss []Settlement) ([
 	if err := c.submit(ctx, b.store); err != nil {
 		return nil, storeError(err)
 	}
-	for i, s := range ss {
+	for i, one := range ss {
 		if u := units[i]; u >= 0 {
-			results[i] = b.settled(q, s.ID, c.Units[u].Result.Err)
+			results[i] = b.settled(q, one.ID, c.Units[u].Result.Err)
 		}
 	}
 	c.release()
@@ -266,8 +259,9 @@ const Backoff = time.Duration(-1)
 // Nack gives a message back: it is ready again after delay (0 = now), at its
 // old place, with its attempt counted. It answers the delay that applied.
 // Errors as Ack; NotFound also when the message is gone.
-func (b *Broker) Nack(ctx context.Context, queue string, id ID, receipt string, delay time.Duration) (time.Duration, error) {
-	q, r, err := b.delivered(ctx, queue, id, receipt)
+func (s Source) Nack(ctx context.Context, id ID, receipt string, delay time.Duration) (time.Duration, error) {
+	b, q := s.b, s.q
+	r, err := b.genuine(ctx, q, id, receipt)
 	if err != nil {
 		return 0, err
 	}
@@ -292,8 +286,9 @@ func (c *QueueConfig) backoff(attempt uint32) time.Duration {
 
 // Extend moves the end of a lease to d from now, at most 12 hours from the
 // delivery, and answers it; 0 gives the message back at once. Errors as Nack.
-func (b *Broker) Extend(ctx context.Context, queue string, id ID, receipt string, d time.Duration) (time.Time, error) {
-	q, r, err := b.delivered(ctx, queue, id, receipt)
+func (s Source) Extend(ctx context.Context, id ID, receipt string, d time.Duration) (time.Time, error) {
+	b, q := s.b, s.q
+	r, err := b.genuine(ctx, q, id, receipt)
 	if err != nil {
 		return time.Time{}, err
 	}
@@ -318,16 +313,6 @@ func (b *Broker) postpone(ctx context.Context, q *queue, id ID, r Ref, until tim
 	return nil
 }
 
-// delivered finds the queue and the genuine receipt of a call about one delivery.
-func (b *Broker) delivered(ctx context.Context, queue string, id ID, s string) (*queue, receipt, error) {
-	q, err := b.lookup(ctx, auth.Consume, queue)
-	if err != nil {
-		return nil, receipt{}, err
-	}
-	r, err := b.genuine(ctx, q, id, s)
-	return q, r, err
-}
-
 // genuine reads a receipt. One that is not genuine for this message is Invalid
 // when the queue handed the message out and still holds it, else NotFound.
 func (b *Broker) genuine(ctx context.Context, q *queue, id ID, s string) (receipt, error) {
@@ -337,7 +322,7 @@ func (b *Broker) genuine(ctx context.Context, q *queue, id ID, s string) (receip
 	if _, err := b.store.Find(ctx, q.target, id); err != nil {
 		return receipt{}, noMessage(q, id)
 	}
-	return receipt{}, errorf(Invalid, ReceiptSubject, "the receipt was not given for message %s of queue %s", id, q.config().Name)
+	return receipt{}, errorf(Invalid, ReceiptSubject, "the receipt was not given for message %s of %s", id, q)
 }
 
 // settleError words the refusal of an ack, nack or extend.
@@ -353,19 +338,15 @@ func (b *Broker) settleError(q *queue, id ID, err error) error {
 }
 
 func noMessage(q *queue, id ID) error {
-	return errorf(NotFound, MessageSubject, "queue %s does not hold message %s", q.config().Name, id)
+	return errorf(NotFound, MessageSubject, "%s does not hold message %s", q, id)
 }
 
 // Browse shows messages in the given states, in their order, without leasing
-// them: no attempt is counted. It needs the right to consume, since it shows payloads.
-func (b *Broker) Browse(ctx context.Context, queue string, states EntryState, skip, limit int) ([]Delivery, error) {
-	q, err := b.lookup(ctx, auth.Consume, queue)
-	if err != nil {
-		return nil, err
-	}
-	ds, err := b.store.Read(ctx, q.target, Pos{States: states, Skip: skip}, limit, nil)
+// them: no attempt is counted.
+func (s Source) Browse(ctx context.Context, states EntryState, skip, limit int) ([]Delivery, error) {
+	ds, err := s.b.store.Read(ctx, s.q.target, Pos{States: states, Skip: skip}, limit, nil)
 	if isGone(err) {
-		return nil, noQueue(queue)
+		return nil, s.q.missing()
 	}
 	return ds, storeError(err)
 }

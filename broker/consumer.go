@@ -1,11 +1,8 @@
 package broker
 
 import (
-	"context"
 	"sync"
 	"time"
-
-	"millrace/broker/auth"
 )
 
 // ConsumerLease is how long a Consumer's lease is at a time. It is extended
@@ -24,11 +21,11 @@ type ConsumerSink interface {
 	// Take gets leased messages, at most as many as Credit said at the time of
 	// asking. ds is only valid during the call.
 	Take(ds []Delivery)
-	// Ended says that the queue is gone, or the broker going down. It is the last call.
+	// Ended says that the source is gone, or the broker going down. It is the last call.
 	Ended(err error)
 }
 
-// Consumer receives from one queue, or session, for as long as it is open, without a
+// Consumer receives from one source, or session, for as long as it is open, without a
 // goroutine. It waits in line with all who receive from the queue, as long as
 // its sink has credit; one that was closed takes nothing.
 type Consumer struct {
@@ -46,17 +43,12 @@ type Consumer struct {
 	idle       sync.Cond // none of registered, busy, delivering is set any more
 }
 
-// Consume opens a consumer for the principal of ctx. It asks for nothing
-// before Kick. Errors: Forbidden, NotFound, Unavailable.
-func (b *Broker) Consume(ctx context.Context, queue string, sink ConsumerSink) (*Consumer, error) {
-	q, err := b.lookup(ctx, auth.Consume, queue)
-	if err != nil {
-		return nil, err
-	}
-	if b.closed.Load() {
+// Consume opens a consumer. It asks for nothing before Kick. Errors: Unavailable.
+func (s Source) Consume(sink ConsumerSink) (*Consumer, error) {
+	if s.b.closed.Load() {
 		return nil, errClosed
 	}
-	return b.newConsumer(q.target, q, sink), nil
+	return s.b.newConsumer(s.q.target, s.q, sink), nil
 }
 
 func (b *Broker) newConsumer(t Target, q *queue, sink ConsumerSink) *Consumer {

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"strconv"
 	"sync"
-	"sync/atomic"
 	"time"
 )
 
@@ -76,36 +75,18 @@ func (d *deadLetters) Lapsed(t Target, why Reason, ds []Delivery) {
 	}
 }
 
-// overflowAlarm is how long an alarm stands after messages were dropped.
-const overflowAlarm = time.Minute
-
-// second tells the first call of each second from those that follow it.
-type second struct{ last atomic.Int64 }
-
-func (s *second) first() bool {
-	now := clock().Unix()
-	last := s.last.Load()
-	return last != now && s.last.CompareAndSwap(last, now)
-}
-
 // Dropped implements Events.
 func (d *deadLetters) Dropped(t Target, why Reason, n int) {
-	if why != ReasonOverflow {
-		return
-	}
-	if q := d.b.byTarget(t); q != nil {
+	q := d.b.byTarget(t)
+	switch {
+	case why == ReasonOverflow && q == nil:
+		d.b.sessions.dropped.Add(int64(n))
+		d.b.sessions.overflow()
+	case why == ReasonOverflow:
 		d.b.log.Debug().Str("queue", q.config().Name).Int("messages", n).Msg("queue full, oldest messages dropped")
-		if !q.overflowed.first() {
-			return
-		}
-		d.b.opts.Alarms.RaiseFor(overflowAlarm, "queue_overflow:"+q.config().Name,
-			"the queue is full and drops its oldest messages: consume from it, or raise its limits", map[string]any{"queue": q.config().Name})
-		return
-	}
-	d.b.sessions.dropped.Add(int64(n))
-	if d.b.sessions.overflowed.first() {
-		d.b.opts.Alarms.RaiseFor(overflowAlarm, "session_overflow",
-			"sessions of clients that are away or slow are full, and messages are dropped: look at mqueue_len of the clients, or raise mqtt.max_session_queue", nil)
+		d.b.overflow(q)
+	case why == ReasonRetention && q != nil && q.stream != nil:
+		d.b.log.Warn().Str("subscription", q.origin()).Int("messages", n).Msg("retention of the stream took messages that were not acknowledged")
 	}
 }
 
@@ -162,7 +143,7 @@ func (d *deadLetters) decide(p *pending, q *queue, from lapsed, i int) {
 		p.batch.End()
 		return
 	case c.DeadLetterTopic != "":
-		m := deadLetter(c, why, l, d.b.ids.next(clock()))
+		m := deadLetter(q, why, l, d.b.ids.next(clock()))
 		ops, pubs := len(p.batch.Ops), len(p.publishes)
 		p.route(nil, m, uint64(i))
 		if len(p.batch.Ops) > ops {
@@ -191,14 +172,14 @@ func (c *pending) keep(r Ref, why Reason) {
 }
 
 // deadLetter is the copy of a message that goes to the dead-letter topic.
-func deadLetter(c *QueueConfig, why Reason, l *Delivery, id ID) *Message {
+func deadLetter(q *queue, why Reason, l *Delivery, id ID) *Message {
 	m := l.Message
-	m.ID, m.Topic, m.QoS, m.Retain = id, c.DeadLetterTopic, 1, false
+	m.ID, m.Topic, m.QoS, m.Retain = id, q.config().DeadLetterTopic, 1, false
 	m.Published = clock().UnixMilli()
 	m.Expires, m.NotBefore, m.DedupKey = 0, 0, ""
-	m.Origins = append(append(make([]string, 0, len(l.Origins)+1), l.Origins...), c.Name)
+	m.Origins = append(append(make([]string, 0, len(l.Origins)+1), l.Origins...), q.origin())
 	m.Properties = append(append(make([]Property, 0, len(l.Properties)+deadProperties), l.Properties...),
-		Property{PropertyOriginQueue, c.Name},
+		Property{PropertyOriginQueue, q.origin()},
 		Property{PropertyOriginalTopic, l.Topic},
 		Property{PropertyOriginalID, l.ID.String()},
 		Property{PropertyAttempts, strconv.FormatUint(uint64(l.Attempt), 10)},

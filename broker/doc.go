@@ -39,10 +39,10 @@
 //
 // # Goroutines
 //
-// The broker has two goroutines of its own: deadLetters, which publishes or
-// parks what the store tells it has lapsed, and delayed, which publishes to live
-// subscribers what is due. Everything else runs on the
-// goroutine of the caller or of the store. A new kind needs a line here.
+// The broker has three goroutines of its own: deadLetters, which publishes or
+// parks what the store tells it has lapsed, delayed, which publishes to live
+// subscribers what is due, and members, which extends the leases of consumers
+// that outlive a request. Everything else runs on the goroutine of the caller or of the store. A new kind needs a line here.
 //
 // # Locks
 //

@@ -52,20 +52,21 @@ type Subject string
 
 // What an Error can be about.
 const (
-	NoSubject      Subject = ""
-	TopicSubject   Subject = "topic"
-	FilterSubject  Subject = "filter"
-	QueueSubject   Subject = "queue"
-	StreamSubject  Subject = "stream"
-	MessageSubject Subject = "message"
-	ReceiptSubject Subject = "receipt"
-	OffsetSubject  Subject = "offset"
-	PayloadSubject Subject = "payload"
-	FieldSubject   Subject = "field"
-	ClientSubject  Subject = "client"
-	RateSubject    Subject = "rate" // of what one identity may do in a second
-	// PartitionSubject is one of a stream.
-	PartitionSubject Subject = "partition"
+	NoSubject           Subject = ""
+	TopicSubject        Subject = "topic"
+	FilterSubject       Subject = "filter"
+	QueueSubject        Subject = "queue"
+	StreamSubject       Subject = "stream"
+	PartitionSubject    Subject = "partition"
+	SubscriptionSubject Subject = "subscription"
+	ConsumerSubject     Subject = "consumer" // of a subscription
+	MessageSubject      Subject = "message"
+	ReceiptSubject      Subject = "receipt"
+	OffsetSubject       Subject = "offset"
+	PayloadSubject      Subject = "payload"
+	FieldSubject        Subject = "field"
+	ClientSubject       Subject = "client"
+	RateSubject         Subject = "rate" // of what one identity may do in a second
 )
 
 // Error is a failure in words for people and in a Kind for programs.

@@ -23,9 +23,9 @@ type Subscription struct {
 	Sink      Sink
 	Member    any // the sink's own
 
-	// ask says that something the filter matches is denied, so that every
-	// delivery is asked about.
-	ask bool
+	// asked is there where something the filter matches is denied, so that
+	// every delivery is asked about.
+	asked *verdicts
 }
 
 func (*Subscription) destination() {}
@@ -42,7 +42,7 @@ func (b *Broker) Subscribe(s *Subscription) error {
 	if !d.Allowed {
 		return forbidden(s.Principal, auth.Subscribe, r, d.Rule)
 	}
-	s.ask = d.Overlap
+	s.asked = verdictsFor(d.Overlap)
 	b.tree.Insert(s.Filter, s)
 	return nil
 }
@@ -50,7 +50,7 @@ func (b *Broker) Subscribe(s *Subscription) error {
 // Delivers reports whether a message of topic, which the filter of s matches,
 // may be delivered to it. A sink that keeps messages for later asks again.
 func (b *Broker) Delivers(s *Subscription, topic string) bool {
-	return !s.ask || b.auth.Allow(s.Principal, auth.Subscribe, auth.TopicResource(topic))
+	return s.asked.allow(b.auth, s.Principal, topic)
 }
 
 // Unsubscribe takes s out again. Messages under way may still be delivered.

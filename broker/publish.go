@@ -315,6 +315,11 @@ func (b *Broker) match(p *auth.Principal, m *Message, found []destination, route
 			r.Streams++
 			routes = append(routes, Route{Target: d.target, Partition: b.partition(d, p, m)})
 			disk = true
+		case *sharedGroup:
+			if m.QoS > 0 {
+				r.Subscribers++
+				routes, disk = append(routes, Route{Target: d.target}), true
+			}
 		case *sessionSub:
 			if !d.wants(m) {
 				continue

@@ -54,29 +54,41 @@ const (
 // QueueConfig is everything that can be set about a queue. NewQueueConfig
 // gives the defaults; zero means zero.
 type QueueConfig struct {
-	Name            string        // letter or digit, then letters, digits, "-", ".", "_"; at most 255 bytes
-	Filter          string        // "" = only sent to directly
-	Driver          Driver        // default disk; cannot change
-	MaxBytes        int64         // default 1 GiB, at least 1 MiB
-	MaxPayload      int64         // bytes of the payloads alone; 0 = no limit of its own
-	MaxMessages     int64         // 0 = no limit
-	Overflow        Overflow      // default drop-oldest with a filter, reject without
-	TTL             time.Duration // default 24 h; 0 = never
-	MaxRetries      int           // redeliveries; default 3; Unlimited
-	DeadLetterTopic string        // "" = parked
+	Name         string        // letter or digit, then letters, digits, "-", ".", "_"; at most 255 bytes
+	Filter       string        // "" = only sent to directly
+	Driver       Driver        // default disk; cannot change
+	MaxBytes     int64         // default 1 GiB, at least 1 MiB
+	MaxPayload   int64         // bytes of the payloads alone; 0 = no limit of its own
+	MaxMessages  int64         // 0 = no limit
+	Overflow     Overflow      // default drop-oldest with a filter, reject without
+	TTL          time.Duration // default 24 h; 0 = never
+	Delay        time.Duration // of every message; 0 to 7 days
+	LapseExpired bool          // expired messages go to the dead-letter topic
+	FIFOGroups   bool          // one message of a key in flight
+	LeaseConfig
+	Created time.Time
+	Maker   string // a word of the door that made it, for that door; cannot change
+}
+
+// LeaseConfig is how messages are handed out, by a queue or a subscription.
+type LeaseConfig struct {
 	Lease           time.Duration // default 30 s; 0 to 12 h
-	Delay           time.Duration // of every message; 0 to 7 days
+	MaxRetries      int           // redeliveries; default 3, of a subscription Unlimited
+	DeadLetterTopic string        // "" = parked
+	DropExhausted   bool          // drop after the last attempt instead of keeping it dead
+	DeadRetention   time.Duration // default 14 days; 0 = for ever, or as long as the stream has them
 	BackoffMin      time.Duration // after a nack; default 1 s, doubling
 	BackoffMax      time.Duration // default 60 s
-	DropExhausted   bool          // drop after the last attempt instead of keeping it dead
-	LapseExpired    bool          // expired messages go to the dead-letter topic
-	DeadRetention   time.Duration // default 14 days; 0 = for ever
 	MaxInFlight     int           // default 120,000
-	FIFOGroups      bool          // one message of a key in flight
 	MQTTLease       time.Duration // 0 = as long as the connection
 	Paused          bool          // delivers nothing
-	Created         time.Time
-	Maker           string // a word of the door that made it, for that door; cannot change
+}
+
+func newLeaseConfig() LeaseConfig {
+	return LeaseConfig{
+		Lease: 30 * time.Second, MaxRetries: 3, DeadRetention: 14 * 24 * time.Hour,
+		BackoffMin: defaultBackoff, BackoffMax: time.Minute, MaxInFlight: defaultFlight,
+	}
 }
 
 // NewQueueConfig returns the defaults for a queue fed by filter, or for one
@@ -84,9 +96,7 @@ type QueueConfig struct {
 func NewQueueConfig(name, filter string) QueueConfig {
 	c := QueueConfig{
 		Name: name, Filter: filter, Driver: Disk,
-		MaxBytes: 1 << 30, Overflow: DropOldest, TTL: 24 * time.Hour, MaxRetries: 3,
-		Lease: 30 * time.Second, BackoffMin: defaultBackoff, BackoffMax: time.Minute,
-		DeadRetention: 14 * 24 * time.Hour, MaxInFlight: defaultFlight,
+		MaxBytes: 1 << 30, Overflow: DropOldest, TTL: 24 * time.Hour, LeaseConfig: newLeaseConfig(),
 	}
 	if filter == "" {
 		c.Overflow = Reject
@@ -106,10 +116,8 @@ func (b *Broker) validate(c *QueueConfig) error {
 			return err
 		}
 	}
-	if c.DeadLetterTopic != "" {
-		if err := b.CheckTopic(c.DeadLetterTopic); err != nil {
-			return fieldError("dead_letter_topic", "is not a topic to publish to: %v", err)
-		}
+	if err := b.checkDeadLetter(c.DeadLetterTopic); err != nil {
+		return err
 	}
 	if c.Driver != Disk && c.Driver != Memory {
 		return fieldError("driver", "%q is neither disk nor memory", c.Driver)
@@ -118,6 +126,16 @@ func (b *Broker) validate(c *QueueConfig) error {
 		return fieldError("overflow", "%q is neither drop-oldest nor reject", c.Overflow)
 	}
 	return c.validateRanges()
+}
+
+func (b *Broker) checkDeadLetter(topic string) error {
+	if topic == "" {
+		return nil
+	}
+	if err := b.CheckTopic(topic); err != nil {
+		return fieldError("dead_letter_topic", "is not a topic to publish to: %v", err)
+	}
+	return nil
 }
 
 func (c *QueueConfig) validateRanges() error {
@@ -206,6 +224,7 @@ type queue struct {
 	settings atomic.Pointer[QueueConfig]
 	// overflowed is when an alarm about it was raised last.
 	overflowed second
+	stream     *stream // of a subscription
 }
 
 func (*queue) destination() {}
@@ -215,6 +234,30 @@ func (q *queue) config() *QueueConfig { return q.settings.Load() }
 // deadLettered reports whether q dead-lettered m before.
 func (q *queue) deadLettered(m *Message) bool {
 	return len(m.Origins) > 0 && slices.Contains(m.Origins, q.config().Name)
+}
+
+// String names q for people.
+func (q *queue) String() string {
+	if q.stream != nil {
+		return "subscription " + q.config().Name + " of stream " + q.stream.config().Name
+	}
+	return "queue " + q.config().Name
+}
+
+// origin is the name of q in the messages that it dead-lettered.
+func (q *queue) origin() string {
+	if q.stream != nil {
+		return "stream:" + q.stream.config().Name + "/" + q.config().Name
+	}
+	return q.config().Name
+}
+
+// missing is the error of q after it was deleted.
+func (q *queue) missing() error {
+	if q.stream != nil {
+		return noSubscription(q.stream.config().Name, q.config().Name)
+	}
+	return noQueue(q.config().Name)
 }
 
 // promise is what a positive answer about q means.

@@ -271,6 +271,13 @@ func (s *Session) SetExpiry(seconds uint32) {
 	s.mu.Unlock()
 }
 
+// Expiry is how long the session outlives its connection, in seconds.
+func (s *Session) Expiry() uint32 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.expiry
+}
+
 // CancelWill takes the will back.
 func (s *Session) CancelWill() {
 	s.mu.Lock()
@@ -382,6 +389,9 @@ func (s *Session) end(ctx context.Context, will bool) error {
 			s.b.tree.Remove(d.filter, d)
 		}
 		c.Put(SpaceSessions, subscriptionKey(s.id, d.filter), nil, 0)
+		if d.shared() {
+			s.report("shared subscription was not ended", s.b.leaveGroup(ctx, d.filter))
+		}
 	}
 	for id := range received {
 		c.Put(SpaceSessions, receivedKey(s.id, id), nil, 0)

@@ -73,6 +73,26 @@ func (s *Settlements) Handed(of *Session, r Ref, packet uint16, done func(error)
 	s.end(done)
 }
 
+// Sent remembers the packet id of a QoS 2 delivery that is no message of the
+// session's, like one of a queue: should the process end now, the id is released
+// when the client is back, so that it is not taken for that message for ever.
+func (s *Settlements) Sent(of *Session, packet uint16) {
+	if of.b.sessions.named(of.id) != of {
+		return
+	}
+	s.batch.Put(SpaceSessions, releasedKey(of.id, packet), []byte{}, 0)
+	s.end(nil)
+}
+
+// Abandon is Sent for a delivery that was given back: the id is released when
+// the client is back.
+func (s *Settlements) Abandon(of *Session, packet uint16) {
+	of.mu.Lock()
+	of.released = append(of.released, packet)
+	of.mu.Unlock()
+	s.Sent(of, packet)
+}
+
 // Complete forgets the packet id of a delivery of QoS 2.
 func (s *Settlements) Complete(of *Session, packet uint16) {
 	of.mu.Lock()

@@ -50,7 +50,13 @@ func (b *Broker) loadSessions(ctx context.Context, defs []Definition) error {
 	if err = errors.Join(err, l.err); err != nil {
 		return err
 	}
+	groups := make(map[string]int)
 	for _, s := range ss.byID {
+		for _, d := range s.subs {
+			if d.shared() {
+				groups[d.filter]++
+			}
+		}
 		l.released.give(s)
 		if d, ok := targets[s.id]; ok {
 			delete(targets, s.id)
@@ -61,9 +67,32 @@ func (b *Broker) loadSessions(ctx context.Context, defs []Definition) error {
 		}
 		b.restoreSession(s)
 	}
+	if err := b.loadGroups(ctx, groups, targets); err != nil {
+		return err
+	}
 	for _, d := range targets { // a session that was being made or ended
 		if err := b.store.Drop(ctx, d.Target); err != nil {
 			return fmt.Errorf("backlog of session %q: %w", d.Def.Name, err)
+		}
+	}
+	return nil
+}
+
+// loadGroups brings the shared subscriptions back that sessions have.
+func (b *Broker) loadGroups(ctx context.Context, members map[string]int, targets map[string]Definition) error {
+	for filter, n := range members {
+		name := groupTarget(filter)
+		d, ok := targets[name]
+		if !ok { // it was just being made
+			t, err := b.store.Define(ctx, b.sessionDef(name))
+			if err != nil {
+				return err
+			}
+			d = Definition{Target: t, Def: b.sessionDef(name)}
+		}
+		delete(targets, name)
+		if err := b.restoreGroup(ctx, filter, n, d); err != nil {
+			return fmt.Errorf("shared subscription %s: %w", filter, err)
 		}
 	}
 	return nil
@@ -91,7 +120,7 @@ func (b *Broker) restoreSession(s *Session) {
 	}
 	for _, d := range s.subs {
 		dec := b.auth.Decide(s.owner, auth.Subscribe, auth.TopicResource(d.filter))
-		d.ask.Store(dec.Overlap || !dec.Allowed)
+		d.asked.Store(verdictsFor(dec.Overlap || !dec.Allowed))
 		if d.routed() {
 			b.tree.Insert(d.filter, d)
 		}

@@ -34,14 +34,10 @@ func (d *sessionSub) tag(qos byte, retain bool) uint32 {
 
 // wants reports whether m, which the filter matches, is for the client.
 func (d *sessionSub) wants(m *Message) bool {
-	switch {
-	case d.o.NoLocal && m.Publisher == d.s.id: // MQTT 5 section 3.8.3.1
+	if d.o.NoLocal && m.Publisher == d.s.id { // MQTT 5 section 3.8.3.1
 		return false
-	case d.ask.Load():
-		return d.s.b.auth.Allow(d.s.principal(), auth.Subscribe, auth.TopicResource(m.Topic))
-	default:
-		return true
 	}
+	return d.asked.Load().allow(d.s.b.auth, d.s.principal(), m.Topic)
 }
 
 // route appends the one route of m to the session, or changes it when another

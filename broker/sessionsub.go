@@ -26,7 +26,7 @@ type sessionSub struct {
 	s      *Session
 	filter string
 	o      SubscriptionOptions
-	ask    atomic.Bool // see Subscription
+	asked  atomic.Pointer[verdicts] // see Subscription
 	// live takes messages of QoS 0 while the client is connected.
 	live atomic.Pointer[Subscription]
 }
@@ -43,6 +43,9 @@ func (d *sessionSub) routed() bool {
 		return true
 	}
 }
+
+// shared reports whether the subscription makes the session a member of a group.
+func (d *sessionSub) shared() bool { return router.SpaceOf(d.filter) == router.SpaceShare }
 
 // Filters are the subscriptions of the session, by filter.
 func (s *Session) Filters(f func(filter string, o SubscriptionOptions) bool) {
@@ -80,9 +83,9 @@ func (s *Session) Subscribe(ctx context.Context, live *Subscription, o Subscript
 			return err
 		}
 	}
-	live.ask = dec.Overlap
+	live.asked = verdictsFor(dec.Overlap)
 	d := &sessionSub{s: s, filter: live.Filter, o: o}
-	d.ask.Store(dec.Overlap)
+	d.asked.Store(live.asked)
 	d.live.Store(live)
 	s.add(d)
 	return nil
@@ -119,18 +122,29 @@ func (s *Session) add(d *sessionSub) {
 // Unsubscribe removes a subscription and is recorded by Commit. It reports
 // whether there was one. What it had matched is delivered all the same.
 func (s *Session) Unsubscribe(filter string) bool {
+	d := s.remove(filter)
+	if d != nil && d.shared() {
+		ctx, cancel := context.WithTimeout(context.Background(), sessionStep)
+		defer cancel()
+		s.report("shared subscription was not ended", s.b.leaveGroup(ctx, filter))
+	}
+	return d != nil
+}
+
+func (s *Session) remove(filter string) *sessionSub {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	i, known := s.find(filter)
 	if !known {
-		return false
+		return nil
 	}
-	if d := s.subs[i]; d.routed() {
+	d := s.subs[i]
+	if d.routed() {
 		s.b.tree.Remove(filter, d)
 	}
 	s.subs = slices.Delete(s.subs, i, i+1)
 	s.changes = append(s.changes, sessionPut{subscriptionKey(s.id, filter), nil})
-	return true
+	return d
 }
 
 // Commit records what Subscribe and Unsubscribe have changed: only then may the
@@ -171,8 +185,8 @@ func (s *Session) Reattach(live *Subscription) bool {
 	if !known {
 		return false
 	}
-	live.ask = dec.Overlap
-	s.subs[i].ask.Store(dec.Overlap)
+	live.asked = verdictsFor(dec.Overlap)
+	s.subs[i].asked.Store(live.asked)
 	s.subs[i].live.Store(live)
 	return true
 }

@@ -3,7 +3,6 @@ package broker
 import (
 	"context"
 	"errors"
-	"fmt"
 	"sync/atomic"
 	"time"
 )
@@ -25,9 +24,9 @@ type Store interface {
 	// change (driver, KeyedFIFO, fewer partitions) is ErrConflict. A change holds
 	// at once, also for what is there.
 	Define(ctx context.Context, d Def) (Target, error)
-	// Drop removes a target with all its messages. Waits on it end in ErrGone,
-	// and so do old Refs, also when the name is made again. Whatever names a
-	// target that never was is ErrNotFound.
+	// Drop removes a target with all its messages, a stream with its
+	// subscriptions. Waits on it end in ErrGone, and so do old Refs, also when
+	// the name is made again. Whatever names a target that never was is ErrNotFound.
 	Drop(ctx context.Context, t Target) error
 	// Submit hands over b, whose units were closed with End. The store owns b
 	// until it calls c.Done(b), once, which it never does before Submit
@@ -116,19 +115,21 @@ type State struct {
 	Full         bool          // publishes are refused, acks and deletes go on
 }
 
-// Target is a queue or a stream. It is made new for every definition and never
+// Target is a queue, a stream or a subscription. It is made new for every definition and never
 // used again, also over restarts, so that it can stand in a receipt.
 type Target uint64
 
-// TargetKind tells a queue from a stream.
+// TargetKind tells a queue from a stream. The numbers are on disk: append only.
 type TargetKind uint8
 
-// The kinds of target. Their numbers are on disk. A session is a queue that
-// one client receives from; names of different kinds are apart.
+// The kinds of target. Names of different kinds are apart. A session is a queue
+// that one client receives from. A subscription is a queue of the messages of a
+// stream: nothing is published to it, and what it settles stays in the stream.
 const (
 	QueueTarget TargetKind = iota + 1
 	StreamTarget
 	SessionTarget
+	SubscriptionTarget
 )
 
 // Space is a namespace of keys.
@@ -161,12 +162,13 @@ const (
 	ReasonRetention           // parked for longer than the queue keeps its dead
 	ReasonMoved               // redriven or moved elsewhere
 	ReasonUndelivered         // its client may not have it, or takes nothing as large
+	ReasonSkipped             // a subscription was moved past it
 	Reasons                   // how many there are
 )
 
 // String returns the reason as metrics and dialects show it.
 func (r Reason) String() string {
-	names := [...]string{"none", "acked", "attempts", "expired", "overflow", "purged", "dead_lettered", "hops", "retention", "moved", "undelivered"}
+	names := [...]string{"none", "acked", "attempts", "expired", "overflow", "purged", "dead_lettered", "hops", "retention", "moved", "undelivered", "skipped"}
 	if int(r) < len(names) {
 		return names[r]
 	}
@@ -209,6 +211,12 @@ type Def struct {
 	// KeyedFIFO allows one message of a Key in flight.
 	KeyedFIFO bool
 
+	// Source is the stream of a subscription, and cannot change. A new
+	// subscription begins at the offsets in Start, in other partitions at the
+	// first entry. Of the rest it obeys LapseAt, MaxInFlight, DeadRetention and Paused.
+	Source Target
+	Start  []Offset
+
 	// Partitions of a stream, at least 1. They only grow.
 	Partitions uint32
 	// Retention of a stream: entries are there for that long, and go after it in
@@ -248,6 +256,7 @@ type Delivery struct {
 	Until     int64      // end of the lease or delay, or since when it is dead, Unix milliseconds
 	Queued    int64      // when it entered the target, or a delayed publish was due
 	Partition uint32     // of a stream; Seq is then its offset
+	Offset    uint64     // of a subscription: where it is in the stream; Seq means nothing then
 	Tag       uint32     // of a session: that of the route
 	State     EntryState // of a queue
 	Reason    Reason     // why it is dead, or lapsed
@@ -277,7 +286,7 @@ type Pos struct {
 	Skip       int
 }
 
-// Wait asks for messages of a queue, or for entries of one partition of a
+// Wait asks for messages of a queue or subscription, or for entries of one partition of a
 // stream. The caller fills the first part and must not touch it until Deliver;
 // it may reuse the Wait after that.
 //
@@ -306,43 +315,6 @@ type Wait struct {
 	Priv any
 }
 
-// Info counts a target.
-type Info struct {
-	Ready, Leased, Delayed, Dead, Held int64
-	Bytes                              int64 // payload and headers, as stored
-	Payload                            int64 // of a queue: payload alone
-	Oldest                             time.Time
-	In                                 uint64          // messages that ever entered
-	Out                                [Reasons]uint64 // and left, by reason
-	Partitions                         []PartitionInfo // of a stream
-	Activity
-}
-
-// Activity counts what happened to the messages of a queue since the process
-// started. It is no part of the books: a message may be handed out often.
-type Activity struct {
-	Deliveries uint64 // handed to a consumer
-	Lapses     uint64 // leases that ended by themselves
-	Returns    uint64 // given back by the consumer (nack)
-}
-
-// Difference is what the books of a queue are out by: everything that entered
-// is still there or left for a counted reason, so it is 0, always.
-func (i *Info) Difference() int64 {
-	n := int64(i.In) - i.Ready - i.Leased - i.Delayed - i.Dead - i.Held
-	for _, out := range i.Out {
-		n -= int64(out)
-	}
-	return n
-}
-
-// PartitionInfo bounds one partition: First is the oldest offset that can be
-// read, Next the one the next message gets.
-type PartitionInfo struct {
-	First, Next uint64
-	Bytes       int64
-}
-
 // Entry is a key with its newest value.
 type Entry struct {
 	Key   string
@@ -364,18 +336,6 @@ var (
 	ErrClosed   = errors.New("store closed")
 )
 
-// RangeError says that an offset lies below the first entry that its partition
-// still has. It is ErrGone.
-type RangeError struct{ First, Next uint64 }
-
-// Error names what there is.
-func (e *RangeError) Error() string {
-	return fmt.Sprintf("offset below the first: %d to %d are there", e.First, e.Next)
-}
-
-// Unwrap returns ErrGone.
-func (e *RangeError) Unwrap() error { return ErrGone }
-
 // Batch collects units of work and is reused: no method allocates once it is
 // warm. A unit is what one End closes, and is one commit: all of it happens, or
 // none. A full queue fails its unit only.
@@ -384,8 +344,9 @@ type Batch struct {
 	Ops   []Op
 	Units []Unit
 
-	routes []Route
-	open   int
+	routes  []Route
+	offsets []Offset
+	open    int
 
 	// Left and Priv are the store's.
 	Left atomic.Int32
@@ -406,7 +367,7 @@ type Result struct {
 	ID        ID     // of the first Publish, or of its first one
 	Seq       uint64 // of the first Publish in its first route
 	Rev       uint64 // of the last Put
-	Count     int    // what a Purge removed
+	Count     int    // what a Purge or SettleUpTo removed
 }
 
 // OpKind says what an Op does.
@@ -421,6 +382,9 @@ const (
 	OpPut
 	OpPurge
 	OpReturn
+	OpSettleAt
+	OpSettleUpTo
+	OpSeek
 )
 
 // Op is one operation of a unit.
@@ -433,6 +397,7 @@ type Op struct {
 	Until   int64
 	Message *Message
 	Routes  []Route
+	Offsets []Offset
 	Key     string
 	Value   []byte
 	Rev     uint64
@@ -509,5 +474,5 @@ func (b *Batch) Reset() {
 	clear(b.Ops)
 	clear(b.Units)
 	b.Tag, b.Priv = nil, nil
-	b.Ops, b.Units, b.routes, b.open = b.Ops[:0], b.Units[:0], b.routes[:0], 0
+	b.Ops, b.Units, b.routes, b.offsets, b.open = b.Ops[:0], b.Units[:0], b.routes[:0], b.offsets[:0], 0
 }

@@ -57,7 +57,8 @@ func (c *StreamConfig) def() Def {
 type stream struct {
 	target   Target
 	settings atomic.Pointer[StreamConfig]
-	turn     atomic.Uint32 // round robin over the partitions
+	subs     map[string]*queue // by name, under Broker.mu
+	turn     atomic.Uint32     // round robin over the partitions
 }
 
 func (*stream) destination() {}
@@ -153,8 +154,8 @@ func (b *Broker) UpdateStream(ctx context.Context, name string, change func(*Str
 	return b.streamInfo(ctx, s)
 }
 
-// DeleteStream removes a stream with all it holds, and its cursors. Reads that
-// wait on it end in NotFound at once.
+// DeleteStream removes a stream with all it holds, its cursors and subscriptions.
+// Reads and receives that wait on it end in NotFound at once.
 func (b *Broker) DeleteStream(ctx context.Context, name string) error {
 	if err := b.may(ctx, auth.Manage, auth.StreamResource(name)); err != nil {
 		return err

@@ -105,7 +105,7 @@ func TestDeletingAStreamEndsItsReadsAndItsCursors(t *testing.T) {
 		f := open(t)
 		f.stream("s", "a", 1)
 		f.publish("a", "x")
-		if _, err := f.CommitCursor(f.ctx, "s", "c", []broker.CursorOffset{{Offset: 1}}, false); err != nil {
+		if _, err := f.CommitCursor(f.ctx, "s", "c", []broker.Offset{{Offset: 1}}, false); err != nil {
 			t.Fatal(err)
 		}
 		var wg sync.WaitGroup
@@ -181,15 +181,15 @@ func TestCursorsMoveForwardAndBackOnlyByForce(t *testing.T) {
 		for range 20 {
 			f.publish("a", "x")
 		}
-		commit := func(force bool, offsets ...broker.CursorOffset) error {
+		commit := func(force bool, offsets ...broker.Offset) error {
 			_, err := f.CommitCursor(f.ctx, "s", "c", offsets, force)
 			return err
 		}
-		must(t, commit(false, broker.CursorOffset{Partition: 1, Offset: 4}))
-		must(t, commit(false, broker.CursorOffset{Partition: 0, Offset: 7}, broker.CursorOffset{Partition: 1, Offset: 4}))
+		must(t, commit(false, broker.Offset{Partition: 1, Offset: 4}))
+		must(t, commit(false, broker.Offset{Partition: 0, Offset: 7}, broker.Offset{Partition: 1, Offset: 4}))
 		for _, bad := range []error{
-			commit(false, broker.CursorOffset{Partition: 0, Offset: 9}, broker.CursorOffset{Partition: 1, Offset: 3}),
-			commit(false, broker.CursorOffset{Partition: 0, Offset: 0}),
+			commit(false, broker.Offset{Partition: 0, Offset: 9}, broker.Offset{Partition: 1, Offset: 3}),
+			commit(false, broker.Offset{Partition: 0, Offset: 0}),
 		} {
 			if broker.KindOf(bad) != broker.Conflict {
 				t.Errorf("a move back answers %v", bad)
@@ -199,12 +199,12 @@ func TestCursorsMoveForwardAndBackOnlyByForce(t *testing.T) {
 		if must(t, err); fmt.Sprint(c.Offsets) != "[{0 7} {1 4}]" {
 			t.Fatalf("cursor stands at %v: a commit that was refused moved it", c.Offsets)
 		}
-		must(t, commit(true, broker.CursorOffset{Partition: 0, Offset: 0}))
+		must(t, commit(true, broker.Offset{Partition: 0, Offset: 0}))
 		// Many at once: the highest wins, whatever the order.
 		var wg sync.WaitGroup
 		for i := range uint64(10) {
 			wg.Go(func() {
-				if err := commit(false, broker.CursorOffset{Partition: 0, Offset: i}); err != nil && broker.KindOf(err) != broker.Conflict {
+				if err := commit(false, broker.Offset{Partition: 0, Offset: i}); err != nil && broker.KindOf(err) != broker.Conflict {
 					t.Errorf("commit answers %v", err)
 				}
 			})

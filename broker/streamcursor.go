@@ -19,14 +19,8 @@ import (
 // next message that its reader wants.
 type Cursor struct {
 	Name    string
-	Offsets []CursorOffset // by partition; those never committed are left out
+	Offsets []Offset // by partition; those never committed are left out
 	Updated time.Time
-}
-
-// CursorOffset is the place in one partition.
-type CursorOffset struct {
-	Partition uint32
-	Offset    uint64
 }
 
 // storedCursor is a cursor as it is on disk. Names are never changed.
@@ -42,7 +36,7 @@ type storedCursor struct {
 //
 // Errors: Invalid (also for an offset beyond the end), Forbidden, NotFound of
 // the stream or a partition, Conflict.
-func (b *Broker) CommitCursor(ctx context.Context, stream, name string, offsets []CursorOffset, force bool) (Cursor, error) {
+func (b *Broker) CommitCursor(ctx context.Context, stream, name string, offsets []Offset, force bool) (Cursor, error) {
 	s, err := b.lookupStream(ctx, auth.Consume, stream)
 	if err != nil {
 		return Cursor{}, err
@@ -78,7 +72,7 @@ func (b *Broker) CommitCursor(ctx context.Context, stream, name string, offsets 
 }
 
 // checkCommit checks what a commit says against the stream as it is.
-func (b *Broker) checkCommit(ctx context.Context, s *stream, name string, offsets []CursorOffset) error {
+func (b *Broker) checkCommit(ctx context.Context, s *stream, name string, offsets []Offset) error {
 	control := func(r rune) bool { return unicode.IsControl(r) || r == utf8.RuneError }
 	if name == "" || len(name) > maxNameBytes || strings.ContainsFunc(name, control) {
 		return fieldError("name", "%q is not a cursor name: 1 to %d bytes, no control characters", name, maxNameBytes)
@@ -93,20 +87,7 @@ func (b *Broker) checkCommit(ctx context.Context, s *stream, name string, offset
 	if err != nil {
 		return storeError(err)
 	}
-	seen := map[uint32]bool{}
-	for _, o := range offsets {
-		switch {
-		case int(o.Partition) >= len(info.Partitions):
-			return noPartition(s, o.Partition)
-		case seen[o.Partition]:
-			return fieldError("offsets", "names partition %d twice", o.Partition)
-		case o.Offset > info.Partitions[o.Partition].Next:
-			return fieldError("offsets", "names offset %d of partition %d, beyond the end, which is %d",
-				o.Offset, o.Partition, info.Partitions[o.Partition].Next)
-		}
-		seen[o.Partition] = true
-	}
-	return nil
+	return checkOffsets(s, &info, offsets)
 }
 
 // Cursor shows a cursor. Errors: Forbidden, NotFound.
@@ -197,9 +178,9 @@ func (b *Broker) loadCursor(ctx context.Context, s *stream, name string) (c stor
 func (c *storedCursor) cursor(name string) Cursor {
 	shown := Cursor{Name: name, Updated: Time(c.Updated)}
 	for p, o := range c.Offsets {
-		shown.Offsets = append(shown.Offsets, CursorOffset{p, o})
+		shown.Offsets = append(shown.Offsets, Offset{p, o})
 	}
-	slices.SortFunc(shown.Offsets, func(x, y CursorOffset) int { return cmp.Compare(x.Partition, y.Partition) })
+	slices.SortFunc(shown.Offsets, func(x, y Offset) int { return cmp.Compare(x.Partition, y.Partition) })
 	return shown
 }
 

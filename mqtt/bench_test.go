@@ -9,6 +9,7 @@ import (
 	"syscall"
 	"testing"
 
+	"millrace/broker/auth"
 	"millrace/mqtt"
 
 	"github.com/rs/zerolog"
@@ -74,13 +75,24 @@ func BenchmarkFanOut(b *testing.B) {
 	for _, qos := range []byte{0, 1} {
 		for _, n := range []int{1, 10, 100} {
 			b.Run(fmt.Sprintf("qos=%d/subscribers=%d", qos, n), func(b *testing.B) { fanOut(b, qos, n) })
+			b.Run(fmt.Sprintf("qos=%d/subscribers=%d/rules", qos, n), func(b *testing.B) { fanOut(b, qos, n, overlapping...) })
 		}
 	}
 }
 
-func fanOut(b *testing.B, qos byte, n int) {
+// overlapping are denies in every subscription of the fan-out, so that each
+// delivery is asked about.
+var overlapping = func() (rules []auth.Rule) {
+	for i := range 20 {
+		rules = append(rules, deny("subscribe", fmt.Sprintf("devices/+/secret-%d/#", i)), deny("subscribe", fmt.Sprintf("devices/%%c/%d", i)))
+	}
+	return rules
+}()
+
+func fanOut(b *testing.B, qos byte, n int, rules ...auth.Rule) {
 	b.Helper()
 	e := open(b, silent)
+	e.rules(b, rules...)
 	const window = 100
 	payload := strings.Repeat("x", 256)
 	r := login(b, e, false, "pub")

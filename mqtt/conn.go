@@ -37,6 +37,7 @@ type conn struct {
 	who     *auth.Principal
 	session *session
 	present bool          // the session was there before
+	grace   *grace        // what it has yet to go on with; nil for most
 	left    chan struct{} // closed when nothing of the session is this connection's any more
 
 	producer *broker.Producer

@@ -44,9 +44,12 @@ type taking struct {
 
 // leased is a message of a queue in the hands of the client, or on its way there.
 type leased struct {
-	of    *taking
-	d     broker.Delivery
-	fixed bool // its lease ends by itself
+	of      *taking
+	d       broker.Delivery
+	fixed   bool   // its lease ends by itself
+	id      uint16 // packet id, once it was sent
+	again   bool   // on an earlier connection
+	exactly bool   // in QoS 2
 }
 
 // queueFilter splits "$queue/NAME" or "$queue/NAME/FILTER"; ok tells whether
@@ -76,6 +79,10 @@ func (s *session) consume(subID uint32, w want) (reason, string) {
 	t := &taking{s: s, filter: w.filter, queue: name, topic: prefix + name, whole: deep, id: subID, qos: w.qos}
 	s.mu.Lock()
 	if old := s.takes.by[w.filter]; old != nil { // again, with other options
+		if !s.c.srv.auth.Allow(s.who, auth.Consume, auth.QueueResource(name)) {
+			s.mu.Unlock()
+			return notAuthorized, "the queue may not be consumed any more" // review ends it
+		}
 		old.id, old.qos = subID, w.qos
 		s.mu.Unlock()
 		if s.durable() {
@@ -184,7 +191,8 @@ func (s *session) writeHeld() {
 	for len(tk.held) > 0 && s.backlog.len() == 0 && !s.window.full() && !s.closed {
 		l := tk.held[0]
 		m := l.message(s.c.v5)
-		p := pending{m: m, qos: max(1, min(l.of.qos, m.QoS)), cargo: l}
+		p := pending{m: m, qos: max(1, min(l.of.qos, m.QoS)), dup: l.again, id: l.id, cargo: l}
+		l.exactly = p.qos == 2
 		if l.of.id != 0 {
 			p.ids = []uint32{l.of.id}
 		}
@@ -195,6 +203,9 @@ func (s *session) writeHeld() {
 			return
 		}
 		tk.held = tk.held[1:]
+		if l.id = p.id; l.exactly && s.durable() {
+			s.c.srv.keeper.note(s.kept, l.id)
+		}
 		if sent == unfit { // expired, or too large for this client: others may try
 			tk.out--
 			s.c.srv.keeper.refuse(l.d.Ref)
@@ -222,12 +233,14 @@ func (l *leased) message(v5 bool) *broker.Message {
 
 // settled implements cargo: the client's word is an ack or, from 0x80 on, a
 // nack. It goes out with the next flush of the reader.
-func (l *leased) settled(code reason, done func(error)) {
-	s := l.of.s
-	if st := s.settlements(); code >= unspecified {
-		st.Nack(l.d.Ref)
+func (l *leased) settled(s *session, id uint16, code reason, done func(error)) {
+	if code < unspecified {
+		s.acked(l.d.Ref, id, done)
 	} else {
-		st.Ack(l.d.Ref, done)
+		s.settlements().Nack(l.d.Ref)
+		if l.exactly && s.durable() {
+			s.settlements().Complete(s.kept, id)
+		}
 	}
 	s.mu.Lock()
 	s.takes.out--

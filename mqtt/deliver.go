@@ -172,6 +172,7 @@ func (s *session) write(e *encoder, p *pending, shed bool) written {
 		}
 		if id == 0 {
 			id = s.window.take(on)
+			p.id = id
 		} else {
 			s.window.put(id, on)
 		}

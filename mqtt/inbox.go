@@ -41,21 +41,21 @@ type arrival struct {
 }
 
 // kept is a message of the backlog in the hands of the client.
-type kept struct {
-	s   *session
-	ref broker.Ref
-	id  uint16
-	qos byte
-}
+type kept broker.Ref
 
 // settled implements cargo: whatever the client answers, it has the message, or
 // does not want it.
-func (k *kept) settled(code reason, done func(error)) {
-	st := k.s.settlements()
-	if k.qos == 2 && code < unspecified {
-		st.Handed(k.s.kept, k.ref, k.id, done)
+func (k *kept) settled(s *session, id uint16, _ reason, done func(error)) {
+	s.acked(broker.Ref(*k), id, done)
+}
+
+// acked removes a message that the client has. With done it is one of QoS 2,
+// whose id a durable session remembers.
+func (s *session) acked(r broker.Ref, id uint16, done func(error)) {
+	if st := s.settlements(); done != nil && s.durable() {
+		st.Handed(s.kept, r, id, done)
 	} else {
-		st.Ack(k.ref, done)
+		st.Ack(r, done)
 	}
 }
 
@@ -77,7 +77,7 @@ func (s *session) resume() error {
 	ids := s.kept.Released()
 	s.mu.Lock()
 	for _, id := range ids {
-		s.window.put(id, flight{state: wantPubcomp})
+		s.window.put(id, flight{state: wantPubcomp, recorded: true})
 	}
 	s.inbox.again = true
 	s.mu.Unlock()
@@ -94,6 +94,8 @@ func (s *session) resume() error {
 	if err := s.kept.Commit(ctx); err != nil { // of what is not allowed any more
 		return &faultError{answerOf(err).code, "session was not changed", closeQuota}
 	}
+	s.recover(s.c.grace)
+	s.c.grace = nil
 	s.openInbox()
 	s.kick()
 	return nil
@@ -211,7 +213,7 @@ func (s *session) writeInbox() {
 			e.ids = append(e.ids[:0], a.terms.ID)
 			p.ids = e.ids
 		}
-		p.cargo = &kept{s, a.d.Ref, p.id, p.qos}
+		p.cargo = (*kept)(&broker.Ref{Target: a.d.Target, Seq: a.d.Seq, Attempt: a.d.Attempt, Epoch: a.d.Epoch})
 		sent := s.write(e, &p, false)
 		expired := e.expired()
 		e.free()

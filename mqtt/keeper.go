@@ -20,7 +20,8 @@ type keeper struct {
 	back    []broker.Ref // reached nobody
 	refused []broker.Ref // cannot be delivered to the one that took it
 	dropped []dropped    // nor to anybody
-	leases  bool         // there may be leases to extend
+	sent    []sentID
+	leases  bool // there may be leases to extend
 	stopped bool
 }
 
@@ -75,6 +76,21 @@ func (k *keeper) drop(r broker.Ref, why broker.Reason) {
 	k.tell()
 }
 
+// sentID is the packet id of a QoS 2 delivery that the broker does not keep for
+// the client: one that never hears of it again must be told to forget the id.
+type sentID struct {
+	of *broker.Session
+	id uint16
+}
+
+// note has the broker remember such an id.
+func (k *keeper) note(of *broker.Session, id uint16) {
+	k.mu.Lock()
+	k.sent = append(k.sent, sentID{of, id})
+	k.mu.Unlock()
+	k.tell()
+}
+
 // watch says that a lease was taken.
 func (k *keeper) watch(fixed bool) {
 	if fixed {
@@ -125,8 +141,8 @@ func (k *keeper) run() {
 // settle gives back what has gathered.
 func (k *keeper) settle() {
 	k.mu.Lock()
-	back, refused, dropped := k.back, k.refused, k.dropped
-	k.back, k.refused, k.dropped = nil, nil, nil
+	back, refused, dropped, sent := k.back, k.refused, k.dropped, k.sent
+	k.back, k.refused, k.dropped, k.sent = nil, nil, nil, nil
 	k.mu.Unlock()
 	st := k.s.o.Broker.NewSettlements()
 	for _, r := range back {
@@ -137,6 +153,9 @@ func (k *keeper) settle() {
 	}
 	for _, d := range dropped {
 		st.Drop(d.ref, d.why)
+	}
+	for _, n := range sent {
+		st.Sent(n.of, n.id)
 	}
 	st.Submit()
 }

@@ -119,7 +119,7 @@ func (c *conn) loginFault(err error) *faultError {
 		c.srv.log.Error().Str("remote", c.remote).Err(err).Msg("login failed")
 		return f
 	}
-	c.srv.log.Info().Str("client", clip(c.hello.id)).Str("user", clip(c.hello.user)).
+	c.srv.log.Info().Str("client", clip(c.hello.id)).Str("user", clip(c.srv.auth.Known(c.hello.user))).
 		Str("remote", c.remote).Err(err).Msg("login refused")
 	return f
 }

@@ -26,6 +26,7 @@ const (
 	DefaultConnectTimeout  = 5 * time.Second
 	DefaultStallTimeout    = 10 * time.Second
 	DefaultFilters         = 1024
+	DefaultLeaseGrace      = 30 * time.Second
 	DefaultSubscriptions   = 10_000
 	DefaultTopicAliases    = 32
 	DefaultBacklogMessages = 100_000
@@ -74,6 +75,9 @@ type Options struct {
 	MaxAliases      int           // inbound topic aliases; default 32
 	BacklogMessages int           // waiting for one session; default 100,000
 	BacklogBytes    int           // default 64 MiB
+	// LeaseGrace is how long messages of queues that the client of a durable
+	// session holds stay its own without a connection; default 30 s.
+	LeaseGrace time.Duration
 	// SessionExpiryV3 is how long the session of a 3.1.1 client that wants one
 	// outlives its connection, in seconds; default broker.NeverExpires.
 	SessionExpiryV3 uint32
@@ -121,6 +125,7 @@ func (o Options) withDefaults() (Options, error) {
 			return o, fmt.Errorf("mqtt: Options.%s is %d, must be 1 to %d", f.name, *f.v, f.max)
 		}
 	}
+	o.LeaseGrace = cmp.Or(o.LeaseGrace, DefaultLeaseGrace)
 	o.SessionExpiryV3 = cmp.Or(o.SessionExpiryV3, broker.NeverExpires)
 	o.ConnectTimeout = cmp.Or(o.ConnectTimeout, DefaultConnectTimeout)
 	o.StallTimeout = cmp.Or(o.StallTimeout, DefaultStallTimeout)

@@ -42,6 +42,7 @@ type Server struct {
 	addresses  map[string]int
 	identities map[string]int // by principal, where they are limited
 	waiting    *list.List     // of *conn before CONNECT, oldest first
+	graces     map[string]*grace
 }
 
 // Listen opens every listener of o and begins to serve. On an error nothing
@@ -82,7 +83,7 @@ func newServer(o Options) *Server {
 		o: o, log: o.Log, stopped: make(chan struct{}),
 		clients: map[string]*conn{}, groups: map[string]*group{}, all: map[*conn]struct{}{}, addresses: map[string]int{},
 		identities: map[string]int{}, pace: newPace(o.AcceptRate),
-		waiting: list.New(),
+		waiting: list.New(), graces: map[string]*grace{},
 	}
 }
 
@@ -121,6 +122,7 @@ func (s *Server) Close(ctx context.Context) error {
 	}
 	s.closing = true
 	s.draining = ctx
+	s.endGraces()
 	s.mu.Unlock()
 	close(s.stopped)
 	err := s.closeListeners()

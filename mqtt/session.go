@@ -128,6 +128,11 @@ func (c *conn) openSession(ctx context.Context) *faultError {
 	} else {
 		c.srv.stats.created.Add(1)
 	}
+	c.grace = c.srv.reclaim(h.id)
+	if c.grace != nil && !present {
+		c.srv.giveUp(c.grace)
+		c.grace = nil
+	}
 	if s.kept, c.present = kept, present; s.durable() {
 		s.window.share()
 		for _, id := range kept.Received() {
@@ -177,11 +182,7 @@ func (s *session) close() {
 	}
 	s.backlog = backlog{}
 	back := s.c.srv.o.Broker.NewSettlements()
-	for _, f := range s.window.out {
-		if l, ok := f.cargo.(*leased); ok {
-			back.GiveBack(l.d.Ref)
-		}
-	}
+	g := s.entrust(back)
 	unacked := s.unacked()
 	s.groups = nil
 	s.window = window{}
@@ -190,6 +191,9 @@ func (s *session) close() {
 	stop()
 	back.Submit()
 	s.endInbox()
+	if g != nil {
+		s.c.srv.await(s.id, g, s.graceTime())
+	}
 	s.release(slices.Collect(maps.Values(takes))...)
 	for filter := range takes {
 		s.unlist(filter)

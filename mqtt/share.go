@@ -25,6 +25,8 @@ type group struct {
 	turn    int
 	serial  uint64
 	backlog backlog
+	source  *source // nil while all members are of clean sessions
+	ended   bool    // the last subscription is gone
 }
 
 // shared is a message of a group in the hands of one member.
@@ -32,13 +34,25 @@ type shared struct {
 	g      *group
 	m      *broker.Message
 	serial uint64
+	ref    *broker.Ref // in the broker's backlog of the group; nil for a live message
+	sent   bool        // to a member, under group.mu
 }
 
 // settled implements cargo. Section 4.8.2: a message that a member refuses is
 // not given to another.
-func (*shared) settled(_ reason, done func(error)) {
-	if done != nil {
+func (sh *shared) settled(s *session, id uint16, _ reason, done func(error)) {
+	switch {
+	case sh.ref != nil:
+		s.acked(*sh.ref, id, done)
+	case done != nil:
 		done(nil)
+	}
+}
+
+// lost removes a message that no member gets.
+func (sh *shared) lost(why broker.Reason) {
+	if sh.ref != nil {
+		sh.g.srv.keeper.drop(*sh.ref, why)
 	}
 }
 
@@ -72,11 +86,39 @@ func (g *group) unref() {
 	}
 	s.mu.Unlock()
 	if last {
-		g.mu.Lock()
-		s.stats.dropped[dropEnded].Add(int64(g.backlog.len()))
-		g.backlog = backlog{}
-		g.waiting.Store(0)
-		g.mu.Unlock()
+		g.end()
+	}
+}
+
+// end gives what the broker keeps for the group back, and drops the rest.
+func (g *group) end() {
+	g.mu.Lock()
+	g.ended = true
+	from := g.source
+	g.mu.Unlock()
+	if from != nil {
+		from.c.Close()
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for g.backlog.len() > 0 {
+		g.putBack([]pending{g.backlog.pop()})
+	}
+	g.backlog = backlog{}
+	g.waiting.Store(0)
+}
+
+// putBack returns messages to the broker's backlog, where there is one.
+func (g *group) putBack(ps []pending) {
+	for i := range ps {
+		switch sh := ps[i].cargo.(*shared); {
+		case sh.ref == nil:
+			g.srv.stats.drop(dropEnded)
+		case sh.sent:
+			g.srv.keeper.refuse(*sh.ref)
+		default:
+			g.srv.keeper.giveBack([]broker.Ref{*sh.ref})
+		}
 	}
 }
 
@@ -85,6 +127,7 @@ func (g *group) join(sub *broker.Subscription) {
 	g.mu.Lock()
 	g.members = append(g.members, sub)
 	g.mu.Unlock()
+	g.open()
 	g.pump()
 }
 
@@ -109,7 +152,7 @@ func (g *group) takeBack(ps []pending) {
 	s.mu.Lock()
 	if s.groups[g.filter] != g {
 		s.mu.Unlock()
-		s.stats.dropped[dropEnded].Add(int64(len(ps)))
+		g.putBack(ps)
 		return
 	}
 	g.refs++
@@ -121,9 +164,12 @@ func (g *group) takeBack(ps []pending) {
 func (g *group) deliver(m *broker.Message) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	if g.source != nil && g.source.has(m) {
+		return // it comes from there
+	}
 	g.serial++
 	o := &g.srv.o
-	p := pending{m: m, cargo: &shared{g, m, g.serial}}
+	p := pending{m: m, cargo: &shared{g: g, m: m, serial: g.serial}}
 	for b := &g.backlog; b.n > 0 && (b.n >= o.BacklogMessages || b.bytes+p.bytes() > o.BacklogBytes); {
 		b.pop()
 		g.srv.stats.drop(dropBacklog)
@@ -134,10 +180,15 @@ func (g *group) deliver(m *broker.Message) {
 
 // pump sends what waits.
 func (g *group) pump() {
-	if g.waiting.Load() > 0 {
-		g.mu.Lock()
-		g.send()
-		g.mu.Unlock()
+	if g.waiting.Load() == 0 {
+		return
+	}
+	g.mu.Lock()
+	g.send()
+	from := g.source
+	g.mu.Unlock()
+	if from != nil {
+		from.c.Kick()
 	}
 }
 
@@ -184,6 +235,7 @@ func (g *group) give(e *encoder, p pending) bool {
 		}
 		switch {
 		case !allowed:
+			p.cargo.(*shared).lost(broker.ReasonUndelivered)
 			g.srv.stats.drop(dropDenied)
 			return true
 		case best == nil && p.m.QoS > 0:
@@ -217,6 +269,7 @@ func (s *session) offer(e *encoder, mb *member, p pending) bool {
 	if mb.id != 0 {
 		p.ids = []uint32{mb.id}
 	}
+	sh := p.cargo.(*shared)
 	if p.qos == 0 {
 		p.cargo = nil
 	}
@@ -225,7 +278,17 @@ func (s *session) offer(e *encoder, mb *member, p pending) bool {
 	if s.closed || p.qos > 0 && (s.backlog.len() > 0 || s.window.full()) {
 		return false
 	}
-	return s.write(e, &p, false) != noRoom
+	switch s.write(e, &p, false) {
+	case noRoom:
+		return false
+	case unfit:
+		sh.lost(broker.ReasonUndelivered)
+	case sent:
+		if sh.sent = true; p.qos == 0 {
+			sh.lost(broker.ReasonAcked) // there is nothing to wait for
+		}
+	}
+	return true
 }
 
 // unacked takes the messages of groups out of a window that ends, by group and
@@ -238,6 +301,7 @@ func (s *session) unacked() map[*group][]pending {
 		switch {
 		case !ok:
 		case f.state != wantPuback:
+			sh.lost(broker.ReasonUndelivered)
 			s.c.srv.stats.drop(dropEnded)
 		default:
 			if all == nil {

@@ -105,6 +105,9 @@ func (c *conn) subscribeOne(subID uint32, w want) (reason, string) {
 // subscribe adds or replaces one subscription, section 3.8.4: a new one with
 // the same filter takes the place of the old without a gap.
 func (s *session) subscribe(subID uint32, w want) reason {
+	if s.durable() && isShared(w.filter) {
+		w.qos = min(w.qos, 1) // so that it can go to another while the client is away, [MQTT-4.8.2-5]
+	}
 	mb := &member{s: s, filter: w.filter, id: subID, qos: w.qos, noLocal: w.noLocal, rap: w.rap, handling: w.handling}
 	sub := s.subscription(mb)
 	s.mu.Lock()
@@ -165,9 +168,14 @@ func (s *session) enter(sub *broker.Subscription, w want) error {
 		defer cancel()
 		return s.kept.Subscribe(ctx, sub, w.options(sub.Member.(*member).id))
 	}
-	err := s.c.srv.o.Broker.Subscribe(sub)
-	if err == nil {
-		s.kept.Remember(w.filter, w.options(sub.Member.(*member).id))
+	if err := s.c.srv.o.Broker.Subscribe(sub); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), endTimeout)
+	defer cancel()
+	err := s.kept.Share(ctx, w.filter, w.options(sub.Member.(*member).id))
+	if err != nil {
+		s.c.srv.o.Broker.Unsubscribe(sub)
 	}
 	return err
 }

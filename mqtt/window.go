@@ -13,18 +13,20 @@ const (
 
 // flight is one delivery on its way.
 type flight struct {
-	state  outState
-	cargo  cargo // nil for a message that nobody else waits for
-	m      *broker.Message
-	serial uint64 // in the order of sending
+	state outState
+	// recorded says that the id of a QoS 2 delivery outlives the connection.
+	recorded bool
+	cargo    cargo // nil for a message that nobody else waits for
+	m        *broker.Message
+	serial   uint64 // in the order of sending
 }
 
 // cargo is a message that belongs somewhere else until the client has settled it.
 type cargo interface {
-	// settled takes the reason code of the client's PUBACK or PUBREC. done, if
-	// not nil, is to be called once an ack is as durable as it gets. The
-	// reader calls it, without a lock.
-	settled(code reason, done func(error))
+	// settled takes the reason code of the client's PUBACK or PUBREC for a packet
+	// id. done, if not nil, is to be called once an ack is as durable as it gets.
+	// The reader of s calls it, without a lock.
+	settled(s *session, id uint16, code reason, done func(error))
 }
 
 // window is the QoS > 0 messages on their way to one client. Their ids are of
@@ -92,7 +94,7 @@ func (s *session) puback(a ack) *faultError {
 	case wantPuback:
 		s.c.srv.stats.acked.Add(1)
 		if f.cargo != nil {
-			f.cargo.settled(a.code, nil)
+			f.cargo.settled(s, a.id, a.code, nil)
 		}
 		s.pump()
 	case wantPubrec, wantPubcomp:
@@ -113,7 +115,7 @@ func (s *session) pubrec(a ack) *faultError {
 		if refused {
 			delete(s.window.out, a.id)
 		} else {
-			s.window.out[a.id] = flight{state: wantPubcomp}
+			s.window.out[a.id] = flight{state: wantPubcomp, recorded: f.cargo != nil && s.durable()}
 		}
 	}
 	s.mu.Unlock()
@@ -123,12 +125,12 @@ func (s *session) pubrec(a ack) *faultError {
 		return broken(protocolError, "PUBREC for a QoS 1 delivery")
 	case f.state == wantPubrec && refused:
 		if f.cargo != nil {
-			f.cargo.settled(a.code, nil)
+			f.cargo.settled(s, a.id, a.code, nil)
 		}
 		s.pump()
 		return nil
 	case f.state == wantPubrec && f.cargo != nil: // PUBREL says that it is gone for good
-		f.cargo.settled(a.code, func(err error) { s.released(a.id, err) })
+		f.cargo.settled(s, a.id, a.code, func(err error) { s.released(a.id, err) })
 		return nil
 	case f.state == 0:
 		code = unknownPacketID
@@ -151,7 +153,8 @@ func (s *session) released(id uint16, err error) {
 // pubcomp settles a QoS 2 delivery, section 3.7.
 func (s *session) pubcomp(a ack) *faultError {
 	s.mu.Lock()
-	st := s.window.out[a.id].state
+	f := s.window.out[a.id]
+	st := f.state
 	if st == wantPubcomp {
 		delete(s.window.out, a.id)
 	}
@@ -159,7 +162,7 @@ func (s *session) pubcomp(a ack) *faultError {
 	switch st {
 	case wantPubcomp:
 		s.c.srv.stats.acked.Add(1)
-		if s.durable() && a.id < sharedFrom {
+		if f.recorded {
 			s.settlements().Complete(s.kept, a.id)
 		}
 		s.pump()

@@ -1,8 +1,10 @@
 package rest
 
 import (
+	"fmt"
 	"net/http"
 	"slices"
+	"time"
 )
 
 // router finds who answers a request of one listener: the operators' paths, a
@@ -14,6 +16,7 @@ type router struct {
 	dialects map[Dialect]http.Handler
 	rest     http.Handler
 	notice   []string
+	hsts     []string
 }
 
 // newRouter has a listener of one dialect answer in that dialect's shape throughout.
@@ -26,6 +29,9 @@ func newRouter(o Options, l Listener, all map[Dialect]http.Handler, ops http.Han
 		r.rest, r.doc = all[l.Dialects[0]], docPaths[l.Dialects[0]]
 	} else {
 		r.mounts = o.Mounts
+	}
+	if l.TLS != nil && o.HSTS > 0 {
+		r.hsts = []string{fmt.Sprintf("max-age=%d", int(o.HSTS/time.Second))}
 	}
 	if o.Notice != "" {
 		r.notice = []string{o.Notice}
@@ -45,6 +51,9 @@ func (r *router) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	h["Server"], h["X-Content-Type-Options"] = serverHeader, nosniffHeader
 	if r.notice != nil {
 		h["Millrace-Notice"] = r.notice
+	}
+	if r.hsts != nil {
+		h["Strict-Transport-Security"] = r.hsts
 	}
 	path := req.URL.EscapedPath()
 	if d, ok := r.dialects[dialectOf(path)]; ok {

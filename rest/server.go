@@ -41,6 +41,10 @@ type Options struct {
 	Listeners []Listener
 	// Bodies are the limits of request bodies.
 	Bodies Bodies
+	// Identity names the user of a client's verified certificate; nil = none.
+	Identity func(tls.ConnectionState) (string, error)
+	// HSTS is how long browsers are told to use nothing but TLS; 0 = not told.
+	HSTS time.Duration
 	// Origins are those that browsers may send requests from, besides our own.
 	Origins   []string
 	FastQueue fastqueue.Options
@@ -89,7 +93,7 @@ func Listen(ctx context.Context, o Options) (*Server, error) {
 	draining, drain := context.WithCancel(context.Background())
 	s := &Server{
 		options: o, drain: drain,
-		shared: &httpx.Shared{Log: o.Log, Auth: o.Broker.Auth(), Draining: draining, Bodies: o.Bodies, Origins: o.Origins},
+		shared: &httpx.Shared{Log: o.Log, Auth: o.Broker.Auth(), Draining: draining, Bodies: o.Bodies, Identity: o.Identity, Origins: o.Origins},
 	}
 	dialects := map[Dialect]http.Handler{}
 	for _, l := range o.Listeners {

@@ -307,7 +307,6 @@ func TestChunkedBodyOverTheLimitIs413(t *testing.T) {
 	r, err := http.NewRequestWithContext(t.Context(), "POST", s.url("/api/v1/queues"), io.MultiReader(strings.NewReader(strings.Repeat(" ", 9<<20))))
 	must(t, err)
 	r.Header.Set("Authorization", bearer)
-	r.Header.Set("Client-Id", "test") // memfifo asks for one
 	w, err := http.DefaultClient.Do(r)
 	must(t, err)
 	defer w.Body.Close()
@@ -359,7 +358,6 @@ func TestTLS(t *testing.T) {
 	r, err := http.NewRequestWithContext(t.Context(), "GET", "https://"+s.Addr("https").String()+"/api/v1/namespace", nil)
 	must(t, err)
 	r.Header.Set("Authorization", bearer)
-	r.Header.Set("Client-Id", "test") // memfifo asks for one
 	w, err := client.Do(r)
 	must(t, err)
 	defer w.Body.Close()

@@ -34,6 +34,7 @@ const (
 	Purged        = "purge"
 	QueueDeleted  = "queue deleted"
 	StreamDeleted = "stream deleted"
+	BackupTaken   = "backup taken"
 )
 
 const (

@@ -1,6 +1,9 @@
 package auth
 
-import "errors"
+import (
+	"context"
+	"errors"
+)
 
 // ErrOtherIdentity refuses a CONNECT that names another user than its
 // certificate.
@@ -35,4 +38,17 @@ func (a *Auth) loginCertificate(n account, user, clientID string) (*Principal, e
 		return nil, ErrUnauthenticated
 	}
 	return a.userPrincipal(u, clientID)
+}
+
+// Certificate is LoginCertificate for a request over HTTP, of which there are
+// many on a connection: the principal is the same as long as the user stays the
+// same. A certificate that was let in is not audited for each request.
+func (a *Auth) Certificate(ctx context.Context, name string) (*Principal, error) {
+	u := a.findUser(ofBroker(name))
+	if u == nil || u.record.Disabled {
+		a.noteRefusal(ctx, "user:", ofBroker(name), errWrongCertificate)
+		return nil, ErrUnauthenticated
+	}
+	a.touch(u.lastUse)
+	return u.holder, nil
 }

@@ -90,6 +90,10 @@ func (a *Auth) refuse(who, remote string, why error) {
 	a.audit.sample(line{Who: who, Remote: remote, What: LoginFailed, Outcome: refusedOutcome, Reason: why.Error()})
 }
 
+// Known names the user or key that has the name, or says unknown, for logs: a
+// name that nobody has may be a password that was typed one field too early.
+func (a *Auth) Known(name string) string { return a.known(ofBroker(name), "user:", "key:") }
+
 // known names whoever has this name. A name that nobody has is not repeated: it
 // may be a password that was typed one field too early.
 func (a *Auth) known(n account, kinds ...string) string {

@@ -56,6 +56,7 @@ type user struct {
 	era      *era
 	verified atomic.Pointer[verified] // the password, once it proved right
 	lastUse  *atomic.Int64            // minutes since 1970, 0 for never
+	holder   *Principal               // of its certificate, over HTTP
 }
 
 // newUser begins a new era.
@@ -64,7 +65,9 @@ func newUser(n account, r userRecord) (*user, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &user{account: n, looks: looks(n.name), record: r, password: password, era: &era{}, lastUse: new(atomic.Int64)}, nil
+	u := &user{account: n, looks: looks(n.name), record: r, password: password, era: &era{}, lastUse: new(atomic.Int64)}
+	u.holder = u.principal("")
+	return u, nil
 }
 
 // with is the user with another record and in the same era.
@@ -73,7 +76,7 @@ func (u *user) with(r userRecord) (*user, error) {
 	if err != nil {
 		return nil, err
 	}
-	next.era = u.era
+	next.era, next.holder = u.era, u.holder
 	next.verified.Store(u.verified.Load())
 	return next, nil
 }

@@ -100,7 +100,7 @@ func aclSet(a *api) *cobra.Command {
 				Rules []auth.Rule `yaml:"rules" json:"rules"`
 				Total int         `yaml:"total" json:"-"` // acl ls writes it
 			}
-			if err := config.Strict(args[0], text, &file); err != nil {
+			if err := config.Strict(args[0], text, &file, false); err != nil {
 				return usage("%w", err)
 			}
 			if file.Rules == nil {

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"strings"
 	"time"
 )
 
@@ -87,20 +88,28 @@ func (h held) bytes() []byte {
 	return b
 }
 
+// pathOf is the path of a queue, or of what is named by its path.
+func pathOf(source string) string {
+	if strings.HasPrefix(source, "/") {
+		return source
+	}
+	return "/queues/" + source
+}
+
 // consume leases messages for some seconds, and waits up to wait seconds for the first.
 func (s *service) consume(ctx context.Context, queue string, most, wait, lease int) ([]held, error) {
 	var got struct{ Messages []held }
-	err := s.call(ctx, http.MethodPost, "/queues/"+queue+"/messages/consume",
+	err := s.call(ctx, http.MethodPost, pathOf(queue)+"/messages/consume",
 		map[string]int{"max_messages": most, "timeout_seconds": wait, "visibility_timeout_seconds": lease}, &got)
 	return got.Messages, err
 }
 
 func (s *service) ack(ctx context.Context, queue string, h held) error {
-	return s.call(ctx, http.MethodPost, "/queues/"+queue+"/messages/"+h.ID+"/ack", map[string]string{"receipt_handle": h.Receipt}, nil)
+	return s.call(ctx, http.MethodPost, pathOf(queue)+"/messages/"+h.ID+"/ack", map[string]string{"receipt_handle": h.Receipt}, nil)
 }
 
 func (s *service) nack(ctx context.Context, queue string, h held) error {
-	return s.call(ctx, http.MethodPost, "/queues/"+queue+"/messages/"+h.ID+"/nack", map[string]any{"receipt_handle": h.Receipt, "delay_seconds": 0}, nil)
+	return s.call(ctx, http.MethodPost, pathOf(queue)+"/messages/"+h.ID+"/nack", map[string]any{"receipt_handle": h.Receipt, "delay_seconds": 0}, nil)
 }
 
 // ackAll acknowledges a batch, and reports for each whether it is settled.
@@ -120,7 +129,7 @@ func (s *service) ackAll(ctx context.Context, queue string, hs []held) ([]bool, 
 			State string `json:"state"`
 		}
 	}
-	if err := s.call(ctx, http.MethodPost, "/queues/"+queue+"/messages/ack", body, &got); err != nil {
+	if err := s.call(ctx, http.MethodPost, pathOf(queue)+"/messages/ack", body, &got); err != nil {
 		return nil, err
 	}
 	if len(got.Results) != len(hs) {
@@ -158,5 +167,5 @@ type counts struct {
 }
 
 func (s *service) counts(ctx context.Context, queue string) (c counts, err error) {
-	return c, s.call(ctx, http.MethodGet, "/queues/"+queue, nil, &c)
+	return c, s.call(ctx, http.MethodGet, pathOf(queue), nil, &c)
 }

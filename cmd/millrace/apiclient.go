@@ -67,6 +67,16 @@ type envelope struct {
 
 // call makes one request and returns the data of its answer.
 func (a *api) call(ctx context.Context, method, path string, body any) (json.RawMessage, error) {
+	resp, err := a.send(ctx, &http.Client{Timeout: 2 * time.Minute}, method, path, body)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = resp.Body.Close() }() // everything was read
+	return a.read(path, resp)
+}
+
+// send makes a request; no answer at all is an error.
+func (a *api) send(ctx context.Context, client *http.Client, method, path string, body any) (*http.Response, error) {
 	if err := a.resolve(); err != nil {
 		return nil, err
 	}
@@ -86,7 +96,6 @@ func (a *api) call(ctx context.Context, method, path string, body any) (json.Raw
 	if a.key != "" {
 		req.Header.Set("Authorization", "Bearer "+a.key)
 	}
-	client := http.Client{Timeout: 2 * time.Minute}
 	resp, err := client.Do(req)
 	if err != nil {
 		if u, ok := errors.AsType[*url.Error](err); ok {
@@ -94,7 +103,11 @@ func (a *api) call(ctx context.Context, method, path string, body any) (json.Raw
 		}
 		return nil, &failure{code: exitUnreachable, err: fmt.Errorf("cannot reach %s: %w", a.url, err), hint: "start the broker with millrace serve, or name it with --url or MILLRACE_URL"}
 	}
-	defer func() { _ = resp.Body.Close() }() // everything was read
+	return resp, nil
+}
+
+// read returns the data of an answer in the envelope.
+func (a *api) read(path string, resp *http.Response) (json.RawMessage, error) {
 	text, err := io.ReadAll(io.LimitReader(resp.Body, 256<<20))
 	if err != nil {
 		return nil, &failure{code: exitUnreachable, err: fmt.Errorf("the answer of %s broke off: %w", a.url, err)}

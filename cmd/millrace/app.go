@@ -119,7 +119,8 @@ func (a *app) openBroker(ctx context.Context) error {
 	store, err := local.Open(local.Options{ //nolint:contextcheck // it ends with its Close
 		Dir: a.cfg.Data, Log: a.log,
 		Relaxed: a.cfg.Store.Sync == "interval", AcceptLoss: a.cfg.Store.AcceptLoss == config.On,
-		LowDisk: int64(a.cfg.Store.LowDisk),
+		LowDisk: int64(a.cfg.Store.LowDisk), CompactRate: int64(a.cfg.Store.Compact),
+		Progress: a.reportRecovery,
 		Failed: func(err error) {
 			a.fail(&failure{code: exitDisk, err: fmt.Errorf("the store cannot write: %w", err), hint: "look at the disk, then start again: everything acknowledged is there"})
 		},
@@ -145,6 +146,12 @@ func (a *app) openBroker(ctx context.Context) error {
 	}
 	a.stack.push("broker", a.broker.Close)
 	return nil
+}
+
+// reportRecovery logs how far the start has come that reads much.
+func (a *app) reportRecovery(p local.Progress) {
+	a.log.Info().Int64("bytes", p.Done).Int64("of", p.Total).Int64("percent", 100*p.Done/max(p.Total, 1)).
+		Dur("took", p.Took).Dur("left", p.Left).Msg("reading the data directory")
 }
 
 // openAccounts opens users, keys and rules, and the audit log about them.

@@ -104,6 +104,8 @@ func spelled(name string) (label, form string) {
 		return "MQTT, Unix", "unix://%s"
 	case "http":
 		return "HTTP", "http://%s"
+	case "https":
+		return "HTTP, TLS", "https://%s"
 	case "emqx":
 		return "EMQX API", "http://%s"
 	case "fastqueue":

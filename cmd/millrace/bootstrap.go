@@ -51,7 +51,7 @@ func readBootstrap(path string) (*bootstrap, error) {
 		return nil, &failure{code: exitConfig, err: fmt.Errorf("cannot read the bootstrap file: %w", err)}
 	}
 	b := &bootstrap{}
-	err = config.Strict(path, text, b)
+	err = config.Strict(path, text, b, true)
 	if err == nil {
 		err = b.decode(path)
 	}

@@ -31,7 +31,7 @@ type doors struct {
 func openDoors(t *testing.T, bootstrap string, secrets ...string) *doors {
 	t.Helper()
 	data := t.TempDir()
-	s := startServer(t, "--data", data, "--log-level", "debug", "--allow-anonymous", "--bootstrap-file", bootstrapFile(t, testKeyYAML+bootstrap))
+	s := startServer(t, "--data", data, "--log-level", "debug", "--allow-anonymous", "--memfifo-listen", "127.0.0.1:0", "--bootstrap-file", bootstrapFile(t, testKeyYAML+bootstrap))
 	return &doors{t: t, s: s, data: data, secrets: append(secrets, testSecret), client: http.Client{Timeout: 30 * time.Second}}
 }
 
@@ -39,10 +39,18 @@ func openDoors(t *testing.T, bootstrap string, secrets ...string) *doors {
 // answer is one of those that tell a secret.
 func (d *doors) call(authorization, method, path, body string, telling bool) (status int, answer []byte) {
 	d.t.Helper()
-	r, err := http.NewRequestWithContext(d.t.Context(), method, d.s.url()+"/api/v1"+path, strings.NewReader(body))
+	return d.request(d.s.url(), authorization, method, "/api/v1"+path, body, telling)
+}
+
+// request is call at the listener of any dialect.
+func (d *doors) request(base, authorization, method, path, body string, telling bool) (status int, answer []byte) {
+	d.t.Helper()
+	r, err := http.NewRequestWithContext(d.t.Context(), method, base+path, strings.NewReader(body))
 	if err != nil {
 		d.t.Fatal(err)
 	}
+	r.Header.Set("Content-Type", "application/json") // memfifo wants it
+	r.Header.Set("Client-Id", "doors")
 	if authorization != "" {
 		r.Header.Set("Authorization", authorization)
 	}

@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -48,24 +49,28 @@ func (a *app) mqttListeners() (names []opened, listeners []mqtt.Listener) {
 	return names, listeners
 }
 
+// clientAuth are the values of settings about client certificates.
+var clientAuth = map[string]certs.ClientAuth{
+	"none": certs.NoClientAuth, "optional": certs.OptionalClientAuth, "require": certs.RequireClientAuth,
+}
+
 // overTLS is a listener with our certificate, and the client's where tls.client_ca is set.
 func (a *app) overTLS(proto string) mqtt.Listener {
-	clients := certs.RequireClientAuth
-	if a.cfg.TLS.ClientAuth == "optional" {
-		clients = certs.OptionalClientAuth
-	}
-	return mqtt.Listener{TLS: a.certs.Server(clients, proto), Identity: certs.NameFrom(a.cfg.TLS.ClientName).Client}
+	return mqtt.Listener{TLS: a.certs.Server(clientAuth[a.cfg.TLS.ClientAuth], proto), Identity: certs.NameFrom(a.cfg.TLS.ClientName).Client}
 }
 
 // anonymousAt reports whether clients without credentials may use a listener.
 func (a *app) anonymousAt(addr string) bool {
+	if addr == config.None { // nobody comes that way
+		return true
+	}
 	host, _, _ := net.SplitHostPort(addr) // it was validated
 	return a.cfg.AllowAnonymous == config.Any || a.cfg.AllowAnonymous == config.On && config.Loopback(host)
 }
 
 func (a *app) openMQTT() error {
 	names, listeners := a.mqttListeners()
-	onHTTP := a.cfg.HTTP.MQTT && a.cfg.HTTP.Listen != config.None
+	onHTTP := a.cfg.HTTP.MQTT && (a.cfg.HTTP.Listen != config.None || a.cfg.HTTP.TLSListen != config.None)
 	if len(listeners) == 0 && !onHTTP {
 		return nil
 	}
@@ -95,7 +100,7 @@ func (a *app) openMQTT() error {
 	}
 	if onHTTP {
 		a.mounts = map[string]http.Handler{"/mqtt": s.WebSocket(mqtt.Listener{
-			AllowAnonymous: a.anonymousAt(a.cfg.HTTP.Listen), Origins: a.cfg.HTTP.AllowedOrigins,
+			AllowAnonymous: a.anonymousAt(a.cfg.HTTP.Listen) && a.anonymousAt(a.cfg.HTTP.TLSListen), Origins: a.cfg.HTTP.AllowedOrigins,
 		})}
 	}
 	return nil
@@ -118,7 +123,7 @@ var native = map[string]rest.Dialect{"emqx": rest.EMQX, "fastqueue": rest.FastQu
 func (a *app) openHTTP(ctx context.Context) error {
 	var listeners []rest.Listener
 	var wanted []opened
-	for _, l := range []opened{{"http", a.cfg.HTTP.Listen}, {"emqx", a.cfg.EMQX.Listen}, {"fastqueue", a.cfg.FastQueue.Listen}, {"memfifo", a.cfg.Memfifo.Listen}} {
+	for _, l := range []opened{{"http", a.cfg.HTTP.Listen}, {"https", a.cfg.HTTP.TLSListen}, {"emqx", a.cfg.EMQX.Listen}, {"fastqueue", a.cfg.FastQueue.Listen}, {"memfifo", a.cfg.Memfifo.Listen}} {
 		if l.addr == config.None || a.skipBusy(ctx, l) {
 			continue
 		}
@@ -127,15 +132,23 @@ func (a *app) openHTTP(ctx context.Context) error {
 			dialects = []rest.Dialect{d}
 		}
 		wanted = append(wanted, l)
-		listeners = append(listeners, rest.Listener{Name: l.name, Address: l.addr, Dialects: dialects})
+		at := rest.Listener{Name: l.name, Address: l.addr, Dialects: dialects}
+		if l.name == "https" {
+			at.TLS = a.certs.Server(clientAuth[a.cfg.HTTP.ClientAuth], "h2", "http/1.1")
+		}
+		listeners = append(listeners, at)
 	}
 	notice := ""
 	if a.cfg.Dev != config.Off {
 		notice = "development mode"
 	}
+	var identity func(tls.ConnectionState) (string, error)
+	if a.cfg.HTTP.ClientAuth != "none" {
+		identity = certs.NameFrom(a.cfg.TLS.ClientName).Client
+	}
 	s, err := rest.Listen(ctx, rest.Options{
 		Broker: a.broker, Log: a.log, Listeners: listeners, Origins: a.cfg.HTTP.AllowedOrigins, Notice: notice, Mounts: a.mounts,
-		Bodies:      a.bodies(),
+		Bodies: a.bodies(), Identity: identity, HSTS: time.Duration(a.cfg.HTTP.HSTS),
 		MemfifoOpen: !a.cfg.Memfifo.Auth, Metrics: a.metrics(),
 		FastQueue: fastqueue.Options{Registration: a.cfg.FastQueue.Registration}, EMQX: a.management(),
 		Pulsar: pulsar.Options{CreateTopics: a.cfg.Pulsar.AutoCreateTopics, PublicURL: a.cfg.PublicURL},

@@ -46,6 +46,7 @@ func TestNothingAcknowledgedIsLostOrComesBackAfterKill(t *testing.T) {
 
 		s = startServer(t, args...)
 		d.keepers.check(t, l, s)
+		d.reader.check(t, l, newService(s))
 		d.repeats.again(t, l, newService(s))
 		drainAll(t, l, newService(s))
 		sent, acked, settled, drained := l.audit(first)

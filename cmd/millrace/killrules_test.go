@@ -17,13 +17,15 @@ import (
 // The kill rounds go through the rules of queues as well: delay, dead letter,
 // de-duplication, and retained messages.
 
-// killQueues are the queues of the rounds: "kill" takes everything below k,
+// killQueues are the queues and the stream of the rounds: "kill" takes everything below k,
 // "fail" dead-letters what it hands out once, "dead" keeps that.
 const killQueues = `
 queues:
 - {name: kill, topic_filter: "k/#", max_retries: null, max_size_mb: 4096}
 - {name: fail, topic_filter: "f/#", max_retries: 0, dead_letter_topic: d/fail, max_size_mb: 4096}
 - {name: dead, topic_filter: "d/#", max_retries: null, max_size_mb: 4096}
+streams:
+- {name: kills, topic_filter: "s/#", partition_count: 2}
 `
 
 // delayed publishes messages that are due a second later.
@@ -141,10 +143,10 @@ func originals(queue string, got []held) []held {
 // drainAll empties the queues in the order in which messages move on.
 func drainAll(t *testing.T, l *ledger, api *service) {
 	t.Helper()
-	for _, queue := range []string{"kill", "fail", "dead"} {
+	for _, queue := range []string{"kill", "fail", "dead", killSubscription} {
 		drain(t, l, api, queue)
 	}
-	for _, queue := range []string{"kill", "fail", "dead"} {
+	for _, queue := range []string{"kill", "fail", "dead", killSubscription} {
 		c, err := api.counts(t.Context(), queue)
 		if err != nil {
 			t.Fatal(err)

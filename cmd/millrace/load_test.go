@@ -17,24 +17,28 @@ type load struct {
 	ledger *ledger
 	server *server
 	api    *service
-	queue  string
 	seed   uint64
 	killed atomic.Bool
 
 	repeats repeats
 	keepers *keepers
+	reader  reader
 	wg      sync.WaitGroup
 	cancel  context.CancelFunc
 }
 
 // startLoad starts producers of every door and consumers.
 func startLoad(ctx context.Context, l *ledger, s *server, queue string, k *keepers, seed uint64) *load {
-	d := &load{ledger: l, server: s, api: newService(s), queue: queue, keepers: k, seed: seed}
+	d := &load{ledger: l, server: s, api: newService(s), keepers: k, seed: seed}
 	ctx, d.cancel = context.WithCancel(ctx)
+	if err := d.subscribe(ctx); err != nil {
+		l.fault("failed", "subscription: %v", err)
+	}
 	for i, f := range []func(context.Context, *rand.Rand) error{
 		d.mqtt(1, 200), d.mqtt(1, 20), d.mqtt(2, 100),
-		d.http, d.http, d.batch, d.consumeBatches, d.consumeSingly,
+		d.http, d.http, d.batch, d.consumeBatches(queue), d.consumeSingly(queue),
 		d.delayed, d.failing, d.fail, d.once, d.keep,
+		d.streaming, d.consumeBatches(killSubscription), d.consumeSingly(killSubscription), d.readOn,
 	} {
 		d.wg.Go(func() {
 			err := f(ctx, rand.New(rand.NewPCG(seed, uint64(i))))
@@ -140,66 +144,84 @@ func (d *load) batch(ctx context.Context, r *rand.Rand) error {
 const leaseSeconds = 1
 
 // consumeBatches acknowledges in batches, and forgets a tenth.
-func (d *load) consumeBatches(ctx context.Context, r *rand.Rand) error {
-	for {
-		got, err := d.api.consume(ctx, d.queue, 50, 1, leaseSeconds)
-		if err != nil {
-			return err
-		}
-		var keep []held
-		var ns []int
-		for _, h := range got {
-			n := d.ledger.received(h, false)
-			if r.IntN(10) == 0 {
-				continue
-			}
-			d.ledger.settling(n)
-			keep, ns = append(keep, h), append(ns, n)
-		}
-		if len(keep) == 0 {
-			continue
-		}
-		settled, err := d.api.ackAll(ctx, d.queue, keep)
-		if err != nil {
-			return err
-		}
-		for i, ok := range settled {
-			if ok {
-				d.ledger.settled(ns[i])
-			} else {
-				d.ledger.refused(ns[i])
+func (d *load) consumeBatches(queue string) func(context.Context, *rand.Rand) error {
+	return func(ctx context.Context, r *rand.Rand) error {
+		for {
+			if err := d.consumeBatch(ctx, r, queue); err != nil {
+				return err
 			}
 		}
 	}
 }
 
-// consumeSingly acknowledges one at a time, and gives a tenth back.
-func (d *load) consumeSingly(ctx context.Context, r *rand.Rand) error {
-	for {
-		got, err := d.api.consume(ctx, d.queue, 5, 1, leaseSeconds)
-		if err != nil {
-			return err
+func (d *load) consumeBatch(ctx context.Context, r *rand.Rand, queue string) error {
+	got, err := d.api.consume(ctx, queue, 50, 1, leaseSeconds)
+	if err != nil {
+		return err
+	}
+	var keep []held
+	var ns []int
+	for _, h := range got {
+		n := d.ledger.received(h, false)
+		if r.IntN(10) == 0 {
+			continue
 		}
-		for _, h := range got {
-			n := d.ledger.received(h, false)
-			if r.IntN(10) == 0 {
-				if err := tolerateStale(d.api.nack(ctx, d.queue, h)); err != nil {
-					return err
-				}
-				continue
-			}
-			d.ledger.settling(n)
-			err := d.api.ack(ctx, d.queue, h)
-			if err == nil {
-				d.ledger.settled(n)
-				continue
-			}
-			if err := tolerateStale(err); err != nil {
-				return err
-			}
-			d.ledger.refused(n)
+		d.ledger.settling(n)
+		keep, ns = append(keep, h), append(ns, n)
+	}
+	if len(keep) == 0 {
+		return nil
+	}
+	settled, err := d.api.ackAll(ctx, queue, keep)
+	if err != nil {
+		return err
+	}
+	for i, ok := range settled {
+		if ok {
+			d.ledger.settled(ns[i])
+		} else {
+			d.ledger.refused(ns[i])
 		}
 	}
+	return nil
+}
+
+// consumeSingly acknowledges one at a time, and gives a tenth back.
+func (d *load) consumeSingly(queue string) func(context.Context, *rand.Rand) error {
+	return func(ctx context.Context, r *rand.Rand) error {
+		for {
+			if err := d.consumeFew(ctx, r, queue); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+func (d *load) consumeFew(ctx context.Context, r *rand.Rand, queue string) error {
+	got, err := d.api.consume(ctx, queue, 5, 1, leaseSeconds)
+	if err != nil {
+		return err
+	}
+	for _, h := range got {
+		n := d.ledger.received(h, false)
+		if r.IntN(10) == 0 {
+			if err := tolerateStale(d.api.nack(ctx, queue, h)); err != nil {
+				return err
+			}
+			continue
+		}
+		d.ledger.settling(n)
+		err := d.api.ack(ctx, queue, h)
+		if err == nil {
+			d.ledger.settled(n)
+			continue
+		}
+		if err := tolerateStale(err); err != nil {
+			return err
+		}
+		d.ledger.refused(n)
+	}
+	return nil
 }
 
 // tolerateStale forgives an answer that the lease was over and the message went

@@ -219,7 +219,7 @@ func (j *Journal) writeSegment(seg *segment, pieces []piece) error {
 			}
 			j.unref(old)
 			if j.o.Sealed != nil {
-				j.o.Sealed()
+				j.o.Sealed(old.number)
 			}
 		}
 		off = 0

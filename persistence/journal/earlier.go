@@ -44,5 +44,8 @@ func (j *Journal) passOver(s *segment, known int64) (int64, error) {
 	if err := j.o.Earlier(e); err != nil {
 		return 0, err
 	}
+	if e.End == 0 { // its owner needs nothing of it: it has records, and none counts
+		e.End = pageSize
+	}
 	return int64(e.End), nil
 }

@@ -14,7 +14,7 @@ import (
 func TestSegmentsBeforeTheReplayPositionAreShownToTheirOwner(t *testing.T) {
 	o := small(t.TempDir())
 	var sealed atomic.Int32
-	o.Sealed = func() { sealed.Add(1) }
+	o.Sealed = func(uint32) { sealed.Add(1) }
 	j, _ := open(t, o)
 	var log [][]record
 	body := string(bytes.Repeat([]byte("y"), 9000))

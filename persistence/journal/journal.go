@@ -46,7 +46,7 @@ type Options struct {
 	Earlier func(*Earlier) error
 	// Sealed is called when a segment is full and all of it durable, by a goroutine
 	// of the journal. It must not block.
-	Sealed func()
+	Sealed func(number uint32)
 	// AcceptLoss opens a damaged log all the same: what is damaged is given up
 	// for good and logged. Lost is told of each loss in log order, before anything
 	// is changed; its error ends Open. What was there instead is kept in the

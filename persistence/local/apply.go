@@ -15,7 +15,7 @@ func (u *unit) apply(ops []broker.Op) {
 			if !p.skip {
 				u.publish(op, p)
 			}
-		case broker.OpSettle:
+		case broker.OpSettle, broker.OpSettleAt:
 			u.settle(op, u.targets[p.first].q)
 		case broker.OpDefer, broker.OpReturn:
 			u.postpone(op, u.targets[p.first].q)
@@ -25,6 +25,8 @@ func (u *unit) apply(ops []broker.Op) {
 			u.put(op)
 		case broker.OpPurge:
 			u.purge(u.targets[p.first].q)
+		case broker.OpSettleUpTo, broker.OpSeek:
+			u.moveTo(op, u.targets[p.first].q)
 		}
 	}
 	for _, q := range u.locked {
@@ -109,13 +111,17 @@ func (u *unit) writeMessage(op *broker.Op, pl *plan) (uint64, uint32) {
 
 // settle removes a message.
 func (u *unit) settle(op *broker.Op, q *queue) {
+	c, i := q.find(op.Ref.Seq)
+	there := c != nil && c.entries[i].state() != gone // else it was settled twice in one unit
 	if !q.volatile {
 		b := append(appendNums(u.record(recSettle), uint64(q.id)), byte(op.Reason))
-		u.end(appendNums(b, op.Ref.Seq, 1))
+		if there {
+			b = appendNums(b, op.Ref.Seq, 1)
+		}
+		u.end(b)
 	}
-	c, i := q.chunks.find(op.Ref.Seq)
-	if c == nil || c.entries[i].state() == gone {
-		return // settled twice in one unit
+	if !there {
+		return
 	}
 	q.remove(c, i, op.Reason)
 	u.changed(q)
@@ -130,7 +136,7 @@ func (u *unit) changed(q *queue) {
 
 // postpone moves the end of a lease, or gives the message back.
 func (u *unit) postpone(op *broker.Op, q *queue) {
-	c, i := q.chunks.find(op.Ref.Seq)
+	c, i := q.find(op.Ref.Seq)
 	if c == nil || c.entries[i].state() == gone {
 		if !q.volatile {
 			u.end(append(appendNums(u.record(recState), uint64(q.id)), kindBack, 0))
@@ -179,7 +185,7 @@ func (q *queue) postpone(c *chunk, i int, e *entry, kind byte, until, now int64)
 
 // park keeps a message as dead.
 func (u *unit) park(op *broker.Op, q *queue) {
-	c, i := q.chunks.find(op.Ref.Seq)
+	c, i := q.find(op.Ref.Seq)
 	there := c != nil && c.entries[i].state() != gone
 	var s slot
 	if there {

@@ -189,6 +189,22 @@ func BenchmarkReceiveAndSettle(b *testing.B) {
 	})
 }
 
+// BenchmarkSubscription is BenchmarkReceiveAndSettle of a subscription.
+func BenchmarkSubscription(b *testing.B) {
+	drivers(b, func(b *testing.B, s *local.Store) {
+		b.Helper()
+		st := defineBench(b, s, "s", broker.StreamTarget)
+		sub := subscriptionOf(b, s, st)
+		p := newPipeline(s, 16)
+		publishAll(b, p, b.N, []broker.Route{{Target: st}})
+		b.ReportAllocs()
+		b.ResetTimer()
+		begin := cpu()
+		consume(b, s, p, sub, b.N)
+		reportCPU(b, begin)
+	})
+}
+
 // BenchmarkSteady is publish, receive and settle of 100 at a time, in a queue
 // that is nearly empty and in one where a million wait.
 func BenchmarkSteady(b *testing.B) {

@@ -47,7 +47,7 @@ func (q *queue) check() error {
 		}
 	}
 	var end uint64
-	for _, c := range q.chunks.list {
+	for c := range q.allChunks() {
 		if c.base < end {
 			return fmt.Errorf("chunk at %d begins before %d", c.base, end)
 		}

@@ -20,16 +20,23 @@ func (s *Store) Read(ctx context.Context, t broker.Target, p broker.Pos, limit i
 		return s.readStream(tg.st, p, limit, dst)
 	}
 	q := tg.q
-	picks, states, whys := q.browse(p, limit)
+	var picks []pick
+	var states []broker.EntryState
+	var whys []broker.Reason
+	if q.source == nil {
+		picks, states, whys = q.browse(p, limit)
+	} else {
+		picks, states, whys = q.browseSource(p, limit)
+	}
 	var l loader
 	for len(picks) > 0 {
 		n := min(len(picks), loadMax)
 		if err := ctx.Err(); err != nil {
 			return dst, err
 		}
-		l.begin(q, picks[:n])
+		l.begin(q, picks[:n], 0)
 		for i := range picks[:n] {
-			d := s.shownAs(q, &picks[i], states[i], whys[i])
+			d := q.shownAs(&picks[i], states[i], whys[i])
 			if err := l.message(picks, i, &d); errors.Is(err, broker.ErrGone) {
 				continue
 			} else if err != nil {
@@ -104,7 +111,7 @@ func (s *Store) Find(ctx context.Context, t broker.Target, id broker.ID) (broker
 		if err := ctx.Err(); err != nil {
 			return broker.Ref{}, err
 		}
-		l.begin(q, unknown[:n])
+		l.begin(q, unknown[:n], 0)
 		for i := range unknown[:n] {
 			var d broker.Delivery
 			if err := l.message(unknown, i, &d); errors.Is(err, broker.ErrGone) {
@@ -113,7 +120,7 @@ func (s *Store) Find(ctx context.Context, t broker.Target, id broker.ID) (broker
 				return broker.Ref{}, err
 			}
 			if d.ID == id {
-				return broker.Ref{Target: t, Seq: unknown[i].seq, Attempt: unknown[i].attempt, Epoch: s.epoch}, nil
+				return broker.Ref{Target: t, Seq: unknown[i].seq, Attempt: unknown[i].attempt, Epoch: unknown[i].epoch}, nil
 			}
 		}
 		unknown = unknown[n:]
@@ -132,9 +139,9 @@ func (q *queue) findID(id broker.ID) (ref broker.Ref, unknown []pick) {
 		}
 		switch s.id {
 		case id:
-			return broker.Ref{Target: q.id, Seq: s.seq, Attempt: s.attempt, Epoch: q.s.epoch}, nil
+			return broker.Ref{Target: q.id, Seq: s.seq, Attempt: s.attempt, Epoch: q.era(s.seq)}, nil
 		case broker.ID{}:
-			if c, j := q.chunks.find(s.seq); c != nil {
+			if c, j := q.find(s.seq); c != nil {
 				p, _ := q.look(c, j)
 				unknown = append(unknown, p)
 			}
@@ -166,6 +173,10 @@ func (q *queue) info() broker.Info {
 	in := broker.Info{
 		Ready: ready, Delayed: later, Leased: q.count[leased], Dead: q.count[dead], Held: q.count[held],
 		In: q.in - uint64(q.unshown), Out: q.out, Activity: q.since,
+	}
+	if q.source != nil {
+		q.countBacklog(&in)
+		return in
 	}
 	for s := waiting; s < states; s++ {
 		in.Bytes += q.bytes[s]

@@ -28,6 +28,8 @@ func (u *unit) check(ops []broker.Op) error {
 			}
 		case broker.OpPurge:
 			err = u.checkPurge(op, p)
+		case broker.OpSettleAt, broker.OpSettleUpTo, broker.OpSeek:
+			err = u.checkOffsets(op, p)
 		}
 		if err != nil {
 			return err
@@ -70,6 +72,8 @@ func (u *unit) checkPublish(op *broker.Op, p *plan) error {
 	for i := range op.Routes {
 		r, t := &op.Routes[i], u.targets[p.first+i]
 		switch {
+		case t.q != nil && t.q.source != nil:
+			return broker.ErrNotFound // nothing is published to a subscription
 		case t.q != nil:
 			if err := u.checkRoom(t.q, load{1, int64(p.size), int64(len(m.Payload))}); err != nil {
 				if !t.q.def.DropNewest {
@@ -137,14 +141,11 @@ func (u *unit) checkSettle(op *broker.Op, p *plan) error {
 		return err
 	}
 	u.lock(q)
-	c, i := q.chunks.find(op.Ref.Seq)
-	if c == nil || c.entries[i].state() == gone {
-		return broker.ErrGone
+	c, i, err := q.delivered(&op.Ref)
+	if err != nil {
+		return err
 	}
 	e := &c.entries[i]
-	if !q.current(e, &op.Ref) {
-		return broker.ErrStale
-	}
 	switch op.Kind {
 	case broker.OpSettle:
 		q.unit.added = q.unit.added.plus(load{-1, -int64(e.size), -e.payload()})
@@ -164,11 +165,14 @@ func (u *unit) checkSettle(op *broker.Op, p *plan) error {
 // start is good until the message is handed out again in this one, unless the
 // record of a later delivery survived.
 func (q *queue) current(e *entry, r *broker.Ref) bool {
-	attempt := q.attempt(e)
-	if r.Epoch == q.s.epoch {
+	attempt, era := q.attempt(e), q.era(r.Seq)
+	if r.Epoch == era {
 		return r.Attempt == attempt
 	}
-	return !e.has(metaHanded) && r.Epoch < q.s.epoch && r.Attempt >= attempt
+	if q.source != nil && uint8(r.Epoch) != uint8(era) {
+		return false // from before a seek
+	}
+	return !e.has(metaHanded) && r.Epoch < era && r.Attempt >= attempt
 }
 
 // checkPurge collects what a purge removes.
@@ -176,6 +180,9 @@ func (u *unit) checkPurge(op *broker.Op, p *plan) error {
 	q, err := u.queueOf(p, op.Ref.Target)
 	if err != nil {
 		return err
+	}
+	if q.source != nil {
+		return broker.ErrNotFound // a subscription is moved with Seek
 	}
 	u.lock(q)
 	if u.ranges = q.purgeRuns(u.ranges[:0], op.All, u.limit); len(u.ranges) > 0 && !q.volatile {

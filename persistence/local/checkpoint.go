@@ -1,6 +1,7 @@
 package local
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -72,6 +73,21 @@ func (s *Store) checkpointDue() bool {
 	return grown > 0 && grown >= ckptShare*last.size
 }
 
+// spaceDue reports whether a checkpoint would free more than it takes: segments
+// that nobody needs but a start from the older of the kept ones.
+func (s *Store) spaceDue() bool {
+	needed := s.ckpts.needed()
+	var held int64
+	for _, seg := range s.sealed() {
+		if seg.Number >= needed && seg.Number <= s.upkeep.copied && s.live.of(seg.Number) == 0 {
+			held += seg.Size
+		}
+	}
+	s.ckpts.mu.Lock()
+	defer s.ckpts.mu.Unlock()
+	return held > ckptShare*s.ckpts.newest().size
+}
+
 // checkpoint writes down what the log before now need not tell again. Nobody
 // waits for it longer than it takes to look at one queue: what happens meanwhile
 // is in the log behind the position that the checkpoint is named after, and
@@ -128,12 +144,17 @@ func (s *Store) captureAll(w *ckptWriter, from journal.Position) {
 	}
 	w.end(b)
 	all := s.all()
+	slices.SortFunc(all, func(a, b target) int { return cmp.Compare(a.id(), b.id()) }) // streams before their subscriptions
 	for _, t := range all {
 		d := t.def()
 		w.end(encodeDef(w.begin(secDefine), t.id(), &d))
 	}
 	for _, t := range all {
-		if t.q != nil && !t.q.volatile {
+		switch {
+		case t.q == nil || t.q.volatile:
+		case t.q.source != nil:
+			s.captureSubscription(w, t.q)
+		default:
 			t.q.capture(w)
 		}
 	}
@@ -219,6 +240,8 @@ func (s *Store) restore(name string, segments map[uint32]bool) (ckptFile, error)
 			}
 		case secQueue:
 			err = s.restoreQueue(&f)
+		case secSubs:
+			err = s.restoreSubscription(&f)
 		case secSlots:
 			err = s.restoreSlots(&f)
 		case secStreams:

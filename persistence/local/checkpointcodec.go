@@ -42,6 +42,7 @@ const (
 	secStreams                  // bounds of partitions, and where the journal has what
 	secKeys                     // space, keys with their values
 	secDedup                    // keys of the window
+	secSubs                     // where a subscription stands, and what it has in flight
 	secEnd      byte = 0xff     // where the log must reach, number of sections before
 )
 

@@ -112,8 +112,16 @@ func (cm *commit) serve() {
 	var l waitQueue
 	var now int64
 	for i := range cm.streams {
-		if t := &cm.streams[i]; t.waited {
+		t := &cm.streams[i]
+		if t.waited {
 			t.p.serve(&l)
+		}
+		for _, q := range t.p.st.subscriptions() {
+			q.mu.Lock()
+			if q.waits.first != nil {
+				q.attend(nowMilli(), &l)
+			}
+			q.mu.Unlock()
 		}
 	}
 	for i := range cm.queues {
@@ -127,9 +135,7 @@ func (cm *commit) serve() {
 		q := t.q
 		q.mu.Lock()
 		if !q.dropped {
-			q.advance(now, &l)
-			q.serve(now, &l)
-			q.schedule()
+			q.attend(now, &l)
 			if len(q.untold) > 0 {
 				cm.s.teller.add(q)
 			}

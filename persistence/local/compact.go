@@ -120,43 +120,48 @@ func (s *Store) moveAll(spots []journal.Spot) error {
 	if err := s.wal.Lock(); err != nil {
 		return unavailable(err)
 	}
-	defer s.wal.Unlock(journal.Lazy, nil) // nobody waits: the old ones are there until this is on disk
+	var moves []moved
 	for i := range recs {
-		if err := s.move(&recs[i]); err != nil {
-			return err
+		if moves, err = s.move(&recs[i], moves); err != nil {
+			break
 		}
 	}
-	return nil
+	s.wal.Unlock(journal.Lazy, nil) // nobody waits: the old ones are there until this is on disk
+	for i := range moves {
+		moves[i].apply()
+	}
+	return err
+}
+
+// moved is what a queue is to be told of a move.
+type moved struct {
+	q        *queue
+	seq      uint64
+	old, pos uint64
+	size     uint32
 }
 
 // move writes one message anew for the queues in which it is still at its old
-// place, and tells them the new one. The append lock is held, and so nothing
-// that ends the message comes in between.
-func (s *Store) move(r *journal.Record) error {
+// place. The append lock is held: an acknowledgement is recorded either before,
+// and then the message is not there any more, or behind the move.
+func (s *Store) move(r *journal.Record, moves []moved) ([]moved, error) {
 	m, err := s.parse(r)
 	if err != nil {
-		return recordError(r, err)
+		return moves, recordError(r, err)
 	}
 	p := &m.placed
 	if err := s.wal.Reserve(journal.RecordHeader + maxSmall + routeBound*len(p.routes) + len(m.body)); err != nil {
-		return refusal(err)
+		return moves, refusal(err)
 	}
-	var queues []*queue
 	routes := m.routes[:0]
 	for _, to := range m.routes {
-		q := s.targets[to.id].q
-		if q == nil || q.volatile {
-			continue // gone, or a stream, which has its copy
+		// One that is gone is passed over, and so is a stream, which has its copy.
+		if q := s.targets[to.id].q; q != nil && !q.volatile && q.liesAt(to.seq, uint64(r.Pos)) {
+			routes = append(routes, to)
 		}
-		q.mu.Lock()
-		if c, i := q.chunks.find(to.seq); c == nil || c.entries[i].state() == gone || c.entries[i].pos != uint64(r.Pos) {
-			q.mu.Unlock()
-			continue
-		}
-		queues, routes = append(queues, q), append(routes, to)
 	}
-	if len(queues) == 0 {
-		return nil
+	if len(routes) == 0 {
+		return moves, nil
 	}
 	b := appendNums(s.wal.Start(recMove), uint64(r.Pos), uint64(m.time), uint64(len(routes)))
 	p.routes = p.routes[:0]
@@ -165,16 +170,31 @@ func (s *Store) move(r *journal.Record) error {
 		p.routes = append(p.routes, seqOf{to.id, to.seq})
 	}
 	pos, size := s.wal.End(append(b, m.body...), false)
-	for i, q := range queues {
-		c, j := q.chunks.find(routes[i].seq)
-		q.moved(c, j, uint64(pos), size)
-		q.mu.Unlock()
+	for _, to := range routes {
+		moves = append(moves, moved{q: s.targets[to.id].q, seq: to.seq, old: uint64(r.Pos), pos: uint64(pos), size: size})
 	}
 	p.moved, p.size = true, size
 	p.overhead = size - uint32(len(m.m.Payload))
 	s.hints.add(uint64(pos), p)
 	s.upkeep.moved.Add(1)
-	return nil
+	return moves, nil
+}
+
+// liesAt reports whether a message is there, at a position.
+func (q *queue) liesAt(seq, pos uint64) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	c, i := q.chunks.find(seq)
+	return c != nil && c.entries[i].state() != gone && c.entries[i].pos == pos
+}
+
+// apply tells a queue the new place, where readers find the message only now.
+func (m *moved) apply() {
+	m.q.mu.Lock()
+	defer m.q.mu.Unlock()
+	if c, i := m.q.chunks.find(m.seq); c != nil && c.entries[i].state() != gone && c.entries[i].pos == m.old {
+		m.q.moved(c, i, m.pos, m.size)
+	}
 }
 
 // where returns where a message is now, for one who was told another place.

@@ -36,11 +36,19 @@ func damageOptions(fs journal.FS) local.Options {
 // copy is taken.
 func newDamaged(tb testing.TB) *damaged {
 	tb.Helper()
+	return fillDamaged(tb, true)
+}
+
+// fillDamaged is newDamaged; without upkeep no segment is ever freed.
+func fillDamaged(tb testing.TB, upkeep bool) *damaged {
+	tb.Helper()
 	d := &damaged{disk: journaltest.NewSectorFS()}
 	n := 0
 	for range 3 {
 		s := open(tb, damageOptions(d.disk))
-		s.Bind(noEvents{})
+		if upkeep {
+			s.Bind(noEvents{})
+		}
 		w := &workload{}
 		defineCrash(tb, s, w)
 		for range 14 {
@@ -250,7 +258,7 @@ func TestAFileThatIsMissingOrOfAnEarlierTimeIsNeverSilentLoss(t *testing.T) {
 }
 
 func TestWhatIsGivenUpIsKeptAndReported(t *testing.T) {
-	d := newDamaged(t)
+	d := fillDamaged(t, false)
 	hit := 0
 	for _, name := range d.files(t) {
 		data := d.disk.Data(name)

@@ -31,17 +31,24 @@ type storedDef struct {
 	KeyedFIFO      bool          `json:"keyed_fifo,omitempty"`
 	Partitions     uint32        `json:"partitions,omitempty"`
 	Retention      time.Duration `json:"retention,omitempty"`
+
+	Source broker.Target     `json:"source,omitempty"`
+	Start  map[uint32]uint64 `json:"start,omitempty"` // by partition
 }
 
 // encodeDef appends the body of a define record.
 func encodeDef(b []byte, id broker.Target, d *broker.Def) []byte {
+	start := map[uint32]uint64{}
+	for _, o := range d.Start {
+		start[o.Partition] = o.Offset
+	}
 	j, err := json.Marshal(storedDef{
 		Name: d.Name, Kind: uint8(d.Kind), Meta: d.Meta, Volatile: d.Volatile,
 		MaxMessages: d.MaxMessages, MaxBytes: d.MaxBytes, MaxPayload: d.MaxPayload, DropOldest: d.DropOldest, DropNewest: d.DropNewest,
 		OverflowLapses: d.OverflowLapses, ExpiryLapses: d.ExpiryLapses,
 		TTL: d.TTL, Delay: d.Delay, LapseAt: d.LapseAt, MaxInFlight: d.MaxInFlight,
 		DeadRetention: d.DeadRetention, Paused: d.Paused, KeyedFIFO: d.KeyedFIFO,
-		Partitions: d.Partitions, Retention: d.Retention,
+		Partitions: d.Partitions, Retention: d.Retention, Source: d.Source, Start: start,
 	})
 	if err != nil {
 		panic("local: a definition always has an encoding: " + err.Error())
@@ -60,12 +67,16 @@ func decodeDef(b []byte) (broker.Target, broker.Def, error) {
 	if !knownKind(broker.TargetKind(d.Kind)) {
 		return 0, broker.Def{}, errRecord
 	}
+	var start []broker.Offset
+	for p, o := range d.Start {
+		start = append(start, broker.Offset{Partition: p, Offset: o})
+	}
 	return id, broker.Def{
 		Name: d.Name, Kind: broker.TargetKind(d.Kind), Meta: d.Meta, Volatile: d.Volatile,
 		MaxMessages: d.MaxMessages, MaxBytes: d.MaxBytes, MaxPayload: d.MaxPayload, DropOldest: d.DropOldest, DropNewest: d.DropNewest,
 		OverflowLapses: d.OverflowLapses, ExpiryLapses: d.ExpiryLapses,
 		TTL: d.TTL, Delay: d.Delay, LapseAt: d.LapseAt, MaxInFlight: d.MaxInFlight,
 		DeadRetention: d.DeadRetention, Paused: d.Paused, KeyedFIFO: d.KeyedFIFO,
-		Partitions: d.Partitions, Retention: d.Retention,
+		Partitions: d.Partitions, Retention: d.Retention, Source: d.Source, Start: start,
 	}, nil
 }

@@ -15,7 +15,7 @@ import (
 const seqEpoch = 1 << 40
 
 // kinds is how many kinds of target there are.
-const kinds = broker.SessionTarget
+const kinds = broker.SubscriptionTarget
 
 // knownKind reports whether there are targets of a kind.
 func knownKind(k broker.TargetKind) bool { return k >= broker.QueueTarget && k <= kinds }
@@ -57,6 +57,17 @@ func (s *Store) Define(ctx context.Context, d broker.Def) (broker.Target, error)
 	}
 	if err := s.wal.Lock(); err != nil {
 		return 0, unavailable(err)
+	}
+	if d.Kind == broker.SubscriptionTarget {
+		source := s.targets[d.Source]
+		if source.st == nil {
+			s.wal.Unlock(journal.Lazy, nil)
+			if source.q != nil {
+				return 0, broker.ErrNotFound
+			}
+			return 0, s.missing(d.Source)
+		}
+		d.Volatile, d.Start = source.st.volatile, slices.Clone(d.Start)
 	}
 	id, known := s.names[d.Kind-broker.QueueTarget][d.Name]
 	if known {
@@ -121,11 +132,15 @@ func (t target) alterable(d *broker.Def) bool {
 	if t.st != nil {
 		return d.Partitions >= old.Partitions
 	}
-	return old.KeyedFIFO == d.KeyedFIFO
+	return old.KeyedFIFO == d.KeyedFIFO && old.Source == d.Source
 }
 
 // define makes id what d says. The append lock is held.
 func (s *Store) define(id broker.Target, d broker.Def) {
+	if d.Kind == broker.SubscriptionTarget && s.targets[d.Source].st == nil {
+		s.nextTarget = max(s.nextTarget, id+1) // replayed: its stream was dropped later
+		return
+	}
 	t, known := s.targets[id]
 	if !known {
 		t = s.newTarget(id, d)
@@ -147,8 +162,12 @@ func (s *Store) define(id broker.Target, d broker.Def) {
 // newTarget returns an empty queue or stream.
 func (s *Store) newTarget(id broker.Target, d broker.Def) target {
 	volatile := s.mem || d.Volatile
-	if d.Kind == broker.StreamTarget {
+	switch d.Kind {
+	case broker.StreamTarget:
 		return target{st: s.newStream(id, d, volatile)}
+	case broker.SubscriptionTarget:
+		return target{q: s.newSubscription(id, d)}
+	case broker.QueueTarget, broker.SessionTarget:
 	}
 	q := &queue{s: s, id: id, def: d, volatile: volatile, keyed: d.KeyedFIFO, next: 1}
 	if volatile {
@@ -170,7 +189,7 @@ func (s *Store) alter(q *queue, d broker.Def) {
 	if d.TTL != ttl {
 		q.expiries.filter(func(x expiry) bool { return !x.ttl })
 		for i := range q.slots.all {
-			c, j := q.chunks.find(q.slots.all[i].seq)
+			c, j := q.find(q.slots.all[i].seq)
 			if c == nil {
 				continue
 			}
@@ -193,12 +212,8 @@ func (s *Store) Drop(ctx context.Context, id broker.Target) error {
 		return unavailable(err)
 	}
 	if _, ok := s.targets[id]; !ok {
-		err := broker.ErrNotFound
-		if s.used(id) {
-			err = broker.ErrGone
-		}
 		s.wal.Unlock(journal.Lazy, nil)
-		return err
+		return s.missing(id)
 	}
 	if !s.mem {
 		if err := s.wal.Reserve(journal.RecordHeader + maxSmall); err != nil {
@@ -207,15 +222,24 @@ func (s *Store) Drop(ctx context.Context, id broker.Target) error {
 		}
 		s.wal.End(appendNums(s.wal.Start(recDrop), uint64(id)), false)
 	}
-	t := s.drop(id)
+	dropped := s.drop(id)
 	err := s.wait(ctx)
-	s.endWaitsAt(t, broker.ErrGone)
+	for _, t := range dropped {
+		s.endWaitsAt(t, broker.ErrGone)
+	}
 	return err
 }
 
-// drop forgets a target. The append lock is held.
-func (s *Store) drop(id broker.Target) target {
+// drop forgets a target, and of a stream its subscriptions. The append lock is
+// held.
+func (s *Store) drop(id broker.Target) []target {
 	t := s.targets[id]
+	dropped := []target{t}
+	if t.st != nil {
+		for _, q := range t.st.subscriptions() {
+			dropped = append(dropped, s.drop(q.id)...)
+		}
+	}
 	d := t.def()
 	s.targetMu.Lock()
 	delete(s.targets, id)
@@ -230,6 +254,10 @@ func (s *Store) drop(id broker.Target) target {
 		t.q.untold = nil
 		s.orphans.add(t.q)
 		t.q.chunks = chunks{}
+		if src := t.q.source; src != nil {
+			src.lanes = nil
+			src.st.unsubscribe(t.q)
+		}
 		t.q.slots = slots{}
 		t.q.forgetSlots()
 		t.q.expiries = expiries{}
@@ -239,7 +267,7 @@ func (s *Store) drop(id broker.Target) target {
 	} else {
 		t.st.drop()
 	}
-	return t
+	return dropped
 }
 
 // used reports whether id was a target of this store once.
@@ -252,10 +280,15 @@ func (s *Store) target(id broker.Target) (target, error) {
 	if t, ok := s.targets[id]; ok {
 		return t, nil
 	}
-	if id >= s.firstOwn && id < s.nextTarget {
-		return target{}, broker.ErrGone
+	return target{}, s.missing(id)
+}
+
+// missing is the error of a target that is not there.
+func (s *Store) missing(id broker.Target) error {
+	if s.used(id) {
+		return broker.ErrGone
 	}
-	return target{}, broker.ErrNotFound
+	return broker.ErrNotFound
 }
 
 // queueOf returns a queue. No lock is needed.

@@ -17,6 +17,8 @@ type pick struct {
 	body     []byte
 	size     uint32
 	attempt  uint32
+	epoch    uint32
+	fate     fate
 }
 
 // serve hands what is ready to the waits in turn; those served go to l.
@@ -41,6 +43,9 @@ func (q *queue) pick(wt *waiter, now int64) int {
 	if q.def.MaxInFlight > 0 && w.Lease > 0 && !w.Consume {
 		room = min(room, q.def.MaxInFlight-int(q.count[leased]))
 	}
+	if q.source != nil {
+		q.source.turn++ // every wait begins at another partition
+	}
 	size := 0
 	for len(wt.picks) < room {
 		c, i := q.candidate(q.shown)
@@ -64,11 +69,12 @@ func (q *queue) pick(wt *waiter, now int64) int {
 func (q *queue) take(c *chunk, i int, w *broker.Wait, now int64) pick {
 	e := &c.entries[i]
 	p := pick{seq: c.base + uint64(i), pos: e.pos, size: e.size, queued: q.queuedAt(c, e)}
+	p.epoch = q.era(p.seq)
 	if c.bodies != nil {
 		p.body = c.bodies[i]
 	}
 	q.since.Deliveries++
-	if w.Consume {
+	if w.Consume && q.source == nil {
 		p.attempt = q.attempt(e) + 1
 		if !q.volatile {
 			q.s.live.add(e.pos, int64(e.size)) // until the record of it is written
@@ -94,8 +100,12 @@ func (s *Store) handOut(l *waitQueue) {
 		if p := wt.p.Load(); p != nil {
 			s.fillRead(wt, p)
 		} else if w.Err == nil && len(wt.picks) > 0 {
-			if s.fill(wt, l); w.Consume && !wt.q.Load().volatile && len(w.Got) > 0 {
+			switch s.fill(wt, l); {
+			case len(w.Got) > 0 && w.Consume && !wt.q.Load().volatile:
 				s.box.consume(wt)
+				continue
+			case len(w.Got) == 0 && w.Err == nil: // of a subscription: nothing could be delivered now
+				s.register(wt, l)
 				continue
 			}
 		}
@@ -112,6 +122,7 @@ func (s *Store) deliver(wt *waiter, l *waitQueue) {
 	wt.w.Sink.Deliver(wt.w)
 	for !wt.phase.CompareAndSwap(delivering, atRest) {
 		if wt.phase.CompareAndSwap(again, registered) {
+			wt.hurry.Store(false)
 			s.register(wt, l)
 			return
 		}
@@ -122,29 +133,36 @@ func (s *Store) deliver(wt *waiter, l *waitQueue) {
 func (s *Store) fill(wt *waiter, l *waitQueue) {
 	w, q := wt.w, wt.q.Load()
 	w.Got = slices.Grow(w.Got, len(wt.picks))
-	wt.load.begin(q, wt.picks)
+	wt.load.begin(q, wt.picks, w.MaxBytes)
 	defer wt.load.end()
 	for i := range wt.picks {
 		p := &wt.picks[i]
 		w.Got = append(w.Got, broker.Delivery{})
 		d := &w.Got[len(w.Got)-1]
-		if err := wt.load.message(wt.picks, i, d); err != nil {
-			w.Got = w.Got[:len(w.Got)-1]
-			p.attempt = 0
-			if !errors.Is(err, broker.ErrGone) {
-				// The message keeps its lease: it is tried again when that ends.
-				s.log.Error().Err(err).Str("queue", q.def.Name).Msg("message cannot be read")
-				w.Err = err
-			}
+		err := wt.load.message(wt.picks, i, d)
+		if err == nil && q.source != nil {
+			p.judge(&d.Message, nowMilli())
+		}
+		if err == nil && p.fate == deliver {
+			q.address(d, p)
+			d.State = broker.Leased
 			continue
 		}
-		d.Ref = broker.Ref{Target: q.id, Seq: p.seq, Attempt: p.attempt, Epoch: s.epoch}
-		d.Queued, d.State = p.queued, broker.Leased
+		w.Got = w.Got[:len(w.Got)-1]
+		if p.fate != deliver {
+			continue
+		}
+		p.fate = unread
+		if !errors.Is(err, broker.ErrGone) {
+			// The message keeps its lease: it is tried again when that ends.
+			s.log.Error().Err(err).Str("queue", q.def.Name).Msg("message cannot be read")
+			w.Err = err
+		}
 	}
 	if len(w.Got) > 0 {
 		w.Err = nil
 	}
-	if !w.Consume {
+	if !w.Consume || q.source != nil {
 		s.startLeases(wt, l)
 	}
 }
@@ -158,18 +176,30 @@ func (s *Store) startLeases(wt *waiter, l *waitQueue) {
 	q.mu.Lock()
 	for i := range wt.picks {
 		p := &wt.picks[i]
-		if p.attempt == 0 {
+		c, j := q.find(p.seq)
+		if c == nil || c.entries[j].state() != leased || q.attempt(&c.entries[j]) != p.attempt || q.era(p.seq) != p.epoch {
+			c = nil // purged meanwhile, or a lease of no length that ended
+		}
+		if p.fate != deliver {
+			if c != nil {
+				q.setAside(c, j, p)
+			}
 			continue
 		}
 		d := &got[0]
 		got = got[1:]
-		c, j := q.chunks.find(p.seq)
-		if c == nil || c.entries[j].state() != leased || q.attempt(&c.entries[j]) != p.attempt {
-			continue // purged meanwhile, or a lease of no length that ended
+		switch {
+		case c == nil:
+			continue
+		case w.Consume:
+			q.remove(c, j, broker.ReasonAcked)
+			continue
 		}
 		e := &c.entries[j]
 		sl := q.slotOf(c, j)
-		sl.id = d.ID
+		if sl.id = d.ID; q.source != nil {
+			sl.expires = d.Expires
+		}
 		if d.Until = until; p.until != until {
 			sl.until = until
 			q.leases.leave(&q.slots, e.slot-1)
@@ -182,7 +212,7 @@ func (s *Store) startLeases(wt *waiter, l *waitQueue) {
 			q.lapse(c, j, now)
 		}
 	}
-	if w.Lease <= 0 {
+	if w.Lease <= 0 || q.source != nil {
 		q.serve(now, l)
 	}
 	q.schedule()

@@ -8,8 +8,29 @@
 // The journal holds the messages, and a record of everything that happened to
 // them (record.go). Memory holds an index: 24 bytes for a message that waits,
 // about 150 for one that is leased, delayed or dead. A volatile queue holds the
-// encoded messages as well. Opening reads the journal once and builds the index
-// anew, counters included.
+// encoded messages as well.
+//
+// A checkpoint (checkpoint.go) says what the log before a position need not tell
+// again: definitions, counters, which messages are there and what is known of
+// them, streams, keys, the de-duplication window. It names messages by sequence;
+// where they lie is in the hint of each segment (hint.go). Opening (recovery.go)
+// reads the newest checkpoint, the hints, and the log from that position on.
+// Without a checkpoint, or a hint, it reads the log, or the segment.
+//
+// # What stays bounded
+//
+// For each segment it is counted what lives in it (live.go). When a segment is
+// full, or a full one is empty, the upkeep (upkeep.go) copies streams out, writes
+// hints, moves the few messages of sparse segments to the end of the log
+// (compact.go), writes a checkpoint, and frees what nobody needs (reclaim.go).
+//
+// The order makes it safe. A segment goes only when both kept checkpoints begin
+// behind it, and when what emptied it is on disk: a discarded message that is
+// only noted, or a consumed one that is not recorded yet, counts as there. A
+// checkpoint is written while others work, so its parts are of different
+// moments: all records from its position on may be applied to it again, and
+// the log must reach at least as far as it does. A move is decided under the
+// append lock, after every acknowledgement that is recorded before it.
 //
 // # Streams
 //
@@ -44,13 +65,14 @@
 // # Goroutines
 //
 // The timers' (ends leases, delays and messages, and calls Events), the
-// writer's (writes what is noted when no Submit does), and those of the log.
-// None polls, and in an idle store no timer runs.
+// writer's (writes what is noted when no Submit does), the upkeep's, and those
+// of the log. None polls, and in an idle store no timer runs.
 //
 // # Locks
 //
 // The append lock of the log, then one queue's, then any of the small ones
-// (timers, teller, outbox, keys, partition). Only the holder of the append lock
+// (timers, teller, outbox, keys, partition). The upkeep's own (upkeep, copy,
+// checkpoints) are taken before all of these. Only the holder of the append lock
 // may hold several queues' locks. No lock is held while a Completion, a
 // WaitSink or Events is called, nor while something is read from disk. What the
 // log's own goroutine runs never takes the append lock.

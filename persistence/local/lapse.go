@@ -9,10 +9,10 @@ func (q *queue) advance(now int64, l *waitQueue) {
 		return
 	}
 	for n := q.delayed.top(&q.slots); n != nil && int64(n.key) <= now; n = q.delayed.top(&q.slots) {
-		q.due(q.chunks.find(q.slots.all[n.slot].seq))
+		q.due(q.find(q.slots.all[n.slot].seq))
 	}
 	for n := q.leases.top(&q.slots); n != nil && int64(n.key) <= now; n = q.leases.top(&q.slots) {
-		c, i := q.chunks.find(q.slots.all[n.slot].seq)
+		c, i := q.find(q.slots.all[n.slot].seq)
 		q.since.Lapses++
 		q.lapse(c, i, now)
 	}
@@ -24,7 +24,7 @@ func (q *queue) advance(now int64, l *waitQueue) {
 	}
 	if keep := q.def.DeadRetention.Milliseconds(); keep > 0 {
 		for n := q.dead.top(&q.slots); n != nil && int64(n.key)+keep <= now; n = q.dead.top(&q.slots) {
-			c, i := q.chunks.find(q.slots.all[n.slot].seq)
+			c, i := q.find(q.slots.all[n.slot].seq)
 			q.discard(c, i, broker.ReasonRetention)
 		}
 	}
@@ -167,8 +167,16 @@ func (q *queue) discard(c *chunk, i int, why broker.Reason) {
 		q.s.box.settle(q.id, c.base+uint64(i), why)
 	}
 	q.remove(c, i, why)
-	q.dropt[why]++
-	q.s.teller.add(q)
+	q.toTell(why, 1)
+}
+
+// toTell has Events told that n messages are gone, unless an earlier process
+// was told.
+func (q *queue) toTell(why broker.Reason, n int) {
+	if n > 0 && q.s.bound.Load() {
+		q.dropt[why] += n
+		q.s.teller.add(q)
+	}
 }
 
 // makeRoom discards, or holds for the broker, the oldest messages until q is

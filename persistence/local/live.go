@@ -12,6 +12,9 @@ import (
 type live struct {
 	mu    sync.Mutex // of growing and shrinking
 	table atomic.Pointer[liveTable]
+
+	full    atomic.Uint32 // segments up to this one are
+	emptied func()        // called when nothing lives in a full one any more; must not block
 }
 
 // liveTable has the counts of the segments from base on. It is replaced, and
@@ -36,7 +39,9 @@ func (l *live) add(pos uint64, n int64) {
 	if c == nil {
 		c = l.grow(segment)
 	}
-	c.Add(n)
+	if c.Add(n) == 0 && segment <= l.full.Load() {
+		l.emptied()
+	}
 }
 
 // grow makes room for a segment.

@@ -12,25 +12,35 @@ import (
 // memory are read together: a deep backlog costs hardly more than a short queue.
 type loader struct {
 	spots []journal.Spot
-	found []loaded // none: the picks bring their bodies
+	found []loaded          // none: the picks bring their bodies
+	read  []broker.Delivery // of a stream, for a subscription
 }
 
-// loaded is the record of a pick: its message, and the tag of its route.
+// loaded is the record of a pick, or which of loader.read it is: its message,
+// and the tag of its route.
 type loaded struct {
 	body []byte
 	tag  uint32
+	read int
 	err  error
 }
 
 // loadMax is how many picks a caller without a bound of its own loads at once.
 const loadMax = 256
 
-// begin reads the records of picks, until end.
-func (l *loader) begin(q *queue, picks []pick) {
+// begin reads the messages of picks, until end; of a subscription only those
+// whose payloads are together no more than maxBytes, but one at least.
+func (l *loader) begin(q *queue, picks []pick, maxBytes int) {
 	l.end()
-	if q.volatile {
-		return
+	switch {
+	case q.source != nil:
+		l.fromStream(q.source.st, picks, maxBytes)
+	case !q.volatile:
+		l.fromJournal(q, picks)
 	}
+}
+
+func (l *loader) fromJournal(q *queue, picks []pick) {
 	l.spots, l.found = slices.Grow(l.spots, len(picks)), slices.Grow(l.found, len(picks))
 	for i := range picks {
 		l.spots = append(l.spots, journal.Spot{Pos: journal.Position(picks[i].pos), Size: picks[i].size})
@@ -38,7 +48,7 @@ func (l *loader) begin(q *queue, picks []pick) {
 	for len(l.found) < len(picks) {
 		err := q.s.journal.ReadEach(l.spots[len(l.found):], func(_ int, typ byte, body []byte) error {
 			body, tag, err := messageFor(typ, body, q.id)
-			l.found = append(l.found, loaded{body, tag, err})
+			l.found = append(l.found, loaded{body: body, tag: tag, err: err})
 			return nil
 		})
 		if err != nil && !l.moved(q, picks, err) {
@@ -74,8 +84,12 @@ func (l *loader) message(picks []pick, i int, d *broker.Delivery) error {
 		return broker.DecodeMessage(picks[i].body, &d.Message)
 	}
 	f := &l.found[i]
-	if f.err != nil {
+	switch {
+	case f.err != nil:
 		return f.err
+	case len(l.read) > 0:
+		d.Message = l.read[f.read].Message
+		return nil
 	}
 	d.Tag = f.tag
 	return broker.DecodeMessage(f.body, &d.Message)
@@ -84,5 +98,6 @@ func (l *loader) message(picks []pick, i int, d *broker.Delivery) error {
 // end lets go of the records, so that no idle wait keeps them in memory.
 func (l *loader) end() {
 	clear(l.found)
-	l.spots, l.found = l.spots[:0], l.found[:0]
+	clear(l.read)
+	l.spots, l.found, l.read = l.spots[:0], l.found[:0], l.read[:0]
 }

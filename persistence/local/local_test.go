@@ -9,6 +9,7 @@ import (
 
 	"millrace/broker"
 	"millrace/persistence/journal"
+	"millrace/persistence/journal/journaltest"
 	"millrace/persistence/local"
 	"millrace/persistence/storetest"
 )
@@ -31,7 +32,12 @@ func (d disk) Open(tb testing.TB) broker.Store {
 	return open(tb, local.Options(d))
 }
 
-func (d disk) Verify() error { return verified(journal.OS(), d.Dir) }
+func (d disk) Verify() error {
+	if d.FS == nil {
+		d.FS = journal.OS()
+	}
+	return verified(d.FS, d.Dir)
+}
 
 // verified is what Verify has against a data directory.
 func verified(fs journal.FS, dir string) error {
@@ -64,7 +70,19 @@ func TestTheMemoryDriverAgreesWithTheModel(t *testing.T) {
 	storetest.RunModel(t, func(testing.TB) storetest.Place { return memory{} })
 }
 
-func TestTheDiskDriverAgreesWithTheModel(t *testing.T) { storetest.RunModel(t, newDisk) }
+func TestTheDiskDriverAgreesWithTheModel(t *testing.T) { storetest.RunModel(t, newSmall) }
+
+func TestTheStreamsOfBothDriversAgreeWithTheModel(t *testing.T) {
+	t.Run("memory", func(t *testing.T) {
+		storetest.RunStreamModel(t, func(testing.TB) storetest.Place { return memory{} })
+	})
+	t.Run("disk", func(t *testing.T) { storetest.RunStreamModel(t, newSmall) })
+}
+
+// newSmall is a disk in memory whose segments a few messages fill.
+func newSmall(testing.TB) storetest.Place {
+	return disk{FS: journaltest.NewSectorFS(), Dir: "data", SegmentSize: 16 << 10, FirstSegmentSize: 8 << 10, WindowSize: 4 << 10, CacheSize: 4 << 10}
+}
 
 func newDisk(tb testing.TB) storetest.Place {
 	tb.Helper()

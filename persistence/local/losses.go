@@ -90,6 +90,8 @@ func kindName(k broker.TargetKind) string {
 		return "stream"
 	case broker.SessionTarget:
 		return "session"
+	case broker.SubscriptionTarget:
+		return "subscription"
 	default:
 		return "queue"
 	}

@@ -233,7 +233,7 @@ func (s *Store) writeTakers() {
 		}
 		s.wal.End(b, false)
 		for i := range wt.picks {
-			if p := &wt.picks[i]; p.attempt != 0 {
+			if p := &wt.picks[i]; p.fate == deliver && p.pos != 0 {
 				s.live.add(p.pos, -int64(p.size))
 			}
 		}

@@ -83,7 +83,7 @@ func (u *unit) purge(q *queue) {
 func (q *queue) settleRun(r seqRun, why broker.Reason) int {
 	n := 0
 	for seq := r.first; seq-r.first < r.n; seq++ {
-		if c, i := q.chunks.find(seq); c != nil && c.entries[i].state() != gone {
+		if c, i := q.known(seq); c != nil && c.entries[i].state() != gone {
 			q.remove(c, i, why)
 			n++
 		}

@@ -1,6 +1,7 @@
 package local
 
 import (
+	"iter"
 	"sync"
 
 	"millrace/broker"
@@ -18,6 +19,7 @@ type queue struct {
 	volatile bool
 	keyed    bool
 
+	source  *source // of a subscription
 	mu      sync.Mutex
 	def     broker.Def
 	dropped bool
@@ -129,9 +131,50 @@ func (q *queue) slotOf(c *chunk, i int) *slot {
 	if e.slot == 0 {
 		seq := c.base + uint64(i)
 		e.slot = q.slots.get(seq) + 1
-		q.slots.all[e.slot-1].place = 2 * seq
+		q.slots.all[e.slot-1].place = q.placeOf(seq)
 	}
 	return &q.slots.all[e.slot-1]
+}
+
+// placeOf is the place of an entry that was published without a delay. Among
+// those of a subscription that came back the partitions take turns.
+func (q *queue) placeOf(seq uint64) uint64 {
+	if q.source != nil {
+		seq &= laneMask
+	}
+	return 2 * seq
+}
+
+// chunksOf returns the chunks that seq is in, if it is there at all.
+func (q *queue) chunksOf(seq uint64) *chunks {
+	if q.source == nil {
+		return &q.chunks
+	}
+	return &q.source.lane(uint32(seq >> laneShift)).chunks
+}
+
+// find returns the chunk that holds seq and the index in it, or nil.
+func (q *queue) find(seq uint64) (*chunk, int) { return q.chunksOf(seq).find(seq) }
+
+// allChunks yields the chunks in order of base.
+func (q *queue) allChunks() iter.Seq[*chunk] {
+	return func(yield func(*chunk) bool) {
+		for _, c := range q.chunks.list {
+			if !yield(c) {
+				return
+			}
+		}
+		if q.source == nil {
+			return
+		}
+		for i := range q.source.lanes {
+			for _, c := range q.source.lanes[i].chunks.list {
+				if !yield(c) {
+					return
+				}
+			}
+		}
+	}
 }
 
 // queuedAt returns when an entry entered the queue, or was due.
@@ -212,8 +255,11 @@ func (q *queue) remove(c *chunk, i int, why broker.Reason) {
 	if c.bodies != nil {
 		c.bodies[i] = nil
 	}
-	if c.live--; c.live == 0 && (c.full() || c != q.chunks.list[len(q.chunks.list)-1]) {
-		q.chunks.drop(c)
+	if c.live--; c.live > 0 {
+		return
+	}
+	if cs := q.chunksOf(c.base); c.full() || c != cs.list[len(cs.list)-1] {
+		cs.drop(c)
 	}
 }
 
@@ -247,9 +293,12 @@ func (q *queue) front(limit uint64) (*chunk, int) {
 
 // candidate returns the ready entry before limit with the first place, or nil.
 func (q *queue) candidate(limit uint64) (*chunk, int) {
+	if q.source != nil {
+		return q.nextFrom()
+	}
 	c, i := q.front(limit)
 	if n := q.ready.top(&q.slots); n != nil && n.seq < limit && (c == nil || n.key < 2*(c.base+uint64(i))) {
-		return q.chunks.find(n.seq)
+		return q.find(n.seq)
 	}
 	return c, i
 }

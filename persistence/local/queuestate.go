@@ -89,13 +89,7 @@ func (q *queue) captureSlots(w *ckptWriter, from int) {
 		if c == nil || c.entries[j].slot != uint32(i)+1 {
 			continue
 		}
-		e := &c.entries[j]
-		flags := byte(e.state())
-		if e.has(metaDelayed) {
-			flags |= slotDelayed
-		}
-		list = append(appendNums(list, s.seq), flags, byte(e.meta&reasonMask>>reasonShift))
-		list = appendNums(list, uint64(s.attempt), s.place, uint64(s.rank), uint64(s.until), uint64(s.expires))
+		list = s.append(list, &c.entries[j])
 		n++
 	}
 	if n > 0 {
@@ -103,10 +97,34 @@ func (q *queue) captureSlots(w *ckptWriter, from int) {
 	}
 }
 
+// append appends the slot of an entry.
+func (s *slot) append(b []byte, e *entry) []byte {
+	flags := byte(e.state())
+	if e.has(metaDelayed) {
+		flags |= slotDelayed
+	}
+	b = append(appendNums(b, s.seq), flags, byte(e.meta&reasonMask>>reasonShift))
+	return appendNums(b, uint64(s.attempt), s.place, uint64(s.rank), uint64(s.until), uint64(s.expires))
+}
+
+// readSlot reads what append wrote.
+func readSlot(f *fields) (sl slot, st state, late bool, why byte, err error) {
+	sl.seq = f.num()
+	flags := f.byte()
+	why = f.byte()
+	sl.attempt, sl.place, sl.rank = uint32(f.num()), f.num(), int64(f.num())
+	sl.until, sl.expires = int64(f.num()), int64(f.num())
+	st = state(flags &^ slotDelayed)
+	if f.bad || st == gone || st >= states || why >= byte(broker.Reasons) {
+		err = errRecord
+	}
+	return sl, st, flags&slotDelayed != 0, why, err
+}
+
 // restoreQueue reads a queue. Its messages wait, and lie nowhere yet.
 func (s *Store) restoreQueue(f *fields) error {
 	q := s.targets[broker.Target(f.num())].q
-	if q == nil || q.volatile {
+	if q == nil || q.volatile || q.source != nil || q.next > 1 {
 		return errRecord
 	}
 	q.next, q.clock, q.in = f.num(), int64(f.num()), f.num()
@@ -114,8 +132,10 @@ func (s *Store) restoreQueue(f *fields) error {
 	if n > uint64(broker.Reasons) {
 		return errRecord
 	}
+	var out uint64
 	for i := range n {
 		q.out[i] = f.num()
+		out += q.out[i]
 	}
 	q.shown = q.next
 	var end uint64
@@ -152,6 +172,9 @@ func (s *Store) restoreQueue(f *fields) error {
 	if len(q.chunks.list) > 0 {
 		q.cursor = q.chunks.list[0].base
 	}
+	if q.next == 0 || q.in != out+uint64(q.count[waiting]) {
+		return errRecord
+	}
 	return nil
 }
 
@@ -170,15 +193,11 @@ func (s *Store) restoreSlots(f *fields) error {
 			return errRecord
 		}
 		for n := f.num(); n > 0 && !f.bad; n-- {
-			sl := slot{seq: f.num()}
-			flags, why := f.byte(), f.byte()
-			sl.attempt, sl.place, sl.rank = uint32(f.num()), f.num(), int64(f.num())
-			sl.until, sl.expires = int64(f.num()), int64(f.num())
-			st := state(flags &^ slotDelayed)
-			if f.bad || st == gone || st >= states || why >= byte(broker.Reasons) {
-				return errRecord
+			sl, st, late, why, err := readSlot(f)
+			if err != nil {
+				return err
 			}
-			q.restoreSlot(&sl, st, flags&slotDelayed != 0, why)
+			q.restoreSlot(&sl, st, late, why)
 		}
 	}
 	if f.bad {
@@ -190,7 +209,7 @@ func (s *Store) restoreSlots(f *fields) error {
 // restoreSlot gives a message the state that it had. One that was blocked is
 // ready, and will be blocked again when its turn comes.
 func (q *queue) restoreSlot(old *slot, st state, late bool, why byte) {
-	c, i := q.chunks.find(old.seq)
+	c, i := q.find(old.seq)
 	if c == nil || c.entries[i].state() != waiting || c.entries[i].slot != 0 {
 		return // it went while the checkpoint was written
 	}
@@ -230,7 +249,7 @@ func (q *queue) restored() {
 		if s.seq == 0 {
 			continue
 		}
-		c, j := q.chunks.find(s.seq)
+		c, j := q.find(s.seq)
 		if c == nil || c.entries[j].slot != uint32(i)+1 {
 			continue
 		}

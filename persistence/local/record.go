@@ -19,7 +19,8 @@ import (
 //	drop     target
 //	move     old position, then as message: by compaction, with what still lives
 //
-// Types from 0x20 on are those of streams (streamtrim.go).
+// Types from 0x20 on are those of streams (streamtrim.go), from 0x30 on those of
+// subscriptions (subscribed.go).
 const (
 	recStart byte = iota + 1
 	recMessage

@@ -51,7 +51,10 @@ func (s *Store) recover(o Options) (*Store, error) {
 		WindowSize: o.WindowSize, MaxPending: o.MaxPending, CacheSize: o.CacheSize,
 		Relaxed: o.Relaxed, SyncEvery: o.SyncEvery, MarkEvery: o.MarkEvery, LowDisk: o.LowDisk,
 		AcceptLoss: o.AcceptLoss, Lost: s.losses.add, Quarantine: s.losses.dir,
-		Failed: o.Failed, Log: o.Log, Sealed: s.upkeep.wake,
+		Failed: o.Failed, Log: o.Log, Sealed: func(number uint32) {
+			s.live.full.Store(number)
+			s.upkeep.wake()
+		},
 		From: r.ckpt.from, Earlier: r.earlier,
 	}
 	r.measure(o)
@@ -61,6 +64,7 @@ func (s *Store) recover(o Options) (*Store, error) {
 	}
 	s.replayed = broker.Message{}
 	s.journal, s.wal = j, j
+	s.live.full.Store(j.State().Recovered.Segment())
 	s.hints.close()
 	return s, r.check(o)
 }

@@ -20,6 +20,7 @@ const seqGap = 1 << 24
 func (s *Store) replay(group []journal.Record) error {
 	for i := range group {
 		r := &group[i]
+		s.replaying = r.Pos
 		f := fields{b: r.Body}
 		var err error
 		switch r.Type {
@@ -46,6 +47,10 @@ func (s *Store) replay(group []journal.Record) error {
 			s.replayTrim(&f)
 		case recCopied:
 			s.replayCopied(&f)
+		case recUpTo:
+			s.replayUpTo(&f)
+		case recSeek:
+			s.replaySeek(&f)
 		case recDrop:
 			if id := broker.Target(f.num()); !f.bad && s.targets[id] != (target{}) {
 				s.drop(id)
@@ -78,7 +83,11 @@ func (s *Store) begin(epoch uint32, now int64) {
 	s.epoch = epoch
 	s.clock = max(s.clock, now)
 	for _, t := range s.targets {
-		if q := t.q; q != nil {
+		if q := t.q; q != nil && q.source != nil {
+			if q.volatile {
+				q.source.lanes = nil // as the stream begins anew
+			}
+		} else if q != nil {
 			if q.volatile {
 				q.next = max(q.next, uint64(epoch)*seqEpoch+1)
 			} else if q.next > 1 {
@@ -189,9 +198,19 @@ func (q *queue) replayMove(seq, old, pos uint64, p *placed) {
 	}
 }
 
+// replayedQueue reads the target of a record, which is a queue. It returns nil if
+// that is not there any more, or was restored as it was after the record.
+func (s *Store) replayedQueue(f *fields) *queue {
+	q := s.targets[broker.Target(f.num())].q
+	if q != nil && q.source != nil && s.replaying < q.source.asof {
+		return nil
+	}
+	return q
+}
+
 // replaySettle removes messages.
 func (s *Store) replaySettle(f *fields) {
-	q := s.targets[broker.Target(f.num())].q
+	q := s.replayedQueue(f)
 	why := broker.Reason(f.byte())
 	if why >= broker.Reasons {
 		f.bad = true
@@ -207,7 +226,7 @@ func (s *Store) replaySettle(f *fields) {
 // replayState leases a message or gives it back. One that was given back is
 // delayed until time passes again, which then decides what becomes of it.
 func (s *Store) replayState(f *fields) {
-	q := s.targets[broker.Target(f.num())].q
+	q := s.replayedQueue(f)
 	kind := f.byte()
 	until := int64(f.num())
 	for len(f.b) > 0 && !f.bad {
@@ -215,7 +234,7 @@ func (s *Store) replayState(f *fields) {
 		if q == nil || f.bad {
 			continue
 		}
-		c, i := q.chunks.find(seq)
+		c, i := q.known(seq)
 		if c == nil || c.entries[i].state() == gone {
 			continue
 		}
@@ -241,14 +260,14 @@ func (s *Store) replayState(f *fields) {
 
 // replayPark makes a message dead.
 func (s *Store) replayPark(f *fields) {
-	q := s.targets[broker.Target(f.num())].q
+	q := s.replayedQueue(f)
 	seq, attempt, rank := f.num(), uint32(f.num()), int64(f.num())
 	why := broker.Reason(f.byte())
 	at := int64(f.num())
 	if q == nil || f.bad {
 		return
 	}
-	c, i := q.chunks.find(seq)
+	c, i := q.known(seq)
 	if c == nil || c.entries[i].state() == gone {
 		return
 	}

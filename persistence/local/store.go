@@ -67,6 +67,7 @@ type Store struct {
 	unstarted  bool           // the start record is not written
 	replayed   broker.Message // scratch of replay,
 	stored     stored         // and also
+	replaying  journal.Position
 	losses     losses
 	gaveUp     bool // messages that a checkpoint knows of
 
@@ -126,7 +127,7 @@ func (t target) volatile() bool {
 func newStore(o Options) *Store {
 	s := &Store{
 		log: o.Log, targets: map[broker.Target]target{},
-		names:  [kinds]map[string]broker.Target{{}, {}, {}},
+		names:  [kinds]map[string]broker.Target{{}, {}, {}, {}},
 		timers: timers{at: map[sleeper]int{}, kick: make(chan struct{}, 1)},
 		late:   late{idle: make(chan struct{}, 1)},
 		box:    outbox{kick: make(chan struct{}, 1)},
@@ -134,6 +135,7 @@ func newStore(o Options) *Store {
 		stop:   make(chan struct{}),
 	}
 	s.unit.s, s.teller.s = s, s
+	s.live.emptied = s.upkeep.wake
 	s.files.limit(o)
 	return s
 }

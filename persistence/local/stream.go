@@ -21,6 +21,8 @@ type stream struct {
 	def   broker.Def
 	parts []*partition // replaced, never changed, under the append lock and mu
 
+	subs atomic.Pointer[[]*queue] // replaced, never changed, under the append lock
+
 	retention atomic.Int64 // milliseconds, of def
 	maxBytes  atomic.Int64 // of def
 	bytes     atomic.Int64 // of all that is shown

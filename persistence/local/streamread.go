@@ -164,7 +164,7 @@ func (p *partition) read(from uint64, limit, maxBytes int, dst []broker.Delivery
 		n := len(dst)
 		at, more, err := p.readCold(from, limit, maxBytes, &dst)
 		if err != nil {
-			return dst, from, err
+			return dst, at, err
 		}
 		if from = at; more {
 			limit -= len(dst) - n
@@ -182,17 +182,21 @@ func (p *partition) read(from uint64, limit, maxBytes int, dst []broker.Delivery
 		if len(f.entries) == 0 {
 			break
 		}
-		if dst, err = p.load(f, dst); err != nil {
-			if len(dst) == n && errors.Is(err, journal.ErrNoSegment) && f.spots[0].Pos != lost {
-				lost = f.spots[0].Pos // it was copied out meanwhile, and its segment is gone
-				continue
-			}
-			return dst, from, err
+		dst, err = p.load(f, dst)
+		got := len(dst) - n
+		if got > 0 {
+			from = dst[len(dst)-1].Seq + 1
 		}
-		from = dst[len(dst)-1].Seq + 1
-		limit -= len(dst) - n
+		if err != nil {
+			if errors.Is(err, journal.ErrNoSegment) && f.spots[got].Pos != lost {
+				lost = f.spots[got].Pos // it was copied out meanwhile, and its segment is gone
+			} else {
+				return dst, from, err
+			}
+		}
+		limit -= got
 		if maxBytes > 0 {
-			for i := range f.spots {
+			for i := range f.spots[:got] {
 				maxBytes -= int(f.spots[i].Size)
 			}
 			if maxBytes <= 0 {

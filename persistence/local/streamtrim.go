@@ -210,6 +210,7 @@ func (t *trimmed) apply() {
 	p.cutting = 0
 	p.schedule()
 	p.mu.Unlock()
+	p.cutSubscriptions(t.to)
 	if limit := p.st.maxBytes.Load(); limit > 0 && p.st.bytes.Load() > limit {
 		p.st.s.timers.set(p, 1)
 	}
@@ -286,5 +287,6 @@ func (s *Store) replayTrim(f *fields) {
 	}
 	if p := st.partition(n); p != nil {
 		p.cut(to)
+		p.cutSubscriptions(to)
 	}
 }

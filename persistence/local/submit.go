@@ -148,7 +148,7 @@ func (u *unit) resolve(ops []broker.Op) int {
 			if t.q == nil || t.q.volatile {
 				break
 			}
-			n += journal.RecordHeader + maxSmall
+			n += journal.RecordHeader + maxSmall + 16*len(op.Offsets)
 			if op.Kind == broker.OpPurge {
 				size, limit := t.q.purgeBound(op.All)
 				u.limit = limit

@@ -146,12 +146,17 @@ func (q *queue) tick(s *Store) {
 	q.mu.Lock()
 	q.wake = 0
 	if !q.dropped {
-		q.advance(now, &l)
-		q.serve(now, &l)
-		q.schedule()
+		q.attend(now, &l)
 	}
 	q.mu.Unlock()
 	s.handOut(&l)
+}
+
+// attend does what is due in q, and serves the waits; those served go to l.
+func (q *queue) attend(now int64, l *waitQueue) {
+	q.advance(now, l)
+	q.serve(now, l)
+	q.schedule()
 }
 
 // teller lists the queues of which the broker must be told something.
@@ -217,7 +222,7 @@ func (q *queue) takeUntold() (picks []pick, whys []broker.Reason) {
 			rest = append(rest, seq)
 			continue
 		}
-		c, i := q.chunks.find(seq)
+		c, i := q.find(seq)
 		if c == nil || c.entries[i].state() != held {
 			continue
 		}
@@ -235,6 +240,7 @@ func (q *queue) takeUntold() (picks []pick, whys []broker.Reason) {
 func (q *queue) look(c *chunk, i int) (pick, broker.Reason) {
 	e := &c.entries[i]
 	p := pick{seq: c.base + uint64(i), pos: e.pos, size: e.size, queued: q.queuedAt(c, e), attempt: q.attempt(e)}
+	p.epoch = q.era(p.seq)
 	if c.bodies != nil {
 		p.body = c.bodies[i]
 	}
@@ -255,14 +261,14 @@ func (s *Store) tellLapsed(q *queue, picks []pick, whys []broker.Reason) {
 }
 
 func (s *Store) tellSome(q *queue, l *loader, picks []pick, whys []broker.Reason) {
-	l.begin(q, picks)
+	l.begin(q, picks, 0)
 	for why := range broker.Reasons {
 		var ds []broker.Delivery
 		for i := range picks {
 			if whys[i] != why {
 				continue
 			}
-			d := s.shownAs(q, &picks[i], broker.Leased, why)
+			d := q.shownAs(&picks[i], broker.Leased, why)
 			if err := l.message(picks, i, &d); errors.Is(err, broker.ErrGone) {
 				continue
 			} else if err != nil {
@@ -277,10 +283,19 @@ func (s *Store) tellSome(q *queue, l *loader, picks []pick, whys []broker.Reason
 	}
 }
 
-// shownAs returns a delivery of p that leases nothing.
-func (s *Store) shownAs(q *queue, p *pick, state broker.EntryState, why broker.Reason) broker.Delivery {
-	return broker.Delivery{
-		Ref:   broker.Ref{Target: q.id, Seq: p.seq, Attempt: p.attempt, Epoch: s.epoch},
-		Until: p.until, Queued: p.queued, State: state, Reason: why,
+// address says in d what p is.
+func (q *queue) address(d *broker.Delivery, p *pick) {
+	d.Ref = broker.Ref{Target: q.id, Seq: p.seq, Attempt: p.attempt, Epoch: p.epoch}
+	d.Queued = p.queued
+	if q.source != nil {
+		o := offsetOf(p.seq)
+		d.Partition, d.Offset = o.Partition, o.Offset
 	}
+}
+
+// shownAs returns a delivery of p that leases nothing.
+func (q *queue) shownAs(p *pick, state broker.EntryState, why broker.Reason) broker.Delivery {
+	d := broker.Delivery{Until: p.until, State: state, Reason: why}
+	q.address(&d, p)
+	return d
 }

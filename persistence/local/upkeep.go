@@ -10,7 +10,7 @@ import (
 )
 
 // upkeep is the work behind the scenes that keeps the store bounded. It is done
-// when a segment is full and never because time passes.
+// when a segment is full, or a full one is empty, and never because time passes.
 type upkeep struct {
 	kick    chan struct{} // holds one
 	stop    chan struct{}
@@ -103,7 +103,7 @@ func (s *Store) tidy() {
 	if err := s.compact(sealed); err != nil {
 		s.complain(err, "compaction stopped")
 	}
-	if !s.upkeep.stopped() && s.checkpointDue() {
+	if !s.upkeep.stopped() && (s.checkpointDue() || s.spaceDue()) {
 		if err := s.checkpoint(); err != nil {
 			s.complain(err, "no checkpoint was written")
 		}

@@ -25,6 +25,7 @@ type Verdict struct {
 	Sessions       int    `json:"sessions"`
 	Messages       int64  `json:"messages"` // that wait in queues and sessions, in any state
 	Streams        int    `json:"streams"`
+	Subscriptions  int    `json:"subscriptions"`
 	StreamMessages uint64 `json:"stream_messages"`
 	StreamFiles    int    `json:"stream_files"`
 	StreamBytes    int64  `json:"stream_bytes"`
@@ -82,9 +83,12 @@ func (v *Verdict) verify(ctx context.Context, s *Store) {
 		}
 		switch {
 		case t.q != nil:
-			if t.q.def.Kind == broker.SessionTarget {
+			switch t.q.def.Kind {
+			case broker.SessionTarget:
 				v.Sessions++
-			} else {
+			case broker.SubscriptionTarget:
+				v.Subscriptions++ // its messages are the stream's
+			default:
 				v.Queues++
 			}
 			if !t.q.volatile {
@@ -127,7 +131,7 @@ func (v *Verdict) queue(ctx context.Context, q *queue) {
 		v.Messages += int64(len(picks))
 		for ; len(picks) > 0 && ctx.Err() == nil; picks = picks[min(len(picks), loadMax):] {
 			some := picks[:min(len(picks), loadMax)]
-			l.begin(q, some)
+			l.begin(q, some, 0)
 			for i := range some {
 				if err := l.message(some, i, &d); err != nil {
 					v.found(fmt.Sprintf("message %d of %s %q", some[i].seq, kindName(q.def.Kind), q.def.Name), err)

@@ -21,6 +21,7 @@ const (
 type waiter struct {
 	w     *broker.Wait
 	phase atomic.Int32
+	hurry atomic.Bool // Cancel came while it was being served: it does not wait again
 	q     atomic.Pointer[queue]
 	p     atomic.Pointer[partition] // one of the two is nil
 	picks []pick
@@ -56,6 +57,7 @@ func (s *Store) Receive(w *broker.Wait) {
 			break
 		}
 	}
+	wt.hurry.Store(false)
 	var l waitQueue
 	s.register(wt, &l)
 	s.handOut(&l)
@@ -97,7 +99,7 @@ func (s *Store) register(wt *waiter, l *waitQueue) {
 		l.push(wt)
 	case q.waits.first == nil && q.pick(wt, now.UnixMilli()) > 0:
 		l.push(wt)
-	case !w.Until.After(now):
+	case !w.Until.After(now) || wt.hurry.Load():
 		l.push(wt)
 	default:
 		// Rounded up: a wait never ends before its time.
@@ -127,6 +129,7 @@ func (s *Store) Cancel(w *broker.Wait) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if !wt.listed {
+		wt.hurry.Store(true)
 		return false
 	}
 	q.waits.remove(wt)

@@ -32,7 +32,11 @@ type Verifier interface{ Verify() error }
 // synctest bubble, once for each test.
 func Run(t *testing.T, newPlace func(tb testing.TB) Place) {
 	t.Helper()
-	for _, group := range [][]test{queueTests, timeTests, limitTests, waitTests, streamTests, streamWaitTests, streamKeepTests, sessionTests, keyTests, targetTests, batchTests, reopenTests} {
+	for _, group := range [][]test{
+		queueTests, timeTests, limitTests, waitTests, streamTests, streamWaitTests, streamKeepTests,
+		subscriptionTests, subscriptionLimitTests, subscriptionKeepTests,
+		sessionTests, keyTests, targetTests, batchTests, reopenTests,
+	} {
 		for _, tc := range group {
 			t.Run(tc.name, func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {

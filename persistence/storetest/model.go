@@ -5,7 +5,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"slices"
+	"strconv"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -33,10 +35,31 @@ var modelQueues = []broker.Def{
 	{Name: "small", MaxMessages: 4, DropOldest: true, LapseAt: 3},
 }
 
-// RunModel compares a store with the model over random operations.
+// RunModel compares a store with the model over random operations, at least as
+// many as MILLRACE_MODEL_STEPS says.
 func RunModel(t *testing.T, newPlace func(tb testing.TB) Place) {
 	t.Helper()
-	kinds := []string{"publish", "publish", "publish", "receive", "receive", "settle", "settle", "nack", "extend", "park", "sleep", "purge", "reopen"}
+	repeat(t, func() int { return runModel(t, newPlace) })
+}
+
+// repeat calls run, which returns how many steps it did, until there were enough.
+func repeat(t *testing.T, run func() int) {
+	t.Helper()
+	want, err := strconv.Atoi(cmp.Or(os.Getenv("MILLRACE_MODEL_STEPS"), "1"))
+	if err != nil {
+		t.Fatalf("MILLRACE_MODEL_STEPS: %v", err)
+	}
+	done := 0
+	for done < want && !t.Failed() {
+		done += run()
+	}
+	t.Logf("%d steps", done)
+}
+
+// runModel runs a hundred sequences, and returns how many steps they had.
+func runModel(t *testing.T, newPlace func(tb testing.TB) Place) (done int) {
+	t.Helper()
+	kinds := []string{"publish", "publish", "publish", "receive", "receive", "settle", "settle", "nack", "extend", "park", "sleep", "purge", "reopen", "roll", "upkeep"}
 	one := rapid.Custom(func(rt *rapid.T) step {
 		return step{
 			kind: rapid.SampledFrom(kinds).Draw(rt, "kind"),
@@ -45,6 +68,7 @@ func RunModel(t *testing.T, newPlace func(tb testing.TB) Place) {
 	})
 	rapid.Check(t, func(rt *rapid.T) {
 		steps := rapid.SliceOfN(one, 1, 60).Draw(rt, "steps")
+		done += len(steps)
 		var err error
 		synctest.Test(t, func(t *testing.T) {
 			h := &harness{T: t, place: newPlace(t)}
@@ -57,6 +81,36 @@ func RunModel(t *testing.T, newPlace func(tb testing.TB) Place) {
 			rt.Fatalf("%v", err)
 		}
 	})
+	return done
+}
+
+// Keeper is a store that does work behind the scenes, which Tidy does now.
+type Keeper interface{ Tidy() }
+
+// upkeep has a store that keeps anything do what it does now and then.
+func (h *harness) upkeep() {
+	if k, ok := h.store.(Keeper); ok && h.keeps() {
+		k.Tidy()
+	}
+}
+
+// roll fills segments with what does not stay.
+func (h *harness) roll(n int) error {
+	noise := h.queue(broker.Def{Name: "noise"})
+	for range n {
+		m := h.message("noise")
+		m.Payload = make([]byte, 3000)
+		r := h.submit(func(b *broker.Batch) { b.Publish(m, broker.Route{Target: noise}) })
+		if r.Err != nil {
+			return fmt.Errorf("publish of noise: %w", r.Err)
+		}
+		for _, d := range h.receive(noise, 1, time.Minute) {
+			if err := h.settle(d, broker.ReasonAcked); err != nil {
+				return fmt.Errorf("settle of noise: %w", err)
+			}
+		}
+	}
+	return nil
 }
 
 // mstate is the state of a message in the model.
@@ -140,6 +194,10 @@ func (m *model) do(q *mqueue, s step, now int64) error {
 		}
 	case "purge":
 		return m.purge(q, s.b == 0)
+	case "roll":
+		return m.h.roll(1 + s.b)
+	case "upkeep":
+		m.h.upkeep()
 	case "reopen":
 		if m.h.keeps() {
 			m.h.reopen()

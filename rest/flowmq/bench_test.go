@@ -5,34 +5,17 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"net/http"
 	"net/http/httptest"
 	"strings"
-	"syscall"
 	"testing"
+
+	"millrace/rest/internal/resttest"
 )
 
-// nowhere is a ResponseWriter that keeps nothing.
-type nowhere struct {
-	header http.Header
-	status int
-	body   []byte
-}
-
-func (w *nowhere) Header() http.Header         { return w.header }
-func (w *nowhere) WriteHeader(status int)      { w.status = status }
-func (w *nowhere) Write(b []byte) (int, error) { w.body = append(w.body[:0], b...); return len(b), nil }
-
 // call serves one request on the handler.
-func (d *door) call(b *testing.B, w *nowhere, path, body string) []byte {
+func (d *door) call(b *testing.B, w *resttest.Client, path, body string) []byte {
 	b.Helper()
-	r := httptest.NewRequest("POST", path, strings.NewReader(body))
-	r.Header["Authorization"] = []string{"Bearer root." + secret}
-	clear(w.header)
-	if d.mux.ServeHTTP(w, r); w.status != 200 {
-		b.Fatalf("status %d: %s", w.status, w.body)
-	}
-	return w.body
+	return w.Call(b, d.mux, "POST", path, body)
 }
 
 func batchOf(n int) string {
@@ -41,10 +24,10 @@ func batchOf(n int) string {
 }
 
 func BenchmarkPublish(b *testing.B) {
-	d, w := open(b), &nowhere{header: http.Header{}}
+	d, w := open(b), resttest.NewClient()
 	d.queue(b, `{"name":"q","topic_filter":"a","max_messages":1000}`)
 	body := `{"payload":"` + strings.Repeat("x", 256) + `"}`
-	done := cost(b, 1)
+	done := resttest.Cost(b, 1)
 	for b.Loop() {
 		d.call(b, w, "/api/v1/topics/a/messages", body)
 	}
@@ -52,38 +35,24 @@ func BenchmarkPublish(b *testing.B) {
 }
 
 func BenchmarkPublishBatch100(b *testing.B) {
-	d, w := open(b), &nowhere{header: http.Header{}}
+	d, w := open(b), resttest.NewClient()
 	d.queue(b, `{"name":"q","topic_filter":"a","max_messages":1000}`)
 	body := batchOf(100)
-	done := cost(b, 100)
+	done := resttest.Cost(b, 100)
 	for b.Loop() {
 		d.call(b, w, "/api/v1/topics/a/messages/batch", body)
 	}
 	done()
 }
 
-// cost reports the CPU time of the whole process per message, which a busy
-// machine does not change; call the result when the loop is over.
-func cost(b *testing.B, messages int) func() {
-	b.Helper()
-	b.ReportAllocs()
-	used := func() int64 {
-		var u syscall.Rusage
-		must(b, syscall.Getrusage(syscall.RUSAGE_SELF, &u))
-		return u.Utime.Nano() + u.Stime.Nano()
-	}
-	start := used()
-	return func() { b.ReportMetric(float64(used()-start)/float64(b.N*messages), "cpu-ns/message") }
-}
-
 // BenchmarkPublishConsumeAck100 holds a batch publish too: take that of
 // BenchmarkPublishBatch100 away.
 func BenchmarkPublishConsumeAck100(b *testing.B) {
-	d, w := open(b), &nowhere{header: http.Header{}}
+	d, w := open(b), resttest.NewClient()
 	d.queue(b, `{"name":"q","topic_filter":"a"}`)
 	batch := batchOf(100)
 	var ack []byte
-	done := cost(b, 100)
+	done := resttest.Cost(b, 100)
 	for b.Loop() {
 		d.call(b, w, "/api/v1/topics/a/messages/batch", batch)
 		ack = ackOf(ack[:0], d.call(b, w, "/api/v1/queues/q/messages/consume", `{"max_messages":100}`))
@@ -125,7 +94,7 @@ func BenchmarkPublishOverTheWire(b *testing.B) {
 	body := `{"payload":"` + strings.Repeat("x", 256) + `"}`
 	request := fmt.Sprintf("POST /api/v1/topics/a/messages HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer root.%s\r\nContent-Length: %d\r\n\r\n%s", secret, len(body), body)
 	r := bufio.NewReader(c)
-	done := cost(b, 1)
+	done := resttest.Cost(b, 1)
 	defer done()
 	for b.Loop() {
 		_, err := io.WriteString(c, request)

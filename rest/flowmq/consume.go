@@ -40,7 +40,11 @@ func (a *api) consume(w http.ResponseWriter, r *httpx.Request) error {
 		ctx, cancel = r.Poll()
 		defer cancel()
 	}
-	got, err := a.broker.ReceiveAttempt(ctx, r.Param("queue"), r.AttemptID(), o)
+	from, err := a.source(r)
+	if err != nil {
+		return err
+	}
+	got, err := from.ReceiveAttempt(ctx, r.AttemptID(), o)
 	if err != nil && (ctx.Err() == nil || !r.Drained()) {
 		return err
 	}
@@ -56,25 +60,25 @@ func (a *api) consume(w http.ResponseWriter, r *httpx.Request) error {
 		if i > 0 {
 			body = append(body, ',')
 		}
-		body = appendDelivery(body, &got[i].Delivery, got[i].Receipt)
+		body = appendDelivery(body, &got[i].Delivery, ofStream(r), got[i].Receipt)
 	}
 	body = appendInt(append(body, `],"count":`...), len(got))
 	err = httpx.WriteJSON(w, r, http.StatusOK, append(append(body, '}'), envelopeTail...))
 	if r.Lost() && attempt == "" {
-		a.handBack(r, got)
+		handBack(r, from, got)
 	}
 	return err
 }
 
 // handBack returns at once what was leased when its answer could not be written
 // whole; some of it may have arrived, so the attempt counts.
-func (a *api) handBack(r *httpx.Request, got []broker.Received) {
+func handBack(r *httpx.Request, from broker.Source, got []broker.Received) {
 	const patience = 5 * time.Second
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), patience)
 	defer cancel()
 	for i := range got {
 		// An error leaves it to the end of the lease.
-		_, _ = a.broker.Nack(ctx, r.Param("queue"), got[i].ID, got[i].Receipt, 0)
+		_, _ = from.Nack(ctx, got[i].ID, got[i].Receipt, 0)
 	}
 }
 

@@ -2,6 +2,7 @@ package flowmq_test
 
 import (
 	"encoding/json"
+	"strconv"
 	"testing"
 	"testing/synctest"
 
@@ -30,6 +31,7 @@ func TestCommandsOfThePageWork(t *testing.T) {
 			}
 			if ms := answer.Data.Messages; len(ms) > 0 && ms[0].ReceiptHandle != "" {
 				p.Variables["ID"], p.Variables["RECEIPT"] = ms[0].MessageID, ms[0].ReceiptHandle
+				p.Variables["PARTITION"], p.Variables["OFFSET"] = strconv.Itoa(ms[0].Partition), strconv.Itoa(ms[0].Offset)
 			}
 		}
 		p.Play(t)

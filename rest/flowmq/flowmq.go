@@ -42,13 +42,13 @@ func New(b *broker.Broker, s *httpx.Shared) *httpx.Mux {
 // routes merges what httprouter cannot keep apart, under the name of a parameter.
 func (a *api) routes() []httpx.Route {
 	const (
-		queue   = Prefix + "/queues/:queue"
-		message = queue + "/messages/:message"
-		stream  = Prefix + "/streams/:stream"
-		cursor  = stream + "/cursors/:cursor"
+		queue  = Prefix + "/queues/:queue"
+		stream = Prefix + "/streams/:stream"
+		cursor = stream + "/cursors/:cursor"
 	)
 	routes := []httpx.Route{
 		{Method: http.MethodGet, Path: Prefix + "/namespace", Handler: a.namespace},
+		{Method: http.MethodGet, Path: Prefix + "/backup", Handler: a.backup},
 
 		{Method: http.MethodPost, Path: Prefix + "/topics/*rest", Handler: a.publish, Covers: []string{
 			"/topics/{topic}/messages", "/topics/{topic}/messages/batch",
@@ -66,14 +66,6 @@ func (a *api) routes() []httpx.Route {
 		{Method: http.MethodGet, Path: queue + "/dead", Handler: a.listDead},
 		{Method: http.MethodPost, Path: queue + "/dead/redrive", Handler: a.redrive},
 
-		{Method: http.MethodGet, Path: queue + "/messages", Handler: a.peek},
-		{Method: http.MethodPost, Path: message, Handler: a.consumeOrAck, Covers: []string{
-			"/queues/{queue}/messages/consume", "/queues/{queue}/messages/ack",
-		}},
-		{Method: http.MethodPost, Path: message + "/ack", Handler: a.ack},
-		{Method: http.MethodPost, Path: message + "/nack", Handler: a.nack},
-		{Method: http.MethodPost, Path: message + "/extend", Handler: a.extend},
-
 		{Method: http.MethodPost, Path: Prefix + "/streams", Handler: a.createStream},
 		{Method: http.MethodGet, Path: Prefix + "/streams", Handler: a.listStreams},
 		{Method: http.MethodGet, Path: stream, Handler: a.getStream},
@@ -85,7 +77,41 @@ func (a *api) routes() []httpx.Route {
 		{Method: http.MethodGet, Path: cursor, Handler: a.getCursor},
 		{Method: http.MethodDelete, Path: cursor, Handler: a.deleteCursor},
 	}
+	routes = append(routes, a.subscriptionRoutes()...)
+	routes = append(routes, a.leaseRoutes(queue, "/queues/{queue}")...)
 	return append(routes, a.accessRoutes()...)
+}
+
+// leaseRoutes are about the messages of a queue or a subscription.
+func (a *api) leaseRoutes(source, shown string) []httpx.Route {
+	message := source + "/messages/:message"
+	return []httpx.Route{
+		{Method: http.MethodGet, Path: source + "/messages", Handler: a.peek},
+		{Method: http.MethodPost, Path: message, Handler: a.consumeOrAck, Covers: []string{
+			shown + "/messages/consume", shown + "/messages/ack",
+		}},
+		{Method: http.MethodPost, Path: message + "/ack", Handler: a.ack},
+		{Method: http.MethodPost, Path: message + "/nack", Handler: a.nack},
+		{Method: http.MethodPost, Path: message + "/extend", Handler: a.extend},
+	}
+}
+
+// subscriptionRoutes are about the subscriptions on a stream.
+func (a *api) subscriptionRoutes() []httpx.Route {
+	const (
+		all = Prefix + "/streams/:stream/subscriptions"
+		one = all + "/:subscription"
+	)
+	routes := []httpx.Route{
+		{Method: http.MethodPost, Path: all, Handler: a.createSubscription},
+		{Method: http.MethodGet, Path: all, Handler: a.listSubscriptions},
+		{Method: http.MethodGet, Path: one, Handler: a.getSubscription},
+		{Method: http.MethodPatch, Path: one, Handler: a.changeSubscription},
+		{Method: http.MethodDelete, Path: one, Handler: a.deleteSubscription},
+		{Method: http.MethodPost, Path: one + "/seek", Handler: a.seek},
+		{Method: http.MethodPost, Path: one + "/ack-up-to", Handler: a.ackUpTo},
+	}
+	return append(routes, a.leaseRoutes(one, "/streams/{stream}/subscriptions/{subscription}")...)
 }
 
 // accessRoutes are about who may do what.

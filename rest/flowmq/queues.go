@@ -156,7 +156,11 @@ func (a *api) peek(w http.ResponseWriter, r *httpx.Request) error {
 	if err != nil {
 		return err
 	}
-	ds, err := a.broker.Browse(r.Context(), r.Param("queue"), states, offset, limit)
+	from, err := a.source(r)
+	if err != nil {
+		return err
+	}
+	ds, err := from.Browse(r.Context(), states, offset, limit)
 	if err != nil {
 		return err
 	}
@@ -170,7 +174,7 @@ func answerShown(w http.ResponseWriter, r *httpx.Request, ds []broker.Delivery) 
 		if i > 0 {
 			body = append(body, ',')
 		}
-		body = appendDelivery(body, &ds[i], "")
+		body = appendDelivery(body, &ds[i], ofStream(r), "")
 	}
 	body = appendInt(append(body, `],"count":`...), len(ds))
 	return httpx.WriteJSON(w, r, http.StatusOK, append(append(body, '}'), envelopeTail...))

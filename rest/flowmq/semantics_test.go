@@ -25,6 +25,8 @@ type message struct {
 	ReceiveCount    int               `json:"receive_count"`
 	ReceiptHandle   string            `json:"receipt_handle"`
 	State           string            `json:"state"`
+	Partition       int               `json:"partition"`
+	Offset          int               `json:"offset"`
 }
 
 // envelope is every answer.

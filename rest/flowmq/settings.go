@@ -137,6 +137,25 @@ func readLimit(d *httpx.Decoder, name string, c *broker.QueueConfig) (err error)
 		c.Overflow = broker.Overflow(s)
 	case "message_ttl_seconds":
 		c.TTL, err = readSeconds(d)
+	case "on_expired":
+		var s string
+		s, err = readOneOf(d, drop, deadLetter)
+		c.LapseExpired = s == deadLetter
+	case "delay_seconds":
+		c.Delay, err = readSeconds(d)
+	case "fifo_groups":
+		c.FIFOGroups, err = d.Bool()
+	default:
+		err = readLease(d, name, &c.LeaseConfig)
+	}
+	return err
+}
+
+// readLease reads how a queue or a subscription hands out.
+func readLease(d *httpx.Decoder, name string, c *broker.LeaseConfig) (err error) {
+	switch name {
+	case "visibility_timeout_seconds":
+		c.Lease, err = readSeconds(d)
 	case "max_retries":
 		var n int64
 		n, err = orNone(d, broker.Unlimited, func() (int64, error) { return readWhole(d, 0, 1<<31-2) })
@@ -147,25 +166,8 @@ func readLimit(d *httpx.Decoder, name string, c *broker.QueueConfig) (err error)
 		var s string
 		s, err = readOneOf(d, deadLetter, drop)
 		c.DropExhausted = s == drop
-	case "on_expired":
-		var s string
-		s, err = readOneOf(d, drop, deadLetter)
-		c.LapseExpired = s == deadLetter
 	case "dead_retention_seconds":
 		c.DeadRetention, err = readSeconds(d)
-	default:
-		err = readDelivery(d, name, c)
-	}
-	return err
-}
-
-// readDelivery reads how a queue hands out.
-func readDelivery(d *httpx.Decoder, name string, c *broker.QueueConfig) (err error) {
-	switch name {
-	case "visibility_timeout_seconds":
-		c.Lease, err = readSeconds(d)
-	case "delay_seconds":
-		c.Delay, err = readSeconds(d)
 	case "backoff":
 		err = d.Object(func(name []byte) (err error) {
 			switch string(name) {
@@ -182,8 +184,6 @@ func readDelivery(d *httpx.Decoder, name string, c *broker.QueueConfig) (err err
 		var n int64
 		n, err = readWhole(d, 1, 1<<31-1)
 		c.MaxInFlight = int(n)
-	case "fifo_groups":
-		c.FIFOGroups, err = d.Bool()
 	case "mqtt_lease_seconds":
 		c.MQTTLease, err = orNone(d, 0, func() (time.Duration, error) { return readSeconds(d) })
 	default:

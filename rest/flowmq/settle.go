@@ -8,6 +8,17 @@ import (
 	"millrace/rest/internal/httpx"
 )
 
+// source is what the path names: a queue, or a subscription on a stream.
+func (a *api) source(r *httpx.Request) (broker.Source, error) {
+	if ofStream(r) {
+		return a.broker.FromSubscription(r.Context(), r.Param("stream"), r.Param("subscription"))
+	}
+	return a.broker.FromQueue(r.Context(), r.Param("queue"))
+}
+
+// ofStream reports whether the path names a stream, and not a queue.
+func ofStream(r *httpx.Request) bool { return r.Param("stream") != "" }
+
 // receipt is the body of ack, nack and extend.
 type receipt struct {
 	handle string
@@ -44,7 +55,11 @@ func (a *api) ack(w http.ResponseWriter, r *httpx.Request) error {
 	if err != nil {
 		return err
 	}
-	state, err := a.broker.Ack(r.Context(), r.Param("queue"), parseID(r.Param("message")), rec.handle)
+	from, err := a.source(r)
+	if err != nil {
+		return err
+	}
+	state, err := from.Ack(r.Context(), parseID(r.Param("message")), rec.handle)
 	if err != nil {
 		return err
 	}
@@ -62,7 +77,11 @@ func (a *api) nack(w http.ResponseWriter, r *httpx.Request) error {
 	if err != nil {
 		return err
 	}
-	delay, err := a.broker.Nack(r.Context(), r.Param("queue"), parseID(r.Param("message")), rec.handle, rec.delay)
+	from, err := a.source(r)
+	if err != nil {
+		return err
+	}
+	delay, err := from.Nack(r.Context(), parseID(r.Param("message")), rec.handle, rec.delay)
 	if err != nil {
 		return err
 	}
@@ -81,7 +100,11 @@ func (a *api) extend(w http.ResponseWriter, r *httpx.Request) error {
 	if rec.lease == broker.DefaultLease {
 		return httpx.FieldError("visibility_timeout_seconds", "is missing")
 	}
-	until, err := a.broker.Extend(r.Context(), r.Param("queue"), parseID(r.Param("message")), rec.handle, rec.lease)
+	from, err := a.source(r)
+	if err != nil {
+		return err
+	}
+	until, err := from.Extend(r.Context(), parseID(r.Param("message")), rec.handle, rec.lease)
 	if err != nil {
 		return err
 	}
@@ -107,7 +130,11 @@ func (a *api) ackMany(w http.ResponseWriter, r *httpx.Request) error {
 	if err != nil {
 		return err
 	}
-	results, err := a.broker.AckBatch(r.Context(), r.Param("queue"), settlements)
+	from, err := a.source(r)
+	if err != nil {
+		return err
+	}
+	results, err := from.AckBatch(r.Context(), settlements)
 	if err != nil {
 		return err
 	}

@@ -29,7 +29,7 @@ func viewCursor(c *broker.Cursor) cursorView {
 }
 
 func (a *api) commitCursor(w http.ResponseWriter, r *httpx.Request) error {
-	var offsets []broker.CursorOffset
+	var offsets []broker.Offset
 	force := false
 	err := r.ReadJSON(httpx.MaxJSON, httpx.RefuseUnknown, false, func(d *httpx.Decoder) error {
 		return d.Object(func(name []byte) (err error) {
@@ -59,7 +59,7 @@ func (a *api) commitCursor(w http.ResponseWriter, r *httpx.Request) error {
 }
 
 // readOffset reads {"partition", "offset"}, both of which must be there.
-func readOffset(d *httpx.Decoder) (o broker.CursorOffset, err error) {
+func readOffset(d *httpx.Decoder) (o broker.Offset, err error) {
 	var partition, offset bool
 	err = d.Object(func(name []byte) error {
 		switch string(name) {

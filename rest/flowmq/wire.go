@@ -62,9 +62,14 @@ func appendPublished(dst []byte, topic string, p *broker.Published) []byte {
 	return append(dst, `},"duplicate":false}`...)
 }
 
-// appendDelivery appends a message of a queue; receipt is "" for one that is only shown.
-func appendDelivery(dst []byte, d *broker.Delivery, receipt string) []byte {
+// appendDelivery appends a message of a queue, or of a subscription on a stream;
+// receipt is "" for one that is only shown.
+func appendDelivery(dst []byte, d *broker.Delivery, ofStream bool, receipt string) []byte {
 	dst = appendID(append(dst, `{"message_id":`...), d.ID)
+	if ofStream {
+		dst = appendInt(append(dst, `,"partition":`...), int(d.Partition))
+		dst = strconv.AppendUint(append(dst, `,"offset":`...), d.Offset, 10)
+	}
 	dst = httpx.AppendString(append(dst, `,"topic":`...), d.Topic)
 	dst = appendContent(dst, d)
 	if d.Key != "" {

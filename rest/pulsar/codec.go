@@ -1,6 +1,7 @@
 package pulsar
 
 import (
+	"bytes"
 	"encoding/base64"
 	"encoding/json"
 	"strings"
@@ -97,6 +98,9 @@ func unquote(value []byte) ([]byte, bool) {
 	if len(value) == 0 || value[0] != '"' {
 		return nil, false
 	}
+	if bytes.IndexByte(value, '\\') < 0 { // what was read as JSON needs no other look
+		return bytes.Clone(value[1 : len(value)-1]), true
+	}
 	var text []byte
 	err := httpx.Decode(value, httpx.IgnoreUnknown, func(d *httpx.Decoder) (err error) {
 		text, err = d.Bytes()
@@ -119,7 +123,7 @@ func (c textCodec) encode(value []byte) ([]byte, error) {
 	case c.strict:
 		return nil, httpx.Problem("must be a string")
 	}
-	return append([]byte(nil), value...), nil
+	return bytes.Clone(value), nil
 }
 
 func (textCodec) appendJSON(dst, kept []byte) ([]byte, bool) {
@@ -165,7 +169,7 @@ func (c jsonCodec) encode(value []byte) ([]byte, error) {
 			return nil, httpx.Problem("is not what the schema says: %s", err.Error())
 		}
 	}
-	return append([]byte(nil), value...), nil
+	return bytes.Clone(value), nil
 }
 
 func (jsonCodec) appendJSON(dst, kept []byte) ([]byte, bool) {

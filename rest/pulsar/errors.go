@@ -73,11 +73,13 @@ var bySubject = map[fact]int{
 	{broker.Invalid, broker.OffsetSubject}:     badOffset,
 	{broker.NotFound, broker.StreamSubject}:    noTopic,
 	{broker.NotFound, broker.PartitionSubject}: noPartition,
+	{broker.NotFound, broker.ConsumerSubject}:  noConsumer,
+	{broker.Conflict, broker.ConsumerSubject}:  consumerExists,
 }
 
 // byField is for members of a body, by the first part of their name.
 var byField = map[string]int{
-	"messages": badMessages, "messageIds": badMessages, "messagePositions": badMessages,
+	"messages": badMessages, "messageIds": badMessages, "messagePositions": badMessages, "offsets": badMessages,
 	"key_schema": badKeySchema, "keySchema": badKeySchema,
 	"value_schema": badValueSchema, "valueSchema": badValueSchema,
 	"schema_type": badValueSchema, "schemaType": badValueSchema,

@@ -1,6 +1,8 @@
 package pulsar
 
 import (
+	"strings"
+
 	"millrace/broker"
 	"millrace/rest/internal/httpx"
 )
@@ -37,8 +39,8 @@ func Codes() map[int]bool {
 func Routes() []httpx.Route { return newAPI(nil, Options{}).routes() }
 
 // ParsePath tells the stream, the topic and the partition of a path of an endpoint.
-func ParsePath(rest, shape string) (stream, topic string, partition int, err error) {
-	at, err := parsePath(rest, shape)
+func ParsePath(rest, path string) (stream, topic string, partition int, err error) {
+	at, err := shapeOf(path).place(strings.Split(strings.TrimPrefix(rest, "/"), "/"))
 	if at == nil {
 		return "", "", 0, err
 	}
@@ -56,7 +58,7 @@ func Shapes() (all []string) {
 // RoundTripID reads a message id and writes it.
 func RoundTripID(s string) (base64, text string, ok bool) {
 	id, ok := parseID(s)
-	return string(appendID(nil, id)), id.text(), ok
+	return string(appendID(nil, id)), string(id.appendText(nil)), ok
 }
 
 // RoundTrip reads a schema and a value, and writes what is kept of it.

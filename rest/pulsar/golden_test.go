@@ -47,10 +47,15 @@ func TestTranscriptsShowEveryRouteAndEveryCode(t *testing.T) {
 	transcripts.CheckShown(t, want...)
 }
 
-var ids = regexp.MustCompile(`"C[A-Za-z0-9+/]+={0,2}"|"\d+:\d+:\d+"`)
+var (
+	ids       = regexp.MustCompile(`"C[A-Za-z0-9+/]+={0,2}"|"\d+:\d+:\d+"`)
+	consumers = regexp.MustCompile(`\b[A-Z2-7]{26}\b`)
+)
 
-// hide replaces the ledger, which is the handle of the stream, in message ids.
+// hide replaces consumers, and message ids with the ledger in them, which is the
+// handle of the stream.
 func hide(n *resttest.Names, text []byte) []byte {
+	text = consumers.ReplaceAllFunc(text, func(v []byte) []byte { return []byte(n.Of("consumer", string(v))) })
 	return ids.ReplaceAllFunc(text, func(v []byte) []byte {
 		s := strings.Trim(string(v), `"`)
 		if strings.Contains(s, ":") {

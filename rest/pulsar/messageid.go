@@ -32,9 +32,11 @@ func appendID(dst []byte, id messageID) []byte {
 	return append(dst, '"')
 }
 
-// text is the form of Pulsar's server: ledger:entry:partition.
-func (id messageID) text() string {
-	return strconv.FormatUint(id.ledger, 10) + ":" + strconv.FormatUint(id.entry, 10) + ":" + strconv.FormatUint(uint64(id.partition), 10)
+// appendText appends the form of Pulsar's server: ledger:entry:partition.
+func (id messageID) appendText(dst []byte) []byte {
+	dst = append(strconv.AppendUint(dst, id.ledger, 10), ':')
+	dst = append(strconv.AppendUint(dst, id.entry, 10), ':')
+	return strconv.AppendUint(dst, uint64(id.partition), 10)
 }
 
 // parseID reads both forms.

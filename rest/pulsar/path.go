@@ -1,7 +1,6 @@
 package pulsar
 
 import (
-	"math"
 	"strconv"
 	"strings"
 
@@ -20,57 +19,70 @@ type place struct {
 	consumer     string
 }
 
-// parsePath reads the path behind /topics, as it was sent, if it has the shape
-// of an endpoint; else it returns nil. The topic is TENANT/NAMESPACE/TOPIC, as
-// the proposal writes it, or persistent/TENANT/NAMESPACE/TOPIC or with
+// shape is the path of an endpoint behind the topic: words, of which those in
+// braces are values.
+type shape []string
+
+func shapeOf(path string) shape {
+	if path == "" {
+		return nil
+	}
+	return strings.Split(path[1:], "/")
+}
+
+// place reads the words of a path behind /topics, as they were sent, if it has
+// the shape; else it returns nil. The topic is TENANT/NAMESPACE/TOPIC, as the
+// proposal writes it, or persistent/TENANT/NAMESPACE/TOPIC or with
 // non-persistent, as Pulsar's server does.
-func parsePath(rest, shape string) (*place, error) {
-	words := strings.Split(strings.TrimPrefix(rest, "/"), "/")
-	if domain := words[0]; domain == "persistent" || domain == "non-persistent" {
-		if at, err := matchPath(words[1:], shape); at != nil || err != nil {
+func (s shape) place(words []string) (*place, error) {
+	if words[0] == "persistent" || words[0] == "non-persistent" {
+		if at, err := s.match(words[1:]); at != nil || err != nil {
 			return at, err
 		}
 	}
-	return matchPath(words, shape)
+	return s.match(words)
 }
 
-func matchPath(words []string, shape string) (*place, error) {
-	wanted := strings.Split(shape, "/")[1:]
-	if shape == "" {
-		wanted = nil
-	}
+func (s shape) match(words []string) (*place, error) {
 	const name = 3 // words of a topic's
-	if len(words) != name+len(wanted) {
+	if len(words) != name+len(s) {
 		return nil, nil
 	}
-	for i, word := range wanted {
+	for i, word := range s {
 		if word[0] != '{' && !spelled(words[name+i], word) {
 			return nil, nil
 		}
 	}
-	values := make([]string, len(words))
-	for i, word := range words {
-		var err error
-		if values[i], err = httpx.Unescape(word); err != nil {
+	at := &place{partition: broker.AnyPartition}
+	for i, word := range s {
+		if word[0] != '{' {
+			continue
+		}
+		value, err := httpx.Unescape(words[name+i])
+		if err != nil {
 			return nil, err
 		}
-	}
-	at := &place{partition: broker.AnyPartition}
-	for i, word := range wanted {
-		switch value := values[name+i]; word {
+		switch word {
 		case "{partition}":
 			n, err := strconv.ParseUint(value, 10, 31)
 			if err != nil {
 				return nil, &codeError{noPartition, "there is no partition " + strconv.Quote(value) + ": partitions are numbered from 0"}
 			}
-			at.partition = int(min(n, math.MaxInt32))
+			at.partition = int(n)
 		case "{subscription}":
 			at.subscription = value
 		case "{consumer}":
 			at.consumer = value
 		}
 	}
-	return at, at.setTopic(values[0], values[1], values[2])
+	var names [name]string
+	for i := range names {
+		var err error
+		if names[i], err = httpx.Unescape(words[i]); err != nil {
+			return nil, err
+		}
+	}
+	return at, at.setTopic(names[0], names[1], names[2])
 }
 
 // spelled reports whether a word of a path is the one wanted: the page writes

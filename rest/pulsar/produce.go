@@ -50,12 +50,14 @@ func (a *api) produce(w http.ResponseWriter, r *httpx.Request, at *place) error 
 	if err != nil {
 		return err
 	}
+	var stored broker.Durability // that of the stream: the same for all
 	for i := range placed {
 		results[of[i]].set(p.Incarnation(), &placed[i])
 		if placed[i].Err == nil {
-			httpx.SetDurability(w, placed[i].Durability)
+			stored = placed[i].Durability
 		}
 	}
+	httpx.SetDurability(w, stored)
 	return answerProduced(w, r, results, version)
 }
 
@@ -189,7 +191,7 @@ func (s *result) appendID(dst []byte) []byte {
 func (s *result) appendPublished(dst []byte, version int) []byte {
 	dst = append(dst, `{"messageId":`...)
 	if s.known {
-		dst = append(append(append(dst, '"'), s.id.text()...), '"')
+		dst = append(s.id.appendText(append(dst, '"')), '"')
 	} else {
 		dst = append(dst, "null"...)
 	}

@@ -7,6 +7,7 @@ package pulsar
 import (
 	_ "embed"
 	"net/http"
+	"strings"
 
 	"millrace/broker"
 	"millrace/broker/auth"
@@ -53,19 +54,32 @@ func New(b *broker.Broker, s *httpx.Shared, o Options) *httpx.Mux {
 
 func newAPI(b *broker.Broker, o Options) *api {
 	a := &api{broker: b, options: o}
-	a.endpoints = []endpoint{
-		{http.MethodPost, "", a.produce},
-		{http.MethodPost, "/partitions/{partition}", a.produce},
-		{http.MethodGet, "/partitions/{partition}/messages", a.read},
+	for _, e := range []endpoint{
+		{method: http.MethodPost, path: "", call: a.produce},
+		{method: http.MethodPost, path: "/partitions/{partition}", call: a.produce},
+		{method: http.MethodGet, path: "/partitions/{partition}/messages", call: a.read},
+
+		{method: http.MethodPost, path: "/subscription/{subscription}", call: a.join},
+		{method: http.MethodPost, path: "/subscription/{subscription}/consumers", call: a.join},
+		{method: http.MethodDelete, path: "/subscription/{subscription}", call: a.deleteSubscription},
+		{method: http.MethodGet, path: "/subscription/{subscription}/cursor", call: a.getCursor},
+		{method: http.MethodPost, path: "/subscription/{subscription}/cursor", call: a.moveCursor},
+		{method: http.MethodGet, path: "/subscription/{subscription}/consumer/{consumer}/messages", call: a.fetch},
+		{method: http.MethodPost, path: "/subscription/{subscription}/consumer/{consumer}/cursor", call: a.moveCursor},
+		{method: http.MethodPost, path: "/subscription/{subscription}/consumer/{consumer}/nack", call: a.nack},
+		{method: http.MethodDelete, path: "/subscription/{subscription}/consumers/{consumer}", call: a.leave},
+	} {
+		e.shape = shapeOf(e.path)
+		a.endpoints = append(a.endpoints, e)
 	}
 	return a
 }
 
-// endpoint is one call about a topic. Its path, behind the topic, is words of
-// which those in braces are values.
+// endpoint is one call about a topic.
 type endpoint struct {
 	method string
-	path   string
+	path   string // behind the topic
+	shape  shape  // of path
 	call   func(w http.ResponseWriter, r *httpx.Request, at *place) error
 }
 
@@ -81,6 +95,7 @@ func (a *api) routes() []httpx.Route {
 		{Method: http.MethodPost, Path: Prefix + "/*rest", Handler: a.dispatch, Covers: covered[http.MethodPost]},
 		// A fetch leases, so that none of these answers HEAD.
 		{Method: http.MethodGet, Path: Prefix + "/*rest", Handler: a.dispatch, Covers: covered[http.MethodGet], Unsafe: true},
+		{Method: http.MethodDelete, Path: Prefix + "/*rest", Handler: a.dispatch, Covers: covered[http.MethodDelete]},
 		{Method: http.MethodPut, Path: partitions, Handler: a.makePartitions},
 		{Method: http.MethodGet, Path: partitions, Handler: a.countPartitions},
 	}
@@ -88,9 +103,11 @@ func (a *api) routes() []httpx.Route {
 
 // dispatch finds the call that a path means.
 func (a *api) dispatch(w http.ResponseWriter, r *httpx.Request) error {
+	words := strings.Split(r.Param("rest")[1:], "/")
 	var allow []string
-	for _, e := range a.endpoints {
-		at, err := parsePath(r.Param("rest"), e.path)
+	for i := range a.endpoints {
+		e := &a.endpoints[i]
+		at, err := e.shape.place(words)
 		switch {
 		case err != nil:
 			return err

@@ -87,7 +87,8 @@ func (a *api) read(w http.ResponseWriter, r *httpx.Request, at *place) error {
 		if i > 0 {
 			body = append(body, ',')
 		}
-		if body, err = v.append(body, &got.Messages[i]); err != nil {
+		m := &got.Messages[i]
+		if body, err = v.append(body, m, messageID{uint64(m.Target), m.Seq, m.Partition}); err != nil {
 			return err
 		}
 	}

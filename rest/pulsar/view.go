@@ -18,10 +18,11 @@ type view struct {
 	r       *httpx.Request
 	stream  string
 	schemas map[int]*compiled // met so far
+	absent  *compiled         // of messages that name none
 }
 
 func (a *api) newView(r *httpx.Request, stream string) *view {
-	return &view{api: a, r: r, stream: stream, schemas: map[int]*compiled{}}
+	return &view{api: a, r: r, stream: stream, schemas: map[int]*compiled{}, absent: plain}
 }
 
 // registered is the form in which the broker keeps a schema.
@@ -48,7 +49,7 @@ func (v *view) schemaOf(m *broker.Message) (*compiled, int, error) {
 	text, ok := property(m, schemaProperty)
 	switch {
 	case !ok:
-		return plain, noVersion, nil
+		return v.absent, noVersion, nil
 	case text == unversionedBytes:
 		return bytesSchema, noVersion, nil
 	}
@@ -74,12 +75,12 @@ func (v *view) schemaOf(m *broker.Message) (*compiled, int, error) {
 }
 
 // append writes a message in the words of the page, and behind them ours.
-func (v *view) append(dst []byte, m *broker.Delivery) ([]byte, error) {
+func (v *view) append(dst []byte, m *broker.Delivery, id messageID) ([]byte, error) {
 	c, version, err := v.schemaOf(&m.Message)
 	if err != nil {
 		return dst, err
 	}
-	dst = appendID(append(dst, `{"messageId":`...), messageID{uint64(m.Target), m.Seq, m.Partition})
+	dst = appendID(append(dst, `{"messageId":`...), id)
 	dst = c.appendKey(append(dst, `,"key":`...), m.Key)
 	dst = append(dst, `,"value":`...)
 	value, ok := c.value.appendJSON(dst, m.Payload)

@@ -68,6 +68,9 @@ type MQTT struct {
 // HTTP is the shared HTTP listener.
 type HTTP struct {
 	Listen         string   `yaml:"listen" flag:"http-listen" doc:"address of HTTP with all dialects but memfifo; none closes it"`
+	TLSListen      string   `yaml:"tls_listen" flag:"http-tls-listen" doc:"address of the same over TLS, with HTTP/2; needs tls.cert and tls.key"`
+	ClientAuth     string   `yaml:"client_auth" one:"none|optional|require" doc:"whether HTTP over TLS asks for a client certificate, signed by tls.client_ca; without credentials in the request its name is the user"`
+	HSTS           Duration `yaml:"hsts" doc:"how long answers over TLS tell browsers to use nothing but TLS for this host, on any port; 0s tells nothing"`
 	AllowedOrigins []string `yaml:"allowed_origins" doc:"origins of web pages that may call the API, and connect to MQTT over WebSocket"`
 	MQTT           bool     `yaml:"mqtt" doc:"MQTT over WebSocket at /mqtt"`
 	MaxRaw         Size     `yaml:"max_raw" doc:"largest request body that is one payload as it is; 0 is limits.payload"`
@@ -114,6 +117,7 @@ type Store struct {
 	Sync       string `yaml:"sync" one:"group|interval" doc:"group acknowledges after the disk has it, one sync for many messages; interval acknowledges before the sync that follows within a second, and marks every answer as relaxed"`
 	AcceptLoss Switch `yaml:"accept_loss" flag:"accept-loss" one:"false|true" doc:"open a damaged store without what is damaged; the log names what is gone"`
 	LowDisk    Size   `yaml:"low_disk" doc:"free bytes of the disk under which messages, new queues, streams and sessions are refused, while acknowledgements and deletions go on; it ends by itself a tenth above; 0 is the larger of two segments of the journal (8 MiB at first, 128 MiB later) and 5 % of the disk, the latter 2 GiB at most"`
+	Compact    Size   `yaml:"compact_rate" doc:"bytes a second that compaction reads and writes at most while it empties sparse segments of the journal; 0 is 32 MiB"`
 }
 
 // Limits hold on every door.
@@ -155,7 +159,7 @@ func Default() *Config {
 			ConnectTimeout: Duration(5 * time.Second), StallTimeout: Duration(10 * time.Second),
 			MaxOutput: 16 << 20, MaxSessionQueue: 100_000, MaxSessionBytes: 64 << 20, SessionOverflow: "drop-oldest", DenyAction: "ack",
 		},
-		HTTP:      HTTP{Listen: "127.0.0.1:8080", MQTT: true},
+		HTTP:      HTTP{Listen: "127.0.0.1:8080", TLSListen: None, ClientAuth: "none", MQTT: true},
 		EMQX:      Dialect{Listen: None},
 		FastQueue: FastQueue{Listen: None},
 		Memfifo:   Memfifo{Listen: None, Auth: true},

@@ -57,7 +57,7 @@ func (c *Config) readFile(path string) error {
 	if err != nil {
 		return fmt.Errorf("cannot read the configuration file: %w", err)
 	}
-	if err := Strict(path, text, c); err != nil {
+	if err := Strict(path, text, c, maySecret(text)); err != nil {
 		return err
 	}
 	var raw map[string]any
@@ -70,6 +70,13 @@ func (c *Config) readFile(path string) error {
 		}
 	}
 	return nil
+}
+
+// maySecret reports whether a file may have set something that is secret.
+func maySecret(text []byte) bool {
+	return slices.ContainsFunc(settings, func(s Setting) bool {
+		return s.Secret && bytes.Contains(text, []byte(s.Key[strings.LastIndexByte(s.Key, '.')+1:]))
+	})
 }
 
 // given reports whether a decoded file holds a value at the path.
@@ -85,9 +92,10 @@ func given(m map[string]any, path []string) bool {
 var quotedName = regexp.MustCompile(`unknown field "([^"]*)"`)
 
 // Strict decodes YAML into dst. Unknown and repeated keys, wrong types and a
-// second document are errors that show the line; a misspelt key gets a
-// suggestion. The name is that of the file.
-func Strict(name string, text []byte, dst any) error {
+// second document are errors that name line and column, and show the line unless
+// the text may hold secrets; a misspelt key gets a suggestion. The name is that
+// of the file.
+func Strict(name string, text []byte, dst any, secrets bool) error {
 	d := yaml.NewDecoder(bytes.NewReader(text), yaml.Strict())
 	err := d.Decode(dst)
 	if errors.Is(err, io.EOF) {
@@ -108,7 +116,7 @@ func Strict(name string, text []byte, dst any) error {
 			}
 		}
 	}
-	return fmt.Errorf("%s: %s%s", name, strings.TrimRight(yaml.FormatError(err, false, true), "\n"), hint)
+	return fmt.Errorf("%s: %s%s", name, strings.TrimRight(yaml.FormatError(err, false, !secrets), "\n"), hint)
 }
 
 // Nearest returns the candidate that is like name, or "".

@@ -112,6 +112,7 @@ func (c *Config) listeners() []listener {
 		{"mqtt.ws_listen", c.MQTT.WSListen},
 		{"mqtt.wss_listen", c.MQTT.WSSListen},
 		{"http.listen", c.HTTP.Listen},
+		{"http.tls_listen", c.HTTP.TLSListen},
 		{"emqx.listen", c.EMQX.Listen},
 		{"fastqueue.listen", c.FastQueue.Listen},
 		{"memfifo.listen", c.Memfifo.Listen},
@@ -157,6 +158,10 @@ func (c *Config) checkTLS() error {
 		return fmt.Errorf("mqtt.wss_listen is %s (from %s), which needs a certificate: set tls.cert and tls.key", c.MQTT.WSSListen, c.Origin("mqtt.wss_listen"))
 	case t.Cert == "" && c.MQTT.TLSListen != None:
 		return fmt.Errorf("mqtt.tls_listen is %s (from %s), which needs a certificate: set tls.cert and tls.key", c.MQTT.TLSListen, c.Origin("mqtt.tls_listen"))
+	case t.Cert == "" && c.HTTP.TLSListen != None:
+		return fmt.Errorf("http.tls_listen is %s (from %s), which needs a certificate: set tls.cert and tls.key", c.HTTP.TLSListen, c.Origin("http.tls_listen"))
+	case t.ClientCA == "" && c.HTTP.ClientAuth != "none":
+		return fmt.Errorf("http.client_auth is %s (from %s) and tls.client_ca is not set: name the certificates that sign client certificates", c.HTTP.ClientAuth, c.Origin("http.client_auth"))
 	case t.ClientCA == "" && t.ClientCRL != "":
 		return fmt.Errorf("tls.client_crl is %s (from %s) and tls.client_ca is not set: name the certificates that sign client certificates", t.ClientCRL, c.Origin("tls.client_crl"))
 	case t.Cert == "" && t.ClientCA != "":

@@ -7,6 +7,11 @@ import (
 	"time"
 )
 
+// RefusedError is the code of a CONNACK that lets nobody in, section 3.2.2.3.
+type RefusedError struct{ Code byte }
+
+func (e *RefusedError) Error() string { return fmt.Sprintf("refused with code %d", e.Code) }
+
 // Conn is a connection that is logged in. It is used by one goroutine.
 type Conn struct {
 	net.Conn
@@ -39,8 +44,11 @@ func (c *Conn) login(l Login) error {
 	if err != nil {
 		return err
 	}
-	if p.Type != Connack || len(p.Body) < 2 || p.Body[1] != 0 {
+	if p.Type != Connack || len(p.Body) < 2 {
 		return fmt.Errorf("refused: packet type %d, % x", p.Type, p.Body)
+	}
+	if code := p.Body[1]; code != 0 {
+		return &RefusedError{code}
 	}
 	return c.SetDeadline(time.Time{})
 }

@@ -91,17 +91,21 @@ func appendString(b []byte, s string) []byte {
 	return append(binary.BigEndian.AppendUint16(b, uint16(len(s))), s...)
 }
 
-// Login is who a connection is.
+// Login is who a connection is, and its will where it has a topic.
 type Login struct {
 	ClientID, User, Password string
 	Keep                     bool // the session
+	WillTopic, WillPayload   string
 }
 
-// AppendConnect appends a CONNECT with no keep-alive.
+// AppendConnect appends a CONNECT with no keep-alive. A will has QoS 1.
 func AppendConnect(b []byte, l Login) []byte {
 	flags, n := byte(2), 12+len(l.ClientID)
 	if l.Keep {
 		flags = 0
+	}
+	if l.WillTopic != "" {
+		flags, n = flags|0x0c, n+4+len(l.WillTopic)+len(l.WillPayload)
 	}
 	if l.User != "" {
 		flags, n = flags|0x80, n+2+len(l.User)
@@ -111,6 +115,9 @@ func AppendConnect(b []byte, l Login) []byte {
 	}
 	b = appendString(appendLength(append(b, Connect<<4), n), "MQTT")
 	b = appendString(append(b, 4, flags, 0, 0), l.ClientID)
+	if l.WillTopic != "" {
+		b = appendString(appendString(b, l.WillTopic), l.WillPayload)
+	}
 	if l.User != "" {
 		b = appendString(b, l.User)
 	}

@@ -31,7 +31,10 @@ func TestAPublishComesOutAsItWentIn(t *testing.T) {
 }
 
 func TestConnectCountsItsBytes(t *testing.T) {
-	for _, l := range []wire.Login{{}, {ClientID: "c"}, {ClientID: "c", User: "u"}, {ClientID: "c", User: "u", Password: strings.Repeat("p", 200), Keep: true}} {
+	for _, l := range []wire.Login{
+		{}, {ClientID: "c"}, {ClientID: "c", User: "u"}, {ClientID: "c", User: "u", Password: strings.Repeat("p", 200), Keep: true},
+		{ClientID: "c", WillTopic: "t", WillPayload: strings.Repeat("w", 200)},
+	} {
 		b := wire.AppendConnect(nil, l)
 		if _, n, err := wire.Next(b); n != len(b) || err != nil {
 			t.Errorf("%+v: %d of %d bytes, %v", l, n, len(b), err)

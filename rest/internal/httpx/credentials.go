@@ -14,8 +14,16 @@ const UserAudience = "api"
 
 // KeyOrToken authenticates a request by its Authorization header: Bearer
 // <id>.<secret> or an access token for audience, or Basic id:secret of an API
-// key. There is no other place for credentials, and no second header.
+// key. Without that header a client is the user whom its certificate names.
+// There is no other place for credentials, and no second header.
 func KeyOrToken(a *auth.Auth, audience string, r *Request) (*auth.Principal, error) {
+	if name, err := r.certified(); name != "" || err != nil {
+		if err != nil {
+			return nil, unauthenticated(err.Error())
+		}
+		p, err := a.Certificate(r.Context(), name)
+		return p, AccountError(err, "")
+	}
 	scheme, value, err := authorization(r.Header)
 	if err != nil {
 		return nil, err
@@ -31,6 +39,14 @@ func KeyOrToken(a *auth.Auth, audience string, r *Request) (*auth.Principal, err
 		p, err = a.BearerOrAccess(r.Context(), audience, value)
 	}
 	return p, AccountError(err, "")
+}
+
+// certified is the name in the certificate of a client that has said no other.
+func (r *Request) certified() (string, error) {
+	if r.TLS == nil || r.shared.Identity == nil || len(r.Header["Authorization"]) > 0 {
+		return "", nil
+	}
+	return r.shared.Identity(*r.TLS)
 }
 
 // Bearer returns what follows Bearer in a request, for dialects that take nothing else.

@@ -5,6 +5,7 @@ package httpx
 
 import (
 	"context"
+	"crypto/tls"
 	"net/http"
 	"slices"
 	"sync"
@@ -50,6 +51,9 @@ type Shared struct {
 	Auth     *auth.Auth      // whose rates hold for requests
 	Draining context.Context //nolint:containedctx // a signal to every request, as http.Server's base context
 	Bodies   Bodies
+	// Identity names the user of a client's verified certificate, "" where it
+	// showed none; nil where certificates are nobody's.
+	Identity func(tls.ConnectionState) (string, error)
 	Origins  []string     // that browsers may come from, besides our own host
 	Panics   atomic.Int64 // requests that ended in one
 
