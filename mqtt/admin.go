@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"millrace/broker"
@@ -53,10 +54,10 @@ func (c *conn) delist() {
 		if was, ok := c.srv.o.Clients.Get(s.id); ok {
 			f := *was.Facts
 			f.Connected, f.DisconnectedAt = false, time.Now()
-			away := &away{s: s.kept, o: &c.srv.o}
+			away := newAway(s.kept, &c.srv.o)
 			c.srv.o.Clients.Replace(s, away, &f, away.Subscriptions())
 			if s.kept.Ended() { // meanwhile
-				c.srv.o.Clients.Remove(away, s.id)
+				c.srv.forgetAway(away)
 			}
 			return
 		}
@@ -93,7 +94,7 @@ func (s *session) Subscriptions() []clients.Subscription {
 	for filter, t := range s.takes.by {
 		all = append(all, clients.Subscription{ClientID: s.id, Filter: filter, QoS: t.qos, Durable: s.durable()})
 	}
-	slices.SortFunc(all, func(a, b clients.Subscription) int { return cmp.Compare(a.Key(), b.Key()) })
+	slices.SortFunc(all, byKey)
 	return all
 }
 
@@ -232,7 +233,26 @@ func (s *session) Inflight(after uint64, limit int) []clients.Held {
 type away struct {
 	s *broker.Session
 	o *Options
+
+	mu   sync.Mutex
+	subs []clients.Subscription // in order of Key; also once the session has ended
 }
+
+// newAway is a session that waits, with the subscriptions it has.
+func newAway(s *broker.Session, o *Options) *away {
+	a := &away{s: s, o: o}
+	s.Filters(func(filter string, so broker.SubscriptionOptions) bool {
+		a.subs = append(a.subs, clients.Subscription{
+			ClientID: s.ClientID(), Filter: filter, QoS: so.QoS, NoLocal: so.NoLocal, RetainAsPublished: so.RetainAsPublished,
+			RetainHandling: so.Handling, Durable: true,
+		})
+		return true
+	})
+	slices.SortFunc(a.subs, byKey)
+	return a
+}
+
+func byKey(a, b clients.Subscription) int { return cmp.Compare(a.Key(), b.Key()) }
 
 // adminTimeout is how long an operator's change of a session may take.
 const adminTimeout = 10 * time.Second
@@ -245,16 +265,9 @@ func ourselves() context.Context {
 
 // Subscriptions implements clients.Session.
 func (a *away) Subscriptions() []clients.Subscription {
-	var all []clients.Subscription
-	a.s.Filters(func(filter string, o broker.SubscriptionOptions) bool {
-		all = append(all, clients.Subscription{
-			ClientID: a.s.ClientID(), Filter: filter, QoS: o.QoS, NoLocal: o.NoLocal, RetainAsPublished: o.RetainAsPublished,
-			RetainHandling: o.Handling, Durable: true,
-		})
-		return true
-	})
-	slices.SortFunc(all, func(a, b clients.Subscription) int { return cmp.Compare(a.Key(), b.Key()) })
-	return all
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return slices.Clone(a.subs)
 }
 
 // Numbers implements clients.Session.
@@ -298,11 +311,19 @@ func (a *away) Subscribe(sub clients.Subscription) error {
 	err := a.s.SubscribeAway(ctx, sub.Filter, broker.SubscriptionOptions{
 		QoS: sub.QoS, NoLocal: sub.NoLocal, RetainAsPublished: sub.RetainAsPublished, Handling: sub.RetainHandling,
 	})
-	if err == nil {
-		sub.ClientID, sub.Durable = a.s.ClientID(), true
-		a.o.Clients.Subscribe(a, sub)
+	if err != nil {
+		return err
 	}
-	return err
+	sub.ClientID, sub.Durable = a.s.ClientID(), true
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if i, known := slices.BinarySearchFunc(a.subs, sub, byKey); known {
+		a.subs[i] = sub
+	} else {
+		a.subs = slices.Insert(a.subs, i, sub)
+	}
+	a.o.Clients.Subscribe(a, sub)
+	return nil
 }
 
 // Unsubscribe implements clients.Session.
@@ -314,6 +335,9 @@ func (a *away) Unsubscribe(filter string) bool {
 		a.o.Log.Warn().Str("client", clip(a.s.ClientID())).Err(err).Msg("subscription was not removed")
 		return false
 	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.subs = slices.DeleteFunc(a.subs, func(sub clients.Subscription) bool { return sub.Filter == filter })
 	a.o.Clients.Unsubscribe(a, a.s.ClientID(), filter)
 	return was
 }
@@ -356,11 +380,7 @@ func (s *Server) listAway() {
 	s.o.Broker.OnSessionEnded(func(kept *broker.Session) {
 		if c, ok := s.o.Clients.Get(kept.ClientID()); ok {
 			if a, ok := c.Session.(*away); ok && a.s == kept {
-				for _, sub := range c.Subscriptions() {
-					s.o.Clients.Unsubscribe(a, sub.ClientID, sub.Filter)
-				}
-				s.o.Clients.Remove(a, kept.ClientID())
-				s.stats.ended.Add(1)
+				s.forgetAway(a)
 			}
 		}
 	})
@@ -369,7 +389,7 @@ func (s *Server) listAway() {
 		if err != nil {
 			continue // its time has just ended
 		}
-		a := &away{s: kept, o: &s.o}
+		a := newAway(kept, &s.o)
 		name, _ := strings.CutPrefix(info.Owner, "user:")
 		s.o.Clients.Put(a, &clients.Facts{
 			ID: info.ClientID, Username: name, Principal: info.Owner, Version: 5, Expiry: info.Expiry, DisconnectedAt: info.Disconnected,
@@ -378,4 +398,14 @@ func (s *Server) listAway() {
 			s.o.Clients.Subscribe(a, sub)
 		}
 	}
+}
+
+// forgetAway takes a session that has ended out of the index.
+func (s *Server) forgetAway(a *away) {
+	id := a.s.ClientID()
+	for _, sub := range a.Subscriptions() {
+		s.o.Clients.Unsubscribe(a, id, sub.Filter)
+	}
+	s.o.Clients.Remove(a, id)
+	s.stats.ended.Add(1)
 }

@@ -1,6 +1,10 @@
 package mqtt
 
-import "net"
+import (
+	"net"
+
+	"millrace/broker/clients"
+)
 
 // Bare returns a Server without listeners and without the goroutine that looks
 // at rights, for tests in fake time: real sockets hold it up.
@@ -13,9 +17,13 @@ func Bare(o Options) (*Server, error) {
 	s := newServer(o)
 	s.auth = o.Broker.Auth()
 	s.mochi, err = newMochi(s)
+	s.listAway()
 	s.keeper.start(s)
 	return s, err
 }
 
 // Serve takes a connection, of a client that may be anonymous.
 func (s *Server) Serve(c net.Conn) { s.ServeAs(c, Listener{AllowAnonymous: true}) }
+
+// Registry is the index of clients.
+func (s *Server) Registry() *clients.Registry { return s.o.Clients }
