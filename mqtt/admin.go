@@ -136,10 +136,8 @@ func (s *share) numbers() (t clients.Traffic) {
 
 // Kick implements clients.Session.
 func (s *session) Kick() <-chan struct{} {
-	if s.kept != nil {
-		s.kept.SetExpiry(0)
-	}
-	s.c.end(&faultError{administrative, "kicked by an operator", closeKicked})
+	s.c.kicked.Store(true)
+	s.c.end(&faultError{administrative, "kicked", closeKicked})
 	return s.c.left
 }
 

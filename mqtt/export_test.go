@@ -17,8 +17,7 @@ func Bare(o Options) (*Server, error) {
 	s := newServer(o)
 	s.auth = o.Broker.Auth()
 	s.mochi, err = newMochi(s)
-	s.listAway()
-	s.keeper.start(s)
+	s.start()
 	return s, err
 }
 

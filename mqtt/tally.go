@@ -104,9 +104,9 @@ func (s *Server) Counters(yield func(name string, n int64) bool) {
 		closed += n.closed[i].Load()
 	}
 	all := []counted{
-		{"clients.connected", n.opened.Load()}, {"clients.disconnected", closed},
+		{"clients.connected", n.logins.Load()}, {"clients.disconnected", closed},
 		{"connack.error", n.rejected.Load()}, {"connack.auth_error", authFailed},
-		{"login.accepted", n.opened.Load()}, {"login.anonymous", n.anonymous.Load()}, {"login.refused", authFailed},
+		{"login.accepted", n.logins.Load()}, {"login.anonymous", n.anonymous.Load()}, {"login.refused", authFailed},
 		{"refused.publish", n.denied.Load()}, {"acked", n.acked.Load()},
 		{"subscribe.error", n.badSubscribes.Load()}, {"subscribe.auth_error", n.deniedSubscribes.Load()},
 		{"puback.missed", n.missed[0].Load()}, {"pubrec.missed", n.missed[1].Load()},
@@ -122,7 +122,7 @@ func (s *Server) Counters(yield func(name string, n int64) bool) {
 			return
 		}
 	}
-	_ = n.in.yield("received", yield) && n.out.yield("sent", yield)
+	_ = n.received.yield("received", yield) && n.sent.yield("sent", yield)
 }
 
 // yield yields the counters of one direction.
