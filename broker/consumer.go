@@ -171,8 +171,14 @@ type Settlements struct {
 	done  []func(error)
 }
 
+var settlements = sync.Pool{New: func() any { return new(Settlements) }}
+
 // NewSettlements returns an empty set.
-func (b *Broker) NewSettlements() *Settlements { return &Settlements{b: b} }
+func (b *Broker) NewSettlements() *Settlements {
+	s := settlements.Get().(*Settlements)
+	s.b = b
+	return s
+}
 
 // Ack removes the message for good. done, if not nil, is called once that is as
 // durable as the queue, or a newer delivery or nothing is there any more; with
@@ -244,4 +250,8 @@ func (s *Settlements) Done(b *Batch) {
 	if failed != nil {
 		s.b.log.Warn().Err(failed).Msg("deliveries were not settled")
 	}
+	s.batch.Reset()
+	clear(s.done)
+	s.done = s.done[:0]
+	settlements.Put(s)
 }

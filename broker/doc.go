@@ -10,8 +10,14 @@
 //     until it is acknowledged.
 //   - Stream: an append-only partitioned log; reading removes nothing.
 //   - Subscription: a live interest in a topic filter; stores nothing.
+//   - Session: what is kept for a client that comes and goes: subscriptions, a
+//     backlog of references, packet ids, a will. A shared subscription of
+//     sessions has a backlog too.
+//   - Subscription: a live interest in a topic filter; stores nothing. One on a
+//     stream (SubscriptionConfig) is durable: consumers that share its messages.
+//   - Source: a queue, or a subscription on a stream: what leases messages.
 //   - Delivery: a message leased to one consumer; its receipt settles it.
-//   - Target: a queue or stream as the store knows it.
+//   - Target: a queue, stream or backlog as the store knows it.
 //
 // # States of a queue message
 //
@@ -39,14 +45,17 @@
 //
 // # Goroutines
 //
-// The broker has three goroutines of its own: deadLetters, which publishes or
+// The broker has four goroutines of its own: deadLetters, which publishes or
 // parks what the store tells it has lapsed, delayed, which publishes to live
-// subscribers what is due, and members, which extends the leases of consumers
-// that outlive a request. Everything else runs on the goroutine of the caller or of the store. A new kind needs a line here.
+// subscribers what is due, sessions, which publishes wills and ends sessions when
+// their time is over, and members, which extends the leases of consumers
+// that outlive a request. Everything else runs on the goroutine of the caller or
+// of the store. A new kind needs a line here.
 //
 // # Locks
 //
-// Broker.defining is taken before Broker.mu, and nothing else nests. No lock is
+// Broker.defining is taken before Broker.mu, sessions.mu before Session.mu, and
+// Session.mu before the topic tree's; nothing else nests. No lock is
 // held while calling the Store, a Sink or a callback, but for defining, which
 // exists to order calls that define and drop.
 package broker

@@ -30,3 +30,10 @@ func Receipts(ctx context.Context, s Store) (write func(Ref, int64, ID) string, 
 	}
 	return write, read, nil
 }
+
+// Wakes is how many times sessions are to be looked at.
+func Wakes(b *Broker) int {
+	b.sessions.mu.Lock()
+	defer b.sessions.mu.Unlock()
+	return len(b.sessions.wakes)
+}

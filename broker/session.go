@@ -201,8 +201,11 @@ func sameIdentity(a, b *auth.Principal) bool { return a.Kind == b.Kind && a.Name
 // newSession makes what o's client needs.
 func (b *Broker) newSession(ctx context.Context, o *SessionOptions) (*Session, error) {
 	durable := o.Expiry > 0
-	if !durable && o.Will == nil {
+	switch {
+	case !durable && o.Will == nil:
 		return nil, nil
+	case durable && b.store.State().Full:
+		return nil, storeError(ErrFull)
 	}
 	s := &Session{b: b, id: strings.Clone(o.ClientID), owner: o.Principal, durable: durable, expiry: o.Expiry, will: o.Will, held: true}
 	ss := &b.sessions

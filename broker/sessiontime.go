@@ -3,6 +3,7 @@ package broker
 import (
 	"container/heap"
 	"context"
+	"slices"
 	"time"
 )
 
@@ -48,6 +49,10 @@ func (ss *sessions) schedule(s *Session) {
 	s.mu.Unlock()
 	if s.due = due; due == 0 {
 		return
+	}
+	if len(ss.wakes) > 2*len(ss.byID)+64 { // of clients that came and went
+		ss.wakes = slices.DeleteFunc(ss.wakes, func(w wake) bool { return w.s.due != w.at })
+		heap.Init(&ss.wakes)
 	}
 	heap.Push(&ss.wakes, wake{due, s})
 	if ss.wakes[0].s == s {

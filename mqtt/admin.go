@@ -13,6 +13,7 @@ import (
 	"millrace/broker"
 	"millrace/broker/auth"
 	"millrace/broker/clients"
+	"millrace/router"
 )
 
 // list puts c into the index of clients, after its login.
@@ -298,8 +299,9 @@ func (a *away) Kick() <-chan struct{} {
 
 // Subscribe implements clients.Session.
 func (a *away) Subscribe(sub clients.Subscription) error {
-	if _, _, _, _, queue := queueFilter(sub.Filter); queue || isShared(sub.Filter) {
-		return clients.ErrOffline
+	switch router.SpaceOf(sub.Filter) {
+	case router.SpaceQueue, router.SpaceStream, router.SpaceShare:
+		return clients.ErrOffline // messages of these go to whoever is there
 	}
 	if len(a.Subscriptions()) >= a.o.MaxSubs {
 		return &broker.Error{Kind: broker.Full, Message: "the client has as many subscriptions as it may have"}

@@ -65,11 +65,13 @@
 // member has room for; a member that makes room asks for them. The messages that
 // it holds stand in its window with the group's mark, and go back when it leaves.
 //
-// # Queues
+// # Queues and streams
 //
 // A subscription to $queue/NAME or $q/NAME is a broker.Consumer with the
-// session as its sink (consumer.go). The store calls it with leased messages as
-// long as there is credit: min(window, 100) for all queues of the connection.
+// session as its sink (consumer.go); one to $stream/NAME is the same over a
+// subscription of the broker on that stream, which is named after the client or
+// its group, and is its cursor (source.go). The store calls it with leased messages as
+// long as there is credit: min(window, 100) for all of the connection.
 // They stand in the same window as live messages, and a PUBACK of one is
 // gathered with the others of its read buffer into one commit. What may not be
 // done inside the store's call, and what time brings, one goroutine does for
@@ -77,9 +79,21 @@
 //
 // # Sessions
 //
-// Every session is clean so far: clean=false and a session expiry are accepted
-// as clean, with session present 0, and Session Expiry Interval 0 in CONNACK.
-// Ids of inbound QoS 2 publishes live as long as the connection.
+// A session here is a connection's: window, output, what is on its way. What
+// outlives the connection is the broker's (broker.Session): subscriptions, the
+// backlog, packet ids of QoS 2, the will. A clean session without a will has
+// nothing there. inbox.go takes from the backlog what the window has room for; the
+// packet id of such a message follows from its place there (keptID), so that
+// nothing has to be recorded when it is sent. On resuming, PUBREL comes first,
+// then what was sent before, read page by page, then what waits.
+//
+// A connection ends in this order (conn.leave): what it published and settled is
+// handed over, the session closed, everything before it answered by the store,
+// and only then the broker's session is free for the next connection, which
+// waits for that. What was taken of queues waits for the client in grace.go.
+//
+// A shared subscription with a durable member has a backlog of its own, from
+// which the group takes (source.go).
 //
 // # Locks
 //

@@ -203,9 +203,22 @@ type gate struct {
 	wait []func()
 	n    int // publishes submitted
 	bang bool
+	full bool // like a disk with no room for more
 	// batches is how many had publishes in them.
 	batches int
 }
+
+// State is that of the store, or of one whose disk is full.
+func (g *gate) State() broker.State {
+	st := g.Store.State()
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	st.Full = st.Full || g.full
+	return st
+}
+
+// fill makes the disk full, or takes that back.
+func (g *gate) fill(full bool) { g.mu.Lock(); g.full = full; g.mu.Unlock() }
 
 type gated struct {
 	g *gate

@@ -266,3 +266,64 @@ func (e *edge) kept() (n int, err error) {
 	}
 	return n, err
 }
+
+// TestAFullStoreTakesNoNewSessions, and gives those there are what waits.
+func TestAFullStoreTakesNoNewSessions(t *testing.T) { // G5
+	e := open(t)
+	s, _ := keptIn(t, e, true, "old", false, 3600)
+	s.subscribe(1, 1, "t")
+	e.offline(t, s)
+	e.put(t, "t", "x")
+	e.store.fill(true)
+	r := dial(t, e)
+	r.send(sessionPacket(true, "new", false, 3600))
+	r.want("20 03 00 97 00")
+	r = dial(t, e)
+	r.send(sessionPacket(false, "new", false, 0))
+	r.want("20 02 00 03")
+	login(t, e, true, "clean")
+	withWill(t, e, "with a will", 0, nil, nil)
+	s = resumed(t, e, true, "old")
+	if m := s.recv(); m.payload != "x" {
+		t.Errorf("got %+v", m)
+	}
+	e.store.fill(false)
+	keptIn(t, e, true, "new", false, 3600)
+}
+
+// TestWhatWaitsExpires: by the message's own expiry, which comes with what is left.
+func TestWhatWaitsExpires(t *testing.T) {
+	bubble(t, func(t *testing.T, e *edge) {
+		s, _ := keptPipe(t, e, "c", false, 1000)
+		s.subscribe(1, 1, "t")
+		_ = s.Close()
+		p := pipe(t, e)
+		p.v5 = true
+		p.begin(connectPacket(true, "pub", nil))
+		p.publish("t", "short", 1, 1, 2, 0, 0, 0, 10)
+		p.packet()
+		p.publish("t", "long", 1, 2, 2, 0, 0, 0, 60)
+		p.packet()
+		go drainRaw(p)
+		<-time.After(20 * time.Second)
+		s, _ = keptPipe(t, e, "c", false, 1000)
+		if m := s.recv(); m.payload != "long" || string(m.props) != "\x02\x00\x00\x00\x28" {
+			t.Errorf("got %+v", m)
+		}
+		s.quiet()
+	})
+}
+
+// TestCleanSessionsTouchNoDisk counts what reaches the store.
+func TestCleanSessionsTouchNoDisk(t *testing.T) {
+	e := open(t)
+	before, err := e.kept()
+	s := login(t, e, true, "c")
+	s.subscribe(1, 2, "t", "u/#", "$share/g/v")
+	s.publish("t", "x", 2, 1)
+	s.packet()
+	s.packet()
+	if after, err2 := e.kept(); after != before || err != nil || err2 != nil || e.store.published() != 0 {
+		t.Errorf("%d keys and targets, %d publishes were stored", after-before, e.store.published())
+	}
+}

@@ -77,7 +77,8 @@ type Options struct {
 	BacklogMessages int           // waiting for one session; default 100,000
 	BacklogBytes    int           // default 64 MiB
 	// LeaseGrace is how long messages of queues that the client of a durable
-	// session holds stay its own without a connection; default 30 s.
+	// session holds stay its own without a connection, at most 40 s: what a lease
+	// has left then; default 30 s.
 	LeaseGrace time.Duration
 	// SessionExpiryV3 is how long the session of a 3.1.1 client that wants one
 	// outlives its connection, in seconds; default broker.NeverExpires.

@@ -87,7 +87,7 @@ func (a *app) openMQTT() error {
 		SysInterval: time.Duration(c.SysInterval), NoEvents: !c.Events, Version: build().Version,
 		MaxSubs: c.MaxSubscriptions, MaxFilters: c.MaxFilters, MaxAliases: c.TopicAliases,
 		BacklogMessages: c.MaxSessionQueue, BacklogBytes: int(c.MaxSessionBytes),
-		SessionExpiryV3: uint32(time.Duration(c.SessionExpiry3) / time.Second), CloseOnDeny: c.DenyAction == "close",
+		LeaseGrace: time.Duration(c.LeaseGrace), SessionExpiryV3: uint32(time.Duration(c.SessionExpiry3) / time.Second), CloseOnDeny: c.DenyAction == "close",
 	})
 	if err != nil {
 		if l, ok := errors.AsType[*mqtt.ListenError](err); ok {

@@ -28,6 +28,7 @@ func (c *Config) Validate() error {
 		{"mqtt.max_output", int64(c.MQTT.MaxOutput), 64 << 10, 4 << 30},
 		{"mqtt.max_session_queue", int64(c.MQTT.MaxSessionQueue), 1, 1 << 30},
 		{"mqtt.max_session_bytes", int64(c.MQTT.MaxSessionBytes), 64 << 10, 1 << 40},
+		{"mqtt.lease_grace", int64(time.Duration(c.MQTT.LeaseGrace) / time.Millisecond), 1, 40_000},
 		{"mqtt.session_expiry_311", int64(time.Duration(c.MQTT.SessionExpiry3) / time.Second), 0, 1<<32 - 2},
 		{"mqtt.max_keepalive", int64(time.Duration(c.MQTT.MaxKeepalive) / time.Millisecond), 0, 65_535_000},
 		{"mqtt.max_subscriptions", int64(c.MQTT.MaxSubscriptions), 1, 1 << 30},
@@ -80,6 +81,8 @@ func bounds(key string, lo, hi int64) string {
 		return "100ms to 10m"
 	case "mqtt.max_keepalive":
 		return "0s to 65535s"
+	case "mqtt.lease_grace":
+		return "1ms to 40s"
 	case "mqtt.session_expiry_311":
 		return "0s to 4294967294s"
 	case "http.max_raw", "http.max_json", "http.max_batch", "limits.key_bytes", "limits.payload", "mqtt.max_packet_size", "mqtt.max_output", "mqtt.max_session_bytes", "audit.max_size":
