@@ -12,6 +12,7 @@ import (
 
 	"github.com/rs/zerolog"
 
+	"millrace/broker/alarms"
 	"millrace/broker/auth"
 	"millrace/router"
 )
@@ -21,6 +22,8 @@ type Options struct {
 	Store Store      // required
 	Auth  *auth.Auth // required
 	Log   zerolog.Logger
+	// Alarms is told what an operator should look at; default: a book of our own.
+	Alarms *alarms.Book
 
 	MaxPayload int           // bytes; default 4 MiB
 	MaxWaiting int           // receives waiting at once; default 10,000
@@ -38,6 +41,9 @@ type Options struct {
 func (o *Options) setDefaults() error {
 	if o.Store == nil || o.Auth == nil {
 		return errors.New("broker: Options need a Store and an Auth")
+	}
+	if o.Alarms == nil {
+		o.Alarms = alarms.NewBook(o.Log)
 	}
 	o.MaxPayload = cmp.Or(o.MaxPayload, 4<<20)
 	o.MaxWaiting = cmp.Or(o.MaxWaiting, 10_000)

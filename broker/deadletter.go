@@ -81,8 +81,10 @@ func (d *deadLetters) Dropped(t Target, why Reason, n int) {
 	switch {
 	case why == ReasonOverflow && q == nil:
 		d.b.sessions.dropped.Add(int64(n))
+		d.b.sessions.overflow()
 	case why == ReasonOverflow:
 		d.b.log.Debug().Str("queue", q.config().Name).Int("messages", n).Msg("queue full, oldest messages dropped")
+		d.b.overflow(q)
 	case why == ReasonRetention && q != nil && q.stream != nil:
 		d.b.log.Warn().Str("subscription", q.origin()).Int("messages", n).Msg("retention of the stream took messages that were not acknowledged")
 	}

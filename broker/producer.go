@@ -93,7 +93,8 @@ func (p *Producer) Flush() {
 		return
 	}
 	add(&p.b.stats.taken, c.passed)
-	c.passed = 0
+	add(&p.b.stats.unmatched, c.unmatched)
+	c.passed, c.unmatched = 0, 0
 	if len(c.publishes) == 0 {
 		return
 	}
@@ -158,6 +159,7 @@ type pending struct {
 	open      int // publishes in closed units
 	bytes     int
 	passed    int       // QoS 0 messages that nobody waits for, delivered and forgotten
+	unmatched int       // of these, those that met nobody
 	began     time.Time // when it was handed to the store
 	lazy      bool      // nobody waits for it
 	every     bool      // QoS 0 messages have an outcome too, and wait for the others
@@ -198,6 +200,9 @@ func (c *pending) route(p *auth.Principal, m *Message, tag uint64) {
 		c.b.fanOut(m, c.subs[first:])
 		c.subs = c.subs[:first]
 		c.passed++
+		if r.Matched == (Matched{}) {
+			c.unmatched++
+		}
 		return
 	}
 	c.append(m, tag, r, c.routes, first)

@@ -222,7 +222,9 @@ type queue struct {
 	target   Target
 	volatile bool
 	settings atomic.Pointer[QueueConfig]
-	stream   *stream // of a subscription
+	// overflowed is when an alarm about it was raised last.
+	overflowed second
+	stream     *stream // of a subscription
 }
 
 func (*queue) destination() {}

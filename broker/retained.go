@@ -17,6 +17,7 @@ import (
 type retained struct {
 	store   Store
 	changes atomic.Uint64 // since the start
+	most    atomic.Int64  // topics at once, since the start
 	// topics has the number of the change that set each, 0 if it is older than
 	// the process.
 	topics router.Names[uint64]
@@ -27,6 +28,7 @@ type retained struct {
 func (r *retained) load(ctx context.Context) error {
 	return r.store.List(ctx, SpaceRetained, "", func(e Entry) bool {
 		r.topics.Set(e.Key, 0)
+		r.most.Store(int64(r.topics.Len()))
 		return true
 	})
 }
@@ -46,6 +48,9 @@ func (r *retained) committed(m *Message) {
 	if len(m.Payload) > 0 {
 		// The topic may share its bytes with a whole read buffer.
 		r.topics.Set(strings.Clone(m.Topic), r.changes.Add(1))
+		for n, most := int64(r.topics.Len()), r.most.Load(); n > most && !r.most.CompareAndSwap(most, n); {
+			most = r.most.Load()
+		}
 	} else {
 		r.topics.Delete(m.Topic)
 	}

@@ -10,6 +10,9 @@ import (
 // RetainedCount is how many topics have a retained message.
 func (b *Broker) RetainedCount() int { return b.retained.topics.Len() }
 
+// RetainedMost is how many there were at once, at most, since the start.
+func (b *Broker) RetainedMost() int { return int(b.retained.most.Load()) }
+
 // RetainedPage returns up to limit retained messages of topics that filter
 // matches, in order of topic, behind the first skip of them, and whether there
 // are more. It asks for the right to view the server. Topics are compared in

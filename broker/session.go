@@ -78,8 +78,11 @@ type sessions struct {
 	wake chan struct{} // holds one: look at wakes
 	stop chan struct{}
 	done sync.WaitGroup
+	// ended is told of each session that is forgotten; under mu.
+	ended func(*Session)
 	// dropped counts messages that a full session did not take.
-	dropped atomic.Int64
+	dropped    atomic.Int64
+	overflowed second // when an alarm about them was raised last
 	// expired counts sessions whose time was over.
 	expired atomic.Int64
 	// wills counts those published, and those that could not be.
@@ -361,10 +364,14 @@ func (ss *sessions) ending(s *Session) {
 // forget takes s out of the books; whoever waits for its end goes on.
 func (ss *sessions) forget(s *Session) {
 	ss.mu.Lock()
-	defer ss.mu.Unlock()
 	delete(ss.byID, s.id)
 	if s.gone != nil {
 		close(s.gone)
+	}
+	ended := ss.ended
+	ss.mu.Unlock()
+	if ended != nil {
+		ended(s)
 	}
 }
 

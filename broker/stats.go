@@ -14,6 +14,7 @@ type Stats struct {
 	Refused    uint64           // by a limit, a right, a full queue, or the store
 	Duplicates uint64           // of those taken
 	Stored     uint64           // of those taken: something durable matched
+	Unmatched  uint64           // of those taken: nobody was there for it
 	Commit     histogram.Counts // from the store's getting a publish to its answer
 	Waiting    int64            // receives that wait now
 
@@ -25,13 +26,13 @@ type Stats struct {
 
 // counters is what Stats is read from.
 type counters struct {
-	taken, refused, duplicates, stored atomic.Uint64
-	commit                             histogram.Histogram
+	taken, refused, duplicates, stored, unmatched atomic.Uint64
+	commit                                        histogram.Histogram
 }
 
 // published counts the publishes of c, which has its outcomes.
 func (n *counters) published(c *pending) {
-	var refused, duplicates, stored int
+	var refused, duplicates, stored, unmatched int
 	for i := range c.publishes {
 		switch p := &c.publishes[i]; {
 		case p.outcome.Err != nil:
@@ -40,12 +41,15 @@ func (n *counters) published(c *pending) {
 			duplicates++
 		case p.op >= 0:
 			stored++
+		case p.outcome.Matched == (Matched{}):
+			unmatched++
 		}
 	}
 	add(&n.taken, len(c.publishes)-refused)
 	add(&n.refused, refused)
 	add(&n.duplicates, duplicates)
 	add(&n.stored, stored)
+	add(&n.unmatched, unmatched)
 	if !c.began.IsZero() {
 		n.commit.Observe(time.Since(c.began), stored)
 	}
@@ -71,7 +75,7 @@ func (b *Broker) Stats() Stats {
 	return Stats{
 		Subscriptions: max(0, b.tree.Len()-fed), Retained: b.retained.topics.Len() - b.retained.told.len(),
 		Sessions: b.sessions.len(), Expired: b.sessions.expired.Load(),
-		Published: n.taken.Load(), Refused: n.refused.Load(), Duplicates: n.duplicates.Load(), Stored: n.stored.Load(),
+		Published: n.taken.Load(), Refused: n.refused.Load(), Duplicates: n.duplicates.Load(), Stored: n.stored.Load(), Unmatched: n.unmatched.Load(),
 		Commit: n.commit.Read(), Waiting: b.waiting.Load(),
 	}
 }

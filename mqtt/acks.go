@@ -141,7 +141,8 @@ func (c *conn) settle(o *owed, out *broker.Outcome) (end bool) {
 	o.code = a.code
 	denied := a.code == notAuthorized
 	if denied {
-		c.srv.stats.drop(dropDenied)
+		c.drop(dropDenied)
+		c.srv.stats.denied.Add(1)
 		c.logDenied()
 	}
 	switch {
@@ -177,6 +178,7 @@ func (in *inbound) emit(c *conn) {
 		}
 		b := appendAck(one[:0], kind, o.id, o.code, c.v5)
 		c.out.write(b)
+		c.put.count(b[0], len(b))
 		n += len(b)
 		packets++
 	}
@@ -228,6 +230,7 @@ func (c *conn) pubrel(a ack) {
 	case st == idReleasing:
 		return // PUBCOMP is under way
 	case st < idReceived:
+		c.srv.stats.missed[2].Add(1)
 	case c.session.durable():
 		if st == idReceived {
 			in.open--

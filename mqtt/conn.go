@@ -48,7 +48,13 @@ type conn struct {
 	acks     inbound
 	denied   atomic.Int64 // when a refused publish was logged last, Unix seconds
 
-	keepAlive time.Duration // 1.5 times what was agreed; 0 = none
+	keepAlive atomic.Int64 // 1.5 times what was agreed, nanoseconds; 0 = none
+	rearm     atomic.Bool  // the keep alive was changed from outside
+	listener  string       // TYPE:NAME
+	got       tally        // read and not booked
+	received  share
+	sent      share
+	lost      losses
 	lastRead  time.Time
 	deadline  time.Time // of the socket, so that it is moved only when it matters
 
@@ -58,6 +64,7 @@ type conn struct {
 	stop    atomic.Bool // nothing is read any more
 	wmu     sync.Mutex
 	out     output      // wmu
+	put     tally       // wmu; written and not booked
 	ending  *faultError // wmu; why we end it, nil if the client did
 	drained bool        // wmu; the end waits for commits under way
 }
@@ -112,6 +119,7 @@ func (c *conn) goodbye(f *faultError) {
 	case !c.open && !c.spoke:
 	case !c.open:
 		b, _ = appendConnack(nil, f.code, c.hello.v5)
+		c.srv.stats.rejected.Add(1)
 	case c.v5 && c.greeted:
 		b = appendDisconnect(nil, f.code)
 	}
@@ -150,6 +158,7 @@ func (c *conn) finish() {
 	c.stop.Store(true)
 	f, drain := c.ending, c.drained
 	c.wmu.Unlock()
+	c.got.book(&c.srv.stats.received, &c.received)
 	c.srv.stats.in.add(&c.input.flow)
 	c.leave(f)
 	if c.producer != nil {
@@ -199,6 +208,7 @@ func (c *conn) leave(f *faultError) {
 	}
 	s.close()
 	c.srv.unregister(c)
+	c.delist()
 }
 
 // count books and logs the end.

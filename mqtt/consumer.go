@@ -8,6 +8,7 @@ import (
 
 	"millrace/broker"
 	"millrace/broker/auth"
+	"millrace/broker/clients"
 	"millrace/router"
 )
 
@@ -97,6 +98,7 @@ func (s *session) consume(subID uint32, w want, o wanted) (reason, string) {
 			s.takes.by = map[string]*taking{}
 		}
 		s.takes.by[w.filter] = t
+		s.c.srv.o.Clients.Subscribe(s, clients.Subscription{ClientID: s.id, Filter: w.filter, QoS: w.qos, Durable: s.durable()})
 	}
 	if s.durable() {
 		s.kept.Remember(w.filter, w.options(subID))
@@ -170,6 +172,7 @@ func (t *taking) Ended(error) {
 	t.ended = true
 	if s.takes.by[t.filter] == t {
 		delete(s.takes.by, t.filter)
+		s.unlist(t.filter)
 	}
 }
 
@@ -283,6 +286,7 @@ func (s *session) unconsume(filter string) bool {
 	if t != nil {
 		t.ended = true
 		delete(s.takes.by, filter)
+		s.unlist(filter)
 	}
 	s.mu.Unlock()
 	if t == nil {

@@ -90,7 +90,7 @@ func (s *session) hold(p pending) {
 	o := &s.c.srv.o
 	for b := &s.backlog; b.n > 0 && (b.n >= o.BacklogMessages || b.bytes+p.bytes() > o.BacklogBytes); {
 		b.pop()
-		s.c.srv.stats.drop(dropBacklog)
+		s.c.drop(dropBacklog)
 	}
 	s.backlog.push(p)
 }
@@ -142,20 +142,20 @@ const (
 func (s *session) write(e *encoder, p *pending, shed bool) written {
 	c := s.c
 	if e.expired() {
-		c.srv.stats.drop(dropExpired)
+		c.drop(dropExpired)
 		return unfit
 	}
 	f, alias := s.aliases.choose(e.m.Topic, p.qos)
 	h := e.head(c.v5, p.qos, f, p.ids)
 	if limit := c.hello.maxPacket; limit > 0 && h.total > int(limit) { // section 3.1.2.11.4
-		c.srv.stats.drop(dropTooLarge)
+		c.drop(dropTooLarge)
 		return unfit
 	}
 	c.wmu.Lock()
 	defer c.wmu.Unlock()
 	if c.out.size+h.total > c.srv.o.MaxOutput && c.out.size > 0 {
 		if shed {
-			c.srv.stats.drop(dropShed)
+			c.drop(dropShed)
 			return noRoom
 		}
 		c.out.blocked = true
@@ -166,7 +166,7 @@ func (s *session) write(e *encoder, p *pending, shed bool) written {
 	}
 	id := p.id
 	if p.qos > 0 {
-		on := flight{state: wantPuback, cargo: p.cargo}
+		on := flight{state: wantPuback, cargo: p.cargo, m: e.show()}
 		if p.qos == 2 {
 			on.state = wantPubrec
 		}
@@ -178,6 +178,7 @@ func (s *session) write(e *encoder, p *pending, shed bool) written {
 		}
 	}
 	c.out.publish(h, e.m.Payload, p, id, alias)
+	c.put.count(h.b[0], h.total)
 	c.out.flow.Messages++
 	c.out.flow.Payload += int64(len(e.m.Payload))
 	c.wrote(h.total, 1)

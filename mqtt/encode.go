@@ -23,7 +23,8 @@ type head struct {
 // that its subscribers need, whatever their number.
 type encoder struct {
 	m      *broker.Message
-	now    int64 // Unix milliseconds, 0 = not asked yet
+	shown  *broker.Message // see show
+	now    int64           // Unix milliseconds, 0 = not asked yet
 	heads  [2 + 2*forms]head
 	made   [2 + 2*forms]bool
 	own    head // with Subscription Identifiers, for one subscriber
@@ -36,18 +37,36 @@ var encoders = sync.Pool{New: func() any { return new(encoder) }}
 
 func newEncoder(m *broker.Message) *encoder {
 	e := encoders.Get().(*encoder)
-	e.m, e.now = m, 0
+	e.m, e.shown, e.now = m, nil, 0
 	clear(e.made[:])
 	return e
 }
 
 func (e *encoder) free() {
-	e.m = nil
+	e.m, e.shown = nil, nil
 	clear(e.group[:cap(e.group)])
 	e.group = e.group[:0]
 	clear(e.groups)
 	e.groups = e.groups[:0]
 	encoders.Put(e)
+}
+
+// showFrom is the payload size from which a message in flight is shown without
+// it, so that what clients do not acknowledge holds little memory.
+const showFrom = 16 << 10
+
+// show is what is remembered of a message until the client has acknowledged it,
+// for operators who ask.
+func (e *encoder) show() *broker.Message {
+	if len(e.m.Payload) < showFrom {
+		return e.m
+	}
+	if e.shown == nil {
+		m := *e.m
+		m.Payload = nil
+		e.shown = &m
+	}
+	return e.shown
 }
 
 // time is now, the same for all of one fan-out.

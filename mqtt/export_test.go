@@ -1,6 +1,10 @@
 package mqtt
 
-import "net"
+import (
+	"net"
+
+	"millrace/broker/clients"
+)
 
 // Bare returns a Server without listeners and without the goroutine that looks
 // at rights, for tests in fake time: real sockets hold it up.
@@ -20,7 +24,5 @@ func Bare(o Options) (*Server, error) {
 // Serve takes a connection, of a client that may be anonymous.
 func (s *Server) Serve(c net.Conn) { s.ServeAs(c, Listener{AllowAnonymous: true}) }
 
-// ServeAs takes a connection as from the listener.
-func (s *Server) ServeAs(c net.Conn, o Listener) {
-	s.admit(c, &o, func(c *conn) error { return c.prepare(&o) })
-}
+// Registry is the index of clients.
+func (s *Server) Registry() *clients.Registry { return s.o.Clients }

@@ -117,7 +117,9 @@ func (s *session) reattach(filter string, o broker.SubscriptionOptions) {
 		}
 		return
 	}
-	sub := s.subscription(&member{s: s, filter: filter, id: o.ID, qos: o.QoS, noLocal: o.NoLocal, rap: o.RetainAsPublished})
+	sub := s.subscription(&member{
+		s: s, filter: filter, id: o.ID, qos: o.QoS, noLocal: o.NoLocal, rap: o.RetainAsPublished, handling: o.Handling,
+	})
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if !s.kept.Reattach(sub) || s.closed {

@@ -1,6 +1,7 @@
 package mqtt
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -18,6 +19,8 @@ type Listener struct {
 	// Address is host:port, port 0 takes a free one, or "unix:" and the path of
 	// a Unix socket.
 	Address string
+	// Name tells it from others of its type; default "default".
+	Name string
 	// Mode is that of a Unix socket's file: who may connect.
 	Mode fs.FileMode
 	// AllowAnonymous lets clients in that name no user known here.
@@ -49,6 +52,23 @@ func (e *ListenError) Error() string { return "mqtt: listen on " + e.Address + "
 func (e *ListenError) Unwrap() error { return e.Err }
 
 const unixPrefix = "unix:"
+
+// id is TYPE:NAME, the type in the words that EMQX made common.
+func (o *Listener) id() string { return o.kind() + ":" + cmp.Or(o.Name, "default") }
+
+func (o *Listener) kind() string {
+	switch {
+	case o.unix():
+		return "unix"
+	case o.WebSocket && o.TLS != nil:
+		return "wss"
+	case o.WebSocket:
+		return "ws"
+	case o.TLS != nil:
+		return "ssl"
+	}
+	return "tcp"
+}
 
 func (o *Listener) unix() bool { return strings.HasPrefix(o.Address, unixPrefix) }
 

@@ -2,6 +2,7 @@ package mqtt
 
 import (
 	"container/list"
+	"errors"
 	"net"
 	"time"
 )
@@ -30,10 +31,8 @@ func (s *Server) accept(l net.Listener, o *Listener) {
 			s.admit(sock, o, func(c *conn) error { return c.prepare(o) })
 			continue
 		}
-		select {
-		case <-s.stopped:
+		if errors.Is(err, net.ErrClosed) {
 			return
-		default:
 		}
 		s.log.Warn().Str("listener", l.Addr().String()).Err(err).Msg("accept failed")
 		if !s.pause(backoff) {
@@ -53,13 +52,18 @@ func (s *Server) pause(d time.Duration) bool {
 	}
 }
 
+// ServeAs serves a connection that somebody else accepted, as one of a listener.
+func (s *Server) ServeAs(c net.Conn, o Listener) {
+	s.admit(c, &o, func(c *conn) error { return c.prepare(&o) })
+}
+
 // admit starts a connection, or refuses its address. prepare runs first, and
 // on the connection's time.
 func (s *Server) admit(sock net.Conn, o *Listener, prepare func(*conn) error) {
 	s.stats.accepted.Add(1)
 	c := &conn{
 		Conn: sock, srv: s, remote: sock.RemoteAddr().String(), anonOK: o.AllowAnonymous,
-		accepted: time.Now(), left: make(chan struct{}),
+		accepted: time.Now(), left: make(chan struct{}), listener: o.id(),
 	}
 	c.out.room.L = &c.wmu
 	if c.host = hostOf(sock.RemoteAddr()); o.unix() {

@@ -85,6 +85,10 @@ func (c *conn) login() *faultError {
 	c.lastRead = time.Now()
 	c.open = true
 	c.srv.stats.opened()
+	if who.Kind == auth.Anonymous {
+		c.srv.stats.anonymous.Add(1)
+	}
+	c.list()
 	return nil
 }
 
@@ -104,6 +108,8 @@ func (c *conn) loginFault(err error) *faultError {
 	f := &faultError{badLogin, "login was refused", closeAuth}
 	_, delayed := errors.AsType[*auth.DelayedError](err)
 	switch {
+	case errors.Is(err, auth.ErrBanned):
+		f.code = banned
 	case errors.Is(err, auth.ErrOtherIdentity):
 		f.code = notAuthorized
 	case errors.Is(err, auth.ErrUnauthenticated):
@@ -128,7 +134,7 @@ func (c *conn) agreeKeepAlive() {
 	if limit := c.srv.o.MaxKeepAlive; limit > 0 && (ka == 0 || ka > limit) {
 		ka = limit
 	}
-	c.keepAlive = ka + ka/2
+	c.keepAlive.Store(int64(ka + ka/2))
 }
 
 // serverKeepAlive is what CONNACK tells a client of MQTT 5 whose keep alive

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"millrace/broker"
+	"millrace/broker/clients"
 
 	"github.com/rs/zerolog"
 )
@@ -49,8 +50,10 @@ const (
 
 // Options configure a Server. Zero values take the stated default.
 type Options struct {
-	Broker    *broker.Broker // required
-	Listeners []Listener     // none where connections come by Server.WebSocket alone
+	Broker *broker.Broker // required
+	// Clients is kept up to date with who is here; default: an index of our own.
+	Clients   *clients.Registry
+	Listeners []Listener // none where connections come by Server.WebSocket alone
 	Log       zerolog.Logger
 
 	MaxPayload      int           // bytes of a message; default 4 MiB
@@ -104,6 +107,9 @@ type Options struct {
 func (o Options) withDefaults() (Options, error) {
 	if o.Broker == nil {
 		return o, errors.New("mqtt: Options.Broker is missing")
+	}
+	if o.Clients == nil {
+		o.Clients = &clients.Registry{}
 	}
 	for _, f := range []struct {
 		v    *int

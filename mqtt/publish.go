@@ -81,11 +81,11 @@ func (c *conn) publish(p *publish) *faultError {
 	}
 	switch {
 	case t.reserved:
-		c.srv.stats.drop(dropReserved)
+		c.drop(dropReserved)
 		c.logDenied()
 		return c.refuse(p, badTopic)
 	case p.props.format == 1 && !validPayload(p.payload):
-		c.srv.stats.drop(dropFormat)
+		c.drop(dropFormat)
 		return c.refuse(p, badPayloadFormat)
 	}
 	if !c.meter(p) {

@@ -50,6 +50,9 @@ func (c *conn) serve() {
 			return
 		}
 		raw, head, body, err := c.next()
+		if err == nil {
+			c.got.count(head, len(raw))
+		}
 		if err == nil && !c.open {
 			err = c.greet(raw, body)
 		} else if err == nil {
@@ -186,6 +189,12 @@ func (c *conn) fill() error {
 	}
 	for {
 		n, ok, err := c.receive(in.room())
+		if n == 0 && c.early(err) {
+			if err := c.arm(); err != nil {
+				return err
+			}
+			continue
+		}
 		if ok {
 			c.lastRead = time.Now()
 			in.w += n
@@ -216,6 +225,12 @@ func (c *conn) fillBig(b []byte, total int) error {
 		}
 		room := in.big[len(in.big):min(cap(in.big), total)]
 		n, ok, err := c.receive(room)
+		if n == 0 && c.early(err) {
+			if err := c.arm(); err != nil {
+				return err
+			}
+			continue
+		}
 		if !ok && err == nil {
 			c.flush()
 			err = c.await()
@@ -235,6 +250,7 @@ func (c *conn) fillBig(b []byte, total int) error {
 // commit.
 func (c *conn) flush() {
 	c.input.since = 0
+	c.got.book(&c.srv.stats.received, &c.received)
 	c.srv.stats.in.add(&c.input.flow)
 	c.input.flow = Flow{}
 	if c.input.dirty {
@@ -253,7 +269,7 @@ func (c *conn) await() error {
 			return err
 		}
 		err := c.via.raw.wait(c.Conn)
-		if errors.Is(err, os.ErrDeadlineExceeded) && !c.stop.Load() && c.early() {
+		if c.early(err) {
 			continue
 		}
 		return err
@@ -265,10 +281,11 @@ func (c *conn) arm() error {
 	at := c.accepted.Add(c.srv.o.ConnectTimeout)
 	if c.open {
 		at = time.Time{}
-		if c.keepAlive > 0 {
-			at = c.lastRead.Add(c.keepAlive)
+		keepAlive := time.Duration(c.keepAlive.Load())
+		if keepAlive > 0 {
+			at = c.lastRead.Add(keepAlive)
 		}
-		if d := at.Sub(c.deadline); at.IsZero() == c.deadline.IsZero() && d >= 0 && d < c.keepAlive/16+1 {
+		if d := at.Sub(c.deadline); !c.rearm.Swap(false) && at.IsZero() == c.deadline.IsZero() && d >= 0 && d < keepAlive/16+1 {
 			return nil
 		}
 	} else if at.Equal(c.deadline) {
@@ -288,9 +305,14 @@ func (c *conn) until(at time.Time) error {
 	return c.Conn.SetReadDeadline(at)
 }
 
-// early reports that the deadline which passed was an older one.
-func (c *conn) early() bool {
-	return c.open && time.Since(c.lastRead) < c.keepAlive
+// early reports that err is a deadline which passed, and was an older one, or
+// one that was set to wake the reader.
+func (c *conn) early(err error) bool {
+	if !errors.Is(err, os.ErrDeadlineExceeded) || c.stop.Load() || !c.open {
+		return false
+	}
+	keepAlive := time.Duration(c.keepAlive.Load())
+	return keepAlive == 0 || time.Since(c.lastRead) < keepAlive
 }
 
 // settle gives the buffer back if little or nothing is in it.

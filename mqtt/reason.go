@@ -25,6 +25,7 @@ const (
 	notAuthorized     reason = 0x87
 	serverUnavailable reason = 0x88
 	serverBusy        reason = 0x89
+	banned            reason = 0x8A
 	shuttingDown      reason = 0x8B
 	badAuthMethod     reason = 0x8C
 	keepAliveTimeout  reason = 0x8D
@@ -103,7 +104,7 @@ func v3Connack(code reason) (byte, bool) {
 		return 3, true
 	case badLogin:
 		return 4, true
-	case notAuthorized:
+	case notAuthorized, banned:
 		return 5, true
 	default:
 		return 0, false

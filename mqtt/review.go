@@ -18,7 +18,16 @@ func (s *Server) review() {
 	tick := time.NewTicker(reviewEvery)
 	defer tick.Stop()
 	for seen := s.auth.Generation(); ; {
-		select {
+		changed := s.auth.Changed()
+		if s.auth.Generation() == seen {
+			select {
+			case <-s.stopped:
+				return
+			case <-changed:
+			}
+		}
+		s.expel()
+		select { // the rest costs more, and takes many changes at once
 		case <-s.stopped:
 			return
 		case <-tick.C:
@@ -33,6 +42,15 @@ func (s *Server) review() {
 				c.session.review(s.auth)
 				c.session.reviewQueues(s.auth)
 			}
+		}
+	}
+}
+
+// expel ends the connections of clients that are banned.
+func (s *Server) expel() {
+	for _, c := range s.loggedIn() {
+		if _, is := s.auth.Banned(c.hello.id, c.hello.user, c.host); is {
+			c.end(&faultError{banned, "client is banned", closeAuth})
 		}
 	}
 }
@@ -97,6 +115,7 @@ func (s *session) renew(old *broker.Subscription) {
 		last = old
 		if gone {
 			delete(s.subs, mb.filter)
+			s.unlist(mb.filter)
 			s.regroup()
 		} else {
 			s.subs[mb.filter] = now
@@ -121,6 +140,7 @@ func (s *session) renewKept(old *broker.Subscription) {
 		s.subs[mb.filter] = now
 	default:
 		delete(s.subs, mb.filter)
+		s.unlist(mb.filter)
 	}
 }
 

@@ -28,7 +28,7 @@ type Server struct {
 	// sniffed is when a foreign protocol was logged last, Unix seconds.
 	sniffed atomic.Int64
 
-	listeners []net.Listener
+	sockets   []*socket
 	accepting sync.WaitGroup // accept and review
 	keeper    keeper
 	conns     sync.WaitGroup
@@ -66,14 +66,15 @@ func Listen(o Options) (*Server, error) {
 			_ = s.closeListeners() // the first error counts
 			return nil, &ListenError{At: i, Address: lo.Address, Err: err}
 		}
-		s.listeners = append(s.listeners, l)
+		s.sockets = append(s.sockets, &socket{o: lo, at: l.Addr(), l: l})
 	}
 	s.start()
 	s.accepting.Go(s.review)
-	for i, l := range s.listeners {
-		s.accepting.Go(func() { s.accept(l, &o.Listeners[i]) })
-		s.log.Info().Str("listener", l.Addr().String()).Bool("tls", o.Listeners[i].TLS != nil).
-			Bool("websocket", o.Listeners[i].WebSocket).Msg("mqtt listening")
+	for _, k := range s.sockets {
+		l := k.l
+		s.accepting.Go(func() { s.accept(l, k.o) })
+		s.log.Info().Str("listener", k.at.String()).Bool("tls", k.o.TLS != nil).
+			Bool("websocket", k.o.WebSocket).Msg("mqtt listening")
 	}
 	return s, nil
 }
@@ -89,6 +90,7 @@ func newServer(o Options) *Server {
 
 // start begins what goes on beside the connections.
 func (s *Server) start() {
+	s.listAway()
 	s.keeper.start(s)
 	s.events.start(s)
 	s.rivals.from, s.rivals.stopped = s.o.RivalsFrom, s.stopped
@@ -98,21 +100,21 @@ func (s *Server) start() {
 }
 
 // Addr is the address of the first listener.
-func (s *Server) Addr() net.Addr { return s.listeners[0].Addr() }
+func (s *Server) Addr() net.Addr { return s.sockets[0].at }
 
 // Addrs are the addresses of all listeners, in the order of Options.Listeners.
 func (s *Server) Addrs() []net.Addr {
-	as := make([]net.Addr, len(s.listeners))
-	for i, l := range s.listeners {
-		as[i] = l.Addr()
+	as := make([]net.Addr, len(s.sockets))
+	for i, k := range s.sockets {
+		as[i] = k.at
 	}
 	return as
 }
 
 func (s *Server) closeListeners() error {
 	var errs []error
-	for _, l := range s.listeners {
-		if err := l.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
+	for _, k := range s.sockets {
+		if err := k.close(); err != nil && !errors.Is(err, net.ErrClosed) {
 			errs = append(errs, err)
 		}
 	}

@@ -47,6 +47,8 @@ type member struct {
 	qos     byte
 	noLocal bool
 	rap     bool // Retain As Published
+	// handling is Retain Handling, for whoever asks.
+	handling byte
 }
 
 // same reports whether a and b are one identity: a session belongs to an
@@ -69,6 +71,10 @@ func (s *Server) register(ctx context.Context, c *conn) *faultError {
 	s.clients[c.hello.id] = c
 	s.mu.Unlock()
 	if old != nil {
+		c.srv.stats.takenOver.Add(1)
+		if c.hello.clean {
+			c.srv.stats.discarded.Add(1)
+		}
 		s.takeOver(c, old)
 		old.end(&faultError{takenOver, "client id connected again", closeTakenOver})
 		if f := c.succeed(ctx, old); f != nil {
@@ -103,13 +109,18 @@ func (c *conn) succeed(ctx context.Context, old *conn) *faultError {
 	}
 }
 
+// expiry is how long the client wants its session to outlive the connection.
+func (h *connect) expiry(o *Options) uint32 {
+	if !h.v5 && !h.clean {
+		return o.SessionExpiryV3
+	}
+	return h.sessionExpiry
+}
+
 // openSession asks the broker for what it keeps of the client.
 func (c *conn) openSession(ctx context.Context) *faultError {
 	h, s := &c.hello, c.session
-	expiry := h.sessionExpiry
-	if !c.v5 && !h.clean {
-		expiry = c.srv.o.SessionExpiryV3
-	}
+	expiry := h.expiry(&c.srv.o)
 	kept, present, err := c.srv.o.Broker.OpenSession(ctx, broker.SessionOptions{
 		ClientID: h.id, Principal: c.who, Clean: h.clean, Expiry: expiry, Will: h.will,
 	})
@@ -123,6 +134,11 @@ func (c *conn) openSession(ctx context.Context) *faultError {
 			c.srv.log.Error().Str("client", clip(h.id)).Err(err).Msg("session was not opened")
 			return &faultError{serverUnavailable, "session was not opened", closeServer}
 		}
+	}
+	if present {
+		c.srv.stats.resumed.Add(1)
+	} else {
+		c.srv.stats.created.Add(1)
 	}
 	c.grace = c.srv.reclaim(h.id)
 	if c.grace != nil && !present {
@@ -194,8 +210,12 @@ func (s *session) close() {
 		s.c.srv.await(s.id, g, s.graceTime())
 	}
 	s.release(slices.Collect(maps.Values(takes))...)
+	for filter := range takes {
+		s.unlist(filter)
+	}
 	for _, sub := range subs {
 		g := sub.Member.(*member).group
+		s.unlist(sub.Member.(*member).filter)
 		if g != nil || !s.durable() {
 			s.c.srv.o.Broker.Unsubscribe(sub)
 		}

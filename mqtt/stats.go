@@ -103,8 +103,17 @@ type counters struct {
 	in, out                 flow
 	limited                 atomic.Int64
 	slow, panics            atomic.Int64
-	dropped                 [dropReasons]atomic.Int64
-	refused, closed         [closeReasons]atomic.Int64
+	received, sent          traffic         // by type of packet
+	anonymous               atomic.Int64    // logins that were let in without credentials
+	rejected                atomic.Int64    // CONNECTs that were answered with a refusal
+	denied                  atomic.Int64    // publishes that the client had no right to
+	acked                   atomic.Int64    // deliveries of QoS 1 and 2 that were completed
+	missed                  [4]atomic.Int64 // PUBACK, PUBREC, PUBREL, PUBCOMP with an unknown id
+
+	badSubscribes, deniedSubscribes               atomic.Int64 // filters
+	created, resumed, takenOver, discarded, ended atomic.Int64 // sessions
+	dropped                                       [dropReasons]atomic.Int64
+	refused, closed                               [closeReasons]atomic.Int64
 }
 
 func (n *counters) drop(r dropReason) { n.dropped[r].Add(1) }

@@ -45,6 +45,7 @@ func (c *conn) subscribe(id uint16, subID uint32, ws []want) *faultError {
 		if code == badFilter && !c.v5 && c.tooLong(w.filter) {
 			return broken(badFilter, "filter is too long")
 		}
+		c.countRefused(code)
 		switch {
 		case code < unspecified || c.v5:
 		case !c.hello.v31:
@@ -65,6 +66,16 @@ func (c *conn) subscribe(id uint16, subID uint32, ws []want) *faultError {
 	c.session.openInbox()
 	c.session.replayRetained() // section 3.8.4: after SUBACK, which says what was granted
 	return nil
+}
+
+// countRefused counts a filter that was not granted.
+func (c *conn) countRefused(code reason) {
+	if code >= unspecified {
+		c.srv.stats.badSubscribes.Add(1)
+	}
+	if code == notAuthorized {
+		c.srv.stats.deniedSubscribes.Add(1)
+	}
 }
 
 // subscribeOne answers the reason code of one filter, and a reason string for
@@ -90,7 +101,7 @@ func (s *session) subscribe(subID uint32, w want) reason {
 	if s.durable() && isShared(w.filter) {
 		w.qos = min(w.qos, 1) // so that it can go to another while the client is away, [MQTT-4.8.2-5]
 	}
-	mb := &member{s: s, filter: w.filter, id: subID, qos: w.qos, noLocal: w.noLocal, rap: w.rap}
+	mb := &member{s: s, filter: w.filter, id: subID, qos: w.qos, noLocal: w.noLocal, rap: w.rap, handling: w.handling}
 	sub := s.subscription(mb)
 	s.mu.Lock()
 	n, known := len(s.subs)+len(s.takes.by), s.subs[w.filter] != nil
@@ -172,9 +183,10 @@ func (s *session) keep(sub *broker.Subscription) (old *broker.Subscription) {
 	if s.subs == nil {
 		s.subs = map[string]*broker.Subscription{}
 	}
-	filter := sub.Member.(*member).filter
-	old = s.subs[filter]
-	s.subs[filter] = sub
+	mb := sub.Member.(*member)
+	old = s.subs[mb.filter]
+	s.subs[mb.filter] = sub
+	s.listed(mb)
 	return old
 }
 
@@ -239,6 +251,7 @@ func (s *session) unsubscribe(filter string) reason {
 	s.mu.Lock()
 	sub := s.subs[filter]
 	delete(s.subs, filter)
+	s.unlist(filter)
 	if sub != nil && isShared(filter) {
 		s.regroup()
 	}

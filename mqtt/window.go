@@ -17,6 +17,8 @@ type flight struct {
 	// recorded says that the id of a QoS 2 delivery outlives the connection.
 	recorded bool
 	cargo    cargo // nil for a message that nobody else waits for
+	m        *broker.Message
+	serial   uint64 // in the order of sending
 }
 
 // cargo is a message that belongs somewhere else until the client has settled it.
@@ -35,6 +37,7 @@ type window struct {
 	out   map[uint16]flight
 	last  uint16
 	first uint16 // of the ids that go round, but for 0
+	sent  uint64 // deliveries so far
 }
 
 func (w *window) init(size int) { w.size = size }
@@ -73,6 +76,8 @@ func (w *window) put(id uint16, f flight) {
 	if w.out == nil {
 		w.out = make(map[uint16]flight)
 	}
+	w.sent++
+	f.serial = w.sent
 	w.out[id] = f
 }
 
@@ -87,12 +92,15 @@ func (s *session) puback(a ack) *faultError {
 	s.mu.Unlock()
 	switch f.state {
 	case wantPuback:
+		s.c.srv.stats.acked.Add(1)
 		if f.cargo != nil {
 			f.cargo.settled(s, a.id, a.code, nil)
 		}
 		s.pump()
 	case wantPubrec, wantPubcomp:
 		return broken(protocolError, "PUBACK for a QoS 2 delivery")
+	default:
+		s.c.srv.stats.missed[0].Add(1)
 	}
 	return nil
 }
@@ -126,6 +134,7 @@ func (s *session) pubrec(a ack) *faultError {
 		return nil
 	case f.state == 0:
 		code = unknownPacketID
+		s.c.srv.stats.missed[1].Add(1)
 	}
 	s.c.send(appendAck(nil, typePubrel, a.id, code, s.c.v5))
 	return nil
@@ -152,12 +161,15 @@ func (s *session) pubcomp(a ack) *faultError {
 	s.mu.Unlock()
 	switch st {
 	case wantPubcomp:
+		s.c.srv.stats.acked.Add(1)
 		if f.recorded {
 			s.settlements().Complete(s.kept, a.id)
 		}
 		s.pump()
 	case wantPuback, wantPubrec:
 		return broken(protocolError, "PUBCOMP before PUBREC")
+	default:
+		s.c.srv.stats.missed[3].Add(1)
 	}
 	return nil
 }
@@ -180,10 +192,11 @@ func (p *pending) bytes() int { return len(p.m.Payload) + len(p.m.Topic) + pendi
 
 // backlog is a queue of waiting messages, a ring. Guarded by session.mu.
 type backlog struct {
-	ring  []pending
-	head  int
-	n     int
-	bytes int
+	ring   []pending
+	head   int
+	n      int
+	bytes  int
+	popped uint64 // so far, less what was put back
 }
 
 func (b *backlog) len() int { return b.n }
@@ -206,6 +219,7 @@ func (b *backlog) pushFront(p pending) {
 	b.head = (b.head + len(b.ring) - 1) % len(b.ring)
 	b.ring[(b.head+b.n)%len(b.ring)] = pending{} // where push had put it
 	b.ring[b.head] = p
+	b.popped--
 }
 
 func (b *backlog) pop() pending {
@@ -213,6 +227,7 @@ func (b *backlog) pop() pending {
 	b.ring[b.head] = pending{}
 	b.head = (b.head + 1) % len(b.ring)
 	b.n--
+	b.popped++
 	b.bytes -= p.bytes()
 	if b.n == 0 && len(b.ring) > 1024 {
 		b.ring, b.head = nil, 0

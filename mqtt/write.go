@@ -92,13 +92,14 @@ func recycle(ps []piece) {
 	}
 }
 
-// send appends b to the output. It never blocks.
+// send appends one packet to the output. It never blocks.
 func (c *conn) send(b []byte) {
 	if len(b) == 0 {
 		return
 	}
 	c.wmu.Lock()
 	c.out.write(b)
+	c.put.count(b[0], len(b))
 	c.wrote(len(b), 1)
 	c.wmu.Unlock()
 }
@@ -138,6 +139,7 @@ func (c *conn) drain() {
 	for !o.closed && (len(o.tail) > 0 || len(o.full) > 0) {
 		ps, flow := o.take(), o.flow
 		o.flow = Flow{}
+		c.put.book(&c.srv.stats.sent, &c.sent)
 		c.wmu.Unlock()
 		c.srv.stats.out.add(&flow)
 		err := c.writeAll(ps)

@@ -24,8 +24,9 @@ type Session interface {
 	Numbers() Numbers
 	// Subscriptions lists its subscriptions in order of Key.
 	Subscriptions() []Subscription
-	// Kick ends the connection, in MQTT 5 with reason 0x98, and the session.
-	Kick()
+	// Kick ends the connection, in MQTT 5 with reason 0x98, and the session. done
+	// is closed when both have ended.
+	Kick() (done <-chan struct{})
 	// Subscribe acts as if the client had subscribed, and reports what it would
 	// have been refused for.
 	Subscribe(s Subscription) error
@@ -136,6 +137,28 @@ func (r *Registry) Remove(s Session, id string) {
 	r.clients.Delete(id)
 	if c.Facts.Connected {
 		r.connected--
+	}
+}
+
+// Replace puts another session, with its facts, in the place of old, and makes
+// it the owner of the subscriptions of old that it has too. It does nothing when
+// old is not in the index any more.
+func (r *Registry) Replace(old, s Session, f *Facts, subs []Subscription) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	c, ok := r.clients.Get(f.ID)
+	if !ok || c.Session != old {
+		return
+	}
+	r.clients.Set(f.ID, &Client{s, f})
+	if c.Facts.Connected {
+		r.connected--
+	}
+	if f.Connected {
+		r.connected++
+	}
+	for _, sub := range subs {
+		r.subscribe(s, sub)
 	}
 }
 

@@ -44,9 +44,14 @@ func (s *Subscription) Key() string { return keyOf(s.Filter, s.ClientID) }
 
 // Subscribe adds a subscription of a session, or its new options.
 func (r *Registry) Subscribe(owner Session, s Subscription) {
-	group, filter := s.Shared()
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	r.subscribe(owner, s)
+	r.note()
+}
+
+func (r *Registry) subscribe(owner Session, s Subscription) {
+	group, filter := s.Shared()
 	if _, had := r.subs.Set(s.Key(), &entry{s, owner}); had {
 		return
 	}
@@ -55,7 +60,6 @@ func (r *Registry) Subscribe(owner Session, s Subscription) {
 	if group != "" {
 		r.shared++
 	}
-	r.note()
 }
 
 // Unsubscribe takes a subscription out, unless another session of the client

@@ -98,10 +98,10 @@ func (h *History) take(at time.Time, coarse bool) {
 	r := h.read()
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.fine.add(Sample{at, Reading{r.Totals.minus(h.last), r.Gauges}})
+	h.fine.add(Sample{at, Reading{r.minus(h.last), r.Gauges}})
 	h.last = r.Totals
 	if coarse {
-		h.coarse.add(Sample{at, Reading{r.Totals.minus(h.before), r.Gauges}})
+		h.coarse.add(Sample{at, Reading{r.minus(h.before), r.Gauges}})
 		h.before = r.Totals
 	}
 }

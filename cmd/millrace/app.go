@@ -11,7 +11,10 @@ import (
 	"github.com/rs/zerolog"
 
 	"millrace/broker"
+	"millrace/broker/alarms"
 	"millrace/broker/auth"
+	"millrace/broker/clients"
+	"millrace/broker/history"
 	"millrace/cmd/millrace/certs"
 	"millrace/cmd/millrace/config"
 	"millrace/cmd/millrace/memory"
@@ -40,10 +43,14 @@ type app struct {
 	mounts    map[string]http.Handler // of MQTT, on the HTTP listener
 	http      *rest.Server
 	open      []opened
+
+	clients clients.Registry // of the MQTT edge, for those who manage it
+	alarms  *alarms.Book
+	history *history.History
 }
 
 func newApp(cfg *config.Config, log zerolog.Logger, out io.Writer) *app {
-	return &app{cfg: cfg, log: log, out: out, stack: stack{log: log}, failed: make(chan error, 1)}
+	return &app{cfg: cfg, log: log, out: out, stack: stack{log: log}, failed: make(chan error, 1), alarms: alarms.NewBook(log)}
 }
 
 // start opens everything in order: store, accounts, broker, MQTT, HTTP. After
@@ -82,6 +89,7 @@ func (a *app) start(ctx context.Context) error {
 	if err := a.openMQTT(); err != nil { //nolint:contextcheck // what it opens outlives the start
 		return err
 	}
+	a.keepHistory()
 	if err := a.openHTTP(ctx); err != nil {
 		return err
 	}
@@ -127,7 +135,7 @@ func (a *app) openBroker(ctx context.Context) error {
 		return err
 	}
 	a.broker, err = broker.Open(ctx, broker.Options{
-		Store: store, Auth: accounts, Log: a.log,
+		Store: store, Auth: accounts, Log: a.log, Alarms: a.alarms,
 		MaxPayload: int(a.cfg.Limits.Payload), MaxWaiting: a.cfg.Limits.Waiting, Overloaded: a.overloaded(),
 		SessionMessages: int64(a.cfg.MQTT.MaxSessionQueue), SessionBytes: int64(a.cfg.MQTT.MaxSessionBytes),
 		SessionPolicy: broker.SessionPolicy(a.cfg.MQTT.SessionOverflow),

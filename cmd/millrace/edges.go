@@ -76,7 +76,7 @@ func (a *app) openMQTT() error {
 	}
 	c := a.cfg.MQTT
 	s, err := mqtt.Listen(mqtt.Options{
-		Broker: a.broker, Log: a.log, Listeners: listeners,
+		Broker: a.broker, Clients: &a.clients, Log: a.log, Listeners: listeners,
 		MaxPayload: int(a.cfg.Limits.Payload), MaxPacket: int(c.MaxPacketSize),
 		ReceiveMaximum: c.ReceiveMaximum, MaxInflight: c.MaxInflight, MaxInflightV3: min(c.MaxInflight, mqtt.DefaultMaxInflightV3),
 		MaxOutput: int(c.MaxOutput), MaxTopicBytes: a.cfg.Limits.TopicBytes, MaxTopicLevels: a.cfg.Limits.TopicLevels,
@@ -152,8 +152,8 @@ func (a *app) openHTTP(ctx context.Context) error {
 		Broker: a.broker, Log: a.log, Listeners: listeners, Origins: a.cfg.HTTP.AllowedOrigins, Notice: notice, Mounts: a.mounts,
 		Bodies: a.bodies(), Identity: identity, HSTS: time.Duration(a.cfg.HTTP.HSTS),
 		MemfifoOpen: !a.cfg.Memfifo.Auth, Metrics: a.metrics(),
-		FastQueue: fastqueue.Options{Registration: a.cfg.FastQueue.Registration},
-		Pulsar:    pulsar.Options{CreateTopics: a.cfg.Pulsar.AutoCreateTopics, PublicURL: a.cfg.PublicURL},
+		FastQueue: fastqueue.Options{Registration: a.cfg.FastQueue.Registration}, EMQX: a.management(),
+		Pulsar: pulsar.Options{CreateTopics: a.cfg.Pulsar.AutoCreateTopics, PublicURL: a.cfg.PublicURL},
 	})
 	if err != nil {
 		return listenFailure(wanted, err)

@@ -5,7 +5,6 @@ import (
 	"net/http"
 	"time"
 
-	"millrace/broker"
 	"millrace/broker/auth"
 	"millrace/rest/internal/httpx"
 )
@@ -124,14 +123,10 @@ func (a *api) logout(w http.ResponseWriter, r *httpx.Request) error {
 // setDurability says what a positive answer about users, keys and rules means.
 func (a *api) setDurability(w http.ResponseWriter) { httpx.SetDurability(w, a.broker.Durability("")) }
 
-// ownError is an error of an account in this dialect's words.
-func ownError(err error, c code, account string) error {
+// userError is an error about a user in this dialect's words.
+func userError(err error, user string) error {
 	if errors.Is(err, auth.ErrNotFound) {
-		return missing(c, "%s does not exist", account)
+		return missing(userNotFound, "%s does not exist", user)
 	}
-	e := httpx.AccountError(err, account)
-	if broker.KindOf(e) == broker.Internal && err != nil {
-		return e
-	}
-	return e
+	return httpx.AccountError(err, user)
 }

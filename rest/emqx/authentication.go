@@ -132,7 +132,7 @@ func (a *api) createAuthUser(w http.ResponseWriter, r *httpx.Request) error {
 	}
 	s := auth.UserSpec{Username: name, Password: *c.Password, Superuser: orZero(c.Superuser)}
 	if err := a.auth.AddUser(r.Context(), s); err != nil {
-		return ownError(err, userNotFound, "user "+name)
+		return userError(err, "user "+name)
 	}
 	a.setDurability(w)
 	return answerStatus(w, r, http.StatusCreated, authUserView{name, s.Superuser})
@@ -147,7 +147,7 @@ func (a *api) authUser(r *httpx.Request) (auth.UserInfo, error) {
 		return auth.UserInfo{}, httpx.ErrNoRoute
 	}
 	u, err := a.auth.User(r.Param("user"))
-	return u, ownError(err, userNotFound, "user "+httpx.Clip(r.Param("user")))
+	return u, userError(err, "user "+httpx.Clip(r.Param("user")))
 }
 
 func (a *api) getAuthUser(w http.ResponseWriter, r *httpx.Request) error {
@@ -172,7 +172,7 @@ func (a *api) changeAuthUser(w http.ResponseWriter, r *httpx.Request) error {
 		return bad("user_id cannot be changed")
 	}
 	if err := a.auth.ChangeUser(r.Context(), u.Name, c); err != nil {
-		return ownError(err, userNotFound, "user "+u.Name)
+		return userError(err, "user "+u.Name)
 	}
 	a.setDurability(w)
 	if c.Superuser != nil {
@@ -187,7 +187,7 @@ func (a *api) deleteAuthUser(w http.ResponseWriter, r *httpx.Request) error {
 		return err
 	}
 	if err := a.auth.DeleteUser(r.Context(), u.Name); err != nil {
-		return ownError(err, userNotFound, "user "+u.Name)
+		return userError(err, "user "+u.Name)
 	}
 	a.setDurability(w)
 	return httpx.WriteNothing(w)

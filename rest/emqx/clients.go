@@ -1,6 +1,7 @@
 package emqx
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"net/http"
@@ -191,7 +192,23 @@ func (a *api) kick(w http.ResponseWriter, r *httpx.Request) error {
 	if err != nil {
 		return err
 	}
-	c.Kick()
+	return a.kicked(w, r, c.Kick())
+}
+
+// kickWait is how long an answer waits for the end of what was kicked.
+const kickWait = 10 * time.Second
+
+// kicked answers when all has ended, so that who asks next finds it gone.
+func (a *api) kicked(w http.ResponseWriter, r *httpx.Request, ends ...<-chan struct{}) error {
+	ctx, cancel := context.WithTimeout(r.Context(), kickWait)
+	defer cancel()
+	for _, done := range ends {
+		select {
+		case <-done:
+		case <-ctx.Done():
+			return problemf(http.StatusInternalServerError, clientNotResponse, "the end of a connection takes long; it was told to end")
+		}
+	}
 	return httpx.WriteNothing(w)
 }
 
@@ -227,12 +244,13 @@ func (a *api) kickMany(w http.ResponseWriter, r *httpx.Request) error {
 	if err := readBody(r, maxBody, texts(&ids)); err != nil {
 		return err
 	}
+	var ends []<-chan struct{}
 	for _, id := range ids {
 		if c, ok := a.clients.Get(id); ok {
-			c.Kick()
+			ends = append(ends, c.Kick())
 		}
 	}
-	return httpx.WriteNothing(w)
+	return a.kicked(w, r, ends...)
 }
 
 // setKeepAlive changes the keep alive of a connection.

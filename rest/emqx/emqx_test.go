@@ -1,8 +1,6 @@
 package emqx_test
 
 import (
-	"net/http"
-	"net/http/httptest"
 	"slices"
 	"strings"
 	"testing"
@@ -46,20 +44,29 @@ type door struct {
 	clients *clients.Registry
 	alarms  *alarms.Book
 	token   string // of a login of the administrator
+	edge    *edge  // nil until a client came
 }
 
 func open(t *testing.T) *door {
 	t.Helper()
-	return openWith(t, emqx.Options{})
+	d := newDoor(t, local.Options{})
+	d.speak(t, emqx.Options{})
+	return d
 }
 
-func openWith(t *testing.T, o emqx.Options) *door {
+// newDoor opens the broker, before the dialect over it.
+func newDoor(t *testing.T, o local.Options) *door {
 	t.Helper()
-	d := &door{Door: resttest.Open(t, local.Options{}), clients: &clients.Registry{}, alarms: alarms.NewBook(zerolog.Nop())}
-	o.Version, o.Clients, o.Alarms, o.MaxPayload = "1.2.3", d.clients, d.alarms, 4<<20
-	d.Mux = emqx.New(d.Broker, d.Shared, o)
+	d := &door{Door: resttest.Open(t, o), clients: &clients.Registry{}, alarms: alarms.NewBook(zerolog.Nop())}
 	resttest.Must(t, d.Auth.AddUser(resttest.System(t), auth.UserSpec{Username: adminName, Password: adminPassword, Superuser: true}))
 	return d
+}
+
+// speak opens the dialect.
+func (d *door) speak(t *testing.T, o emqx.Options) {
+	t.Helper()
+	o.Version, o.Clients, o.Alarms, o.MaxPayload = "1.2.3", d.clients, d.alarms, 4<<20
+	d.Mux = emqx.New(d.Broker, d.Shared, o)
 }
 
 // logIn gives the door a token of the administrator.
@@ -70,33 +77,4 @@ func (d *door) logIn(t *testing.T) {
 	tokens, err := d.Auth.Issue(t.Context(), p, auth.Grant{Audience: []string{"emqx"}, NoRefresh: true})
 	resttest.Must(t, err)
 	d.token = tokens.Access
-}
-
-// json sends a body that says that it is JSON.
-func (d *door) json(t *testing.T, key, method, path, body string) *httptest.ResponseRecorder {
-	t.Helper()
-	r := httptest.NewRequestWithContext(t.Context(), method, emqx.Prefix+path, strings.NewReader(body))
-	if body != "" {
-		r.Header.Set("Content-Type", "application/json")
-	}
-	switch key {
-	case "":
-	case "login":
-		r.Header.Set("Authorization", "Bearer "+d.token)
-	default:
-		r.SetBasicAuth(key, resttest.Secret)
-	}
-	w := d.Send(r)
-	document.Check(t, method, r.URL.EscapedPath(), w)
-	return w
-}
-
-// want sends a request and wants a status.
-func (d *door) want(t *testing.T, status int, key, method, path, body string) string {
-	t.Helper()
-	w := d.json(t, key, method, path, body)
-	if w.Code != status {
-		t.Errorf("%s %s %s: got %d %s, want %d %s", method, path, body, w.Code, w.Body, status, http.StatusText(status))
-	}
-	return w.Body.String()
 }

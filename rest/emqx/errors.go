@@ -22,7 +22,7 @@ type code string
 // The codes that answers here carry.
 const (
 	wrongLogin        code = "WRONG_USERNAME_OR_PWD"
-	wrongCredentials  code = "WRONG_USERNAME_OR_PWD_OR_API_KEY_OR_API_SECRET" //nolint:gosec // a name, no credential
+	wrongCredentials  code = "WRONG_USERNAME_OR_PWD_OR_API_KEY_OR_API_SECRET"
 	badRequest        code = "BAD_REQUEST"
 	notMatch          code = "NOT_MATCH"
 	alreadyExists     code = "ALREADY_EXISTS"

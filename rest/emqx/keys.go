@@ -1,8 +1,10 @@
 package emqx
 
 import (
+	"cmp"
 	"net/http"
 	"regexp"
+	"slices"
 	"time"
 
 	"millrace/broker/auth"
@@ -59,6 +61,7 @@ func (a *api) listKeys(w http.ResponseWriter, r *httpx.Request) error {
 	for _, k := range a.auth.Keys() {
 		views = append(views, viewKey(&k))
 	}
+	slices.SortStableFunc(views, func(x, y keyView) int { return cmp.Compare(x.Name, y.Name) })
 	return answer(w, r, views)
 }
 

@@ -169,8 +169,7 @@ func (a *api) answerNumbers(w http.ResponseWriter, r *httpx.Request, n map[strin
 // that is known.
 func (a *api) stats() map[string]int64 {
 	now, peak := a.clients.Counts()
-	retained := int64(a.broker.RetainedCount())
-	n := map[string]int64{"retained.count": retained}
+	n := map[string]int64{}
 	both := func(name string, now, peak int) {
 		n[name+".count"], n[name+".max"] = int64(now), int64(peak)
 	}
@@ -184,7 +183,8 @@ func (a *api) stats() map[string]int64 {
 	both("subscriptions", now.Subscriptions, peak.Subscriptions)
 	both("subscriptions.shared", now.SharedSubscriptions, peak.SharedSubscriptions)
 	both("suboptions", now.Subscriptions, peak.Subscriptions)
-	n["retained.max"] = max(retained, a.counters()["retained.most"])
+	both("retained", a.broker.RetainedCount(), a.broker.RetainedMost())
+	n["delayed.count"] = a.counters()["messages.delayed"]
 	return n
 }
 

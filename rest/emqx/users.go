@@ -60,7 +60,7 @@ func (a *api) createUser(w http.ResponseWriter, r *httpx.Request) error {
 		return bad("username and password are needed")
 	}
 	if err := a.auth.AddUser(r.Context(), auth.UserSpec{Username: name, Password: password, Superuser: superuser}); err != nil {
-		return ownError(err, userNotFound, "user "+name)
+		return userError(err, "user "+name)
 	}
 	return a.answerUser(w, r, name)
 }
@@ -68,7 +68,7 @@ func (a *api) createUser(w http.ResponseWriter, r *httpx.Request) error {
 func (a *api) answerUser(w http.ResponseWriter, r *httpx.Request, name string) error {
 	u, err := a.auth.User(name)
 	if err != nil {
-		return ownError(err, userNotFound, "user "+name)
+		return userError(err, "user "+name)
 	}
 	a.setDurability(w)
 	return answer(w, r, viewUser(&u))
@@ -89,7 +89,7 @@ func (a *api) changeUser(w http.ResponseWriter, r *httpx.Request) error {
 		c.Superuser = &superuser
 	}
 	if err := a.auth.ChangeUser(r.Context(), name, c); err != nil {
-		return ownError(err, userNotFound, "user "+name)
+		return userError(err, "user "+name)
 	}
 	return a.answerUser(w, r, name)
 }
@@ -101,7 +101,7 @@ func (a *api) deleteUser(w http.ResponseWriter, r *httpx.Request) error {
 		return problemf(http.StatusBadRequest, badRequest, "nobody can delete the user of the own login")
 	}
 	if err := a.auth.DeleteUser(r.Context(), name); err != nil {
-		return ownError(err, userNotFound, "user "+name)
+		return userError(err, "user "+name)
 	}
 	a.setDurability(w)
 	return httpx.WriteNothing(w)
@@ -115,14 +115,14 @@ func (a *api) changePassword(w http.ResponseWriter, r *httpx.Request) error {
 		return err
 	}
 	if _, err := a.auth.User(name); err != nil {
-		return ownError(err, userNotFound, "user "+name)
+		return userError(err, "user "+name)
 	}
 	p, err := a.auth.LoginPassword(r.Context(), name, old, r.RemoteAddr)
 	if err != nil {
 		return loginError(err)
 	}
 	if err := a.auth.ChangeOwnPassword(auth.WithPrincipal(r.Context(), p), p, password); err != nil {
-		return ownError(err, userNotFound, "user "+name)
+		return userError(err, "user "+name)
 	}
 	a.setDurability(w)
 	return httpx.WriteNothing(w)

@@ -1,0 +1,104 @@
+package broker
+
+import "context"
+
+// OnSessionEnded has f called with each session of which nothing is left. f must
+// not block.
+func (b *Broker) OnSessionEnded(f func(*Session)) {
+	b.sessions.mu.Lock()
+	defer b.sessions.mu.Unlock()
+	b.sessions.ended = f
+}
+
+// borrow takes a session without a connection, for a change by an operator. It is
+// false where a connection has it, or nothing is left of it.
+func (ss *sessions) borrow(ctx context.Context, s *Session) (bool, error) {
+	for {
+		ss.mu.Lock()
+		wait := s.busy
+		if wait == nil {
+			free := !s.held && s.gone == nil && ss.byID[s.id] == s
+			if free {
+				s.held, s.due, s.busy = true, 0, make(chan struct{})
+			}
+			ss.mu.Unlock()
+			return free, nil
+		}
+		ss.mu.Unlock()
+		select {
+		case <-wait:
+		case <-ctx.Done():
+			return false, gaveUp(ctx)
+		}
+	}
+}
+
+// silent stands for the connection of a session that has none.
+type silent struct{}
+
+// Deliver implements Sink.
+func (silent) Deliver(*Message, []*Subscription) {}
+
+// SubscribeAway subscribes a session that has no connection, as if its client
+// had, and records that. It is Unavailable while a connection has the session.
+func (s *Session) SubscribeAway(ctx context.Context, filter string, o SubscriptionOptions) error {
+	return s.away(ctx, func() error {
+		s.mu.Lock()
+		_, known := s.find(filter)
+		s.mu.Unlock()
+		owner := s.principal()
+		if err := s.Subscribe(ctx, &Subscription{Filter: filter, Principal: owner, Sink: silent{}}, o); err != nil {
+			return err
+		}
+		s.detach()
+		if err := s.Commit(ctx); err != nil {
+			return err
+		}
+		if o.QoS == 0 || o.Handling == 2 || o.Handling == 1 && known {
+			return nil
+		}
+		var ms []*Message
+		err := s.b.Retained(ctx, owner, filter, func(m *Message) bool {
+			if m.QoS > 0 {
+				ms = append(ms, m)
+			}
+			return true
+		})
+		if err != nil {
+			return err
+		}
+		return s.Replay(ctx, filter, ms)
+	})
+}
+
+// UnsubscribeAway is the reverse, and reports whether there was such a subscription.
+func (s *Session) UnsubscribeAway(ctx context.Context, filter string) (was bool, err error) {
+	return was, s.away(ctx, func() error {
+		was = s.Unsubscribe(filter)
+		return s.Commit(ctx)
+	})
+}
+
+// away does something to a session that has no connection.
+func (s *Session) away(ctx context.Context, do func() error) error {
+	ss := &s.b.sessions
+	free, err := ss.borrow(ctx, s)
+	if err != nil {
+		return err
+	}
+	if !free {
+		return errorf(Unavailable, ClientSubject, "client %q has just connected or gone; try again", s.id)
+	}
+	defer ss.letGo(s)
+	return do()
+}
+
+// Ended reports whether the session is ending, or has ended.
+func (s *Session) Ended() bool {
+	s.b.sessions.mu.Lock()
+	defer s.b.sessions.mu.Unlock()
+	return s.gone != nil
+}
+
+// DeliveredQoS is the QoS with which a message of a session's backlog is delivered.
+func DeliveredQoS(d *Delivery) byte { return byte(d.Tag & tagQoS) }

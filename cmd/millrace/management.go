@@ -1,0 +1,116 @@
+package main
+
+import (
+	"context"
+	"iter"
+	"runtime"
+	"time"
+
+	"millrace/broker/history"
+	"millrace/mqtt"
+	"millrace/rest/emqx"
+)
+
+// nodeName is what EMQX's tools know this process by.
+const nodeName = "millrace@127.0.0.1"
+
+// management is what the management API shows of the other parts.
+func (a *app) management() emqx.Options {
+	o := emqx.Options{
+		Node: nodeName, Version: build().Short(), MaxPayload: int(a.cfg.Limits.Payload),
+		Clients: &a.clients, Alarms: a.alarms, History: a.history, System: system, Counters: a.counters(),
+	}
+	if a.cfg.MQTT.DenyAction == "close" {
+		o.DenyAction = "disconnect"
+	}
+	if a.mqtt != nil {
+		o.Listeners = listeners{a.mqtt}
+	}
+	return o
+}
+
+// counters yields those of the broker and of the MQTT edge, by their names.
+func (a *app) counters() iter.Seq2[string, int64] {
+	return func(yield func(string, int64) bool) {
+		n := a.broker.Stats()
+		delayed, err := a.broker.DelayedCount(context.Background())
+		if err != nil {
+			delayed = 0 // the store has failed, as readiness says
+		}
+		for name, v := range map[string]int64{
+			"messages.published": int64(n.Published), "messages.stored": int64(n.Stored), "messages.unmatched": int64(n.Unmatched),
+			"messages.retained": int64(a.broker.RetainedCount()), "messages.delayed": int64(delayed),
+		} {
+			if !yield(name, v) {
+				return
+			}
+		}
+		if a.mqtt != nil {
+			a.mqtt.Counters(yield)
+		}
+	}
+}
+
+// listeners are those of the MQTT edge in the management API's words.
+type listeners struct{ *mqtt.Server }
+
+// Listeners implements emqx.Listeners.
+func (l listeners) Listeners() []emqx.Listener {
+	var all []emqx.Listener
+	for _, s := range l.Server.Listeners() {
+		all = append(all, emqx.Listener{ID: s.ID, Type: s.Type, Name: s.Name, Bind: s.Address, Running: s.Running, Connections: s.Connections})
+	}
+	return all
+}
+
+// slowAlarm is how long an alarm about slow clients stands.
+const slowAlarm = time.Minute
+
+// keepHistory begins to take samples, and to watch what only a look at the
+// figures tells.
+func (a *app) keepHistory() {
+	if losses := a.store.Losses(); len(losses.Damage)+len(losses.Missing) > 0 {
+		a.alarms.Raise("damaged_start", "the store was opened without what was damaged: read the report", map[string]any{
+			"report": losses.Report, "places": len(losses.Damage), "gaps": len(losses.Missing),
+		})
+	}
+	slow := int64(0)
+	a.history = history.Start(func() history.Reading {
+		if a.broker.State().Full {
+			a.alarms.Raise("low_disk", "the disk is nearly full: publishes are refused until there is room", nil)
+		} else {
+			a.alarms.Clear("low_disk")
+		}
+		now, _ := a.clients.Counts()
+		n := a.broker.Stats()
+		r := history.Reading{
+			Totals: history.Totals{Received: int64(n.Published), Persisted: int64(n.Stored), Dropped: int64(n.Unmatched)},
+			Gauges: history.Gauges{
+				Sessions: now.Sessions, Connections: now.Connected, Subscriptions: now.Subscriptions,
+				Shared: now.SharedSubscriptions, Topics: now.Topics, Retained: a.broker.RetainedCount(),
+			},
+		}
+		if a.mqtt != nil {
+			m := a.mqtt.Stats()
+			r.Sent = m.Delivered
+			for _, dropped := range m.Dropped {
+				r.Dropped += dropped
+			}
+			if m.SlowConsumers > slow {
+				slow = m.SlowConsumers
+				a.alarms.RaiseFor(slowAlarm, "slow_consumers", "clients were disconnected because their sockets took nothing", map[string]any{"total": slow})
+			}
+		}
+		return r
+	})
+	a.stack.push("history", func(context.Context) error { a.history.Close(); return nil })
+}
+
+// system reads the machine and this process.
+func system() emqx.System {
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	s := emqx.System{MemoryUsed: m.Sys, MaxFiles: fileLimit()}
+	s.Load, s.MemoryTotal = machine()
+	return s
+}
