@@ -329,6 +329,7 @@ func (s *Session) leave(ctx context.Context, delay time.Duration) {
 
 // letGo makes s free to be held again.
 func (ss *sessions) letGo(s *Session) {
+	s.principal().Rest()
 	ss.mu.Lock()
 	s.held = false
 	s.idle()

@@ -125,6 +125,7 @@ func (b *Broker) restoreSession(s *Session) {
 			b.tree.Insert(d.filter, d)
 		}
 	}
+	s.owner.Rest()
 	s.multi.Store(len(s.subs) > 1)
 	ss.mu.Lock()
 	ss.schedule(s)

@@ -37,6 +37,7 @@ type edge struct {
 	log    *logs
 	inner  *local.Store
 	ended  bool
+	dir    string
 }
 
 // open starts an edge with the options changed by each of change.
@@ -46,10 +47,10 @@ func open(tb testing.TB, change ...func(*mqtt.Options)) *edge {
 }
 
 // bubble runs f in fake time with an edge whose clients come over pipes.
-func bubble(t *testing.T, f func(t *testing.T, e *edge)) {
+func bubble(t *testing.T, f func(t *testing.T, e *edge), change ...func(*mqtt.Options)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		f(t, openWith(t, "", mqtt.Bare))
+		f(t, openWith(t, "", mqtt.Bare, change...))
 	})
 }
 
@@ -82,7 +83,7 @@ func openLimited(tb testing.TB, dir string, listen func(mqtt.Options) (*mqtt.Ser
 	if err != nil {
 		tb.Fatal(err)
 	}
-	e := &edge{store: &gate{Store: inner}, inner: inner, log: &logs{}}
+	e := &edge{store: &gate{Store: inner}, inner: inner, log: &logs{}, dir: dir}
 	e.auth, err = auth.Open(tb.Context(), auth.Options{Store: broker.NewKeys(e.store, broker.SpaceAuth), AllowAnonymous: true, Rates: rates})
 	if err != nil {
 		tb.Fatal(err)

@@ -20,6 +20,10 @@ type raw struct {
 	pinged bool // see pingOr
 }
 
+func newRaw(tb testing.TB, c net.Conn) *raw {
+	return &raw{Conn: c, t: tb, br: bufio.NewReader(c)}
+}
+
 // dial connects a socket and sends nothing.
 func dial(tb testing.TB, e *edge) *raw {
 	tb.Helper()

@@ -31,11 +31,13 @@ const (
 	takenOver         reason = 0x8E
 	badFilter         reason = 0x8F
 	badTopic          reason = 0x90
+	packetIDInUse     reason = 0x91
 	unknownPacketID   reason = 0x92
 	receiveMaximum    reason = 0x93
 	badAlias          reason = 0x94
 	packetTooLarge    reason = 0x95
 	quotaExceeded     reason = 0x97
+	administrative    reason = 0x98
 	badPayloadFormat  reason = 0x99
 	connectionRate    reason = 0x9F
 	v3Refused         reason = 0x80 // SUBACK of 3.1.1 section 3.9.3

@@ -173,6 +173,10 @@ func (s *Store) newTarget(id broker.Target, d broker.Def) target {
 	if volatile {
 		q.next += uint64(s.epoch) * seqEpoch
 	}
+	q.mu.q = q
+	if d.Kind != broker.SessionTarget || !s.bound.Load() { // what is read at the start takes no lock
+		q.contents = new(contents)
+	}
 	if q.keyed {
 		q.busy = map[uint64]*group{}
 	}

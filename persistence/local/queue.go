@@ -19,18 +19,32 @@ type queue struct {
 	volatile bool
 	keyed    bool
 
-	source  *source // of a subscription
-	mu      sync.Mutex
+	source *source // of a subscription
+
+	mu      queueLock
 	def     broker.Def
 	dropped bool
 
-	chunks  chunks
 	next    uint64 // sequence of the next message
 	shown   uint64 // sequences from here on are not committed yet: nobody sees them
 	unshown int64  // messages there
 	cursor  uint64 // no entry before it is in the state waiting
 	clock   int64  // when the newest message was queued
 
+	in    uint64
+	out   [broker.Reasons]uint64
+	since broker.Activity
+
+	wake    int64 // when the timers will look here; 0: they will not
+	telling bool
+
+	*contents
+	unit unitNotes
+}
+
+// contents are what a queue that holds nothing does not need.
+type contents struct {
+	chunks   chunks
 	slots    slots
 	ready    heap // by place
 	delayed  heap // by time
@@ -42,17 +56,46 @@ type queue struct {
 	count   [states]int64
 	bytes   [states]int64 // as stored
 	payload [states]int64
-	in      uint64
-	out     [broker.Reasons]uint64
-	since   broker.Activity
 
-	waits   waitList
-	wake    int64 // when the timers will look here; 0: they will not
-	untold  []uint64
-	dropt   [broker.Reasons]int // dropped, and Events not told yet
-	telling bool
+	waits  waitList
+	untold []uint64
+	dropt  [broker.Reasons]int // dropped, and Events not told yet
+}
 
-	unit unitNotes
+// queueLock is the lock of a queue. Whoever holds it finds contents, which a
+// session that nothing waits for gives back: there are many of those.
+type queueLock struct {
+	sync.Mutex
+	q *queue
+}
+
+// Lock locks.
+func (l *queueLock) Lock() {
+	l.Mutex.Lock()
+	if l.q.contents == nil {
+		l.q.contents = new(contents)
+	}
+}
+
+// Unlock unlocks.
+func (l *queueLock) Unlock() {
+	if l.q.def.Kind == broker.SessionTarget && l.q.bare() {
+		l.q.contents = nil
+	}
+	l.Mutex.Unlock()
+}
+
+// bare reports whether nothing in contents matters.
+func (q *queue) bare() bool {
+	if q.unshown != 0 || q.telling || q.waits.first != nil || len(q.untold) > 0 || !q.s.bound.Load() {
+		return false
+	}
+	for _, n := range q.count {
+		if n != 0 {
+			return false
+		}
+	}
+	return true
 }
 
 // add appends a message. It becomes visible with show.
