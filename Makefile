@@ -21,10 +21,13 @@ VULNDB   ?=
 GOLANGCI    = $(GO) run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 GOVULNCHECK = $(GO) run golang.org/x/vuln/cmd/govulncheck@v1.8.0
 
-.PHONY: test check build bench lint fuzz torture vuln format mosquitto
+# MQTT.js, which the tests use as a client; outside of git.
+MQTTJS ?= $(CURDIR)/.cache/mqttjs
+
+.PHONY: test check build bench lint fuzz torture vuln format mosquitto mqttjs
 
 # The test command of the README: what a change has to pass.
-test: mosquitto format
+test: mosquitto mqttjs format
 	$(GO) vet ./...
 	MILLRACE_KILL_ROUNDS=$(ROUNDS) $(GO) test -race -timeout 20m ./...
 
@@ -55,8 +58,8 @@ fuzz:
 torture:
 	MILLRACE_CRASH_STATES=$(CRASH_STATES) MILLRACE_FLIPS=all MILLRACE_FAULTS=all MILLRACE_MODEL_STEPS=$(MODEL_STEPS) \
 	  $(GO) test -count 1 -timeout 6h -v ./persistence/... | $(COUNTS)
-	MILLRACE_KILL_ROUNDS=$(KILL_ROUNDS) MILLRACE_ACCESS_CELLS=$(ACCESS_CELLS) \
-	  $(GO) test -count 1 -timeout 6h -v -run 'Kill|EveryDoorDecides' ./cmd/millrace | $(COUNTS)
+	MILLRACE_KILL_ROUNDS=$(KILL_ROUNDS) MILLRACE_ACCESS_CELLS=$(ACCESS_CELLS) MILLRACE_FLEET=2000 \
+	  $(GO) test -count 1 -timeout 6h -v -run 'Kill|EveryDoorDecides|AFleet' ./cmd/millrace | $(COUNTS)
 
 # Figures of this machine, one JSON line each.
 bench: build
@@ -73,3 +76,11 @@ mosquitto:
 	  else \
 	    echo "install mosquitto-clients and curl first: the tests run the commands of the README"; exit 1; \
 	  fi; }
+
+# MQTT.js, where there is Node; the test skips without it.
+mqttjs: $(MQTTJS)/node_modules/.package-lock.json
+
+$(MQTTJS)/node_modules/.package-lock.json: cmd/millrace/testdata/mqttjs/package-lock.json
+	@command -v npm >/dev/null || { echo "no npm: the test with MQTT.js will be skipped"; exit 0; }; \
+	  mkdir -p $(MQTTJS) && cp cmd/millrace/testdata/mqttjs/package*.json $(MQTTJS)/ && \
+	  npm ci --prefix $(MQTTJS) --ignore-scripts --no-audit --no-fund --silent && touch $@

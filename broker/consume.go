@@ -170,6 +170,16 @@ func (b *Broker) GiveBack(got []Received) {
 	b.giveBack(ds)
 }
 
+// HandBack makes messages ready again at once whose answer was not written
+// whole: some may have arrived, so that their attempts count.
+func (b *Broker) HandBack(got []Received) {
+	st := b.NewSettlements()
+	for i := range got {
+		st.GiveBack(got[i].Ref)
+	}
+	st.Submit()
+}
+
 // AckState tells what an ack met.
 type AckState string
 

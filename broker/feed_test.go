@@ -32,19 +32,15 @@ func TestAFilterNeedsTheRightToSubscribeToAllOfIt(t *testing.T) {
 		}
 		_, err := f.CreateQueue(ctx, broker.NewQueueConfig("new", filter))
 		check("a new queue", err)
-		if err == nil {
-			err = f.DeleteQueue(f.ctx, "new")
-		}
-		_, err2 := f.UpdateQueue(ctx, "q", func(c *broker.QueueConfig) error { c.Filter = filter; return nil })
-		check("a changed queue", err2)
+		_ = f.DeleteQueue(f.ctx, "new") // if it was made
+		_, err = f.UpdateQueue(ctx, "q", func(c *broker.QueueConfig) error { c.Filter = filter; return nil })
+		check("a changed queue", err)
 		if filter == "" {
 			continue
 		}
 		_, err = f.CreateStream(ctx, broker.NewStreamConfig("new", filter))
 		check("a new stream", err)
-		if err == nil {
-			err = f.DeleteStream(f.ctx, "new")
-		}
+		_ = f.DeleteStream(f.ctx, "new") // if it was made
 		_, err = f.UpdateStream(ctx, "s", func(c *broker.StreamConfig) error { c.Filter = filter; return nil })
 		check("a changed stream", err)
 	}

@@ -169,7 +169,7 @@ func (m *Member) Receive(ctx context.Context, o ReceiveOptions) ([]Received, err
 	m.busy++
 	m.mu.Unlock()
 	ctx, cancel := context.WithCancel(ctx)
-	stop := context.AfterFunc(m.gone, cancel)
+	stop := context.AfterFunc(m.gone, cancel) //nolint:contextcheck // the member's own end, not the caller's
 	got, err := m.from.Receive(ctx, o)
 	stop()
 	cancel()
@@ -184,7 +184,7 @@ func (m *Member) Receive(ctx context.Context, o ReceiveOptions) ([]Received, err
 	}
 	m.mu.Unlock()
 	if left {
-		m.b.GiveBack(got)
+		m.b.GiveBack(got) //nolint:contextcheck // it must happen although the caller may have gone
 		return nil, noMember(m.key.id)
 	}
 	return got, err
@@ -234,14 +234,24 @@ func (m *Member) Nack(ctx context.Context, d time.Duration, offsets ...Offset) (
 	return back, nil
 }
 
-// GiveBack undoes a Receive whose messages reached nobody.
+// GiveBack is Broker.GiveBack of what the member received.
 func (m *Member) GiveBack(got []Received) {
+	m.forget(got)
+	m.b.GiveBack(got)
+}
+
+// HandBack is Broker.HandBack of what the member received.
+func (m *Member) HandBack(got []Received) {
+	m.forget(got)
+	m.b.HandBack(got)
+}
+
+func (m *Member) forget(got []Received) {
 	m.mu.Lock()
+	defer m.mu.Unlock()
 	for i := range got {
 		delete(m.held, Offset{got[i].Partition, got[i].Offset})
 	}
-	m.mu.Unlock()
-	m.b.GiveBack(got)
 }
 
 // Leave ends the member: its receives end, and what it holds is given back. It

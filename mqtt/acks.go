@@ -159,7 +159,7 @@ func (c *conn) settle(o *owed, out *broker.Outcome) (end bool) {
 // emit releases.
 func (in *inbound) emit(c *conn) {
 	var one [8]byte
-	n := 0
+	n, packets := 0, 0
 	c.wmu.Lock()
 	for in.head < len(in.queue) && in.queue[in.head].ready {
 		o := &in.queue[in.head]
@@ -178,9 +178,10 @@ func (in *inbound) emit(c *conn) {
 		b := appendAck(one[:0], kind, o.id, o.code, c.v5)
 		c.out.write(b)
 		n += len(b)
+		packets++
 	}
 	if n > 0 {
-		c.wrote(n)
+		c.wrote(n, packets)
 	}
 	c.wmu.Unlock()
 	if in.head == len(in.queue) || in.head >= 1024 {

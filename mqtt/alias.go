@@ -18,10 +18,10 @@ const (
 // aliasCost is what an alias takes: a topic that is no longer gains nothing.
 const aliasCost = 3
 
-// aliases are those that one client lets us use towards it. A topic gets one
-// when it comes for the second time within a while, so that a client of a
-// thousand topics that each come once keeps none of them busy; when all are
-// taken, one that was not used lately goes. A connection without aliases has
+// aliases are those that one client lets us use towards it. Topics get them as
+// they come. When all are taken, a topic that comes for the second time within
+// a while takes one that was not used lately, so that topics that come once
+// each do not drive out those that come often. A connection without aliases has
 // none of this.
 type aliases struct {
 	most  int
@@ -29,7 +29,7 @@ type aliases struct {
 	names []string // by alias, less 1
 	used  []bool   // since the hand came by last
 	hand  int
-	// seen are hashes of topics that came once, each in the place that it falls on.
+	// seen are hashes of topics without an alias that came, each in the place that it falls on.
 	seen []uint64
 	seed maphash.Seed
 }
@@ -42,23 +42,27 @@ func newAliases(most int) *aliases {
 	return &aliases{most: most, by: map[string]uint16{}, seen: make([]uint64, 2*most), seed: maphash.MakeSeed()}
 }
 
-// choose says how to name a topic, and by which alias. An alias that is
-// announced must be assigned once the packet is certain to go out.
-func (a *aliases) choose(topic string) (f form, alias uint16) {
+// choose says how to name the topic of a message, and by which alias. An alias
+// that is announced must be assigned once the packet is certain to go out. With
+// QoS 2 the topic always comes along: MQTT.js has forgotten it when PUBREL comes.
+func (a *aliases) choose(topic string, qos byte) (f form, alias uint16) {
 	if a == nil || len(topic) <= aliasCost {
 		return byTopic, 0
 	}
 	if n, ok := a.by[topic]; ok {
 		a.used[n-1] = true
+		if qos == 2 {
+			return announced, n
+		}
 		return byAlias, n
+	}
+	if len(a.names) < a.most {
+		return announced, uint16(len(a.names) + 1)
 	}
 	h := maphash.String(a.seed, topic)
 	if at := &a.seen[h%uint64(len(a.seen))]; *at != h {
 		*at = h
 		return byTopic, 0
-	}
-	if len(a.names) < a.most {
-		return announced, uint16(len(a.names) + 1)
 	}
 	for a.used[a.hand] {
 		a.used[a.hand] = false
@@ -69,8 +73,11 @@ func (a *aliases) choose(topic string) (f form, alias uint16) {
 
 // assign gives the alias to a topic.
 func (a *aliases) assign(alias uint16, topic string) {
-	topic = strings.Clone(topic) // it may share its bytes with a whole read buffer
 	i := int(alias) - 1
+	if i < len(a.names) && a.names[i] == topic {
+		return
+	}
+	topic = strings.Clone(topic) // it may share its bytes with a whole read buffer
 	if i == len(a.names) {
 		a.names, a.used = append(a.names, topic), append(a.used, true)
 	} else {

@@ -36,6 +36,8 @@ type conn struct {
 	v5      bool
 	who     *auth.Principal
 	session *session
+	said    bool          // DISCONNECT came
+	told    atomic.Uint32 // what $events says of it: tellNothing, tellConnected, tellEnded
 	present bool          // the session was there before
 	grace   *grace        // what it has yet to go on with; nil for most
 	left    chan struct{} // closed when nothing of the session is this connection's any more
@@ -148,6 +150,7 @@ func (c *conn) finish() {
 	c.stop.Store(true)
 	f, drain := c.ending, c.drained
 	c.wmu.Unlock()
+	c.srv.stats.in.add(&c.input.flow)
 	c.leave(f)
 	if c.producer != nil {
 		c.producer.Flush()
@@ -172,12 +175,14 @@ func (c *conn) finish() {
 // recorded by then.
 func (c *conn) leave(f *faultError) {
 	defer close(c.left)
+	c.srv.events.ended(c, f)
 	s := c.session
 	if s == nil {
 		return
 	}
 	s.settle() // before the rest is given back
 	if kept := s.kept; kept != nil {
+		c.srv.stats.kept.Add(-1)
 		ctx, cancel := context.WithTimeout(context.Background(), endTimeout)
 		defer cancel()
 		if c.producer != nil {

@@ -8,6 +8,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"millrace/mqtt"
 )
 
 // device is a client that keeps its part of the session: it knows which QoS 2
@@ -69,7 +71,7 @@ func TestNothingIsLostInTakeovers(t *testing.T) { // B4, B6
 	for _, qos := range []byte{1, 2} {
 		t.Run(fmt.Sprint("qos=", qos), func(t *testing.T) {
 			const n, reconnects = 4000, 100
-			e := open(t)
+			e := open(t, func(o *mqtt.Options) { o.RivalsFrom = -1 }) // one device that comes back in a hurry
 			d := &device{tb: t, e: e, v5: true, id: "sub"}
 			d.connect()
 			d.conn.subscribe(1, qos, "t")

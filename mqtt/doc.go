@@ -1,5 +1,5 @@
-// Package mqtt is the MQTT edge: MQTT 5, 3.1.1 and 3.1 over TCP in front of a
-// broker.Broker. It is the only package that imports mochi, and no type of
+// Package mqtt is the MQTT edge: MQTT 5, 3.1.1 and 3.1 over TCP, TLS, WebSocket
+// and Unix sockets in front of a broker.Broker. It is the only package that imports mochi, and no type of
 // mochi leaves it.
 //
 // # Who does what
@@ -27,6 +27,26 @@
 // write. Writing never blocks the writer: bytes are appended to a bounded
 // queue, which a second goroutine empties. It exists only while there is
 // something to write.
+//
+// # Transports
+//
+// conn.Conn is the socket, whatever lies over it (transport.go): who closes a
+// connection, or moves its deadlines, need not know. TLS reads through lower,
+// which never waits once the handshake is over: it answers errAgain, TLS keeps
+// what it has of a record, and the reader waits for the socket as for a plain
+// one, without a buffer. Writing through lower tells a slow consumer from a
+// slow link. Frames of WebSocket are taken apart where they lie in the read
+// buffer (websocket.go), and put before what is written; there is no buffer
+// and no goroutine for them. An HTTP server gives its connections to WebSocket
+// (upgrade.go). Handshakes run on a goroutine of their own, whose stack grows
+// and goes.
+//
+// # Counters, $SYS and $events
+//
+// Each connection gathers what it reads and writes, and adds it to the counters
+// (stats.go) once a batch. sys.go tells them below $SYS, metrics reads Stats.
+// events.go puts what happens to clients in line, and one goroutine publishes
+// it, so that nobody waits. rivals.go slows down clients that fight for one id.
 //
 // # Retained messages
 //

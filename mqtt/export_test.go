@@ -13,7 +13,7 @@ func Bare(o Options) (*Server, error) {
 	s := newServer(o)
 	s.auth = o.Broker.Auth()
 	s.mochi, err = newMochi(s)
-	s.keeper.start(s)
+	s.start()
 	return s, err
 }
 

@@ -18,7 +18,9 @@ func (c *conn) handle(head byte, body []byte) error {
 	case typePuback, typePubrec, typePubrel, typePubcomp:
 		var a ack
 		if a, f = parseAck(body, c.v5, &c.props); f == nil {
-			f = c.ack(kind, a)
+			if f = checkAck(kind, a.code); f == nil {
+				f = c.ack(kind, a)
+			}
 		}
 	case typePingreq:
 		if len(body) > 0 {
@@ -38,6 +40,7 @@ func (c *conn) handle(head byte, body []byte) error {
 	case typeDisconnect:
 		var code reason
 		if code, f = parseDisconnect(body, c.v5, &c.props); f == nil {
+			c.said = true
 			f = c.disconnect(code, &c.props)
 		}
 	case typeAuth: // we take no authentication method, so none can be under way

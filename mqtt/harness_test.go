@@ -47,10 +47,10 @@ func open(tb testing.TB, change ...func(*mqtt.Options)) *edge {
 }
 
 // bubble runs f in fake time with an edge whose clients come over pipes.
-func bubble(t *testing.T, f func(t *testing.T, e *edge)) {
+func bubble(t *testing.T, f func(t *testing.T, e *edge), change ...func(*mqtt.Options)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		f(t, openWith(t, "", mqtt.Bare))
+		f(t, openWith(t, "", mqtt.Bare, change...))
 	})
 }
 

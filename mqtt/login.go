@@ -41,6 +41,7 @@ func (c *conn) greet(raw, body []byte) error {
 	}()
 	<-greeted
 	if c.greeted {
+		c.srv.events.connected(c)
 		return c.session.resume()
 	}
 	if !c.stop.Load() { // section 3.1.2.11.4: CONNACK may be too large for the client
@@ -72,6 +73,9 @@ func (c *conn) login() *faultError {
 			return f
 		}
 	}
+	if f := c.srv.rivals.hold(c); f != nil {
+		return f
+	}
 	if f := c.srv.register(ctx, c); f != nil {
 		return f
 	}
@@ -80,7 +84,7 @@ func (c *conn) login() *faultError {
 	h.will = nil
 	c.lastRead = time.Now()
 	c.open = true
-	c.srv.stats.open.Add(1)
+	c.srv.stats.opened()
 	return nil
 }
 

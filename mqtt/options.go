@@ -31,6 +31,7 @@ const (
 	DefaultBacklogMessages = 100_000
 	DefaultBacklogBytes    = 64 << 20
 	DefaultUserProperties  = 64
+	DefaultRivalsFrom      = 3
 )
 
 // Limits that no option moves.
@@ -80,6 +81,16 @@ type Options struct {
 	// outlives its connection, in seconds; default broker.NeverExpires.
 	SessionExpiryV3 uint32
 
+	// SysInterval is how often $SYS is told; 0 = never.
+	SysInterval time.Duration
+	// RivalsFrom is how many take-overs of one client id in a row, each within
+	// 10 s, make its clients rivals, whose connects are slowed down; default 3,
+	// negative = never.
+	RivalsFrom int
+	// NoEvents keeps $events silent.
+	NoEvents bool
+	Version  string // of the program, for $SYS/broker/version
+
 	// Overloaded tells that memory is short, so that nobody more is let in; nil
 	// = never.
 	Overloaded func() bool
@@ -122,9 +133,10 @@ func (o Options) withDefaults() (Options, error) {
 	}
 	o.LeaseGrace = cmp.Or(o.LeaseGrace, DefaultLeaseGrace)
 	o.SessionExpiryV3 = cmp.Or(o.SessionExpiryV3, broker.NeverExpires)
+	o.RivalsFrom = cmp.Or(o.RivalsFrom, DefaultRivalsFrom)
 	o.ConnectTimeout = cmp.Or(o.ConnectTimeout, DefaultConnectTimeout)
 	o.StallTimeout = cmp.Or(o.StallTimeout, DefaultStallTimeout)
-	if o.ConnectTimeout < 0 || o.StallTimeout < 0 || o.MaxKeepAlive < 0 || o.MaxPerAddress < 0 || o.MaxPerIdentity < 0 || o.AcceptRate < 0 {
+	if o.ConnectTimeout < 0 || o.StallTimeout < 0 || o.MaxKeepAlive < 0 || o.MaxPerAddress < 0 || o.MaxPerIdentity < 0 || o.AcceptRate < 0 || o.SysInterval < 0 {
 		return o, errors.New("mqtt: Options has a negative limit")
 	}
 	return o, nil

@@ -102,9 +102,29 @@ func checkUnsubscribe(body []byte, v5 bool, p *props) *faultError {
 		return broken(protocolError, "UNSUBSCRIBE without a filter")
 	}
 	for len(r.b) > 0 {
-		r.string()
+		if filter := r.string(); r.err == nil && len(filter) == 0 { // section 4.7.3
+			return broken(malformed, "filter is empty")
+		}
 	}
 	return r.err
+}
+
+// checkAck checks that a reason code is one of the packet's, sections 3.4.2.1,
+// 3.5.2.1, 3.6.2.1 and 3.7.2.1.
+func checkAck(kind byte, code reason) *faultError {
+	switch code {
+	case success:
+		return nil
+	case noMatch, unspecified, implementation, notAuthorized, badTopic, packetIDInUse, quotaExceeded, badPayloadFormat:
+		if kind == typePuback || kind == typePubrec {
+			return nil
+		}
+	case unknownPacketID:
+		if kind == typePubrel || kind == typePubcomp {
+			return nil
+		}
+	}
+	return broken(protocolError, "reason code is none of the packet's")
 }
 
 // parseDisconnect reads section 3.14. A DISCONNECT of one byte has a reason

@@ -31,6 +31,7 @@ const (
 	takenOver         reason = 0x8E
 	badFilter         reason = 0x8F
 	badTopic          reason = 0x90
+	packetIDInUse     reason = 0x91
 	unknownPacketID   reason = 0x92
 	receiveMaximum    reason = 0x93
 	badAlias          reason = 0x94

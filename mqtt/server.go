@@ -17,12 +17,14 @@ import (
 
 // Server is the MQTT edge of a broker.
 type Server struct {
-	o     Options
-	log   zerolog.Logger
-	auth  *auth.Auth
-	mochi *mochi.Server
-	stats counters
-	pace  *pace
+	o      Options
+	log    zerolog.Logger
+	auth   *auth.Auth
+	mochi  *mochi.Server
+	stats  counters
+	events events
+	rivals rivals
+	pace   *pace
 	// sniffed is when a foreign protocol was logged last, Unix seconds.
 	sniffed atomic.Int64
 
@@ -66,7 +68,7 @@ func Listen(o Options) (*Server, error) {
 		}
 		s.listeners = append(s.listeners, l)
 	}
-	s.keeper.start(s)
+	s.start()
 	s.accepting.Go(s.review)
 	for i, l := range s.listeners {
 		s.accepting.Go(func() { s.accept(l, &o.Listeners[i]) })
@@ -82,6 +84,16 @@ func newServer(o Options) *Server {
 		clients: map[string]*conn{}, groups: map[string]*group{}, all: map[*conn]struct{}{}, addresses: map[string]int{},
 		identities: map[string]int{}, pace: newPace(o.AcceptRate),
 		waiting: list.New(), graces: map[string]*grace{},
+	}
+}
+
+// start begins what goes on beside the connections.
+func (s *Server) start() {
+	s.keeper.start(s)
+	s.events.start(s)
+	s.rivals.from, s.rivals.stopped = s.o.RivalsFrom, s.stopped
+	if s.o.SysInterval > 0 {
+		s.accepting.Go(s.tell)
 	}
 }
 
@@ -139,6 +151,7 @@ func (s *Server) Close(ctx context.Context) error {
 	select {
 	case <-ended:
 		s.keeper.close()
+		s.events.close()
 		return err
 	case <-ctx.Done():
 	}
@@ -146,6 +159,7 @@ func (s *Server) Close(ctx context.Context) error {
 		_ = c.Conn.Close() // the drain failed already
 	}
 	s.keeper.close()
+	s.events.close()
 	return errors.Join(err, ctx.Err())
 }
 

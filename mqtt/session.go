@@ -6,6 +6,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"millrace/broker"
 	"millrace/broker/auth"
@@ -68,12 +69,23 @@ func (s *Server) register(ctx context.Context, c *conn) *faultError {
 	s.clients[c.hello.id] = c
 	s.mu.Unlock()
 	if old != nil {
+		s.takeOver(c, old)
 		old.end(&faultError{takenOver, "client id connected again", closeTakenOver})
 		if f := c.succeed(ctx, old); f != nil {
 			return f
 		}
 	}
 	return c.openSession(ctx)
+}
+
+// takeOver tells that c takes the place of old, and whether the two are rivals.
+func (s *Server) takeOver(c, old *conn) {
+	fight := s.rivals.met(c.hello.id, time.Now())
+	if fight == fightBegins {
+		s.log.Warn().Str("client", clip(c.hello.id)).Str("remote", c.remote).Str("other", old.remote).
+			Msg("two clients fight for one client id, or one connects again without end: give each an id of its own; their connects are slowed down")
+	}
+	s.events.takenOver(c, old, fight != noFight)
 }
 
 // succeed takes the place of old: now, and not when its reader has noticed. Only
@@ -116,6 +128,9 @@ func (c *conn) openSession(ctx context.Context) *faultError {
 	if c.grace != nil && !present {
 		c.srv.giveUp(c.grace)
 		c.grace = nil
+	}
+	if kept != nil {
+		c.srv.stats.kept.Add(1)
 	}
 	if s.kept, c.present = kept, present; s.durable() {
 		s.window.share()

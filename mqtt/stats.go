@@ -11,13 +11,38 @@ type Stats struct {
 	Refused  map[string]int64
 	Closed   map[string]int64
 
-	Received  int64 // PUBLISH packets taken
-	Delivered int64 // PUBLISH packets written
+	Logins    int64 // clients that were ever let in
+	MaxOpen   int64 // most connections that were ever open at once
+	In, Out   Flow  // what clients sent, and were sent
+	Received  int64 // PUBLISH packets taken; In.Messages
+	Delivered int64 // PUBLISH packets written; Out.Messages
 	Dropped   map[string]int64
 	Limited   int64 // PUBLISH packets over the rate of their identity: made to wait, or refused
 
 	SlowConsumers int64
 	Panics        int64
+}
+
+// Flow is a number of packets of all kinds, their bytes, and the PUBLISH among
+// them with the bytes of their payloads.
+type Flow struct{ Packets, Bytes, Messages, Payload int64 }
+
+// flow is a Flow that all connections add to.
+type flow struct{ packets, bytes, messages, payload atomic.Int64 }
+
+func (f *flow) add(n *Flow) {
+	if n.Packets > 0 {
+		f.packets.Add(n.Packets)
+		f.bytes.Add(n.Bytes)
+	}
+	if n.Messages > 0 {
+		f.messages.Add(n.Messages)
+		f.payload.Add(n.Payload)
+	}
+}
+
+func (f *flow) read() Flow {
+	return Flow{f.packets.Load(), f.bytes.Load(), f.messages.Load(), f.payload.Load()}
 }
 
 // dropReason says why a message did not go on.
@@ -34,10 +59,11 @@ const (
 	dropEnded                      // still waiting when its clean session ended
 	dropFormat                     // payload is not the UTF-8 it says it is
 	dropWill                       // will that could not be published
+	dropEvent                      // event that nobody could take down in time
 	dropReasons
 )
 
-var dropNames = [dropReasons]string{"denied", "reserved", "shed", "backlog", "too_large", "expired", "session_ended", "payload_format", "will"}
+var dropNames = [dropReasons]string{"denied", "reserved", "shed", "backlog", "too_large", "expired", "session_ended", "payload_format", "will", "event"}
 
 // closeReason says why a connection ended, or never began.
 type closeReason uint8
@@ -72,7 +98,9 @@ var closeNames = [closeReasons]string{
 // counters is what Stats is read from.
 type counters struct {
 	open, waiting, accepted atomic.Int64
-	received, delivered     atomic.Int64
+	maxOpen, logins         atomic.Int64
+	kept                    atomic.Int64 // connections whose session the broker keeps
+	in, out                 flow
 	limited                 atomic.Int64
 	slow, panics            atomic.Int64
 	dropped                 [dropReasons]atomic.Int64
@@ -81,15 +109,25 @@ type counters struct {
 
 func (n *counters) drop(r dropReason) { n.dropped[r].Add(1) }
 
+// opened counts a connection.
+func (n *counters) opened() {
+	n.logins.Add(1)
+	now := n.open.Add(1)
+	for most := n.maxOpen.Load(); now > most && !n.maxOpen.CompareAndSwap(most, now); {
+		most = n.maxOpen.Load()
+	}
+}
+
 // Stats returns the counters as they are now.
 func (s *Server) Stats() Stats {
 	n := &s.stats
 	st := Stats{
 		Open: n.open.Load(), Waiting: n.waiting.Load(), Accepted: n.accepted.Load(),
-		Received: n.received.Load(), Delivered: n.delivered.Load(), Limited: n.limited.Load(),
+		MaxOpen: n.maxOpen.Load(), Logins: n.logins.Load(), In: n.in.read(), Out: n.out.read(), Limited: n.limited.Load(),
 		SlowConsumers: n.slow.Load(), Panics: n.panics.Load(),
 		Dropped: map[string]int64{}, Refused: map[string]int64{}, Closed: map[string]int64{},
 	}
+	st.Received, st.Delivered = st.In.Messages, st.Out.Messages
 	for i, name := range dropNames {
 		st.Dropped[name] = n.dropped[i].Load()
 	}

@@ -30,6 +30,7 @@ type output struct {
 	size    int     // bytes in full and tail, and in the write under way
 	running bool    // there is a goroutine in drain
 	closed  bool    // nothing more is taken
+	flow    Flow    // not in the counters yet
 	blocked bool    // the session waits for room
 	until   time.Time
 	room    sync.Cond // size fell, running ended, or the connection did
@@ -98,19 +99,21 @@ func (c *conn) send(b []byte) {
 	}
 	c.wmu.Lock()
 	c.out.write(b)
-	c.wrote(len(b))
+	c.wrote(len(b), 1)
 	c.wmu.Unlock()
 }
 
-// wrote books n appended bytes and sees that somebody writes them. The caller
-// holds wmu.
-func (c *conn) wrote(n int) {
+// wrote books n appended bytes, of so many packets, and sees that somebody
+// writes them. The caller holds wmu.
+func (c *conn) wrote(n, packets int) {
 	o := &c.out
 	if o.closed {
 		o.full, o.tail = nil, nil // nobody will write it
 		return
 	}
 	o.size += n
+	o.flow.Bytes += int64(n)
+	o.flow.Packets += int64(packets)
 	if !o.running {
 		o.running = true
 		go c.drain()
@@ -133,8 +136,10 @@ func (c *conn) drain() {
 	}()
 	c.wmu.Lock()
 	for !o.closed && (len(o.tail) > 0 || len(o.full) > 0) {
-		ps := o.take()
+		ps, flow := o.take(), o.flow
+		o.flow = Flow{}
 		c.wmu.Unlock()
+		c.srv.stats.out.add(&flow)
 		err := c.writeAll(ps)
 		c.wmu.Lock()
 		if err != nil {

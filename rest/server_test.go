@@ -83,6 +83,12 @@ func openSite(tb testing.TB, change func(*rest.Options)) *site {
 // openRated opens a site whose identities have rates.
 func openRated(tb testing.TB, rates auth.Rates, change func(*rest.Options)) *site {
 	tb.Helper()
+	return openLimited(tb, rates, 0, change)
+}
+
+// openLimited opens one where so many receives wait at once, 0 for the default.
+func openLimited(tb testing.TB, rates auth.Rates, waiting int, change func(*rest.Options)) *site {
+	tb.Helper()
 	ctx := context.WithoutCancel(tb.Context())
 	store, err := local.Open(local.Options{})
 	must(tb, err)
@@ -90,7 +96,7 @@ func openRated(tb testing.TB, rates auth.Rates, change func(*rest.Options)) *sit
 	must(tb, err)
 	_, _, err = a.AddKey(ctx, auth.KeySpec{ID: "root", Secret: "sixteen-or-more-characters", Role: "administrator"})
 	must(tb, err)
-	b, err := broker.Open(ctx, broker.Options{Store: store, Auth: a})
+	b, err := broker.Open(ctx, broker.Options{Store: store, Auth: a, MaxWaiting: waiting})
 	must(tb, err)
 	log := newLogged()
 	o := rest.Options{

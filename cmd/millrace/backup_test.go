@@ -49,7 +49,7 @@ func TestABackupOfARunningBrokerRestoresAndOldReceiptsAreNoneOfItsOwn(t *testing
 			t.Errorf("a receipt of %s the backup is taken: %s", what, answer)
 		}
 	}
-	if answer := string(d.admin("GET", "/queues/work", "")); !strings.Contains(answer, `"message_count":29`) || !strings.Contains(answer, `"in_flight_count":1`) {
+	if answer := string(d.admin("GET", "/queues/work", "")); !strings.Contains(answer, `"message_count":30`) || !strings.Contains(answer, `"in_flight_count":1`) {
 		t.Errorf("restored %s", answer)
 	}
 	if answer := string(d.admin("GET", "/streams/log/partitions/0/messages?offset=0&limit=100", "")); strings.Count(answer, `"offset"`) < 30 || strings.Contains(answer, "after") {

@@ -3,6 +3,7 @@ package main_test
 import (
 	"bytes"
 	"encoding/base64"
+	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -17,6 +18,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/eclipse/paho.golang/paho"
+	"github.com/oklog/ulid/v2"
 )
 
 // goods are what a message is made of, as far as a door has words for it.
@@ -59,6 +61,7 @@ var producers = []producer{
 	{"flowmq", false, (*crossing).sendFlowMQ},
 	{"pulsar", false, (*crossing).sendPulsar},
 	{"mqtt", false, (*crossing).sendMQTT},
+	{"emqx", false, (*crossing).sendEMQX},
 	{"fastqueue", true, (*crossing).sendFastQueue},
 	{"memfifo", true, (*crossing).sendMemfifo},
 }
@@ -163,6 +166,19 @@ func (c *crossing) sendPulsar(g goods) (goods, bool) {
 	}
 	got := ask[produced](c, "POST", crossPath, body)
 	g.id = got.MessageIDs[0].MessageID
+	return g, true
+}
+
+func (c *crossing) sendEMQX(g goods) (goods, bool) {
+	got := ask[struct{ ID string }](c, "POST", "/api/v5/publish", map[string]any{
+		"topic": crossTopic, "qos": 1, "payload": g.payload, "payload_encoding": "base64",
+		"properties": map[string]any{"content_type": g.kind, "user_properties": g.properties},
+	})
+	id, err := hex.DecodeString(got.ID)
+	if err != nil || len(id) != len(ulid.ULID{}) {
+		c.t.Fatalf("id %q is not 32 hex digits", got.ID)
+	}
+	g.id = ulid.ULID(id).String()
 	return g, true
 }
 

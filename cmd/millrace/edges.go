@@ -83,6 +83,8 @@ func (a *app) openMQTT() error {
 		MaxPerAddress: a.cfg.Limits.PerAddress, MaxKeepAlive: time.Duration(c.MaxKeepalive),
 		MaxPerIdentity: a.cfg.Limits.PerIdentity, AcceptRate: a.cfg.Limits.AcceptRate, MaxWaiting: a.cfg.Limits.Connecting,
 		ConnectTimeout: time.Duration(c.ConnectTimeout), StallTimeout: time.Duration(c.StallTimeout), Overloaded: a.overloaded(),
+		RivalsFrom:  cmp.Or(c.RivalTakeovers, -1),
+		SysInterval: time.Duration(c.SysInterval), NoEvents: !c.Events, Version: build().Version,
 		MaxSubs: c.MaxSubscriptions, MaxFilters: c.MaxFilters, MaxAliases: c.TopicAliases,
 		BacklogMessages: c.MaxSessionQueue, BacklogBytes: int(c.MaxSessionBytes),
 		LeaseGrace: time.Duration(c.LeaseGrace), SessionExpiryV3: uint32(time.Duration(c.SessionExpiry3) / time.Second), CloseOnDeny: c.DenyAction == "close",
@@ -109,7 +111,7 @@ func (a *app) openMQTT() error {
 // metrics shows the figures of all parts.
 func (a *app) metrics() http.Handler {
 	return metrics.Handler(metrics.Registry(metrics.Source{
-		Version: build().Short(), Broker: a.broker, Store: a.store,
+		Version: build().Version, Broker: a.broker, Store: a.store,
 		MQTT: func() *mqtt.Server { return a.mqtt },
 		HTTP: func() *rest.Server { return a.http },
 		// Each scrape reads the lists as the server itself.

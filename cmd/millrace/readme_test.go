@@ -13,6 +13,7 @@ import (
 var (
 	shellBlock = regexp.MustCompile("(?s)```sh\n(.*?)```")
 	apiKeyLine = regexp.MustCompile(`(?m)^ +API key +(\S+)$`)
+	loginLine  = regexp.MustCompile(`(?m)^ +login +(\S+) / (\S+)$`)
 )
 
 // startDev runs "serve --dev" as the README says, on free ports.

@@ -142,7 +142,7 @@ func (p *plants) overCommands() {
 		{"user", "add", "", "--password", p.plant(), "--url", p.s.url(), "--key", testKey},
 		{"user", "passwd", "ann", "--old-password-file", secretFile(p.t, p.plant()), "--password", p.plant(), "--url", p.s.url()},
 		{"key", "add", "app", "--secret-file", secretFile(p.t, p.plant()), "--url", p.s.url(), "--key", testKey},
-		{"pub", "-t", "a", "-m", "x", "--server", "mqtt://app:" + p.plant() + "@" + p.s.ports["mqtt"]},
+		{"pub", "-t", "a", "-m", "x", "-u", "app", "-P", p.plant(), "-p", p.s.ports["mqtt"][strings.LastIndexByte(p.s.ports["mqtt"], ':')+1:]},
 		{"serve", "--store", "nats://app:" + p.plant() + "@127.0.0.1:1"},
 		{"serve", "--bootstrap-file", bootstrapFile(p.t, "api_keys:\n- {id: a, secret: "+p.plant()+", role: nobody}\n"), "--data", p.t.TempDir(), "--mqtt-listen", "none", "--http-listen", "127.0.0.1:0"},
 		{"serve", "--bootstrap-file", bootstrapFile(p.t, "api_keys:\n- {id: a, secret: "+p.plant()+", rolle: client}\n")},

@@ -17,6 +17,6 @@ func diskSpace(dir string) (free, size int64, err error) {
 	if err := unix.Statfs(dir, &st); err != nil {
 		return 0, 0, err
 	}
-	block := int64(st.Bsize)
+	block := int64(st.Bsize) //nolint:unconvert // its type differs between systems
 	return int64(st.Bavail) * block, int64(st.Blocks) * block, nil
 }

@@ -24,8 +24,11 @@ func (j *Journal) Hold(to Position) ([]*Held, error) {
 			return nil, err
 		}
 		h := &Held{Segment: s, j: j, s: seg}
-		if s.Number == to.Segment() {
+		switch {
+		case s.Number == to.Segment():
 			h.End = to.Offset()
+		case s.End == 0:
+			h.End = uint32(s.Size) // it was not read, for nobody needs it: all of it, then
 		}
 		held = append(held, h)
 	}

@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"sync/atomic"
 	"time"
+
+	"github.com/rs/zerolog"
 )
 
 const (
@@ -58,12 +60,12 @@ func (j *Journal) measure() {
 	}
 	if low := free < mark; low != was {
 		j.space.low.Store(low)
-		e := j.o.Log.Info()
+		level := zerolog.InfoLevel
 		if low {
-			e = j.o.Log.Warn()
+			level = zerolog.WarnLevel
 			poke(j.ask) // the preparer sheds
 		}
-		e.Int64("free", free).Int64("mark", mark).Bool("low", low).Msg("free space of the disk")
+		j.o.Log.WithLevel(level).Int64("free", free).Int64("mark", mark).Bool("low", low).Msg("free space of the disk")
 	}
 }
 

@@ -26,6 +26,7 @@ type view struct {
 	under FS
 	mu    sync.Mutex
 	names map[string]*viewNode
+	files []File // of under, that were opened
 }
 
 // viewNode is a file that was opened: the pages that were written, over those
@@ -68,6 +69,7 @@ func (v *view) open(name string) (*viewNode, error) {
 	if err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
+	v.files = append(v.files, f)
 	n := &viewNode{below: f, kept: size, size: size, pages: map[int64][]byte{}}
 	v.names[name] = n
 	return n, nil
@@ -135,12 +137,11 @@ type viewLock struct {
 func (l *viewLock) Close() error {
 	l.v.mu.Lock()
 	defer l.v.mu.Unlock()
-	for _, n := range l.v.names {
-		if n != nil && n.below != nil {
-			_ = n.below.Close() // it was only read
-		}
+	for _, f := range l.v.files {
+		_ = f.Close() // it was only read
 	}
 	clear(l.v.names)
+	l.v.files = nil
 	return l.lock.Close()
 }
 

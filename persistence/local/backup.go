@@ -55,7 +55,7 @@ type moment struct {
 	files    []member
 	segments []*journal.Held
 	streams  []*streamFile
-	ckpt     journal.File // nil if there is none
+	ckpts    []journal.File
 }
 
 // Backup writes a backup of the store to w: of everything that was answered
@@ -67,7 +67,7 @@ func (s *Store) Backup(ctx context.Context, w io.Writer) error {
 	}
 	m := &moment{}
 	defer m.release()
-	if err := m.hold(ctx, s); err != nil {
+	if err := m.hold(s); err != nil {
 		return fmt.Errorf("backup: %w", err)
 	}
 	t := tar.NewWriter(w)
@@ -87,9 +87,14 @@ func (s *Store) Backup(ctx context.Context, w io.Writer) error {
 	return errors.Join(err, t.Close())
 }
 
-// hold fixes the moment. Files of streams come first: what is cut off them from
-// then on is in the log, if it was before the end of that.
-func (m *moment) hold(ctx context.Context, s *Store) error {
+// hold fixes the moment, between two rounds of upkeep. Files of streams and
+// checkpoints come first: what is cut off or recorded after them and before the
+// end of the log is in the log.
+func (m *moment) hold(s *Store) error {
+	s.upkeep.mu.Lock()
+	defer s.upkeep.mu.Unlock()
+	s.ckpts.mu.Lock()
+	defer s.ckpts.mu.Unlock()
 	s.files.copy.Lock()
 	defer s.files.copy.Unlock()
 	format := []byte(formatPrefix + strconv.Itoa(formatVersion) + "\n")
@@ -104,16 +109,12 @@ func (m *moment) hold(ctx context.Context, s *Store) error {
 			}
 		}
 	}
-	s.ckpts.mu.Lock() // none comes or goes, and no segment goes that the newest needs
-	defer s.ckpts.mu.Unlock()
-	if err := m.holdCheckpoint(s.ckpts.newest(), s.files.fs); err != nil {
-		return err
+	for _, c := range s.ckpts.kept {
+		if err := m.holdCheckpoint(s.ckpts.fs, c.name); err != nil {
+			return err
+		}
 	}
-	if err := s.wal.Lock(); err != nil {
-		return unavailable(err)
-	}
-	s.flushNotes()
-	if err := s.wait(ctx); err != nil {
+	if err := s.barrier(); err != nil {
 		return err
 	}
 	st := s.journal.State()
@@ -128,21 +129,6 @@ func (m *moment) hold(ctx context.Context, s *Store) error {
 	m.manifest.Format, m.manifest.Taken = manifestFormat, time.Now().UTC().Truncate(time.Millisecond)
 	m.manifest.StoreID, m.manifest.LogEnd = hex.EncodeToString(st.StoreID[:]), st.Durable.String()
 	return nil
-}
-
-// holdCheckpoint holds the newest checkpoint: the log before it is not whole.
-func (m *moment) holdCheckpoint(c ckptFile, fsys journal.FS) error {
-	if c.name == "" {
-		return nil
-	}
-	f, err := fsys.Open(c.name)
-	if err != nil {
-		return err
-	}
-	m.ckpt = f
-	size, err := f.Size()
-	m.add(ckptDir+"/"+filepath.Base(c.name), size, size, f)
-	return err
 }
 
 // holdFiles holds the files of a partition.
@@ -161,6 +147,20 @@ func (m *moment) holdFiles(p *partition) error {
 	return nil
 }
 
+func (m *moment) holdCheckpoint(fsys journal.FS, name string) error {
+	f, err := fsys.Open(name)
+	if err != nil {
+		return err
+	}
+	m.ckpts = append(m.ckpts, f)
+	size, err := f.Size()
+	if err != nil {
+		return err
+	}
+	m.add(ckptDir+"/"+filepath.Base(name), size, size, f)
+	return nil
+}
+
 func (m *moment) add(name string, size, stored int64, from io.ReaderAt) {
 	m.files = append(m.files, member{Archived{Name: name, Size: size, Stored: stored}, from})
 }
@@ -168,11 +168,11 @@ func (m *moment) add(name string, size, stored int64, from io.ReaderAt) {
 // release lets go of all files.
 func (m *moment) release() {
 	journal.Release(m.segments)
-	if m.ckpt != nil {
-		_ = m.ckpt.Close() // it was only read
-	}
 	for _, f := range m.streams {
 		f.release()
+	}
+	for _, f := range m.ckpts {
+		_ = f.Close() // it was only read
 	}
 }
 

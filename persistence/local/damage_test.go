@@ -345,6 +345,76 @@ func checkLosses(t *testing.T, disk *journaltest.SectorFS, l local.Losses, name 
 	}
 }
 
+func TestAFileOfAStreamIsGivenUpAloneAndOnce(t *testing.T) {
+	d := newDamaged(t)
+	hit := 0
+	for _, name := range d.files(t) {
+		if !strings.HasSuffix(name, ".log") {
+			continue
+		}
+		for what, damage := range map[string]func(disk *journaltest.SectorFS){
+			"header":  func(disk *journaltest.SectorFS) { disk.Data(name)[30] ^= 1 },
+			"cut":     func(disk *journaltest.SectorFS) { disk.SetData(name, slices.Clone(disk.Data(name)[:3000])) },
+			"missing": func(disk *journaltest.SectorFS) { _ = disk.Remove(name) },
+		} {
+			hit++
+			disk := d.disk.Clone()
+			damage(disk)
+			was := slices.Clone(disk.Data(name))
+			o := damageOptions(disk)
+			if _, err := local.Open(o); named(err) != nil || err == nil {
+				t.Fatalf("%s, %s: a start answers %v", name, what, err)
+			}
+			o.AcceptLoss = true
+			s := open(t, o)
+			s.Bind(noEvents{})
+			l := s.Losses()
+			if len(l.Damage) != 1 || len(l.Missing) != 1 || l.Missing[0].Name != "s" || string(disk.Data(l.Damage[0].Kept)) != string(was) {
+				t.Errorf("%s, %s: reported %+v", name, what, l)
+			}
+			checkStream(t, s, d, int(l.Missing[0].First), int(l.Missing[0].Messages))
+			n := numbered(d.count, 100)
+			if err := outcome(submit(s, func(b *broker.Batch) { b.Publish(n, broker.Route{Target: s.Named(broker.StreamTarget, "s")}) })); err != nil {
+				t.Fatal(err)
+			}
+			shut(t, s)
+			o.AcceptLoss = false
+			s = open(t, o)
+			s.Bind(noEvents{})
+			checkStream(t, s, d, int(l.Missing[0].First), int(l.Missing[0].Messages))
+			if _, err := s.CopyStreams(); err != nil {
+				t.Error(err)
+			}
+			checkStream(t, s, d, int(l.Missing[0].First), int(l.Missing[0].Messages))
+			shut(t, s)
+		}
+	}
+	if hit < 6 {
+		t.Errorf("only %d cases", hit)
+	}
+}
+
+// checkStream wants every message of the stream but some that follow each other.
+func checkStream(t *testing.T, s *local.Store, d *damaged, first, lost int) {
+	t.Helper()
+	next := 0
+	for next < d.count && (next != first || first+lost < d.count) {
+		list, err := s.Read(context.Background(), s.Named(broker.StreamTarget, "s"), broker.Pos{Seq: uint64(next)}, 1<<20, nil)
+		if err != nil || len(list) == 0 {
+			t.Fatalf("read from offset %d: %d, %v", next, len(list), err)
+		}
+		for i := range list {
+			if next == first {
+				next += lost
+			}
+			if int(list[i].Seq) != next || number(t, &list[i]) != next {
+				t.Fatalf("message %s at offset %d, want %d; %d from %d are lost", list[i].Topic, list[i].Seq, next, lost, first)
+			}
+			next++
+		}
+	}
+}
+
 func TestAcceptLossOpensAnyJournal(t *testing.T) {
 	d := newDamaged(t)
 	for _, name := range d.files(t) {

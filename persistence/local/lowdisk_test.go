@@ -1,8 +1,13 @@
 package local_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -148,4 +153,109 @@ func TestADiskThatOthersFillLeavesTheReserveForAcknowledgements(t *testing.T) {
 		}
 		shut(t, s)
 	})
+}
+
+// smallDisk is a folder on a file system of its own, or the test is skipped.
+func smallDisk(t *testing.T, size string) string {
+	t.Helper()
+	dir := t.TempDir()
+	if out, err := exec.Command("mount", "-t", "tmpfs", "-o", "size="+size, "tmpfs", dir).CombinedOutput(); err != nil {
+		t.Skipf("a tmpfs cannot be mounted here: %v: %s", err, bytes.TrimSpace(out))
+	}
+	t.Cleanup(func() {
+		if out, err := exec.Command("umount", dir).CombinedOutput(); err != nil {
+			t.Errorf("umount: %v: %s", err, out)
+		}
+	})
+	return dir
+}
+
+// TestASmallDiskIsFilledAndDrained fills a real file system 20 times, by
+// messages and, every other time, by somebody else, and drains it.
+func TestASmallDiskIsFilledAndDrained(t *testing.T) {
+	dir := smallDisk(t, "24m")
+	s := open(t, local.Options{Dir: filepath.Join(dir, "data"), FirstSegmentSize: 512 << 10, SegmentSize: 1 << 20})
+	s.Bind(noEvents{})
+	q := queueOn(t, s, broker.Def{Name: "q"})
+	foreign := filepath.Join(dir, "foreign")
+	taken, slowest := 0, time.Duration(0)
+	for round := range 20 {
+		if round%2 == 1 {
+			fillFile(t, foreign)
+		}
+		n := 0
+		for {
+			begin := time.Now()
+			c := submit(s, func(b *broker.Batch) { b.Publish(numbered(n, 30_000), broker.Route{Target: q}) })
+			if err := outcome(c); err == nil {
+				n++
+				continue
+			} else if !errors.Is(err, broker.ErrFull) {
+				t.Fatalf("round %d: %v", round, err)
+			}
+			slowest = max(slowest, time.Since(begin))
+			break
+		}
+		taken += n
+		drain(t, s, q)
+		_ = os.Remove(foreign) // it is there every other time
+		if !within(20*time.Second, func() bool { return outcome(publishTo(s, q)) == nil }) {
+			t.Fatalf("round %d: publishing does not resume: %+v", round, s.Journal().State())
+		}
+		drain(t, s, q)
+	}
+	t.Logf("%d messages, the slowest refusal took %v", taken, slowest)
+	if slowest > 100*time.Millisecond {
+		t.Errorf("a refusal took %v", slowest)
+	}
+	if taken < 20*300 {
+		t.Errorf("only %d messages fitted into 20 times 24 MiB", taken)
+	}
+	shut(t, s)
+}
+
+// fillFile writes until the disk is full.
+func fillFile(t *testing.T, name string) {
+	t.Helper()
+	f, err := os.Create(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for err == nil {
+		_, err = f.Write(make([]byte, 64<<10))
+	}
+	if !errors.Is(err, syscall.ENOSPC) {
+		t.Fatal(err)
+	}
+	_ = f.Close() // it does not matter what of it is there
+}
+
+// drain takes and acknowledges everything.
+func drain(t *testing.T, s *local.Store, q broker.Target) {
+	t.Helper()
+	for {
+		got := receive(t, s, q, 100)
+		if len(got) == 0 {
+			return
+		}
+		c := submit(s, func(b *broker.Batch) {
+			for i := range got {
+				b.Settle(got[i].Ref, broker.ReasonAcked)
+			}
+		})
+		if err := outcome(c); err != nil {
+			t.Fatalf("ack on a full disk: %v", err)
+		}
+	}
+}
+
+// within waits until ok holds.
+func within(limit time.Duration, ok func() bool) bool {
+	for begin := time.Now(); !ok(); {
+		if time.Since(begin) > limit {
+			return false
+		}
+		<-time.After(20 * time.Millisecond)
+	}
+	return true
 }

@@ -44,6 +44,9 @@ func (p *partition) readCold(from uint64, limit, maxBytes int, dst *[]broker.Del
 	if f == nil || err != nil {
 		return from, false, err
 	}
+	if f.lost {
+		return after, true, nil
+	}
 	list, next, ended, err := p.readFile(f, from, limit, maxBytes, *dst)
 	got := len(list) - len(*dst)
 	*dst = list
@@ -79,6 +82,9 @@ func (p *partition) sinceFiles(time int64) (uint64, bool, error) {
 	i := len(files) - 1
 	for i > 0 && files[i].time >= time {
 		i--
+	}
+	if files[i].lost {
+		return files[i].base, true, nil
 	}
 	marks, err := files[i].index()
 	if err != nil {

@@ -168,7 +168,7 @@ func (c *copied) begin() error {
 	broken := p.broken
 	p.mu.Unlock()
 	c.known, c.first = len(c.files), len(c.files)
-	if c.known == 0 || broken {
+	if c.known == 0 || broken || c.files[c.known-1].lost {
 		return nil
 	}
 	f := c.files[c.known-1]

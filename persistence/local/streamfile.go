@@ -70,6 +70,7 @@ type streamFile struct {
 	base, prev uint64
 	prevSize   uint32
 	time       int64 // of its first message
+	lost       bool  // it was given up, and has none
 	seed       uint32
 
 	mu    sync.Mutex
@@ -92,6 +93,9 @@ func (f *streamFile) header(store [16]byte) []byte {
 	b := make([]byte, fileHeader)
 	le := binary.LittleEndian
 	copy(b, fileMagic)
+	if f.lost {
+		copy(b, lostMagic)
+	}
 	le.PutUint32(b[8:], fileVersion)
 	le.PutUint32(b[12:], f.partition)
 	le.PutUint64(b[16:], uint64(f.target))
@@ -112,11 +116,12 @@ func (f *streamFile) readHeader(store [16]byte) error {
 	}
 	defer f.release()
 	b := make([]byte, fileHeader+fileEntry)
-	if n, err := file.ReadAt(b, 0); err != nil && (n < len(b) || !errors.Is(err, io.EOF)) {
-		if errors.Is(err, io.EOF) {
-			return f.damage(int64(n), "the file is cut off")
-		}
+	n, err := file.ReadAt(b, 0)
+	if err != nil && !errors.Is(err, io.EOF) {
 		return fmt.Errorf("read %s: %w", f.name, err)
+	}
+	if f.lost = n == fileHeader && bytes.Equal(b[:8], lostMagic); n < len(b) && !f.lost {
+		return f.damage(int64(n), "the file is cut off")
 	}
 	le := binary.LittleEndian
 	if v := le.Uint32(b[8:]); bytes.Equal(b[:8], fileMagic) && v > fileVersion {

@@ -47,7 +47,7 @@ func (s *Store) openFiles(o Options) error {
 			continue
 		}
 		for _, p := range t.st.parts {
-			if err := p.open(); err != nil {
+			if err := p.open(o.AcceptLoss); err != nil {
 				errs = append(errs, err)
 			}
 		}
@@ -56,7 +56,7 @@ func (s *Store) openFiles(o Options) error {
 }
 
 // open finds the files of one partition.
-func (p *partition) open() error {
+func (p *partition) open(acceptLoss bool) error {
 	s := p.st.s
 	dir := s.files.dirOf(p.st.id, p.number)
 	names, err := s.files.fs.List(dir)
@@ -64,6 +64,7 @@ func (p *partition) open() error {
 		names = nil
 	}
 	store := s.journal.State().StoreID
+	damaged := map[*streamFile]error{}
 	for _, name := range names {
 		hex, ours := strings.CutSuffix(name, ".log")
 		base, err := strconv.ParseUint(hex, 16, 64)
@@ -76,7 +77,10 @@ func (p *partition) open() error {
 			continue
 		}
 		if err := f.readHeader(store); err != nil {
-			return err
+			if _, ok := errors.AsType[*journal.DamageError](err); !ok || !acceptLoss {
+				return err
+			}
+			damaged[f] = err
 		}
 		if f.size, err = f.fileSize(); err != nil {
 			return err
@@ -84,6 +88,11 @@ func (p *partition) open() error {
 		p.files = append(p.files, f)
 	}
 	slices.SortFunc(p.files, func(a, b *streamFile) int { return cmp.Compare(a.base, b.base) })
+	if acceptLoss {
+		if err := p.giveUpFiles(damaged); err != nil {
+			return err
+		}
+	}
 	if err := p.checkFiles(dir); err != nil {
 		return err
 	}
@@ -112,6 +121,9 @@ func (p *partition) checkFiles(dir string) error {
 		want := p.newestSize
 		if i+1 < n {
 			want = int64(p.files[i+1].prevSize)
+		}
+		if f.lost || i+1 < n && p.files[i+1].lost {
+			continue // nobody knows
 		}
 		if f.size < want {
 			return f.damage(f.size, "the file is cut off")

@@ -14,7 +14,7 @@ import (
 // broker's own API and for Pulsar's too.
 const audience = "emqx"
 
-var audiences = []string{audience, "api", "pulsar"}
+var audiences = []string{audience, httpx.UserAudience}
 
 // tokenLife is how long a login lasts, as in EMQX.
 const tokenLife = time.Hour

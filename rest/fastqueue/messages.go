@@ -107,21 +107,9 @@ func (a *api) receive(w http.ResponseWriter, r *httpx.Request, c *call) error {
 	}
 	err = httpx.WriteJSON(w, r, http.StatusOK, append(body, ']', '}'))
 	if r.Lost() && attempt == "" {
-		a.handBack(r, got)
+		a.broker.HandBack(got)
 	}
 	return err
-}
-
-// handBack returns at once what was leased when its answer could not be written
-// whole; some of it may have arrived, so the attempt counts.
-func (a *api) handBack(r *httpx.Request, got []broker.Received) {
-	const patience = 5 * time.Second
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), patience)
-	defer cancel()
-	for i := range got {
-		// An error leaves it to the end of the lease.
-		_, _ = a.broker.Nack(ctx, r.Param("queue"), got[i].ID, got[i].Receipt, 0)
-	}
 }
 
 // errNoMessage is the answer to a handle of a message that is gone.

@@ -28,7 +28,7 @@ type fastDoor struct {
 
 func (f *fastDoor) open() {
 	f.door = openOn(f.t, local.Options{Dir: f.dir, SegmentSize: 1 << 20, FirstSegmentSize: 64 << 10})
-	f.Broker = f.door.broker
+	f.Broker = f.broker
 	f.Ctx = auth.WithPrincipal(context.WithoutCancel(f.t.Context()), &auth.Principal{Kind: auth.System})
 }
 
@@ -158,8 +158,9 @@ func (f *fastDoor) core(s *scenario.Step, r scenario.Receipt) (string, error) {
 		return "unknown", nil
 	case broker.Invalid:
 		return "stale", nil
+	default:
+		return word, err
 	}
-	return word, err
 }
 
 func (f *fastDoor) counts(s *scenario.Step) (string, error) {

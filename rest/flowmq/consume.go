@@ -65,21 +65,9 @@ func (a *api) consume(w http.ResponseWriter, r *httpx.Request) error {
 	body = appendInt(append(body, `],"count":`...), len(got))
 	err = httpx.WriteJSON(w, r, http.StatusOK, append(append(body, '}'), envelopeTail...))
 	if r.Lost() && attempt == "" {
-		handBack(r, from, got)
+		a.broker.HandBack(got)
 	}
 	return err
-}
-
-// handBack returns at once what was leased when its answer could not be written
-// whole; some of it may have arrived, so the attempt counts.
-func handBack(r *httpx.Request, from broker.Source, got []broker.Received) {
-	const patience = 5 * time.Second
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), patience)
-	defer cancel()
-	for i := range got {
-		// An error leaves it to the end of the lease.
-		_, _ = from.Nack(ctx, got[i].ID, got[i].Receipt, 0)
-	}
 }
 
 func readConsume(d *httpx.Decoder, o *broker.ReceiveOptions) error {

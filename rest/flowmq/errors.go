@@ -71,6 +71,8 @@ var byStatus = map[int]string{
 	http.StatusNotFound:         "NOT_FOUND",
 	http.StatusMethodNotAllowed: "METHOD_NOT_ALLOWED",
 	http.StatusTooManyRequests:  "LIMIT_REACHED",
+
+	http.StatusPreconditionFailed: "PRECONDITION_FAILED",
 }
 
 // problem is the error member of an answer.

@@ -23,6 +23,7 @@ func (a *api) createQueue(w http.ResponseWriter, r *httpx.Request) error {
 		return err
 	}
 	httpx.SetDurability(w, q.Durability)
+	httpx.SetETag(w, q.QueueConfig)
 	return answer(w, r, http.StatusCreated, viewQueue(&q))
 }
 
@@ -70,6 +71,7 @@ func (a *api) getQueue(w http.ResponseWriter, r *httpx.Request) error {
 	if err != nil {
 		return err
 	}
+	httpx.SetETag(w, q.QueueConfig)
 	return answer(w, r, http.StatusOK, viewQueue(&q))
 }
 
@@ -83,12 +85,16 @@ func (a *api) changeQueue(w http.ResponseWriter, r *httpx.Request) error {
 		return err
 	}
 	q, err := a.broker.UpdateQueue(r.Context(), r.Param("queue"), func(c *broker.QueueConfig) error {
+		if err := r.Precondition(*c); err != nil {
+			return err
+		}
 		return readQueue(text, c, false)
 	})
 	if err != nil {
 		return err
 	}
 	httpx.SetDurability(w, q.Durability)
+	httpx.SetETag(w, q.QueueConfig)
 	return answer(w, r, http.StatusOK, viewQueue(&q))
 }
 

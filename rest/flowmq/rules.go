@@ -16,6 +16,7 @@ func (a *api) getRules(w http.ResponseWriter, r *httpx.Request) error {
 
 func (a *api) answerRules(w http.ResponseWriter, r *httpx.Request) error {
 	rules := a.broker.Auth().Rules()
+	httpx.SetETag(w, rules)
 	return answer(w, r, http.StatusOK, struct {
 		Rules []auth.Rule `json:"rules"`
 		Total int         `json:"total"`
@@ -48,7 +49,8 @@ func (a *api) setRules(w http.ResponseWriter, r *httpx.Request) error {
 	if !given { // an empty list would be said as one
 		return httpx.FieldError("rules", "is missing")
 	}
-	if err := a.broker.Auth().SetRules(r.Context(), rules); err != nil {
+	err = a.broker.Auth().UpdateRules(r.Context(), func(now []auth.Rule) ([]auth.Rule, error) { return rules, r.Precondition(now) })
+	if err != nil {
 		return httpx.AccountError(err, "the list of rules")
 	}
 	a.setDurability(w, r)

@@ -88,6 +88,7 @@ func (a *api) createStream(w http.ResponseWriter, r *httpx.Request) error {
 		return err
 	}
 	httpx.SetDurability(w, s.Durability)
+	httpx.SetETag(w, s.StreamConfig)
 	return answer(w, r, http.StatusCreated, viewStream(&s))
 }
 
@@ -133,6 +134,7 @@ func (a *api) getStream(w http.ResponseWriter, r *httpx.Request) error {
 	if err != nil {
 		return err
 	}
+	httpx.SetETag(w, s.StreamConfig)
 	return answer(w, r, http.StatusOK, viewStream(&s))
 }
 
@@ -146,12 +148,16 @@ func (a *api) changeStream(w http.ResponseWriter, r *httpx.Request) error {
 		return err
 	}
 	s, err := a.broker.UpdateStream(r.Context(), r.Param("stream"), func(c *broker.StreamConfig) error {
+		if err := r.Precondition(*c); err != nil {
+			return err
+		}
 		return readStream(text, c, false)
 	})
 	if err != nil {
 		return err
 	}
 	httpx.SetDurability(w, s.Durability)
+	httpx.SetETag(w, s.StreamConfig)
 	return answer(w, r, http.StatusOK, viewStream(&s))
 }
 

@@ -215,22 +215,9 @@ func (a *api) fetch(w http.ResponseWriter, r *httpx.Request, at *place) error {
 	httpx.SetDurability(w, s.Durability)
 	err = httpx.WriteJSON(w, r, http.StatusOK, append(body, '}'))
 	if r.Lost() {
-		a.handBack(r, m, got)
+		m.HandBack(got)
 	}
 	return err
-}
-
-// handBack returns at once what was leased when its answer could not be written
-// whole; some of it may have arrived, so the attempt counts.
-func (a *api) handBack(r *httpx.Request, m *broker.Member, got []broker.Received) {
-	const patience = 5 * time.Second
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), patience)
-	defer cancel()
-	at := make([]broker.Offset, len(got))
-	for i := range got {
-		at[i] = broker.Offset{Partition: got[i].Partition, Offset: got[i].Offset}
-	}
-	_, _ = m.Nack(ctx, 0, at...) // an error leaves it to the end of the lease
 }
 
 // leave removes a consumer; what it held is ready for others.

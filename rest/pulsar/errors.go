@@ -137,13 +137,9 @@ const (
 // classifyOne turns the error of one message into its code and text.
 func classifyOne(err error) (code int, message string) {
 	whole, message := classify(err)
-	switch broker.KindOf(err) {
-	case broker.Full, broker.Unavailable, broker.Unknown:
+	switch whole {
+	case tooMany, storageFull, unavailable, outcomeUnknown, internalError:
 		return retriable, message
-	case broker.Internal:
-		if whole == internalError {
-			return retriable, message
-		}
 	}
 	return final, message
 }

@@ -24,8 +24,12 @@ func FuzzBodies(f *testing.F) {
 	consumer := d.join(f, "")
 	f.Fuzz(func(t *testing.T, body string) {
 		for _, c := range [][2]string{
-			{"POST", sub + "/cursor"}, {"POST", consumer + "/nack"}, {"POST", sub}, {"PUT", "/admin/v2/persistent/a/b/c/partitions"},
-			{"POST", topic + "/partitions/0"}, {"POST", topic},
+			{"POST", sub + "/cursor"},
+			{"POST", consumer + "/nack"},
+			{"POST", sub},
+			{"PUT", "/admin/v2/persistent/a/b/c/partitions"},
+			{"POST", topic + "/partitions/0"},
+			{"POST", topic},
 		} {
 			w := d.Do(t, c[0], c[1], body)
 			if w.Code >= 500 {

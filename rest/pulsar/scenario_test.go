@@ -27,7 +27,7 @@ type pulsarDoor struct {
 
 func (p *pulsarDoor) open() {
 	p.door = openOver(p.t, local.Options{Dir: p.dir, SegmentSize: 1 << 20, FirstSegmentSize: 64 << 10})
-	p.Core.Broker = p.door.Broker
+	p.Core.Broker = p.door.Broker //nolint:staticcheck // both are called Broker
 	p.Ctx = auth.WithPrincipal(context.WithoutCancel(p.t.Context()), &auth.Principal{Kind: auth.System})
 }
 

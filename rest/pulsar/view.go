@@ -53,8 +53,8 @@ func (v *view) schemaOf(m *broker.Message) (*compiled, int, error) {
 	case text == unversionedBytes:
 		return bytesSchema, noVersion, nil
 	}
-	version, err := strconv.Atoi(text)
-	if err != nil || version < 0 || strconv.Itoa(version) != text {
+	version, known := readVersion(text)
+	if !known {
 		return plain, noVersion, nil
 	}
 	if c, met := v.schemas[version]; met {
@@ -72,6 +72,12 @@ func (v *view) schemaOf(m *broker.Message) (*compiled, int, error) {
 		v.schemas[version] = c
 	}
 	return c, version, err
+}
+
+// readVersion reads a version as entry.message writes it.
+func readVersion(text string) (version int, ok bool) {
+	version, err := strconv.Atoi(text)
+	return version, err == nil && version >= 0 && strconv.Itoa(version) == text
 }
 
 // append writes a message in the words of the page, and behind them ours.
@@ -129,9 +135,9 @@ func isNames(text string) bool {
 
 // property returns the last value of a name.
 func property(m *broker.Message, name string) (string, bool) {
-	for i := len(m.Properties) - 1; i >= 0; i-- {
-		if m.Properties[i].Name == name {
-			return m.Properties[i].Value, true
+	for _, p := range slices.Backward(m.Properties) {
+		if p.Name == name {
+			return p.Value, true
 		}
 	}
 	return "", false

@@ -63,6 +63,9 @@ type MQTT struct {
 	SessionOverflow  string   `yaml:"session_overflow" one:"drop-oldest|drop-newest|refuse-publisher" doc:"what a full session of a client that is away does"`
 	LeaseGrace       Duration `yaml:"lease_grace" doc:"how long messages of queues stay with the client of a durable session that is gone"`
 	SessionExpiry3   Duration `yaml:"session_expiry_311" doc:"how long a session with clean=false of an MQTT 3.1.1 client outlives its connection; 0s has no end"`
+	RivalTakeovers   int      `yaml:"rival_takeovers" doc:"take-overs of one client id in a row, each within 10 s, after which its clients are named as rivals in the log and below $events, and their connects slowed down to one in 8 s; 0 never"`
+	SysInterval      Duration `yaml:"sys_interval" doc:"how often the counters below $SYS are told; 0s never"`
+	Events           bool     `yaml:"events" doc:"tell what happens to clients below $events/client/ID/: connected, disconnected, denied, takeover"`
 	DenyAction       string   `yaml:"deny_action" one:"ack|close" doc:"what an MQTT 3.1.1 client meets after a publish that it may not make"`
 }
 
@@ -158,7 +161,8 @@ func Default() *Config {
 			MaxPacketSize:  4<<20 + 64<<10, ReceiveMaximum: 1024, MaxInflight: 1024,
 			MaxSubscriptions: 10_000, MaxFilters: 1024, TopicAliases: 32,
 			ConnectTimeout: Duration(5 * time.Second), StallTimeout: Duration(10 * time.Second),
-			MaxOutput: 16 << 20, MaxSessionQueue: 100_000, MaxSessionBytes: 64 << 20, SessionOverflow: "drop-oldest", LeaseGrace: Duration(30 * time.Second), DenyAction: "ack",
+			MaxOutput: 16 << 20, MaxSessionQueue: 100_000, MaxSessionBytes: 64 << 20, SessionOverflow: "drop-oldest",
+			LeaseGrace: Duration(30 * time.Second), SysInterval: Duration(10 * time.Second), RivalTakeovers: 3, Events: true, DenyAction: "ack",
 		},
 		HTTP:      HTTP{Listen: "127.0.0.1:8080", TLSListen: None, ClientAuth: "none", MQTT: true},
 		EMQX:      Dialect{Listen: None},

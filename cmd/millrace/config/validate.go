@@ -35,6 +35,8 @@ func (c *Config) Validate() error {
 		{"mqtt.max_filters", int64(c.MQTT.MaxFilters), 1, 1 << 30},
 		{"mqtt.topic_aliases", int64(c.MQTT.TopicAliases), 1, 65535},
 		{"mqtt.connect_timeout", int64(time.Duration(c.MQTT.ConnectTimeout) / time.Millisecond), 100, 600_000},
+		{"mqtt.rival_takeovers", int64(c.MQTT.RivalTakeovers), 0, 1 << 30},
+		{"mqtt.sys_interval", int64(time.Duration(c.MQTT.SysInterval) / time.Millisecond), 0, 3_600_000},
 		{"mqtt.stall_timeout", int64(time.Duration(c.MQTT.StallTimeout) / time.Millisecond), 100, 3_600_000},
 		{"limits.per_address", int64(c.Limits.PerAddress), 0, 1 << 30},
 		{"http.max_raw", int64(c.HTTP.MaxRaw), 0, 1 << 30},
@@ -73,6 +75,8 @@ func bounds(key string, lo, hi int64) string {
 	switch key {
 	case "drain_timeout", "mqtt.stall_timeout":
 		return "100ms to 1h"
+	case "mqtt.sys_interval":
+		return "0s to 1h"
 	case "mqtt.connect_timeout":
 		return "100ms to 10m"
 	case "mqtt.max_keepalive":

@@ -18,7 +18,7 @@ type Client struct {
 // NewClient returns one.
 func NewClient() *Client { return &Client{header: http.Header{}} }
 
-// Header, WriteHeader and Write make it an http.ResponseWriter.
+// Header makes it an http.ResponseWriter, as the next two.
 func (c *Client) Header() http.Header { return c.header }
 
 // WriteHeader notes the status.
@@ -34,7 +34,7 @@ func (c *Client) Write(b []byte) (int, error) {
 // until the next call.
 func (c *Client) Call(b *testing.B, h http.Handler, method, path, body string) []byte {
 	b.Helper()
-	r := httptest.NewRequest(method, path, strings.NewReader(body))
+	r := httptest.NewRequestWithContext(b.Context(), method, path, strings.NewReader(body))
 	r.Header["Authorization"] = []string{"Bearer root." + Secret}
 	r.Header["Client-Id"] = []string{"bench"}
 	clear(c.header)

@@ -87,6 +87,7 @@ func Must(tb testing.TB, err error) {
 
 // System is a context of the broker itself, for what comes through other doors.
 func System(tb testing.TB) context.Context {
+	tb.Helper()
 	return auth.WithPrincipal(tb.Context(), &auth.Principal{Kind: auth.System})
 }
 

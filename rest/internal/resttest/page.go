@@ -66,6 +66,8 @@ func (p *Page) request(t *testing.T, line string) *http.Request {
 		case "-H":
 			i++
 			headers = append(headers, args[i])
+		case "-o":
+			i++ // the answer is a file
 		case "-X":
 			i++
 			method = args[i]

@@ -1,0 +1,214 @@
+package rest_test
+
+import (
+	"crypto/tls"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/net/http2"
+	"golang.org/x/net/http2/hpack"
+
+	"millrace/broker"
+	"millrace/broker/auth"
+	"millrace/rest"
+)
+
+// everyDoor is a path of each dialect that wants credentials.
+func (s *site) everyDoor() map[string]string {
+	memfifo := "http://" + s.Addr("memfifo").String()
+	return map[string]string{
+		"flowmq": s.url("/api/v1/queues"), "emqx": s.url("/api/v5/clients"), "fastqueue": s.url("/v1/queues"),
+		"pulsar": s.url("/admin/v2/persistent/public/default/x/partitions"), "memfifo": memfifo + "/queues",
+	}
+}
+
+// send sends a request with these headers and no others.
+func send(t *testing.T, method, url string, h http.Header) int {
+	t.Helper()
+	r, err := http.NewRequestWithContext(t.Context(), method, url, nil)
+	must(t, err)
+	if r.Header = h.Clone(); r.Header == nil {
+		r.Header = http.Header{}
+	}
+	r.Header.Set("Client-Id", "test")
+	w, err := http.DefaultClient.Do(r)
+	must(t, err)
+	_, _ = io.Copy(io.Discard, w.Body)
+	must(t, w.Body.Close())
+	return w.StatusCode
+}
+
+func TestCredentialsInWrongPlacesAre401AtEveryDoor(t *testing.T) { // X243, X244, X246, X247
+	s := openSite(t, nil)
+	const key = "root.sixteen-or-more-characters"
+	for door, url := range s.everyDoor() {
+		if got := send(t, "GET", url, http.Header{"Authorization": {"Bearer " + key}}); got == 401 || got == 403 {
+			t.Errorf("%s: %d with a right key", door, got)
+		}
+		for name, h := range map[string]http.Header{
+			"none":          nil,
+			"an empty one":  {"Authorization": {"Bearer"}},
+			"two":           {"Authorization": {"Bearer " + key, "Bearer " + key}},
+			"no base64":     {"Authorization": {"Basic !!!"}},
+			"another case":  {"Authorization": {"Bearer Root.sixteen-or-more-characters"}},
+			"one character": {"Authorization": {"Bearer root.sixteen-or-more-characterS"}},
+			"a cookie":      {"Cookie": {"access_token=" + key}},
+			"a header":      {"X-Api-Key": {key}},
+			"a proxy's":     {"Proxy-Authorization": {"Bearer " + key}},
+		} {
+			if got := send(t, "GET", url, h); got != 401 {
+				t.Errorf("%s: %d with credentials in the wrong place: %s", door, got, name)
+			}
+		}
+		if got := send(t, "GET", url+"?access_token="+key+"&key="+key, nil); got != 401 {
+			t.Errorf("%s: %d with a key in the query", door, got)
+		}
+	}
+}
+
+func TestAMethodIsWhatTheRequestLineSays(t *testing.T) { // X191, X192
+	s := openSite(t, nil)
+	h := http.Header{"Authorization": {bearer}}
+	for door, url := range s.everyDoor() {
+		for _, method := range []string{"TRACE", "BREW", "get"} {
+			if got := send(t, method, url, h); got != 405 {
+				t.Errorf("%s: %s is answered %d", door, method, got)
+			}
+		}
+	}
+	s.do(t, "POST", s.url("/api/v1/queues"), `{"name":"q","topic_filter":"a"}`)
+	for _, override := range []string{"X-Http-Method-Override", "X-Http-Method", "X-Method-Override"} {
+		h := http.Header{"Authorization": {bearer}, override: {"DELETE"}}
+		if got := send(t, "GET", s.url("/api/v1/queues/q"), h); got != 200 {
+			t.Errorf("%s: %d", override, got)
+		}
+	}
+	if w, _ := s.do(t, "GET", s.url("/api/v1/queues/q"), ""); w.StatusCode != 200 {
+		t.Errorf("the queue is gone: %d", w.StatusCode)
+	}
+}
+
+func TestAPathHasTheCheckOfWhereItLeads(t *testing.T) { // X193
+	s := openSite(t, nil)
+	for _, path := range []string{
+		"/api/v1/topics/../keys", "/api/v1/topics/%2e%2e/keys", "/api/v1/topics/%2e%2e%2fkeys/messages", "//api/v1/keys", "/api/v1//keys",
+		"/livez/../api/v1/keys", "/api/v1/keys;x", "/api/v1/keys/", "/API/v1/keys", "/api-docs/../api/v1/keys",
+	} {
+		status, _ := s.raw(t, "GET "+path+" HTTP/1.1\r\nHost: x\r\n\r\n")
+		if status != 400 && status != 401 && status != 404 && status != 405 {
+			t.Errorf("%s is answered %d without credentials", path, status)
+		}
+	}
+}
+
+// TestARequestWithTwoLengthsIsReadOneWay is X184: what the chunks do not hold
+// is a request of its own for nobody.
+func TestARequestWithTwoLengthsIsReadOneWay(t *testing.T) {
+	s := openSite(t, nil)
+	body := `{"payload":"x"}`
+	text := "POST /api/v1/topics/a/messages HTTP/1.1\r\nHost: x\r\nAuthorization: " + bearer + "\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n" +
+		fmt.Sprintf("%x\r\n%s\r\n0\r\n\r\n", len(body), body)
+	if status, closed := s.raw(t, text); status != 200 && (status != 400 || !closed) {
+		t.Errorf("status %d, closed %v", status, closed)
+	}
+}
+
+func TestTooManyWaitsAre429WithRetryAfter(t *testing.T) { // X204
+	s := openLimited(t, auth.Rates{}, 3, nil)
+	s.do(t, "POST", s.url("/api/v1/queues"), `{"name":"q","topic_filter":"a"}`)
+	type answer struct {
+		status int
+		after  string
+	}
+	answered := make(chan answer, 4)
+	for range 4 {
+		go func() { // ends with the drain below
+			w, _ := s.do(t, "POST", s.url("/api/v1/queues/q/messages/consume"), `{"timeout_seconds":60}`)
+			answered <- answer{w.StatusCode, w.Header.Get("Retry-After")}
+		}()
+	}
+	if first := <-answered; first != (answer{429, "1"}) {
+		t.Errorf("one wait too many is answered %+v", first)
+	}
+	s.Drain()
+	for range 3 {
+		if other := <-answered; other.status != 200 {
+			t.Errorf("a wait is answered %+v", other)
+		}
+	}
+}
+
+// TestStreamsThatAreOpenedAndResetCostOthersNothing is X194: net/http bounds the
+// handlers of a connection, and what is refused costs little.
+func TestStreamsThatAreOpenedAndResetCostOthersNothing(t *testing.T) {
+	h := httptest.NewUnstartedServer(nil)
+	h.EnableHTTP2 = true
+	h.StartTLS()
+	certificate := h.TLS.Certificates[0]
+	h.Close()
+	s := openSite(t, func(o *rest.Options) {
+		o.Listeners = []rest.Listener{{Name: "https", Address: "127.0.0.1:0", Dialects: []rest.Dialect{rest.FlowMQ, rest.EMQX},
+			TLS: &tls.Config{Certificates: []tls.Certificate{certificate}, NextProtos: []string{"h2"}}}}
+	})
+	c, err := tls.Dial("tcp", s.Addr("https").String(), &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"h2"}})
+	must(t, err)
+	defer c.Close()
+	must(t, c.SetDeadline(time.Now().Add(20*time.Second)))
+	_, err = io.WriteString(c, http2.ClientPreface)
+	must(t, err)
+	var block strings.Builder
+	e := hpack.NewEncoder(&block)
+	for _, f := range [][2]string{{":method", "GET"}, {":scheme", "https"}, {":authority", "x"}, {":path", "/api/v1/queues"}} {
+		must(t, e.WriteField(hpack.HeaderField{Name: f[0], Value: f[1]}))
+	}
+	f := http2.NewFramer(c, c)
+	must(t, f.WriteSettings())
+	go func() { _, _ = io.Copy(io.Discard, c) }() // ends with the connection
+	start := time.Now()
+	for n := range uint32(10_000) {
+		// An error means that the server has ended the connection, which is as good.
+		if f.WriteHeaders(http2.HeadersFrameParam{StreamID: 2*n + 1, BlockFragment: []byte(block.String()), EndStream: true, EndHeaders: true}) != nil ||
+			f.WriteRSTStream(2*n+1, http2.ErrCodeCancel) != nil {
+			break
+		}
+	}
+	client := &http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}}
+	defer client.CloseIdleConnections()
+	w, err := client.Get("https://" + s.Addr("https").String() + "/livez")
+	must(t, err)
+	must(t, w.Body.Close())
+	if d := time.Since(start); w.StatusCode != 200 || d > 10*time.Second {
+		t.Errorf("another connection is answered %d after %v", w.StatusCode, d)
+	}
+}
+
+func TestBodiesAreTakenUpToTheirConfiguredLimit(t *testing.T) { // X189
+	s := openSite(t, func(o *rest.Options) { o.Bodies = rest.Bodies{Raw: 100, JSON: 200, Batch: 400} })
+	s.do(t, "POST", s.url("/api/v1/queues"), `{"name":"q","topic_filter":"a"}`)
+	memfifo := "http://" + s.Addr("memfifo").String() + "/queues"
+	c := broker.NewQueueConfig("m", "")
+	c.Driver, c.Maker = broker.Memory, "memfifo"
+	_, err := s.broker.CreateQueue(auth.WithPrincipal(t.Context(), &auth.Principal{Kind: auth.System}), c)
+	must(t, err)
+	fill := func(head, tail string, size int) string { return head + strings.Repeat("x", size-len(head)-len(tail)) + tail }
+	for _, c := range []struct {
+		name, url, head, tail string
+		limit                 int
+	}{
+		{"raw", memfifo + "/m/messages", "", "", 100},
+		{"json", s.url("/api/v1/topics/a/messages"), `{"payload":"`, `"}`, 200},
+		{"batch", s.url("/api/v1/topics/a/messages/batch"), `{"messages":[{"payload":"`, `"}]}`, 400},
+	} {
+		if w, text := s.do(t, "POST", c.url, fill(c.head, c.tail, c.limit)); w.StatusCode == 413 {
+			t.Errorf("%s at its limit: %d %s", c.name, w.StatusCode, text)
+		}
+		if w, text := s.do(t, "POST", c.url, fill(c.head, c.tail, c.limit+1)); w.StatusCode != 413 || !strings.Contains(text, fmt.Sprintf("larger than %d bytes", c.limit)) {
+			t.Errorf("%s over its limit: %d %s", c.name, w.StatusCode, text)
+		}
+	}
+}
