@@ -13,6 +13,9 @@
 //   - Session: what is kept for a client that comes and goes: subscriptions, a
 //     backlog of references, packet ids, a will. A shared subscription of
 //     sessions has a backlog too.
+//   - Subscription: a live interest in a topic filter; stores nothing. One on a
+//     stream (SubscriptionConfig) is durable: consumers that share its messages.
+//   - Source: a queue, or a subscription on a stream: what leases messages.
 //   - Delivery: a message leased to one consumer; its receipt settles it.
 //   - Target: a queue, stream or backlog as the store knows it.
 //

@@ -188,6 +188,15 @@ func (b *Broker) Stream(ctx context.Context, name string) (StreamInfo, error) {
 	return b.streamInfo(ctx, s)
 }
 
+// StreamFor shows one stream to whoever may consume from it.
+func (b *Broker) StreamFor(ctx context.Context, name string) (StreamInfo, error) {
+	s, err := b.lookupStream(ctx, auth.Consume, name)
+	if err != nil {
+		return StreamInfo{}, err
+	}
+	return b.streamInfo(ctx, s)
+}
+
 // lookupStream finds a stream that the principal of ctx may act on. Without the
 // right the answer is Forbidden, whether the stream exists or not.
 func (b *Broker) lookupStream(ctx context.Context, act auth.Action, name string) (*stream, error) {

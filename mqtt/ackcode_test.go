@@ -10,10 +10,17 @@ func TestReasonCodesOfOtherPacketsAreRefused(t *testing.T) {
 		ack string
 		ok  bool
 	}{
-		{"40 03 00 01 00", true}, {"40 03 00 01 10", true}, {"40 03 00 01 97", true}, {"40 03 00 01 FF", false}, {"40 03 00 01 92", false},
+		{"40 03 00 01 00", true},
+		{"40 03 00 01 10", true},
+		{"40 03 00 01 97", true},
+		{"40 03 00 01 FF", false},
+		{"40 03 00 01 92", false},
 		{"50 03 00 01 20", false},
-		{"62 03 00 01 92", true}, {"62 03 00 01 80", false}, {"62 04 00 01 FF 00", false},
-		{"70 03 00 01 92", true}, {"70 03 00 01 20", false},
+		{"62 03 00 01 92", true},
+		{"62 03 00 01 80", false},
+		{"62 04 00 01 FF 00", false},
+		{"70 03 00 01 92", true},
+		{"70 03 00 01 20", false},
 	} {
 		r := login(t, e, true, "")
 		r.sendHex(row.ack)

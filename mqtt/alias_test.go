@@ -67,7 +67,8 @@ func TestTopicsGetAnAlias(t *testing.T) { // section 3.3.2.3.4
 	}{
 		{"site/7/pump", 14},
 		{"site/7/pump", 3},
-		{"abc", 3}, {"abc", 3}, {"abc", 3}, // an alias is no shorter
+		{"abc", 3},
+		{"abc", 3}, // an alias is no shorter
 		{"site/7/door", 14},
 		{"site/7/door", 3},
 		{"site/7/pump", 3},

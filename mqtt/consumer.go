@@ -5,21 +5,17 @@ import (
 	"errors"
 	"slices"
 	"strconv"
-	"strings"
 
 	"millrace/broker"
 	"millrace/broker/auth"
+	"millrace/router"
 )
 
 // prefetch is how many messages of queues one connection holds at most; its
 // Receive Maximum may say less.
 const prefetch = 100
 
-// queueForms are the ways to name a queue. Some libraries take "$queue/" away
-// from what they subscribe to, so that there is a second one.
-var queueForms = []string{"$queue/", "$q/"}
-
-// consumers are the queues that a session receives from. Its credit is one for
+// consumers are the queues and streams that a session receives from. Its credit is one for
 // all of them. Guarded by session.mu.
 type consumers struct {
 	by      map[string]*taking // by filter
@@ -28,17 +24,14 @@ type consumers struct {
 	starved bool               // a queue was told that there is no credit
 }
 
-// taking is one subscription to a queue, and the sink of its consumer.
+// taking is one subscription to a queue or stream, and the sink of its consumer.
 type taking struct {
-	s      *session
-	c      *broker.Consumer
-	filter string
-	queue  string
-	topic  string // of a delivery; followed by the original one if whole is set
-	whole  bool   // the filter ends in "/#"
-	id     uint32 // Subscription Identifier; under session.mu, like the rest
-	qos    byte
-	ended  bool
+	wanted
+	s     *session
+	c     *broker.Consumer
+	id    uint32 // Subscription Identifier; under session.mu, like the rest
+	qos   byte
+	ended bool
 }
 
 // leased is a message of a queue in the hands of the client, or on its way there.
@@ -51,36 +44,26 @@ type leased struct {
 	exactly bool   // in QoS 2
 }
 
-// queueFilter splits "$queue/NAME" or "$queue/NAME/FILTER"; ok tells whether
-// filter begins like one.
-func queueFilter(filter string) (prefix, name, rest string, deep, ok bool) {
-	for _, form := range queueForms {
-		if tail, found := strings.CutPrefix(filter, form); found {
-			name, rest, deep = strings.Cut(tail, "/")
-			return form, name, rest, deep, true
-		}
-	}
-	return "", "", "", false, false
-}
-
-// consume subscribes to a queue. What it is given comes after SUBACK.
-func (s *session) consume(subID uint32, w want) (reason, string) {
-	prefix, name, rest, deep, _ := queueFilter(w.filter)
+// consume subscribes to a queue or stream. What it is given comes after SUBACK.
+func (s *session) consume(subID uint32, w want, o wanted) (reason, string) {
 	b := s.c.srv.o.Broker
-	switch {
-	case name == "" || strings.ContainsAny(name, "+#") || deep && b.CheckFilter(rest) != nil:
-		return badFilter, ""
-	case deep && rest != "#":
-		return implementation, "a part of a queue cannot be selected; use " + prefix + name + "/#"
-	case w.qos == 0:
-		return implementation, "a queue needs QoS 1 or 2: the acknowledgement is what removes a message"
+	if o.start == "" {
+		o.start = w.start
 	}
-	t := &taking{s: s, filter: w.filter, queue: name, topic: prefix + name, whole: deep, id: subID, qos: w.qos}
+	switch {
+	case !o.valid(b):
+		return badFilter, ""
+	case !o.stream && o.deep && o.rest != "#":
+		return implementation, "a part of a queue cannot be selected; use " + o.topic + "/#"
+	case w.qos == 0:
+		return implementation, "a " + o.kind() + " needs QoS 1 or 2: the acknowledgement is what takes a message out"
+	}
+	t := &taking{wanted: o, s: s, id: subID, qos: w.qos}
 	s.mu.Lock()
 	if old := s.takes.by[w.filter]; old != nil { // again, with other options
-		if !s.c.srv.auth.Allow(s.who, auth.Consume, auth.QueueResource(name)) {
+		if !s.c.srv.auth.Allow(s.who, auth.Consume, o.resource()) {
 			s.mu.Unlock()
-			return notAuthorized, "the queue may not be consumed any more" // review ends it
+			return notAuthorized, "the " + o.kind() + " may not be consumed any more" // review ends it
 		}
 		old.id, old.qos = subID, w.qos
 		s.mu.Unlock()
@@ -94,15 +77,19 @@ func (s *session) consume(subID uint32, w want) (reason, string) {
 	if n >= s.c.srv.o.MaxSubs {
 		return quotaExceeded, ""
 	}
-	c, err := b.Consume(auth.WithPrincipal(context.Background(), s.who), name, t)
+	ctx, cancel := context.WithTimeout(auth.WithPrincipal(context.Background(), s.who), endTimeout)
+	defer cancel()
+	from, err := o.open(ctx, b, s.id)
+	if err == nil {
+		t.c, err = from.Consume(t)
+	}
 	if err != nil {
-		text := "the queue cannot be received from"
+		text := "the " + o.kind() + " cannot be received from"
 		if e, ok := errors.AsType[*broker.Error](err); ok {
 			text = e.Message
 		}
 		return answerOf(err).code, text
 	}
-	t.c = c
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if !s.closed {
@@ -156,6 +143,10 @@ func (t *taking) Take(ds []broker.Delivery) {
 	var surplus []broker.Ref
 	s.mu.Lock()
 	for i := range ds {
+		if t.deep && t.rest != "#" && !router.Match(t.rest, ds[i].Topic) { // the cursor goes on without it
+			s.c.srv.keeper.drop(ds[i].Ref, broker.ReasonSkipped)
+			continue
+		}
 		if s.closed || t.ended || s.takes.out >= min(s.window.size, prefetch) {
 			s.takes.starved = true
 			surplus = append(surplus, ds[i].Ref)
@@ -215,7 +206,7 @@ func (s *session) writeHeld() {
 func (l *leased) message(v5 bool) *broker.Message {
 	m := l.d.Message // a copy
 	m.Topic = l.of.topic
-	if l.of.whole {
+	if l.of.deep {
 		m.Topic += "/" + l.d.Topic
 	}
 	if v5 {
@@ -224,6 +215,11 @@ func (l *leased) message(v5 bool) *broker.Message {
 			broker.Property{Name: "message-id", Value: l.d.ID.String()},
 			broker.Property{Name: "delivery-count", Value: strconv.FormatUint(uint64(l.d.Attempt), 10)},
 			broker.Property{Name: "enqueue-time", Value: broker.Time(l.d.Queued).Format("2006-01-02T15:04:05.000Z07:00")})
+	}
+	if v5 && l.of.stream {
+		m.Properties = append(m.Properties,
+			broker.Property{Name: "partition", Value: strconv.FormatUint(uint64(l.d.Partition), 10)},
+			broker.Property{Name: "offset", Value: strconv.FormatUint(l.d.Offset, 10)})
 	}
 	return &m
 }
@@ -302,7 +298,7 @@ func (s *session) reviewQueues(a *auth.Auth) {
 	s.mu.Lock()
 	var gone []string
 	for f, t := range s.takes.by {
-		if !a.Allow(s.who, auth.Consume, auth.QueueResource(t.queue)) {
+		if !a.Allow(s.who, auth.Consume, t.resource()) {
 			gone = append(gone, f)
 		}
 	}

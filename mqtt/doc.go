@@ -65,11 +65,13 @@
 // member has room for; a member that makes room asks for them. The messages that
 // it holds stand in its window with the group's mark, and go back when it leaves.
 //
-// # Queues
+// # Queues and streams
 //
 // A subscription to $queue/NAME or $q/NAME is a broker.Consumer with the
-// session as its sink (consumer.go). The store calls it with leased messages as
-// long as there is credit: min(window, 100) for all queues of the connection.
+// session as its sink (consumer.go); one to $stream/NAME is the same over a
+// subscription of the broker on that stream, which is named after the client or
+// its group, and is its cursor (source.go). The store calls it with leased messages as
+// long as there is credit: min(window, 100) for all of the connection.
 // They stand in the same window as live messages, and a PUBACK of one is
 // gathered with the others of its read buffer into one commit. What may not be
 // done inside the store's call, and what time brings, one goroutine does for

@@ -31,6 +31,9 @@ func (c *conn) handle(head byte, body []byte) error {
 	case typeSubscribe:
 		if f = checkSubscribe(body, c.v5, &c.props); f == nil {
 			id, ws := decodeSubscribe(body, c.v5)
+			for i := range ws {
+				ws[i].start = c.props.userProperty(startProperty)
+			}
 			f = c.subscribe(id, c.props.subID, ws)
 		}
 	case typeUnsubscribe:

@@ -14,7 +14,7 @@ const sharedFrom = 49_152
 
 // keptID is the packet id of the message at a place of the backlog. Two have the
 // same one if they are 49,151 places apart: the later one waits.
-func keptID(seq uint64) uint16 { return uint16(seq%(sharedFrom-1)) + 1 }
+func keptID(seq uint64) uint16 { return uint16((seq-1)%(sharedFrom-1)) + 1 }
 
 // inboxPage is how many messages are taken, or read again, at a time.
 const inboxPage = 64
@@ -105,10 +105,10 @@ func (s *session) resume() error {
 // queues, again.
 func (s *session) reattach(filter string, o broker.SubscriptionOptions) {
 	w := want{filter: filter, qos: o.QoS, noLocal: o.NoLocal, rap: o.RetainAsPublished, handling: 2}
-	if _, _, _, _, ok := queueFilter(filter); ok || isShared(filter) {
+	if from, ok := wantedFrom(filter); ok || isShared(filter) {
 		var code reason
 		if ok {
-			code, _ = s.consume(o.ID, w)
+			code, _ = s.consume(o.ID, w, from)
 		} else {
 			code = s.subscribe(o.ID, w)
 		}

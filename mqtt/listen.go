@@ -70,7 +70,7 @@ func listenUnix(path string, mode fs.FileMode) (net.Listener, error) {
 	case info.Mode().Type() != fs.ModeSocket:
 		return nil, fmt.Errorf("%s is a file of another kind: choose another path, or take it away", path)
 	default:
-		if c, err := net.Dial("unix", path); err == nil {
+		if c, err := new(net.Dialer).DialContext(context.Background(), "unix", path); err == nil {
 			_ = c.Close() // it only showed that somebody listens
 			return nil, &net.OpError{Op: "listen", Net: "unix", Addr: &net.UnixAddr{Name: path, Net: "unix"}, Err: syscall.EADDRINUSE}
 		}

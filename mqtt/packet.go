@@ -123,6 +123,7 @@ func checkAck(kind byte, code reason) *faultError {
 		if kind == typePubrel || kind == typePubcomp {
 			return nil
 		}
+	default:
 	}
 	return broken(protocolError, "reason code is none of the packet's")
 }

@@ -214,7 +214,7 @@ func TestSubscribeAnswersEachFilter(t *testing.T) {
 		{"$SHARE is no $share", "$SHARE/g/t", 1, 1},
 		{"no such queue", "$queue/q", 0x83, 0x80},
 		{"no such queue", "$q/q", 0x83, 0x80},
-		{"stream, later", "$stream/s", 0x83, 0x80},
+		{"no such stream", "$stream/s", 0x83, 0x80},
 		{"X149", "$SYS/#", 0x87, 0x80},
 		{"denied", "secret/x", 0x87, 0x80},
 		{"overlaps a denial", "#", 1, 1},
@@ -228,7 +228,7 @@ func TestSubscribeAnswersEachFilter(t *testing.T) {
 	}
 	r := login(t, e, true, "")
 	r.send(r.subscribePacket(1, 1, nil, "$stream/s"))
-	if _, body := r.packet(); !bytes.Contains(body, []byte("not built yet")) {
+	if _, body := r.packet(); !bytes.Contains(body, []byte("does not exist")) {
 		t.Errorf("SUBACK %x has no reason string", body)
 	}
 }

@@ -60,6 +60,16 @@ type props struct {
 
 func (p *props) has(id int) bool { return p.set&(1<<id) != 0 }
 
+// userProperty returns the last user property of a name, or "".
+func (p *props) userProperty(name string) (value string) {
+	for i := range p.user {
+		if string(p.user[i].name) == name {
+			value = string(p.user[i].value)
+		}
+	}
+	return value
+}
+
 // reset empties p and keeps the room of its user properties.
 func (p *props) reset() { *p = props{user: p.user[:0]} }
 

@@ -18,6 +18,7 @@ type want struct {
 	// handling is Retain Handling: 0 sends retained messages, 1 only to a
 	// subscription that is new, 2 never.
 	handling byte
+	start    string // where the cursor of a stream begins; see startProperty
 }
 
 // isShared reports whether a filter is a shared subscription, section 4.8.2.
@@ -25,9 +26,6 @@ type want struct {
 func isShared[T string | []byte](filter T) bool {
 	return len(filter) >= 7 && string(filter[:7]) == "$share/"
 }
-
-// laterForms are filters whose meaning is not built yet.
-var laterForms = []string{"$stream/"}
 
 // subscribe answers a SUBSCRIBE: each filter has a reason code of its own. In
 // MQTT 3.1 a SUBACK cannot refuse. There we do as mosquitto does: what is not
@@ -72,18 +70,13 @@ func (c *conn) subscribe(id uint16, subID uint32, ws []want) *faultError {
 // subscribeOne answers the reason code of one filter, and a reason string for
 // people where the code alone does not say it.
 func (c *conn) subscribeOne(subID uint32, w want) (reason, string) {
-	for _, form := range laterForms {
-		if strings.HasPrefix(w.filter, form) {
-			return implementation, "not built yet"
-		}
+	if o, ok := wantedFrom(w.filter); ok {
+		return c.session.consume(subID, w, o)
 	}
 	if isShared(w.filter) && c.srv.o.Broker.CheckFilter(w.filter) == nil {
 		if rest := sharedFilter(w.filter); router.Reserved(rest) && router.SpaceOf(rest) != router.SpaceSys && router.SpaceOf(rest) != router.SpaceEvents {
 			return implementation, "only topics can be shared"
 		}
-	}
-	if _, _, _, _, ok := queueFilter(w.filter); ok {
-		return c.session.consume(subID, w)
 	}
 	if w.filter == "" || c.srv.o.Broker.CheckFilter(w.filter) != nil {
 		return badFilter, ""

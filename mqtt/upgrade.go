@@ -145,9 +145,9 @@ func (s *Server) WebSocket(o Listener) http.Handler {
 		}
 		var pre []byte
 		if n := buf.Reader.Buffered(); n > 0 {
-			pre, _ = buf.Reader.Peek(n) // there they are
+			pre, _ = buf.Peek(n) // there they are
 		}
-		s.adopt(sock, &o, answer, pre)
+		s.adopt(sock, &o, answer, pre) //nolint:contextcheck // the connection outlives the request
 	})
 }
 

@@ -152,8 +152,10 @@ func TestStreamsThatAreOpenedAndResetCostOthersNothing(t *testing.T) {
 	certificate := h.TLS.Certificates[0]
 	h.Close()
 	s := openSite(t, func(o *rest.Options) {
-		o.Listeners = []rest.Listener{{Name: "https", Address: "127.0.0.1:0", Dialects: []rest.Dialect{rest.FlowMQ, rest.EMQX},
-			TLS: &tls.Config{Certificates: []tls.Certificate{certificate}, NextProtos: []string{"h2"}}}}
+		o.Listeners = []rest.Listener{{
+			Name: "https", Address: "127.0.0.1:0", Dialects: []rest.Dialect{rest.FlowMQ, rest.EMQX},
+			TLS: &tls.Config{Certificates: []tls.Certificate{certificate}, NextProtos: []string{"h2"}},
+		}}
 	})
 	c, err := tls.Dial("tcp", s.Addr("https").String(), &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"h2"}})
 	must(t, err)
@@ -195,7 +197,9 @@ func TestBodiesAreTakenUpToTheirConfiguredLimit(t *testing.T) { // X189
 	c.Driver, c.Maker = broker.Memory, "memfifo"
 	_, err := s.broker.CreateQueue(auth.WithPrincipal(t.Context(), &auth.Principal{Kind: auth.System}), c)
 	must(t, err)
-	fill := func(head, tail string, size int) string { return head + strings.Repeat("x", size-len(head)-len(tail)) + tail }
+	fill := func(head, tail string, size int) string {
+		return head + strings.Repeat("x", size-len(head)-len(tail)) + tail
+	}
 	for _, c := range []struct {
 		name, url, head, tail string
 		limit                 int

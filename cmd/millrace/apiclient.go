@@ -132,8 +132,11 @@ func refusal(path string, status int, code, message string) error {
 		f.code, f.hint = exitNotAllowed, "use a key with more rights"
 	case http.StatusNotFound:
 		f.code = exitNotFound
-		if code == "QUEUE_NOT_FOUND" {
+		switch code {
+		case "QUEUE_NOT_FOUND":
 			f.hint = "millrace queue ls shows the queues there are"
+		case "STREAM_NOT_FOUND":
+			f.hint = "millrace stream ls shows the streams there are"
 		}
 	case http.StatusConflict:
 		if code == "ALREADY_EXISTS" && strings.HasPrefix(path, "/queues") {

@@ -40,7 +40,7 @@ func newRoot() *cobra.Command {
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return &failure{code: exitUsage, err: err, hint: "see " + c.CommandPath() + " --help"}
 	})
-	root.AddCommand(newServe(), newVersion(), newPub(), newSub(), newQueue(), newDLQ(), newKey(), newUser(), newACL(), newAudit(), newCheck(), newBackup(), newBench())
+	root.AddCommand(newServe(), newVersion(), newPub(), newSub(), newQueue(), newStream(), newDLQ(), newKey(), newUser(), newACL(), newAudit(), newCheck(), newBackup(), newBench())
 	return root
 }
 

@@ -21,24 +21,31 @@ func newQueue() *cobra.Command {
 	}
 	a.register(c)
 	c.AddCommand(queueList(a), queueInfo(a), queueAdd(a), queueEdit(a), queueRemove(a),
-		queueReceive(a), queueAck(a), queueNack(a), queuePeek(a), queuePurge(a), queueMove(a), queueSend(a),
+		queuePurge(a), queueMove(a), queueSend(a),
 		queueHold(a, "pause", "Hand out nothing until it is resumed; publishes still go in"),
 		queueHold(a, "resume", "Hand out again"))
+	c.AddCommand(leaseCommands(a, &fromQueue)...)
 	return c
 }
 
 func queuePath(name string) string { return "/queues/" + url.PathEscape(name) }
 
 func queueList(a *api) *cobra.Command {
+	return listCommand(a, "", "the queues", "queues", func([]string) string { return "/queues" },
+		"name", "topic_filter", "driver", "message_count", "in_flight_count", "size_bytes")
+}
+
+// listCommand lists a collection by some of its members.
+func listCommand(a *api, args, what, member string, path func(args []string) string, columns ...string) *cobra.Command {
 	var limit, offset int
 	c := &cobra.Command{
-		Use: "ls", Aliases: []string{"list"}, Short: "List the queues", Args: cobra.NoArgs,
-		RunE: action(func(c *cobra.Command, _ []string) error {
-			data, err := a.call(c.Context(), http.MethodGet, fmt.Sprintf("/queues?limit=%d&offset=%d", limit, offset), nil)
+		Use: strings.TrimSpace("ls " + args), Aliases: []string{"list"}, Short: "List " + what, Args: cobra.ExactArgs(len(strings.Fields(args))),
+		RunE: action(func(c *cobra.Command, args []string) error {
+			data, err := a.call(c.Context(), http.MethodGet, fmt.Sprintf("%s?limit=%d&offset=%d", path(args), limit, offset), nil)
 			if err != nil {
 				return err
 			}
-			return a.show(c, data, "queues", "name", "topic_filter", "driver", "message_count", "in_flight_count", "size_bytes")
+			return a.show(c, data, member, columns...)
 		}),
 	}
 	c.Flags().IntVar(&limit, "limit", 1000, "at most so many")
@@ -47,10 +54,15 @@ func queueList(a *api) *cobra.Command {
 }
 
 func queueInfo(a *api) *cobra.Command {
+	return infoCommand(a, "info", "QUEUE", "settings and counts of a queue", func(args []string) string { return queuePath(args[0]) })
+}
+
+// infoCommand shows one thing.
+func infoCommand(a *api, verb, args, what string, path func(args []string) string) *cobra.Command {
 	return &cobra.Command{
-		Use: "info QUEUE", Short: "Show settings and counts of a queue", Args: cobra.ExactArgs(1),
+		Use: verb + " " + args, Short: "Show " + what, Args: cobra.ExactArgs(len(strings.Fields(args))),
 		RunE: action(func(c *cobra.Command, args []string) error {
-			data, err := a.call(c.Context(), http.MethodGet, queuePath(args[0]), nil)
+			data, err := a.call(c.Context(), http.MethodGet, path(args), nil)
 			if err != nil {
 				return err
 			}
@@ -59,9 +71,11 @@ func queueInfo(a *api) *cobra.Command {
 	}
 }
 
-// queueSettings are the members of a queue's definition, typed as flags with
-// dashes instead of underscores.
-var queueSettings = []struct{ name, kind, help string }{
+// setting is a member of a definition, typed as a flag with dashes instead of
+// underscores.
+type setting struct{ name, kind, help string }
+
+var queueSettings = []setting{
 	{"topic_filter", "string", "topics that feed it, for example orders/#"},
 	{"driver", "string", "disk or memory"},
 	{"max_size_mb", "int", "most megabytes"},
@@ -80,8 +94,8 @@ var queueSettings = []struct{ name, kind, help string }{
 	{"mqtt_lease_seconds", "int", "lease over MQTT; 0 is as long as the connection"},
 }
 
-func registerSettings(c *cobra.Command) {
-	for _, s := range queueSettings {
+func registerSettings(c *cobra.Command, settings []setting) {
+	for _, s := range settings {
 		flag := strings.ReplaceAll(s.name, "_", "-")
 		c.Flags().String(flag, "", s.help)
 		if s.kind != "string" {
@@ -92,14 +106,14 @@ func registerSettings(c *cobra.Command) {
 }
 
 // settingsOf makes the body of a definition from the flags that were given.
-func settingsOf(c *cobra.Command) (map[string]any, error) {
+func settingsOf(c *cobra.Command, settings []setting) (map[string]any, error) {
 	body := map[string]any{}
 	if text, _ := c.Flags().GetString("json"); text != "" {
 		if err := json.Unmarshal([]byte(text), &body); err != nil {
 			return nil, usage("--json: %w", err)
 		}
 	}
-	for _, s := range queueSettings {
+	for _, s := range settings {
 		flag := strings.ReplaceAll(s.name, "_", "-")
 		if !c.Flags().Changed(flag) {
 			continue
@@ -125,58 +139,78 @@ func settingsOf(c *cobra.Command) (map[string]any, error) {
 }
 
 func queueAdd(a *api) *cobra.Command {
+	return addCommand(a, "QUEUE", "a queue", queueSettings, `  millrace queue add orders --topic-filter 'orders/#' --dead-letter-topic failed/orders`,
+		func(args []string) (string, string) { return "/queues", args[0] })
+}
+
+// addCommand makes something whose last argument is its name; path tells where
+// it is made, and what it is called.
+func addCommand(a *api, args, what string, settings []setting, example string, path func(args []string) (where, name string)) *cobra.Command {
 	c := &cobra.Command{
-		Use: "add QUEUE", Short: "Make a queue", Args: cobra.ExactArgs(1),
-		Example: `  millrace queue add orders --topic-filter 'orders/#' --dead-letter-topic failed/orders`,
+		Use: "add " + args, Short: "Make " + what, Args: cobra.ExactArgs(len(strings.Fields(args))), Example: example,
 		RunE: action(func(c *cobra.Command, args []string) error {
-			body, err := settingsOf(c)
+			body, err := settingsOf(c, settings)
 			if err != nil {
 				return err
 			}
-			body["name"] = args[0]
-			data, err := a.call(c.Context(), http.MethodPost, "/queues", body)
+			where, name := path(args)
+			body["name"] = name
+			data, err := a.call(c.Context(), http.MethodPost, where, body)
 			if err != nil {
 				return err
 			}
 			return a.show(c, data, "")
 		}),
 	}
-	registerSettings(c)
+	registerSettings(c, settings)
 	return c
 }
 
 func queueEdit(a *api) *cobra.Command {
+	return editCommand(a, "QUEUE", "a queue", queueSettings, `  millrace queue edit orders --max-retries 10`,
+		func(args []string) string { return queuePath(args[0]) })
+}
+
+// editCommand changes the settings of something.
+func editCommand(a *api, args, what string, settings []setting, example string, path func(args []string) string) *cobra.Command {
 	c := &cobra.Command{
-		Use: "edit QUEUE", Short: "Change settings of a queue", Args: cobra.ExactArgs(1),
-		Example: `  millrace queue edit orders --max-retries 10`,
+		Use: "edit " + args, Short: "Change settings of " + what, Args: cobra.ExactArgs(len(strings.Fields(args))), Example: example,
 		RunE: action(func(c *cobra.Command, args []string) error {
-			body, err := settingsOf(c)
+			body, err := settingsOf(c, settings)
 			if err != nil {
 				return err
 			}
 			if len(body) == 0 {
 				return usage("nothing to change: give at least one setting")
 			}
-			data, err := a.call(c.Context(), http.MethodPatch, queuePath(args[0]), body)
+			data, err := a.call(c.Context(), http.MethodPatch, path(args), body)
 			if err != nil {
 				return err
 			}
 			return a.show(c, data, "")
 		}),
 	}
-	registerSettings(c)
+	registerSettings(c, settings)
 	return c
 }
 
 func queueRemove(a *api) *cobra.Command {
+	return removeCommand(a, "QUEUE", "a queue with all its messages", func(args []string) (path, what string) {
+		return queuePath(args[0]), "delete queue " + args[0] + " with all its messages"
+	})
+}
+
+// removeCommand deletes one thing, when it is sure.
+func removeCommand(a *api, args, what string, path func(args []string) (path, what string)) *cobra.Command {
 	var yes bool
 	c := &cobra.Command{
-		Use: "rm QUEUE", Short: "Delete a queue with all its messages", Args: cobra.ExactArgs(1),
+		Use: "rm " + args, Short: "Delete " + what, Args: cobra.ExactArgs(len(strings.Fields(args))),
 		RunE: action(func(c *cobra.Command, args []string) error {
-			if err := confirm(c, yes, "delete queue "+args[0]+" with all its messages"); err != nil {
+			at, what := path(args)
+			if err := confirm(c, yes, what); err != nil {
 				return err
 			}
-			_, err := a.call(c.Context(), http.MethodDelete, queuePath(args[0]), nil)
+			_, err := a.call(c.Context(), http.MethodDelete, at, nil)
 			return err
 		}),
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -21,14 +22,32 @@ type received struct {
 
 var messageColumns = []string{"message_id", "receive_count", "content_type", "payload", "receipt_handle"}
 
-func queueReceive(a *api) *cobra.Command {
+// leaser is what messages are leased from: a queue, or a subscription.
+type leaser struct {
+	args    string // on the command line
+	n       int    // how many these are
+	path    func(args []string) string
+	example string
+}
+
+var fromQueue = leaser{args: "QUEUE", n: 1, path: func(args []string) string { return queuePath(args[0]) }, example: "queue receive demo"}
+
+func (l *leaser) message(args []string, id string) string {
+	return l.path(args) + "/messages/" + url.PathEscape(id)
+}
+
+// leaseCommands are those that work on messages.
+func leaseCommands(a *api, l *leaser) []*cobra.Command {
+	return []*cobra.Command{leaseReceive(a, l), leaseAck(a, l), leaseNack(a, l), leasePeek(a, l)}
+}
+
+func leaseReceive(a *api, l *leaser) *cobra.Command {
 	var most int
 	var wait, lease time.Duration
 	var ack bool
 	c := &cobra.Command{
-		Use: "receive QUEUE", Short: "Take messages; they come back unless they are acknowledged", Args: cobra.ExactArgs(1),
-		Example: `  millrace queue receive demo --wait 20s
-  millrace queue receive demo --max 10 --ack -o json`,
+		Use: "receive " + l.args, Short: "Take messages; they come back unless they are acknowledged", Args: cobra.ExactArgs(l.n),
+		Example: "  millrace " + l.example + " --wait 20s\n  millrace " + l.example + " --max 10 --ack -o json",
 		RunE: action(func(c *cobra.Command, args []string) error {
 			body := map[string]any{"max_messages": most}
 			if wait > 0 {
@@ -37,7 +56,7 @@ func queueReceive(a *api) *cobra.Command {
 			if c.Flags().Changed("lease") {
 				body["visibility_timeout_seconds"] = wholeSeconds(lease)
 			}
-			data, err := a.call(c.Context(), http.MethodPost, queuePath(args[0])+"/messages/consume", body)
+			data, err := a.call(c.Context(), http.MethodPost, l.path(args)+"/messages/consume", body)
 			if err != nil {
 				return err
 			}
@@ -46,13 +65,13 @@ func queueReceive(a *api) *cobra.Command {
 				return fmt.Errorf("read the answer: %w", err)
 			}
 			if len(got.Messages) == 0 {
-				return &failure{code: exitNothing, err: errors.New("no message in queue " + args[0])}
+				return &failure{code: exitNothing, err: errors.New("no message in " + strings.Join(args, " "))}
 			}
 			if err := a.show(c, data, "messages", messageColumns...); err != nil || !ack {
 				return err
 			}
 			for _, m := range got.Messages {
-				if _, err := a.call(c.Context(), http.MethodPost, messagePath(args[0], m.ID)+"/ack", map[string]any{"receipt_handle": m.Receipt}); err != nil {
+				if _, err := a.call(c.Context(), http.MethodPost, l.message(args, m.ID)+"/ack", map[string]any{"receipt_handle": m.Receipt}); err != nil {
 					return err
 				}
 			}
@@ -61,20 +80,16 @@ func queueReceive(a *api) *cobra.Command {
 	}
 	c.Flags().IntVar(&most, "max", 1, "at most so many")
 	c.Flags().DurationVar(&wait, "wait", 0, "how long to wait for the first, for example 20s")
-	c.Flags().DurationVar(&lease, "lease", 0, "how long they are yours; default: as the queue says")
+	c.Flags().DurationVar(&lease, "lease", 0, "how long they are yours; default: as is set there")
 	c.Flags().BoolVar(&ack, "ack", false, "acknowledge them once they are printed")
 	return c
 }
 
-func messagePath(queue, id string) string {
-	return queuePath(queue) + "/messages/" + url.PathEscape(id)
-}
-
-func queueAck(a *api) *cobra.Command {
+func leaseAck(a *api, l *leaser) *cobra.Command {
 	return &cobra.Command{
-		Use: "ack QUEUE MESSAGE RECEIPT", Short: "Acknowledge a message: it is done with", Args: cobra.ExactArgs(3),
+		Use: "ack " + l.args + " MESSAGE RECEIPT", Short: "Acknowledge a message: it is done with", Args: cobra.ExactArgs(l.n + 2),
 		RunE: action(func(c *cobra.Command, args []string) error {
-			data, err := a.call(c.Context(), http.MethodPost, messagePath(args[0], args[1])+"/ack", map[string]any{"receipt_handle": args[2]})
+			data, err := a.call(c.Context(), http.MethodPost, l.message(args, args[l.n])+"/ack", map[string]any{"receipt_handle": args[l.n+1]})
 			if err != nil {
 				return err
 			}
@@ -83,32 +98,32 @@ func queueAck(a *api) *cobra.Command {
 	}
 }
 
-func queueNack(a *api) *cobra.Command {
+func leaseNack(a *api, l *leaser) *cobra.Command {
 	var delay time.Duration
 	c := &cobra.Command{
-		Use: "nack QUEUE MESSAGE RECEIPT", Short: "Give a message back, for another attempt", Args: cobra.ExactArgs(3),
+		Use: "nack " + l.args + " MESSAGE RECEIPT", Short: "Give a message back, for another attempt", Args: cobra.ExactArgs(l.n + 2),
 		RunE: action(func(c *cobra.Command, args []string) error {
-			body := map[string]any{"receipt_handle": args[2]}
+			body := map[string]any{"receipt_handle": args[l.n+1]}
 			if c.Flags().Changed("delay") {
 				body["delay_seconds"] = wholeSeconds(delay)
 			}
-			data, err := a.call(c.Context(), http.MethodPost, messagePath(args[0], args[1])+"/nack", body)
+			data, err := a.call(c.Context(), http.MethodPost, l.message(args, args[l.n])+"/nack", body)
 			if err != nil {
 				return err
 			}
 			return a.show(c, data, "")
 		}),
 	}
-	c.Flags().DurationVar(&delay, "delay", 0, "wait before the next attempt; default: as the queue says")
+	c.Flags().DurationVar(&delay, "delay", 0, "wait before the next attempt; default: as is set there")
 	return c
 }
 
-func queuePeek(a *api) *cobra.Command {
+func leasePeek(a *api, l *leaser) *cobra.Command {
 	var limit int
 	c := &cobra.Command{
-		Use: "peek QUEUE", Short: "Look at messages without taking them", Args: cobra.ExactArgs(1),
+		Use: "peek " + l.args, Short: "Look at messages without taking them", Args: cobra.ExactArgs(l.n),
 		RunE: action(func(c *cobra.Command, args []string) error {
-			data, err := a.call(c.Context(), http.MethodGet, fmt.Sprintf("%s/messages?limit=%d", queuePath(args[0]), limit), nil)
+			data, err := a.call(c.Context(), http.MethodGet, fmt.Sprintf("%s/messages?limit=%d", l.path(args), limit), nil)
 			if err != nil {
 				return err
 			}

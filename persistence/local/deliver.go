@@ -76,7 +76,7 @@ func (q *queue) take(c *chunk, i int, w *broker.Wait, now int64) pick {
 	q.since.Deliveries++
 	if w.Consume && q.source == nil {
 		p.attempt = q.attempt(e) + 1
-		if !q.volatile {
+		if !q.volatile && e.pos != 0 {
 			q.s.live.add(e.pos, int64(e.size)) // until the record of it is written
 		}
 		q.remove(c, i, broker.ReasonAcked)
@@ -85,6 +85,9 @@ func (q *queue) take(c *chunk, i int, w *broker.Wait, now int64) pick {
 	s := q.slotOf(c, i)
 	s.attempt++
 	s.until = now + w.Lease.Milliseconds()
+	if w.Consume {
+		s.until = now + time.Hour.Milliseconds() // until it was read, and is removed
+	}
 	p.attempt, p.until, p.rank = s.attempt, s.until, s.rank
 	e.meta |= metaHanded
 	q.set(e, leased)

@@ -42,6 +42,12 @@
 // cut off by whole runs or files, and shown as gone once the record of that is
 // durable: the first offset of a partition never goes back.
 //
+// # Subscriptions
+//
+// A subscription on a stream is a queue (subscription.go) whose entries are taken
+// from the partitions when they are handed out: a backlog costs nothing, what is
+// in flight as much as in a queue. Messages are read through the partition.
+//
 // # The way of a message
 //
 // Submit writes the unit's records under the append lock and adds the message

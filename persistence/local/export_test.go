@@ -49,3 +49,9 @@ func (s *Store) Named(kind broker.TargetKind, name string) broker.Target {
 func (s *Store) Place() (journal.FS, string) {
 	return s.files.fs, filepath.Dir(s.files.dir)
 }
+
+// Reclaim frees what nobody needs, and does nothing else of the upkeep.
+func (s *Store) Reclaim() error {
+	s.copyOutOf(s.sealed())
+	return s.reclaim()
+}

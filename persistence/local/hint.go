@@ -98,7 +98,8 @@ func (h *hint) add(p *placed) {
 		}
 	}
 	h.body = b
-	routes := append(h.last.routes[:0], p.routes...)
+	routes := h.last.routes[:0]
+	routes = append(routes, p.routes...)
 	h.last = *p
 	h.last.routes = routes
 }

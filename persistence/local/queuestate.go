@@ -3,6 +3,7 @@ package local
 import (
 	"encoding/binary"
 	"math/bits"
+	"slices"
 	"time"
 
 	"millrace/broker"
@@ -288,8 +289,7 @@ func (q *queue) unplaced() (runs []seqRun) {
 
 // giveUp takes out the messages that lie nowhere, as if they had never come.
 func (q *queue) giveUp() {
-	for k := len(q.chunks.list) - 1; k >= 0; k-- {
-		c := q.chunks.list[k]
+	for _, c := range slices.Clone(q.chunks.list) { // those that become empty are taken out
 		for i := range c.entries {
 			if e := &c.entries[i]; e.pos == 0 && e.state() != gone {
 				q.remove(c, i, broker.ReasonNone)

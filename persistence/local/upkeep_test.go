@@ -4,6 +4,9 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"math/rand/v2"
+	"strings"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -180,36 +183,42 @@ func TestADamagedCheckpointIsSetAsideAndTheOneBeforeServes(t *testing.T) {
 		fill(t, s, q, 300)
 		ackAll(t, s, q, 100)
 	}
+	fill(t, s, q, 100) // full segments of which nothing stays, behind a checkpoint
+	ackAll(t, s, q, 0)
+	s.Tidy()
+	running := disk.Kill()
 	shut(t, s)
-	names, err := disk.List("data/checkpoint")
-	if err != nil || len(names) != 2 {
-		t.Fatalf("checkpoints are %v, %v", names, err)
-	}
-	size := len(disk.Data("data/checkpoint/" + names[1]))
-	for at := 0; at < size; at += 1 + size/200 {
-		fs := disk.Clone()
-		fs.Data("data/checkpoint/" + names[1])[at] ^= 0x10
-		s, err := local.Open(crashOptions(fs))
-		if err != nil {
-			t.Fatalf("byte %d: %v", at, err)
+	for name, disk := range map[string]*journaltest.SectorFS{"closed": disk, "killed": running} {
+		names, err := disk.List("data/checkpoint")
+		if err != nil || len(names) != 2 {
+			t.Fatalf("checkpoints are %v, %v", names, err)
 		}
-		s.Bind(noEvents{})
-		if in, err := s.Info(context.Background(), q); err != nil || in.Ready+in.Leased != 15 || in.In != 1500 || in.Difference() != 0 {
-			t.Errorf("byte %d: %+v, %v", at, in, err)
+		size := len(disk.Data("data/checkpoint/" + names[1]))
+		for at := 0; at < size; at += 1 + size/100 {
+			fs := disk.Clone()
+			fs.Data("data/checkpoint/" + names[1])[at] ^= 0x10
+			s, err := local.Open(crashOptions(fs))
+			if err != nil {
+				t.Fatalf("%s, byte %d: %v", name, at, err)
+			}
+			s.Bind(noEvents{})
+			if in, err := s.Info(context.Background(), q); err != nil || in.Ready+in.Leased != 15 || in.In != 1600 || in.Difference() != 0 {
+				t.Errorf("%s, byte %d: %+v, %v", name, at, in, err)
+			}
+			if l := s.Losses(); len(l.Damage) != 1 || fs.Data(l.Damage[0].Kept) == nil {
+				t.Errorf("%s, byte %d: told %+v", name, at, l)
+			}
+			if err := s.Close(context.Background()); err != nil {
+				t.Errorf("%s, byte %d: %v", name, at, err)
+			}
 		}
-		if l := s.Losses(); len(l.Damage) != 1 || fs.Data(l.Damage[0].Kept) == nil {
-			t.Errorf("byte %d: told %+v", at, l)
+		both := disk.Clone()
+		for _, n := range names {
+			both.Data("data/checkpoint/" + n)[9] ^= 1
 		}
-		if err := s.Close(context.Background()); err != nil {
-			t.Errorf("byte %d: %v", at, err)
+		if _, err := local.Open(crashOptions(both)); named(err) != nil {
+			t.Errorf("%s: with both damaged, open answers %v", name, err)
 		}
-	}
-	both := disk.Clone()
-	for _, n := range names {
-		both.Data("data/checkpoint/" + n)[9] ^= 1
-	}
-	if _, err := local.Open(crashOptions(both)); named(err) != nil {
-		t.Errorf("with both damaged, open answers %v", err)
 	}
 }
 
@@ -376,5 +385,120 @@ func TestAMessageCanBeReadWhileItIsMoved(t *testing.T) {
 	if s.Moved() == 0 {
 		t.Error("nothing was moved")
 	}
+	shut(t, s)
+}
+
+func TestTheOlderCheckpointKeepsTheSegmentsThatItNeeds(t *testing.T) {
+	disk := journaltest.NewSectorFS()
+	s := open(t, crashOptions(disk)) // not bound: its upkeep is done when the test says so
+	q := queueOn(t, s, broker.Def{Name: "q"})
+	for range 3 {
+		fill(t, s, q, 300)
+		ackAll(t, s, q, 0)
+		if err := s.Checkpoint(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := s.Reclaim(); err != nil {
+		t.Fatal(err)
+	}
+	if first := s.Journal().Segments()[0].Number; first == 1 {
+		t.Fatal("no segment was freed")
+	}
+	image := disk.Kill()
+	shut(t, s)
+	names, err := image.List("data/checkpoint")
+	if err != nil || len(names) != 2 {
+		t.Fatalf("checkpoints are %v, %v", names, err)
+	}
+	image.Data("data/checkpoint/" + names[1])[100] ^= 1
+	s = open(t, crashOptions(image))
+	s.Bind(noEvents{})
+	if in, err := s.Info(t.Context(), q); err != nil || in.Ready != 0 || in.In != 900 || in.Difference() != 0 {
+		t.Errorf("%+v, %v", in, err)
+	}
+	shut(t, s)
+}
+
+func TestNoSegmentGoesBeforeTheAcksThatEmptiedItAreOnDisk(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		disk := journaltest.NewSectorFS()
+		gate := journaltest.NewGateFS(disk)
+		s := open(t, crashOptions(gate)) // not bound: its upkeep is done when the test says so
+		q := queueOn(t, s, broker.Def{Name: "q"})
+		fill(t, s, q, 300)
+		got := receive(t, s, q, 300)
+		for range 2 {
+			fill(t, s, q, 1)
+			if err := s.Checkpoint(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		gate.Hold()
+		b, c := &broker.Batch{}, make(batches, 1)
+		for i := range got {
+			b.Settle(got[i].Ref, broker.ReasonAcked)
+			b.End()
+		}
+		s.Submit(b, broker.Durable, c)
+		freed := make(chan error, 1)
+		go func() { freed <- s.Reclaim() }()
+		synctest.Wait() // it waits for the disk
+		image := disk.Crash(100, rand.New(rand.NewPCG(1, 1)))
+		again := open(t, crashOptions(image))
+		again.Bind(noEvents{})
+		if in, err := again.Info(t.Context(), q); err != nil || in.Ready+in.Leased+int64(in.Out[broker.ReasonAcked]) != 302 {
+			t.Errorf("%+v, %v", in, err)
+		}
+		shut(t, again)
+		select {
+		case err := <-freed:
+			t.Error("segments were freed while their acks were not on disk")
+			freed <- err
+		default:
+		}
+		gate.Release()
+		<-c
+		if err := <-freed; err != nil || s.Journal().Segments()[0].Number == 1 {
+			t.Errorf("not freed afterwards: %v", err)
+		}
+		shut(t, s)
+	})
+}
+
+func TestNoSegmentGoesBeforeItsStreamsWereCopied(t *testing.T) {
+	fault := journaltest.NewFaultFS(journaltest.NewSectorFS())
+	o := crashOptions(fault)
+	o.CacheSize = 4 << 10
+	s := open(t, o) // not bound: its upkeep is done when the test says so
+	st, err := s.Define(t.Context(), broker.Def{Name: "s", Kind: broker.StreamTarget})
+	if err != nil {
+		t.Fatal(err)
+	}
+	fault.Fail(journaltest.Fault{
+		Kind: journaltest.Create, At: 1, Forever: true, Err: syscall.EIO,
+		Match: func(op journaltest.Op) bool { return strings.Contains(op.Name, "/stream/") },
+	})
+	for range 3 {
+		fill(t, s, st, 200)
+		s.Tidy()
+		if err := s.Checkpoint(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.Tidy()
+	whole := func() {
+		t.Helper()
+		if got, err := s.Read(t.Context(), st, broker.Pos{Begin: true}, 1000, nil); err != nil || len(got) != 600 {
+			t.Fatalf("read %d of 600 entries, %v", len(got), err)
+		}
+	}
+	whole()
+	fault.Heal()
+	s.Tidy()
+	if first := s.Journal().Segments()[0].Number; first == 1 {
+		t.Error("nothing was freed once the copy succeeded")
+	}
+	whole()
 	shut(t, s)
 }
