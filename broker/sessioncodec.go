@@ -95,7 +95,7 @@ func (s *Session) encodeWill() []byte {
 	}
 	b := binary.AppendUvarint([]byte{sessionFormat}, uint64(due))
 	b = binary.AppendUvarint(b, uint64(w.Delay/time.Second))
-	b = binary.AppendUvarint(b, uint64(w.expires()))
+	b = binary.AppendUvarint(b, w.expires())
 	b = appendText(b, s.owner.String())
 	return AppendMessage(b, &w.Message)
 }

@@ -106,7 +106,7 @@ func (s *session) resume() error {
 func (s *session) reattach(filter string, o broker.SubscriptionOptions) {
 	w := want{filter: filter, qos: o.QoS, noLocal: o.NoLocal, rap: o.RetainAsPublished, handling: 2}
 	if from, ok := wantedFrom(filter); ok || isShared(filter) {
-		code := success
+		var code reason
 		if ok {
 			code, _ = s.consume(o.ID, w, from)
 		} else {

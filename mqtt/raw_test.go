@@ -21,6 +21,7 @@ type raw struct {
 }
 
 func newRaw(tb testing.TB, c net.Conn) *raw {
+	tb.Helper()
 	return &raw{Conn: c, t: tb, br: bufio.NewReader(c)}
 }
 
