@@ -63,7 +63,13 @@ func (s *Store) copyStreams(segment uint32) error {
 	const atOnce = 256
 	for len(done) > 0 {
 		n := min(atOnce, len(done))
-		if err := s.recordCopied(done[:n]); err != nil {
+		if told, err := s.recordCopied(done[:n]); err != nil {
+			if told {
+				for _, c := range done[:n] {
+					c.end()
+				}
+				done = done[n:]
+			}
 			return err
 		}
 		for _, c := range done[:n] {
@@ -287,6 +293,12 @@ func (c *copied) seal() error {
 // for nothing, and that file is not written to again: what the kernel says once
 // about a failed write, it does not say twice.
 func (c *copied) abandon() {
+	c.end()
+	c.p.st.s.removeFiles(c.files[c.known:])
+}
+
+// end forgets the copy, and leaves the files where they are.
+func (c *copied) end() {
 	p := c.p
 	if c.file != nil {
 		c.file = nil
@@ -295,24 +307,24 @@ func (c *copied) abandon() {
 	p.mu.Lock()
 	p.broken, p.copying = true, false
 	p.mu.Unlock()
-	p.st.s.removeFiles(c.files[c.known:])
 }
 
-// recordCopied records what was copied.
-func (s *Store) recordCopied(list []*copied) error {
+// recordCopied records what was copied. After an error of which told is true
+// nobody knows whether the log has it: the next start may look for the files.
+func (s *Store) recordCopied(list []*copied) (told bool, err error) {
 	if err := s.wal.Lock(); err != nil {
-		return unavailable(err)
+		return false, unavailable(err)
 	}
 	if err := s.wal.Reserve(len(list) * (journal.RecordHeader + maxSmall)); err != nil {
 		s.wal.Unlock(journal.Lazy, nil)
-		return refusal(err)
+		return false, refusal(err)
 	}
 	for i, c := range list {
 		f := c.files[len(c.files)-1]
 		b := appendNums(s.wal.Start(recCopied), uint64(c.p.st.id), uint64(c.p.number), c.to, f.base)
 		s.wal.End(appendNums(b, uint64(c.sizes[len(c.sizes)-1]), uint64(c.last)), i < len(list)-1)
 	}
-	return s.wait(context.Background())
+	return true, s.wait(context.Background())
 }
 
 // apply moves readers from the journal to the files.
