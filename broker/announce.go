@@ -16,13 +16,15 @@ type Announcer struct{ p *Producer }
 // could not be stored; it must not block.
 func (b *Broker) NewAnnouncer(failed func(error)) *Announcer {
 	system := &auth.Principal{Kind: auth.System, Name: "server"}
-	return &Announcer{b.NewProducer(system, func(os []Outcome) {
+	p := b.NewProducer(system, func(os []Outcome) {
 		for i := range os {
 			if os[i].Err != nil {
 				failed(os[i].Err)
 			}
 		}
-	})}
+	})
+	p.stats = new(counters) // no producer offered it
+	return &Announcer{p}
 }
 
 // Announce takes m, which must not change any more. One with Retain set, of

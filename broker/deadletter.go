@@ -37,6 +37,8 @@ type deadLetters struct {
 
 	mu     sync.Mutex // protects lapsed
 	lapsed []lapsed
+
+	stats counters // no producer offered them again
 }
 
 // lapsed is a number of messages that the store holds for the broker.
@@ -114,6 +116,7 @@ func (d *deadLetters) run() {
 func (d *deadLetters) settle(q *queue, l lapsed) {
 	w := &waitingPublish{done: make(chan struct{})}
 	p := d.b.newPending(w)
+	p.stats = &d.stats
 	for i := range l.ds {
 		d.decide(p, q, l, i)
 	}

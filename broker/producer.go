@@ -28,6 +28,7 @@ type Producer struct {
 	b         *Broker
 	principal *auth.Principal
 	done      func([]Outcome)
+	stats     *counters
 	cur       *pending // being gathered, or nil
 	underway  atomic.Int32
 	closed    atomic.Bool
@@ -41,7 +42,7 @@ type Producer struct {
 // goroutine (also the caller's, inside Flush, when nothing had to be stored);
 // it must not block, and the slice is only valid during the call.
 func (b *Broker) NewProducer(p *auth.Principal, done func([]Outcome)) *Producer {
-	return &Producer{b: b, principal: p, done: done}
+	return &Producer{b: b, principal: p, done: done, stats: &b.stats}
 }
 
 // Publish takes m, whose bytes must not change any more. It is gathered until
@@ -92,8 +93,8 @@ func (p *Producer) Flush() {
 	if c == nil {
 		return
 	}
-	add(&p.b.stats.taken, c.passed)
-	add(&p.b.stats.unmatched, c.unmatched)
+	add(&c.stats.taken, c.passed)
+	add(&c.stats.unmatched, c.unmatched)
 	c.passed, c.unmatched = 0, 0
 	if len(c.publishes) == 0 {
 		return
@@ -118,7 +119,9 @@ func (p *Producer) take() *pending {
 		p.free = p.free[:n-1]
 		return c
 	}
-	return p.b.newPending(p)
+	c := p.b.newPending(p)
+	c.stats = p.stats
+	return c
 }
 
 func (p *Producer) finished(_ *pending, os []Outcome) {
@@ -158,6 +161,7 @@ type pending struct {
 	subs      []*Subscription
 	open      int // publishes in closed units
 	bytes     int
+	stats     *counters // where it is counted
 	passed    int       // QoS 0 messages that nobody waits for, delivered and forgotten
 	unmatched int       // of these, those that met nobody
 	began     time.Time // when it was handed to the store
@@ -176,7 +180,9 @@ type publish struct {
 	packet      uint16
 }
 
-func (b *Broker) newPending(o pendingOwner) *pending { return &pending{b: b, owner: o, lazy: true} }
+func (b *Broker) newPending(o pendingOwner) *pending {
+	return &pending{b: b, owner: o, lazy: true, stats: &b.stats}
+}
 
 // add admits m, matches it, and appends it to the open unit.
 func (c *pending) add(p *auth.Principal, m *Message, tag uint64) error {
@@ -265,7 +271,7 @@ func (c *pending) Done(*Batch) {
 			c.outcomes = append(c.outcomes, p.outcome)
 		}
 	}
-	c.b.stats.published(c)
+	c.stats.published(c)
 	c.owner.finished(c, c.outcomes)
 	for i := range c.publishes {
 		if p := &c.publishes[i]; p.outcome.Err == nil && !p.outcome.Duplicate && p.last > p.first {

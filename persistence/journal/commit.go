@@ -269,7 +269,9 @@ func (j *Journal) sync(seg *segment, end Position) error {
 	}
 	took := int64(time.Since(begin))
 	j.stats.syncs.Add(1)
-	j.stats.syncTook.Observe(time.Duration(took), 1)
+	if j.o.Synced != nil {
+		j.o.Synced(time.Duration(took))
+	}
 	if mean := j.stats.meanSync.Load(); mean == 0 {
 		j.stats.meanSync.Store(took)
 	} else {

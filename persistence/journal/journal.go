@@ -10,8 +10,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"millrace/broker/histogram"
-
 	"github.com/rs/zerolog"
 )
 
@@ -61,6 +59,8 @@ type Options struct {
 	// failed; default 1s.
 	RetryEvery time.Duration
 
+	// Synced is told how long each fdatasync of the log took; it must not block.
+	Synced func(took time.Duration)
 	Failed func(error) // called once, when the journal is poisoned; must not block
 	Log    zerolog.Logger
 }
@@ -183,7 +183,6 @@ type Journal struct {
 type stats struct {
 	syncs, writes, bytes atomic.Uint64
 	meanSync             atomic.Int64 // nanoseconds, moving
-	syncTook             histogram.Histogram
 }
 
 // Open recovers the log in o.Dir, which it makes if needed, and calls replay
@@ -279,9 +278,6 @@ func (j *Journal) State() State {
 	}
 	return s
 }
-
-// SyncTook counts how long each fdatasync took.
-func (j *Journal) SyncTook() histogram.Counts { return j.stats.syncTook.Read() }
 
 func (j *Journal) poisoned() error {
 	if p := j.poison.Load(); p != nil {

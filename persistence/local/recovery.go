@@ -51,7 +51,7 @@ func (s *Store) recover(o Options) (*Store, error) {
 		WindowSize: o.WindowSize, MaxPending: o.MaxPending, CacheSize: o.CacheSize,
 		Relaxed: o.Relaxed, SyncEvery: o.SyncEvery, MarkEvery: o.MarkEvery, LowDisk: o.LowDisk,
 		AcceptLoss: o.AcceptLoss, Lost: s.losses.add, Quarantine: s.losses.dir,
-		Failed: o.Failed, Log: o.Log, Sealed: func(number uint32) {
+		Failed: o.Failed, Log: o.Log, Synced: func(took time.Duration) { s.syncTook.Observe(took, 1) }, Sealed: func(number uint32) {
 			s.live.full.Store(number)
 			s.upkeep.wake()
 		},

@@ -10,6 +10,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"millrace/broker"
+	"millrace/broker/histogram"
 	"millrace/persistence/journal"
 )
 
@@ -52,6 +53,7 @@ type Store struct {
 	mem        bool // nothing is kept
 	durability broker.Durability
 	journal    *journal.Journal // nil in memory
+	syncTook   histogram.Histogram
 	unlockDir  func() error
 	events     broker.Events
 	epoch      uint32 // which start of the process this is
@@ -139,6 +141,9 @@ func newStore(o Options) *Store {
 	s.files.limit(o)
 	return s
 }
+
+// SyncTook counts how long each sync of the log took; none in memory.
+func (s *Store) SyncTook() histogram.Counts { return s.syncTook.Read() }
 
 // Journal returns the log on disk, for its figures; nil in memory.
 func (s *Store) Journal() *journal.Journal { return s.journal }

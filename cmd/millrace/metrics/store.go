@@ -29,7 +29,7 @@ func (s Source) store(to *scrape) {
 		return // everything is in memory
 	}
 	state := j.State()
-	to.observe(syncTook, j.SyncTook())
+	to.observe(syncTook, s.Store.SyncTook())
 	to.set(written, float64(state.Written))
 	to.set(writes, float64(state.Writes))
 	to.set(segments, float64(state.Segments))
