@@ -78,6 +78,8 @@ func checkSubscribe(body []byte, v5 bool, p *props) *faultError {
 		filter, opt := r.string(), r.byte()
 		switch {
 		case r.err != nil:
+		case len(filter) == 0:
+			return broken(malformed, "filter is empty") // section 4.7.3
 		case opt&3 == 3, v5 && opt&0xC0 != 0, !v5 && opt&0xFC != 0:
 			return broken(malformed, "bad subscription options")
 		case opt>>4&3 == 3:
