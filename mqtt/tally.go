@@ -104,15 +104,26 @@ func (s *Server) Counters(yield func(name string, n int64) bool) {
 		closed += n.closed[i].Load()
 	}
 	all := []counted{
-		{"clients.connected", n.logins.Load()}, {"clients.disconnected", closed},
-		{"connack.error", n.rejected.Load()}, {"connack.auth_error", authFailed},
-		{"login.accepted", n.logins.Load()}, {"login.anonymous", n.anonymous.Load()}, {"login.refused", authFailed},
-		{"refused.publish", n.denied.Load()}, {"acked", n.acked.Load()},
-		{"subscribe.error", n.badSubscribes.Load()}, {"subscribe.auth_error", n.deniedSubscribes.Load()},
-		{"puback.missed", n.missed[0].Load()}, {"pubrec.missed", n.missed[1].Load()},
-		{"pubrel.missed", n.missed[2].Load()}, {"pubcomp.missed", n.missed[3].Load()},
-		{"sessions.created", n.created.Load()}, {"sessions.resumed", n.resumed.Load()},
-		{"sessions.taken_over", n.takenOver.Load()}, {"sessions.discarded", n.discarded.Load()}, {"sessions.ended", n.ended.Load()},
+		{"clients.connected", n.logins.Load()},
+		{"clients.disconnected", closed},
+		{"connack.error", n.rejected.Load()},
+		{"connack.auth_error", authFailed},
+		{"login.accepted", n.logins.Load()},
+		{"login.anonymous", n.anonymous.Load()},
+		{"login.refused", authFailed},
+		{"refused.publish", n.denied.Load()},
+		{"acked", n.acked.Load()},
+		{"subscribe.error", n.badSubscribes.Load()},
+		{"subscribe.auth_error", n.deniedSubscribes.Load()},
+		{"puback.missed", n.missed[0].Load()},
+		{"pubrec.missed", n.missed[1].Load()},
+		{"pubrel.missed", n.missed[2].Load()},
+		{"pubcomp.missed", n.missed[3].Load()},
+		{"sessions.created", n.created.Load()},
+		{"sessions.resumed", n.resumed.Load()},
+		{"sessions.taken_over", n.takenOver.Load()},
+		{"sessions.discarded", n.discarded.Load()},
+		{"sessions.ended", n.ended.Load()},
 	}
 	for i, name := range dropNames {
 		all = append(all, counted{"dropped." + name, n.dropped[i].Load()})
