@@ -1,5 +1,5 @@
-# Every target works from a fresh clone with Go alone; test installs
-# mosquitto-clients where it may.
+# Every target works from a fresh clone with Go alone; test installs the
+# clients that it lacks where it may.
 
 GO       ?= go
 ROUNDS   ?= 20
@@ -24,10 +24,10 @@ GOVULNCHECK = $(GO) run golang.org/x/vuln/cmd/govulncheck@v1.8.0
 # MQTT.js, which the tests use as a client; outside of git.
 MQTTJS ?= $(CURDIR)/.cache/mqttjs
 
-.PHONY: test check build bench lint fuzz torture vuln format mosquitto mqttjs
+.PHONY: test check build bench lint fuzz torture vuln format clients mqttjs
 
 # The test command of the README: what a change has to pass.
-test: mosquitto mqttjs format
+test: clients mqttjs format
 	$(GO) vet ./...
 	MILLRACE_KILL_ROUNDS=$(ROUNDS) $(GO) test -race -timeout 20m ./...
 
@@ -68,14 +68,15 @@ bench: build
 vuln:
 	$(GOVULNCHECK) $(if $(VULNDB),-db file://$(VULNDB)) ./...
 
-# mosquitto_pub and mosquitto_sub are the clients that the README shows.
-mosquitto:
-	@command -v mosquitto_pub >/dev/null && command -v mosquitto_sub >/dev/null && command -v curl >/dev/null || { \
-	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
-	    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq mosquitto-clients curl; \
-	  else \
-	    echo "install mosquitto-clients and curl first: the tests run the commands of the README"; exit 1; \
-	  fi; }
+# mosquitto_pub and mosquitto_sub are the clients that the README shows, and a
+# Prometheus scrapes a broker in a test, which is skipped where there is none.
+clients:
+	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && \
+	    ! { command -v mosquitto_pub && command -v mosquitto_sub && command -v curl && command -v prometheus; } >/dev/null; then \
+	    apt-get update -qq && \
+	      DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends mosquitto-clients curl prometheus; fi; \
+	  command -v mosquitto_pub >/dev/null && command -v mosquitto_sub >/dev/null && command -v curl >/dev/null || { \
+	    echo "install mosquitto-clients and curl first: the tests run the commands of the README"; exit 1; }
 
 # MQTT.js, where there is Node; the test skips without it.
 mqttjs: $(MQTTJS)/node_modules/.package-lock.json

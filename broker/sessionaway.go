@@ -73,10 +73,11 @@ func (s *Session) SubscribeAway(ctx context.Context, filter string, o Subscripti
 
 // UnsubscribeAway is the reverse, and reports whether there was such a subscription.
 func (s *Session) UnsubscribeAway(ctx context.Context, filter string) (was bool, err error) {
-	return was, s.away(ctx, func() error {
-		was = s.Unsubscribe(filter)
+	err = s.away(ctx, func() error {
+		was = s.Unsubscribe(filter) //nolint:contextcheck // it waits for nothing
 		return s.Commit(ctx)
 	})
+	return was, err
 }
 
 // away does something to a session that has no connection.

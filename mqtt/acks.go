@@ -160,7 +160,7 @@ func (c *conn) settle(o *owed, out *broker.Outcome) (end bool) {
 // emit releases.
 func (in *inbound) emit(c *conn) {
 	var one [8]byte
-	n, packets := 0, 0
+	n := 0
 	c.wmu.Lock()
 	for in.head < len(in.queue) && in.queue[in.head].ready {
 		o := &in.queue[in.head]
@@ -180,10 +180,9 @@ func (in *inbound) emit(c *conn) {
 		c.out.write(b)
 		c.put.count(b[0], len(b))
 		n += len(b)
-		packets++
 	}
 	if n > 0 {
-		c.wrote(n, packets)
+		c.wrote(n)
 	}
 	c.wmu.Unlock()
 	if in.head == len(in.queue) || in.head >= 1024 {

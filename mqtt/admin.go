@@ -302,6 +302,7 @@ func (a *away) Subscribe(sub clients.Subscription) error {
 	switch router.SpaceOf(sub.Filter) {
 	case router.SpaceQueue, router.SpaceStream, router.SpaceShare:
 		return clients.ErrOffline // messages of these go to whoever is there
+	default: // it is kept with the session
 	}
 	if len(a.Subscriptions()) >= a.o.MaxSubs {
 		return &broker.Error{Kind: broker.Full, Message: "the client has as many subscriptions as it may have"}

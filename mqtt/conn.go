@@ -159,7 +159,6 @@ func (c *conn) finish() {
 	f, drain := c.ending, c.drained
 	c.wmu.Unlock()
 	c.got.book(&c.srv.stats.received, &c.received)
-	c.srv.stats.in.add(&c.input.flow)
 	c.leave(f)
 	if c.producer != nil {
 		c.producer.Flush()

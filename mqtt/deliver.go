@@ -179,8 +179,7 @@ func (s *session) write(e *encoder, p *pending, shed bool) written {
 	}
 	c.out.publish(h, e.m.Payload, p, id, alias)
 	c.put.count(h.b[0], h.total)
-	c.out.flow.Messages++
-	c.out.flow.Payload += int64(len(e.m.Payload))
-	c.wrote(h.total, 1)
+	c.put.payload += uint64(len(e.m.Payload))
+	c.wrote(h.total)
 	return sent
 }

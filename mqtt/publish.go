@@ -61,8 +61,7 @@ func validResponse[T string | []byte](topic T) bool {
 // publish takes one PUBLISH. What is refused here, and what the broker
 // refuses later, is acked in its place among the others.
 func (c *conn) publish(p *publish) *faultError {
-	c.input.flow.Messages++
-	c.input.flow.Payload += int64(len(p.payload))
+	c.got.payload += uint64(len(p.payload))
 	t, f := c.resolve(p)
 	if f != nil {
 		return f

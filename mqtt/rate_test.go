@@ -24,7 +24,7 @@ func TestPublishesOverTheirRateAreReadLater(t *testing.T) {
 			start := time.Now()
 			go func() { // ends with the last, which is read
 				for id := range uint16(30) {
-					_, _ = r.Conn.Write(r.publishPacket("a", "x", 1, id+1))
+					_, _ = r.Write(r.publishPacket("a", "x", 1, id+1))
 				}
 			}()
 			for id := range byte(30) {
@@ -73,7 +73,7 @@ func TestAClientThatLeavesWhileItIsHeldBackIsGone(t *testing.T) {
 		r := pipeIn(t, e, false, "press")
 		go func() { // the last ones are never read
 			for id := range uint16(10) {
-				if _, err := r.Conn.Write(r.publishPacket("a", "x", 1, id+1)); err != nil {
+				if _, err := r.Write(r.publishPacket("a", "x", 1, id+1)); err != nil {
 					return
 				}
 			}

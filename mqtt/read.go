@@ -28,7 +28,6 @@ type input struct {
 	// since is how much was taken since the last Flush.
 	since int
 	dirty bool
-	flow  Flow // not in the counters yet
 	loose bool // the length of the packet is not in its shortest form
 }
 
@@ -96,13 +95,11 @@ func (c *conn) next() (raw []byte, head byte, body []byte, err error) {
 			case total == 0: // the header is not complete
 			case total <= have:
 				in.r += total
-				in.count(total)
 				return b[:total:total], b[0], b[hlen:total:total], nil
 			case total > readBuffer:
 				if err := c.fillBig(b, total); err != nil {
 					return nil, 0, nil, err
 				}
-				in.count(total)
 				return in.big, in.big[0], in.big[hlen:], nil
 			}
 		}
@@ -110,12 +107,6 @@ func (c *conn) next() (raw []byte, head byte, body []byte, err error) {
 			return nil, 0, nil, err
 		}
 	}
-}
-
-// count books a packet.
-func (in *input) count(n int) {
-	in.flow.Packets++
-	in.flow.Bytes += int64(n)
 }
 
 // header reads the fixed header, section 2.1, of the packet at the start of b
@@ -251,8 +242,6 @@ func (c *conn) fillBig(b []byte, total int) error {
 func (c *conn) flush() {
 	c.input.since = 0
 	c.got.book(&c.srv.stats.received, &c.received)
-	c.srv.stats.in.add(&c.input.flow)
-	c.input.flow = Flow{}
 	if c.input.dirty {
 		c.input.dirty = false
 		c.producer.Flush()

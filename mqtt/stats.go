@@ -27,24 +27,6 @@ type Stats struct {
 // them with the bytes of their payloads.
 type Flow struct{ Packets, Bytes, Messages, Payload int64 }
 
-// flow is a Flow that all connections add to.
-type flow struct{ packets, bytes, messages, payload atomic.Int64 }
-
-func (f *flow) add(n *Flow) {
-	if n.Packets > 0 {
-		f.packets.Add(n.Packets)
-		f.bytes.Add(n.Bytes)
-	}
-	if n.Messages > 0 {
-		f.messages.Add(n.Messages)
-		f.payload.Add(n.Payload)
-	}
-}
-
-func (f *flow) read() Flow {
-	return Flow{f.packets.Load(), f.bytes.Load(), f.messages.Load(), f.payload.Load()}
-}
-
 // dropReason says why a message did not go on.
 type dropReason uint8
 
@@ -100,7 +82,6 @@ type counters struct {
 	open, waiting, accepted atomic.Int64
 	maxOpen, logins         atomic.Int64
 	kept                    atomic.Int64 // connections whose session the broker keeps
-	in, out                 flow
 	limited                 atomic.Int64
 	slow, panics            atomic.Int64
 	received, sent          traffic         // by type of packet
@@ -132,7 +113,7 @@ func (s *Server) Stats() Stats {
 	n := &s.stats
 	st := Stats{
 		Open: n.open.Load(), Waiting: n.waiting.Load(), Accepted: n.accepted.Load(),
-		MaxOpen: n.maxOpen.Load(), Logins: n.logins.Load(), In: n.in.read(), Out: n.out.read(), Limited: n.limited.Load(),
+		MaxOpen: n.maxOpen.Load(), Logins: n.logins.Load(), In: n.received.flow(), Out: n.sent.flow(), Limited: n.limited.Load(),
 		SlowConsumers: n.slow.Load(), Panics: n.panics.Load(),
 		Dropped: map[string]int64{}, Refused: map[string]int64{}, Closed: map[string]int64{},
 	}

@@ -12,6 +12,7 @@ type tally struct {
 	packets  [packetTypes]uint32
 	messages [3]uint32 // PUBLISH, by QoS
 	bytes    uint64
+	payload  uint64 // of PUBLISH
 }
 
 // count notes a packet by its first byte and its length.
@@ -43,6 +44,7 @@ func (t *tally) book(all *traffic, own *share) {
 		}
 	}
 	all.bytes.Add(int64(t.bytes))
+	all.payload.Add(int64(t.payload))
 	own.bytes.Add(int64(t.bytes))
 	own.packets.Add(n)
 	*t = tally{}
@@ -53,6 +55,19 @@ type traffic struct {
 	packets  [packetTypes]atomic.Int64
 	messages [3]atomic.Int64
 	bytes    atomic.Int64
+	payload  atomic.Int64
+}
+
+// flow sums up the kinds of packets.
+func (t *traffic) flow() (f Flow) {
+	for kind := range t.packets {
+		f.Packets += t.packets[kind].Load()
+	}
+	for qos := range t.messages {
+		f.Messages += t.messages[qos].Load()
+	}
+	f.Bytes, f.Payload = t.bytes.Load(), t.payload.Load()
+	return f
 }
 
 // share is one direction of one connection.
@@ -104,15 +119,26 @@ func (s *Server) Counters(yield func(name string, n int64) bool) {
 		closed += n.closed[i].Load()
 	}
 	all := []counted{
-		{"clients.connected", n.logins.Load()}, {"clients.disconnected", closed},
-		{"connack.error", n.rejected.Load()}, {"connack.auth_error", authFailed},
-		{"login.accepted", n.logins.Load()}, {"login.anonymous", n.anonymous.Load()}, {"login.refused", authFailed},
-		{"refused.publish", n.denied.Load()}, {"acked", n.acked.Load()},
-		{"subscribe.error", n.badSubscribes.Load()}, {"subscribe.auth_error", n.deniedSubscribes.Load()},
-		{"puback.missed", n.missed[0].Load()}, {"pubrec.missed", n.missed[1].Load()},
-		{"pubrel.missed", n.missed[2].Load()}, {"pubcomp.missed", n.missed[3].Load()},
-		{"sessions.created", n.created.Load()}, {"sessions.resumed", n.resumed.Load()},
-		{"sessions.taken_over", n.takenOver.Load()}, {"sessions.discarded", n.discarded.Load()}, {"sessions.ended", n.ended.Load()},
+		{"clients.connected", n.logins.Load()},
+		{"clients.disconnected", closed},
+		{"connack.error", n.rejected.Load()},
+		{"connack.auth_error", authFailed},
+		{"login.accepted", n.logins.Load()},
+		{"login.anonymous", n.anonymous.Load()},
+		{"login.refused", authFailed},
+		{"refused.publish", n.denied.Load()},
+		{"acked", n.acked.Load()},
+		{"subscribe.error", n.badSubscribes.Load()},
+		{"subscribe.auth_error", n.deniedSubscribes.Load()},
+		{"puback.missed", n.missed[0].Load()},
+		{"pubrec.missed", n.missed[1].Load()},
+		{"pubrel.missed", n.missed[2].Load()},
+		{"pubcomp.missed", n.missed[3].Load()},
+		{"sessions.created", n.created.Load()},
+		{"sessions.resumed", n.resumed.Load()},
+		{"sessions.taken_over", n.takenOver.Load()},
+		{"sessions.discarded", n.discarded.Load()},
+		{"sessions.ended", n.ended.Load()},
 	}
 	for i, name := range dropNames {
 		all = append(all, counted{"dropped." + name, n.dropped[i].Load()})

@@ -208,7 +208,7 @@ func (c *conn) writeTLS(bs net.Buffers) error {
 func (c *conn) sendControl(frame []byte) {
 	c.wmu.Lock()
 	c.out.control(frame)
-	c.wrote(len(frame), 0)
+	c.wrote(len(frame))
 	c.wmu.Unlock()
 }
 

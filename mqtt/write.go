@@ -30,7 +30,6 @@ type output struct {
 	size    int     // bytes in full and tail, and in the write under way
 	running bool    // there is a goroutine in drain
 	closed  bool    // nothing more is taken
-	flow    Flow    // not in the counters yet
 	blocked bool    // the session waits for room
 	until   time.Time
 	room    sync.Cond // size fell, running ended, or the connection did
@@ -100,21 +99,19 @@ func (c *conn) send(b []byte) {
 	c.wmu.Lock()
 	c.out.write(b)
 	c.put.count(b[0], len(b))
-	c.wrote(len(b), 1)
+	c.wrote(len(b))
 	c.wmu.Unlock()
 }
 
-// wrote books n appended bytes, of so many packets, and sees that somebody
-// writes them. The caller holds wmu.
-func (c *conn) wrote(n, packets int) {
+// wrote books n appended bytes, and sees that somebody writes them. The caller
+// holds wmu.
+func (c *conn) wrote(n int) {
 	o := &c.out
 	if o.closed {
 		o.full, o.tail = nil, nil // nobody will write it
 		return
 	}
 	o.size += n
-	o.flow.Bytes += int64(n)
-	o.flow.Packets += int64(packets)
 	if !o.running {
 		o.running = true
 		go c.drain()
@@ -137,11 +134,9 @@ func (c *conn) drain() {
 	}()
 	c.wmu.Lock()
 	for !o.closed && (len(o.tail) > 0 || len(o.full) > 0) {
-		ps, flow := o.take(), o.flow
-		o.flow = Flow{}
+		ps := o.take()
 		c.put.book(&c.srv.stats.sent, &c.sent)
 		c.wmu.Unlock()
-		c.srv.stats.out.add(&flow)
 		err := c.writeAll(ps)
 		c.wmu.Lock()
 		if err != nil {

@@ -57,9 +57,15 @@ func TestPagesFollowEachOtherWithoutGapAndRepetition(t *testing.T) {
 	r := fleet(1000, 0)
 	yes := true
 	for _, q := range []clients.Query{
-		{}, {Usernames: []string{"even"}}, {LikeID: "7"}, {Connected: &yes}, {CleanStart: &yes, Version: 5},
+		{},
+		{Usernames: []string{"even"}},
+		{LikeID: "7"},
+		{Connected: &yes},
+		{CleanStart: &yes, Version: 5},
 		{CreatedFrom: start.Add(100 * time.Second), CreatedUntil: start.Add(200 * time.Second)},
-		{Host: "10.0.1.7"}, {LikeUsername: "dd"}, {IDs: []string{"c000003", "c000001", "none", "c000003"}},
+		{Host: "10.0.1.7"},
+		{LikeUsername: "dd"},
+		{IDs: []string{"c000003", "c000001", "none", "c000003"}},
 	} {
 		want, count, more := r.List(&q, clients.Page{Limit: 100_000})
 		if more || q.Exact() != (count >= 0) || q.Exact() && count != len(want) || !slices.IsSorted(ids(want)) {

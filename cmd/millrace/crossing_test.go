@@ -2,8 +2,6 @@ package main_test
 
 import (
 	"bytes"
-	"encoding/base64"
-	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -15,10 +13,11 @@ import (
 	"sync"
 	"testing"
 	"time"
-	"unicode/utf8"
 
+	"github.com/eclipse/paho.golang/packets"
 	"github.com/eclipse/paho.golang/paho"
-	"github.com/oklog/ulid/v2"
+	"github.com/eclipse/paho.golang/paho/session"
+	"github.com/eclipse/paho.golang/paho/session/state"
 )
 
 // goods are what a message is made of, as far as a door has words for it.
@@ -78,6 +77,7 @@ var streamConsumers = []consumer{
 	{"flowmq subscription", (*crossing).subscribedFlowMQ},
 	{"pulsar read", (*crossing).readPulsar},
 	{"pulsar consumer", (*crossing).consumePulsar},
+	{"mqtt $stream", (*crossing).followMQTT},
 }
 
 // cargo are messages that doors have stumbled over.
@@ -139,168 +139,40 @@ func ask[T any](c *crossing, method, path string, body any) (answer T) {
 	return answer
 }
 
-func (c *crossing) sendFlowMQ(g goods) (goods, bool) {
-	got := ask[struct{ Data flowMessage }](c, "POST", "/api/v1/topics/"+crossTopic+"/messages", map[string]any{
-		"payload": base64.StdEncoding.EncodeToString(g.payload), "payload_encoding": "base64", "content_type": g.kind, "properties": g.properties,
-	})
-	g.id = strings.TrimPrefix(got.Data.MessageID, "msg_")
-	return g, true
+// handOn is an MQTT session that hands on what it has acknowledged, as far as
+// there is room.
+type handOn struct {
+	session.SessionManager
+	got chan<- *paho.Publish
 }
 
-func (c *crossing) sendPulsar(g goods) (goods, bool) {
-	type produced struct {
-		MessageIDs []struct{ MessageID string }
+func (h handOn) Ack(p *packets.Publish) error {
+	err := h.SessionManager.Ack(p)
+	select {
+	case h.got <- paho.PublishFromPacketPublish(p):
+	default:
 	}
-	m := map[string]any{"properties": g.properties, "value": g.payload} // base64
-	body := map[string]any{"schema_type": "BYTES", "messages": []any{m}}
-	g.kind = "application/octet-stream"
-	switch {
-	case json.Valid(g.payload):
-		m["value"], g.kind = json.RawMessage(g.payload), "application/json"
-		body["schema_type"], body["value_schema"] = "JSON", "{}"
-		// encoding/json would write it anew.
-		g.payload, _ = json.Marshal(m["value"])
-	case utf8.Valid(g.payload):
-		m["value"], g.kind = string(g.payload), "text/plain; charset=utf-8"
-		delete(body, "schema_type")
-	}
-	got := ask[produced](c, "POST", crossPath, body)
-	g.id = got.MessageIDs[0].MessageID
-	return g, true
+	return err
 }
 
-func (c *crossing) sendEMQX(g goods) (goods, bool) {
-	got := ask[struct{ ID string }](c, "POST", "/api/v5/publish", map[string]any{
-		"topic": crossTopic, "qos": 1, "payload": g.payload, "payload_encoding": "base64",
-		"properties": map[string]any{"content_type": g.kind, "user_properties": g.properties},
-	})
-	id, err := hex.DecodeString(got.ID)
-	if err != nil || len(id) != len(ulid.ULID{}) {
-		c.t.Fatalf("id %q is not 32 hex digits", got.ID)
-	}
-	g.id = ulid.ULID(id).String()
-	return g, true
-}
-
-func (c *crossing) sendMQTT(g goods) (goods, bool) {
-	m := c.client(nil)
-	p := &paho.Publish{Topic: crossTopic, QoS: 1, Payload: g.payload, Properties: &paho.PublishProperties{ContentType: g.kind}}
-	for k, v := range g.properties {
-		p.Properties.User.Add(k, v)
-	}
-	if _, err := m.Publish(c.t.Context(), p); err != nil {
-		c.t.Fatal(err)
-	}
-	return g, true
-}
-
-func (c *crossing) sendFastQueue(g goods) (goods, bool) {
-	if !utf8.Valid(g.payload) {
-		return g, false
-	}
-	got := ask[fastMessage](c, "POST", "/v1/queue/"+crossQueue, map[string]any{
-		"Action": "SendMessage", "MessageBody": string(g.payload), "MessageAttributes": g.properties,
-	})
-	g.kind, g.id = "text/plain", got.MessageID
-	return g, true
-}
-
-func (c *crossing) sendMemfifo(g goods) (goods, bool) {
-	h, _ := c.call("POST", "memfifo", "/queues/"+crossQueue+"/messages", http.Header{"Content-Type": {g.kind}}, string(g.payload))
-	g.properties, g.id = map[string]string{}, h.Get("Message-Id")
-	return g, true
-}
-
-// flowMessage is one of /api/v1.
-type flowMessage struct {
-	MessageID   string            `json:"message_id"`
-	Payload     string            `json:"payload"`
-	Encoding    string            `json:"payload_encoding"`
-	ContentType string            `json:"content_type"`
-	Properties  map[string]string `json:"properties"`
-	Receipt     string            `json:"receipt_handle"`
-}
-
-func (m *flowMessage) goods(c *crossing) goods {
-	g := goods{[]byte(m.Payload), m.ContentType, m.Properties, strings.TrimPrefix(m.MessageID, "msg_")}
-	if m.Encoding == "base64" {
-		g.payload = c.unbase64(m.Payload)
-	}
-	return g
-}
-
-func (c *crossing) unbase64(text string) []byte {
-	c.t.Helper()
-	b, err := base64.StdEncoding.DecodeString(text)
-	if err != nil {
-		c.t.Fatalf("%q: %v", text, err)
-	}
-	return b
-}
-
-type flowMessages struct {
-	Data struct{ Messages []flowMessage }
-}
-
-// one is the only message of an answer.
-func one[T any](c *crossing, all []T) *T {
-	c.t.Helper()
-	if len(all) != 1 {
-		c.t.Fatalf("%d messages, want one: %+v", len(all), all)
-	}
-	return &all[0]
-}
-
-func (c *crossing) takeFlowMQ() goods {
-	path := "/api/v1/queues/" + crossQueue + "/messages/"
-	m := one(c, ask[flowMessages](c, "POST", path+"consume", map[string]any{"max_messages": 10}).Data.Messages)
-	ask[any](c, "POST", path+m.MessageID+"/ack", map[string]any{"receipt_handle": m.Receipt})
-	return m.goods(c)
-}
-
-type fastMessage struct {
-	MessageID     string `json:"MessageId"`
-	Body          string
-	BodyEncoding  string
-	Attributes    map[string]string
-	ReceiptHandle string
-}
-
-func (c *crossing) takeFastQueue() goods {
-	path := "/v1/queue/" + crossQueue
-	m := one(c, ask[struct{ Messages []fastMessage }](c, "POST", path, map[string]any{"Action": "ReceiveMessage", "MaxNumberOfMessages": 10}).Messages)
-	ask[any](c, "POST", path, map[string]any{"Action": "DeleteMessage", "ReceiptHandle": m.ReceiptHandle})
-	g := goods{[]byte(m.Body), "", m.Attributes, m.MessageID}
-	if m.BodyEncoding != "" {
-		g.payload = c.unbase64(m.Body)
-	}
-	return g
-}
-
-func (c *crossing) takeMemfifo() goods {
-	h, body := c.call("GET", "memfifo", "/queues/"+crossQueue+"/messages", nil, "")
-	return goods{body, h.Get("Content-Type"), nil, h.Get("Message-Id")}
-}
-
-// client is an MQTT 5 client that hands on what it gets, and acknowledges it.
-func (c *crossing) client(got chan<- *paho.Publish) *paho.Client {
+// client is an MQTT 5 client that acknowledges what it gets, and hands it on.
+// Without an id it is given one.
+func (c *crossing) client(id string, got chan<- *paho.Publish) *paho.Client {
 	c.t.Helper()
 	conn, err := (&net.Dialer{}).DialContext(c.t.Context(), "tcp", c.s.ports["mqtt"])
 	if err != nil {
 		c.t.Fatal(err)
 	}
-	m := paho.NewClient(paho.ClientConfig{
-		Conn: conn,
-		OnPublishReceived: []func(paho.PublishReceived) (bool, error){func(r paho.PublishReceived) (bool, error) {
-			got <- r.Packet
-			return true, nil
-		}},
-	})
-	login := &paho.Connect{CleanStart: true, KeepAlive: 60, Username: testKeyID, UsernameFlag: true, Password: []byte(testSecret), PasswordFlag: true}
+	kept := state.NewInMemory()
+	m := paho.NewClient(paho.ClientConfig{Conn: conn, Session: handOn{kept, got}})
+	login := &paho.Connect{ClientID: id, CleanStart: true, KeepAlive: 60, Username: testKeyID, UsernameFlag: true, Password: []byte(testSecret), PasswordFlag: true}
 	if _, err := m.Connect(c.t.Context(), login); err != nil {
 		c.t.Fatal(err)
 	}
-	c.t.Cleanup(func() { _ = m.Disconnect(&paho.Disconnect{}) })
+	c.t.Cleanup(func() {
+		_ = m.Disconnect(&paho.Disconnect{})
+		_ = kept.Close()
+	})
 	return m
 }
 
@@ -310,98 +182,6 @@ func (c *crossing) subscribe(m *paho.Client, filter string) {
 	if _, err := m.Subscribe(c.t.Context(), &paho.Subscribe{Subscriptions: []paho.SubscribeOptions{{Topic: filter, QoS: 1}}}); err != nil {
 		c.t.Fatal(err)
 	}
-}
-
-func (c *crossing) takeMQTT() goods {
-	got := make(chan *paho.Publish, 10)
-	m := c.client(got)
-	c.subscribe(m, "$queue/"+crossQueue)
-	var p *paho.Publish
-	select {
-	case p = <-got:
-	case <-time.After(10 * time.Second):
-		c.t.Fatal("nothing came over MQTT")
-	}
-	if _, err := m.Unsubscribe(c.t.Context(), &paho.Unsubscribe{Topics: []string{"$queue/" + crossQueue}}); err != nil {
-		c.t.Fatal(err)
-	}
-	_ = m.Disconnect(&paho.Disconnect{}) // its acknowledgement is on the way before it
-	g := goods{p.Payload, p.Properties.ContentType, map[string]string{}, ""}
-	for _, u := range p.Properties.User {
-		if g.properties[u.Key] = u.Value; u.Key == "message-id" {
-			g.id = u.Value
-		}
-	}
-	return g
-}
-
-const crossStream = "/api/v1/streams/public%2Fdefault%2Fmx%2F1"
-
-func (c *crossing) readFlowMQ() goods {
-	type info struct {
-		Data struct {
-			Partitions []struct {
-				Next int `json:"next_offset"`
-			}
-		}
-	}
-	next := ask[info](c, "GET", crossStream, nil).Data.Partitions[0].Next
-	all := ask[flowMessages](c, "GET", fmt.Sprintf("%s/partitions/0/messages?offset=%d", crossStream, next-1), nil)
-	return one(c, all.Data.Messages).goods(c)
-}
-
-func (c *crossing) subscribedFlowMQ() goods {
-	path := crossStream + "/subscriptions/flow/messages/"
-	m := one(c, ask[flowMessages](c, "POST", path+"consume", map[string]any{"max_messages": 10}).Data.Messages)
-	ask[any](c, "POST", path+m.MessageID+"/ack", map[string]any{"receipt_handle": m.Receipt})
-	return m.goods(c)
-}
-
-type pulsarMessage struct {
-	MessageID     string
-	Value         json.RawMessage
-	ValueEncoding string `json:"value_encoding"`
-	Properties    map[string]string
-	SchemaVersion *int `json:"schema_version"`
-}
-
-type pulsarMessages struct {
-	Messages []pulsarMessage
-	Next     int `json:"next_offset"`
-	Latest   int
-}
-
-func (m *pulsarMessage) goods(c *crossing) goods {
-	g := goods{m.Value, "", m.Properties, m.MessageID}
-	var text string
-	if m.SchemaVersion == nil {
-		if err := json.Unmarshal(m.Value, &text); err != nil {
-			c.t.Fatalf("%s: %v", m.Value, err)
-		}
-		g.payload = []byte(text)
-	}
-	if m.ValueEncoding != "" {
-		g.payload = c.unbase64(text)
-	}
-	return g
-}
-
-func (c *crossing) readPulsar() goods {
-	path := crossPath + "/partitions/0/messages"
-	last := ask[pulsarMessages](c, "GET", path+"?position=latest&timeout=0", nil).Latest
-	return one(c, ask[pulsarMessages](c, "GET", fmt.Sprintf("%s?offset=%d", path, last-1), nil).Messages).goods(c)
-}
-
-func (c *crossing) consumePulsar() goods {
-	subscription := crossPath + "/subscription/pulsar"
-	base := ask[struct {
-		Base string `json:"base_uri"`
-	}](c, "POST", subscription, map[string]any{}).Base
-	at := strings.TrimPrefix(base, c.s.url())
-	m := one(c, ask[pulsarMessages](c, "GET", at+"/messages", nil).Messages)
-	ask[any](c, "POST", subscription+"/cursor", map[string]any{"type": "individual", "messageIds": []string{m.MessageID}})
-	c.call("DELETE", "http", at, nil, "")
-	return m.goods(c)
 }
 
 // differs says in what a message that arrived is not what was sent. Doors may
@@ -488,7 +268,7 @@ func TestConsumersOfAllDoorsNeverShareAMessage(t *testing.T) {
 		seen[payload] = append(seen[payload], door)
 	}
 	got := make(chan *paho.Publish, n)
-	m := c.client(got)
+	m := c.client("", got)
 	var wait sync.WaitGroup
 	c.subscribe(m, "$queue/"+crossQueue)
 	for range 2 {

@@ -54,13 +54,13 @@ func listCommand(a *api, args, what, member string, path func(args []string) str
 }
 
 func queueInfo(a *api) *cobra.Command {
-	return infoCommand(a, "info", "QUEUE", "settings and counts of a queue", func(args []string) string { return queuePath(args[0]) })
+	return infoCommand(a, "QUEUE", "settings and counts of a queue", func(args []string) string { return queuePath(args[0]) })
 }
 
 // infoCommand shows one thing.
-func infoCommand(a *api, verb, args, what string, path func(args []string) string) *cobra.Command {
+func infoCommand(a *api, args, what string, path func(args []string) string) *cobra.Command {
 	return &cobra.Command{
-		Use: verb + " " + args, Short: "Show " + what, Args: cobra.ExactArgs(len(strings.Fields(args))),
+		Use: "info " + args, Short: "Show " + what, Args: cobra.ExactArgs(len(strings.Fields(args))),
 		RunE: action(func(c *cobra.Command, args []string) error {
 			data, err := a.call(c.Context(), http.MethodGet, path(args), nil)
 			if err != nil {

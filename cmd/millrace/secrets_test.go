@@ -119,8 +119,10 @@ func (p *plants) overHTTP(key, password string) {
 func (p *plants) overMQTT(key, password string) {
 	p.t.Helper()
 	for _, l := range []wire.Login{
-		{ClientID: "d1", User: "app", Password: key}, {ClientID: "d2", User: "ann", Password: password},
-		{ClientID: "d3", User: "app", Password: p.plant()}, {ClientID: "d4", User: "ann", Password: p.plant()},
+		{ClientID: "d1", User: "app", Password: key},
+		{ClientID: "d2", User: "ann", Password: password},
+		{ClientID: "d3", User: "app", Password: p.plant()},
+		{ClientID: "d4", User: "ann", Password: p.plant()},
 		{ClientID: "d5", User: p.plant(), Password: "x"}, // typed one field too early
 		{ClientID: "d6", User: "app", Password: key, WillTopic: "$SYS/x", WillPayload: p.plant()},
 	} {

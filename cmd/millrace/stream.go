@@ -26,7 +26,7 @@ func newStream() *cobra.Command {
 	c.AddCommand(
 		listCommand(a, "", "the streams", "streams", func([]string) string { return "/streams" },
 			"name", "topic_filter", "partition_count", "message_count", "size_bytes"),
-		infoCommand(a, "info", "STREAM", "settings of a stream, and what it holds", path),
+		infoCommand(a, "STREAM", "settings of a stream, and what it holds", path),
 		addCommand(a, "STREAM", "a stream", streamSettings, `  millrace stream add events --topic-filter 'events/#'`,
 			func(args []string) (string, string) { return "/streams", args[0] }),
 		editCommand(a, "STREAM", "a stream", streamSettings, `  millrace stream edit events --retention-days 30`, path),
@@ -83,7 +83,7 @@ func newCursor(a *api) *cobra.Command {
 	c.AddCommand(
 		listCommand(a, "STREAM", "the cursors of a stream", "cursors", func(args []string) string { return streamPath(args[0]) + "/cursors" },
 			"name", "offsets", "updated_at"),
-		infoCommand(a, "info", "STREAM CURSOR", "where a cursor stands", path),
+		infoCommand(a, "STREAM CURSOR", "where a cursor stands", path),
 		cursorSet(a, path),
 		removeCommand(a, "STREAM CURSOR", "a cursor", func(args []string) (string, string) { return path(args), "delete cursor " + args[1] }))
 	return c
@@ -137,7 +137,7 @@ func newSubscription(a *api) *cobra.Command {
 	all := func(args []string) string { return streamPath(args[0]) + "/subscriptions" }
 	c.AddCommand(
 		listCommand(a, "STREAM", "the subscriptions on a stream", "subscriptions", all, "name", "message_count", "in_flight_count", "dead_count"),
-		infoCommand(a, "info", args, "settings of a subscription, where it stands, and its counts", subscriptionPath),
+		infoCommand(a, args, "settings of a subscription, where it stands, and its counts", subscriptionPath),
 		addCommand(a, args, "a subscription", append(placeSettings, subscriptionSettings...),
 			`  millrace stream subscription add events billing --position earliest`,
 			func(args []string) (string, string) { return all(args), args[1] }),

@@ -114,7 +114,7 @@ func TestAFailureOfAnyOperationLosesNothingAnswered(t *testing.T) {
 			{Kind: kind, Err: syscall.ENOSPC, Short: true, Forever: true},
 			{Kind: kind, Err: io.ErrShortWrite, Short: true},
 		} {
-			if f.Err == io.ErrShortWrite && kind != journaltest.Write {
+			if errors.Is(f.Err, io.ErrShortWrite) && kind != journaltest.Write {
 				continue
 			}
 			name := fmt.Sprintf("%s/%v/forever=%v", kind, f.Err, f.Forever)

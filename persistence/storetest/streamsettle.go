@@ -30,17 +30,16 @@ func (m *streamModel) settle(s step, now int64) error {
 	if r.Err != nil {
 		return fmt.Errorf("%s of offset %d of partition %d: %w", s.kind, o, p, r.Err)
 	}
-	switch {
-	case s.kind == "settle":
+	switch s.kind {
+	case "settle":
 		m.gone(&m.lanes[p], o, broker.ReasonAcked)
-	case s.kind == "return":
+	case "return":
 		e.state, e.until = mReady, 0
 		e.attempt--
+	case "nack":
+		e.until, e.state = until, mDelayed
 	default:
 		e.until, e.state = until, mLeased
-		if s.kind == "nack" {
-			e.state = mDelayed
-		}
 	}
 	return nil
 }

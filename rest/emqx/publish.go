@@ -27,13 +27,13 @@ const (
 // maxEntries bounds a bulk publish.
 const maxEntries = 10_000
 
-// notPublished is a refusal of a publish, which has a reason code besides.
-type notPublished struct {
+// refusedError is a refusal of a publish, which has a reason code besides.
+type refusedError struct {
 	problem
 	reason int
 }
 
-func (e *notPublished) Unwrap() error { return &e.problem }
+func (e *refusedError) Unwrap() error { return &e.problem }
 
 // receipt is the answer to one publish.
 type receipt struct {
@@ -104,7 +104,7 @@ func (a *api) publishBulk(w http.ResponseWriter, r *httpx.Request) error {
 // refuseBulk answers a batch of which nothing was sent. An entry that cannot be
 // makes one answer, a failure to store an answer for each.
 func (a *api) refuseBulk(w http.ResponseWriter, r *httpx.Request, err error, n int) error {
-	e, ok := errors.AsType[*notPublished](err)
+	e, ok := errors.AsType[*refusedError](err)
 	if !ok || e.status != http.StatusServiceUnavailable {
 		return refusePublish(w, r, err)
 	}
@@ -127,12 +127,12 @@ func published(p *broker.Published, delayed bool) (int, receipt) {
 	return http.StatusOK, receipt{ID: messageID(p.ID)}
 }
 
-func (e *notPublished) receipt() receipt {
+func (e *refusedError) receipt() receipt {
 	return receipt{ReasonCode: &e.reason, Code: e.code, Message: e.message(), Reason: e.text}
 }
 
 // message is EMQX's word where it has one.
-func (e *notPublished) message() string {
+func (e *refusedError) message() string {
 	switch {
 	case e.status == http.StatusServiceUnavailable:
 		return "failed_to_dispatch"
@@ -144,7 +144,7 @@ func (e *notPublished) message() string {
 
 // refusePublish writes the refusals that carry a reason code, and returns the others.
 func refusePublish(w http.ResponseWriter, r *httpx.Request, err error) error {
-	e, ok := errors.AsType[*notPublished](err)
+	e, ok := errors.AsType[*refusedError](err)
 	if !ok {
 		return err
 	}
@@ -165,11 +165,11 @@ func dispatchError(err error) error {
 	case e == nil:
 		return err
 	case e.Kind == broker.TooLarge && e.Subject == broker.PayloadSubject:
-		return &notPublished{problem{http.StatusBadRequest, badRequest, p.text}, quotaExceeded}
+		return &refusedError{problem{http.StatusBadRequest, badRequest, p.text}, quotaExceeded}
 	case e.Subject == broker.TopicSubject:
-		return &notPublished{problem{http.StatusBadRequest, badTopic, p.text}, topicNameInvalid}
+		return &refusedError{problem{http.StatusBadRequest, badTopic, p.text}, topicNameInvalid}
 	case e.Kind == broker.Full, e.Kind == broker.Unavailable, e.Kind == broker.Unknown:
-		return &notPublished{problem{http.StatusServiceUnavailable, unavailable, p.text}, implementationError}
+		return &refusedError{problem{http.StatusServiceUnavailable, unavailable, p.text}, implementationError}
 	}
 	return err
 }
@@ -177,7 +177,7 @@ func dispatchError(err error) error {
 // checkTopic refuses a topic before anything is sent.
 func (a *api) checkTopic(topic string) error {
 	if err := a.broker.CheckPublishTopic(topic); err != nil {
-		return &notPublished{problem{http.StatusBadRequest, badTopic, err.Error()}, topicNameInvalid}
+		return &refusedError{problem{http.StatusBadRequest, badTopic, err.Error()}, topicNameInvalid}
 	}
 	return nil
 }
@@ -212,13 +212,13 @@ func readMessage(d *httpx.Decoder, from string) (*broker.Message, error) {
 	case "plain":
 	case "base64":
 		if m.Payload, err = base64.StdEncoding.AppendDecode(nil, *payload); err != nil {
-			return nil, &notPublished{problem{http.StatusBadRequest, badRequest, "the payload is not base64, which payload_encoding says it is"}, implementationError}
+			return nil, &refusedError{problem{http.StatusBadRequest, badRequest, "the payload is not base64, which payload_encoding says it is"}, implementationError}
 		}
 	default:
 		return nil, httpx.FieldError("payload_encoding", "is %q, it must be plain or base64", httpx.Clip(encoding))
 	}
 	if m.UTF8 && !utf8.Valid(m.Payload) {
-		return nil, &notPublished{problem{http.StatusBadRequest, badRequest, "the payload is not UTF-8, which payload_format_indicator says it is"}, formatInvalid}
+		return nil, &refusedError{problem{http.StatusBadRequest, badRequest, "the payload is not UTF-8, which payload_format_indicator says it is"}, formatInvalid}
 	}
 	return m, nil
 }

@@ -29,7 +29,7 @@ type httpDoor struct {
 // open starts a broker on the data of the world.
 func (h *httpDoor) open() {
 	h.door = openOver(h.t, local.Options{Dir: h.dir, SegmentSize: 1 << 20, FirstSegmentSize: 64 << 10})
-	h.Broker = h.door.broker
+	h.Broker = h.broker
 	h.Ctx = auth.WithPrincipal(context.WithoutCancel(h.t.Context()), &auth.Principal{Kind: auth.System})
 }
 

@@ -32,7 +32,10 @@ func TestAPublishComesOutAsItWentIn(t *testing.T) {
 
 func TestConnectCountsItsBytes(t *testing.T) {
 	for _, l := range []wire.Login{
-		{}, {ClientID: "c"}, {ClientID: "c", User: "u"}, {ClientID: "c", User: "u", Password: strings.Repeat("p", 200), Keep: true},
+		{},
+		{ClientID: "c"},
+		{ClientID: "c", User: "u"},
+		{ClientID: "c", User: "u", Password: strings.Repeat("p", 200), Keep: true},
 		{ClientID: "c", WillTopic: "t", WillPayload: strings.Repeat("w", 200)},
 	} {
 		b := wire.AppendConnect(nil, l)

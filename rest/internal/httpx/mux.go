@@ -102,11 +102,12 @@ func (m *Mux) Routes() []Route { return m.dialect.Routes }
 func (m *Mux) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	x := &exchange{mux: m, meter: &m.meters[len(m.meters)-1]}
 	x.Recorder = Recorder{ResponseWriter: w, ID: requestID(w, req), Start: time.Now()}
-	x.Request = Request{Request: req, shared: m.shared, ctx: auth.WithRemote(req.Context(), req.RemoteAddr), answer: &x.Recorder}
-	defer x.end()
+	ctx := auth.WithRemote(req.Context(), req.RemoteAddr)
 	if t, ok := traceOf(req.Header); ok {
-		x.Request.ctx = broker.WithTrace(x.Request.ctx, t)
+		ctx = broker.WithTrace(ctx, t)
 	}
+	x.Request = Request{Request: req, shared: m.shared, ctx: ctx, answer: &x.Recorder}
+	defer x.end()
 
 	if err := m.shared.checkOrigin(w.Header(), req); err != nil {
 		x.fail(err)
