@@ -295,3 +295,19 @@ func TestOldWebSocketVersionsAreTold(t *testing.T) {
 		_ = c.Close()
 	}
 }
+
+// TestTheClientAnswersOurCloseFrame: its socket is there for that, also after
+// a DISCONNECT of its own, RFC 6455 section 7.1.1.
+func TestTheClientAnswersOurCloseFrame(t *testing.T) {
+	_, dial := openWS(t)
+	w := dial()
+	r := &raw{Conn: w, t: t, br: bufio.NewReader(w)}
+	r.begin(connectPacket(false, "c", nil))
+	r.send([]byte{0xE0, 0})
+	w.wantClose(t, 1000)
+	for range 3 { // the first write to a closed socket succeeds
+		if _, err := w.Conn.Write(frame(0x88, []byte{0x03, 0xE8})); err != nil {
+			t.Fatal(err)
+		}
+	}
+}

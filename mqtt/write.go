@@ -263,12 +263,13 @@ func (c *conn) lastWords() {
 
 // closeSocket closes. After an error of the client's the read side is emptied
 // first, until the client has closed or a second is over: closing a socket with
-// unread bytes sends a reset, which would overtake our DISCONNECT.
+// unread bytes sends a reset, which would overtake our DISCONNECT. A client of
+// WebSocket has that second to answer our Close frame, RFC 6455 section 7.1.1.
 func (c *conn) closeSocket(f *faultError) {
 	if c.via.tls != nil {
 		_ = c.via.tls.CloseWrite() // fails where the handshake was not made
 	}
-	last := f != nil && (f.code != success || f.why == closeUpgrade || c.via.ws != nil)
+	last := c.via.ws != nil || f != nil && (f.code != success || f.why == closeUpgrade)
 	if t, ok := c.Conn.(interface{ CloseWrite() error }); ok && last {
 		_ = t.CloseWrite()
 		_ = c.Conn.SetReadDeadline(time.Now().Add(lingerTimeout))
