@@ -39,49 +39,42 @@ var modelQueues = []broker.Def{
 // many as MILLRACE_MODEL_STEPS says.
 func RunModel(t *testing.T, newPlace func(tb testing.TB) Place) {
 	t.Helper()
-	repeat(t, func() int { return runModel(t, newPlace) })
+	kinds := []string{"publish", "publish", "publish", "receive", "receive", "settle", "settle", "nack", "extend", "park", "sleep", "purge", "reopen", "roll", "upkeep"}
+	runSteps(t, newPlace, kinds, func(h *harness, steps []step) error { return (&model{h: h}).run(steps) })
 }
 
-// repeat calls run, which returns how many steps it did, until there were enough.
-func repeat(t *testing.T, run func() int) {
+// runSteps runs random sequences of steps of some kinds, each on a store of its
+// own, a hundred at a time until there were enough.
+func runSteps(t *testing.T, newPlace func(tb testing.TB) Place, kinds []string, run func(h *harness, steps []step) error) {
 	t.Helper()
 	want, err := strconv.Atoi(cmp.Or(os.Getenv("MILLRACE_MODEL_STEPS"), "1"))
 	if err != nil {
 		t.Fatalf("MILLRACE_MODEL_STEPS: %v", err)
 	}
-	done := 0
-	for done < want && !t.Failed() {
-		done += run()
-	}
-	t.Logf("%d steps", done)
-}
-
-// runModel runs a hundred sequences, and returns how many steps they had.
-func runModel(t *testing.T, newPlace func(tb testing.TB) Place) (done int) {
-	t.Helper()
-	kinds := []string{"publish", "publish", "publish", "receive", "receive", "settle", "settle", "nack", "extend", "park", "sleep", "purge", "reopen", "roll", "upkeep"}
 	one := rapid.Custom(func(rt *rapid.T) step {
 		return step{
 			kind: rapid.SampledFrom(kinds).Draw(rt, "kind"),
 			a:    rapid.IntRange(0, 9).Draw(rt, "a"), b: rapid.IntRange(0, 9).Draw(rt, "b"), c: rapid.IntRange(0, 9).Draw(rt, "c"),
 		}
 	})
-	rapid.Check(t, func(rt *rapid.T) {
-		steps := rapid.SliceOfN(one, 1, 60).Draw(rt, "steps")
-		done += len(steps)
-		var err error
-		synctest.Test(t, func(t *testing.T) {
-			h := &harness{T: t, place: newPlace(t)}
-			h.open()
-			m := &model{h: h}
-			err = m.run(steps)
-			_ = h.store.Close(context.Background()) // the error of the model says more
+	done := 0
+	for done < want && !t.Failed() {
+		rapid.Check(t, func(rt *rapid.T) {
+			steps := rapid.SliceOfN(one, 1, 60).Draw(rt, "steps")
+			done += len(steps)
+			var err error
+			synctest.Test(t, func(t *testing.T) {
+				h := &harness{T: t, place: newPlace(t)}
+				h.open()
+				err = run(h, steps)
+				_ = h.store.Close(context.Background()) // the error of the model says more
+			})
+			if err != nil {
+				rt.Fatalf("%v", err)
+			}
 		})
-		if err != nil {
-			rt.Fatalf("%v", err)
-		}
-	})
-	return done
+	}
+	t.Logf("%d steps", done)
 }
 
 // Keeper is a store that does work behind the scenes, which Tidy does now.

@@ -8,8 +8,6 @@ import (
 	"testing/synctest"
 	"time"
 
-	"pgregory.net/rapid"
-
 	"millrace/broker"
 )
 
@@ -26,38 +24,11 @@ const modelRetention = 16 * time.Second
 // over random operations, at least as many as MILLRACE_MODEL_STEPS says.
 func RunStreamModel(t *testing.T, newPlace func(tb testing.TB) Place) {
 	t.Helper()
-	repeat(t, func() int { return runStreamModel(t, newPlace) })
-}
-
-// runStreamModel runs a hundred sequences, and returns how many steps they had.
-func runStreamModel(t *testing.T, newPlace func(tb testing.TB) Place) (done int) {
-	t.Helper()
 	kinds := []string{
 		"append", "append", "append", "append", "receive", "receive", "receive", "settle", "settle", "settle at",
 		"settle up to", "nack", "extend", "return", "seek", "read", "read since", "sleep", "cursor", "reopen", "settle old", "roll", "upkeep",
 	}
-	one := rapid.Custom(func(rt *rapid.T) step {
-		return step{
-			kind: rapid.SampledFrom(kinds).Draw(rt, "kind"),
-			a:    rapid.IntRange(0, 9).Draw(rt, "a"), b: rapid.IntRange(0, 9).Draw(rt, "b"), c: rapid.IntRange(0, 9).Draw(rt, "c"),
-		}
-	})
-	rapid.Check(t, func(rt *rapid.T) {
-		steps := rapid.SliceOfN(one, 1, 60).Draw(rt, "steps")
-		done += len(steps)
-		var err error
-		synctest.Test(t, func(t *testing.T) {
-			h := &harness{T: t, place: newPlace(t)}
-			h.open()
-			m := &streamModel{h: h}
-			err = m.run(steps)
-			_ = h.store.Close(context.Background()) // the error of the model says more
-		})
-		if err != nil {
-			rt.Fatalf("%v", err)
-		}
-	})
-	return done
+	runSteps(t, newPlace, kinds, func(h *harness, steps []step) error { return (&streamModel{h: h}).run(steps) })
 }
 
 // smessage is a message of the model of a stream.
