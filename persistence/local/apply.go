@@ -174,6 +174,8 @@ func (q *queue) postpone(c *chunk, i int, e *entry, kind byte, until, now int64)
 		if until <= now {
 			q.lapse(c, i, now)
 		}
+	case until > now && s.expires != 0 && s.expires <= now:
+		q.expire(c, i) // its time ended while it was leased
 	case until > now:
 		q.set(e, delayed)
 		q.delayed.push(&q.slots, e.slot-1, uint64(until), 0)

@@ -151,6 +151,19 @@ var timeTests = []test{
 		h.sleep(2 * time.Second)
 		h.counts(q, "ready 0 delayed 0 leased 0 held 0 dead 0")
 	}},
+	{"a message whose time ended on lease expires when it comes back, however late it is wanted", func(h *harness) {
+		q := h.queue(broker.Def{})
+		m := h.message("a")
+		m.Expires = time.Now().Add(10 * time.Second).UnixMilli()
+		h.must(func(b *broker.Batch) { b.Publish(m, broker.Route{Target: q}) })
+		d := h.receive(q, 1, time.Minute)[0]
+		h.sleep(11 * time.Second)
+		h.nack(d, time.Hour)
+		h.counts(q, "ready 0 delayed 0 leased 0 held 0 dead 0")
+		if in := h.info(q); in.Out[broker.ReasonExpired] != 1 {
+			h.Fatalf("out %v, want 1 expired", in.Out)
+		}
+	}},
 	{"a time to live counts from when a delayed message was due", func(h *harness) {
 		q := h.queue(broker.Def{TTL: time.Minute, Delay: time.Hour})
 		h.publish(q, "a")
