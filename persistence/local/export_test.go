@@ -23,6 +23,8 @@ func (s *Store) CopyStreams() (bool, error) {
 	if n <= 1 {
 		return false, nil
 	}
+	s.upkeep.mu.Lock() // as tidy: no checkpoint may come between a copy and its readers
+	defer s.upkeep.mu.Unlock()
 	return true, s.copyStreams(n - 1)
 }
 

@@ -155,9 +155,11 @@ func TestAStartReadsHintsAndNoSegmentsThatAreFull(t *testing.T) {
 			}
 		}
 		if damage == "" {
-			usual = many // the one that was written to last, and the one prepared behind it
+			// The one that was written to last, and those prepared behind it: how
+			// many depends on how fast they were needed.
+			usual = many
 		}
-		if usual > 2 || damage != "" && many != usual+1 {
+		if usual > len(hints)/2 || damage != "" && many != usual+1 {
 			t.Errorf("hint %s: %d segments were read, usually %d", damage, many, usual)
 		}
 		s.Bind(noEvents{})
