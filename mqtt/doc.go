@@ -95,6 +95,13 @@
 // A shared subscription with a durable member has a backlog of its own, from
 // which the group takes (source.go).
 //
+// # Goroutines
+//
+// Of the server: one for each listener, review (rights and bans, woken by a
+// change, once a second at most), keeper (leases), events ($events), and tell
+// ($SYS, unless it is off). Of a connection: the reader, and drain while there
+// is something to write; a handshake of TLS has one of its own until it is made.
+//
 // # Locks
 //
 // In this order, never the other way round: Server.mu, group.mu, session.mu,
