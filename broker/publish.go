@@ -166,6 +166,7 @@ func (b *Broker) publish(ctx context.Context, ms []*Message) ([]Published, error
 func (b *Broker) commitAll(ctx context.Context, ms []*Message, add func(*pending, *auth.Principal, *Message, uint64) error) ([]Published, error) {
 	principal := auth.From(ctx)
 	if err := b.spend(ctx, principal, ms); err != nil {
+		b.stats.refused.Add(uint64(len(ms)))
 		return nil, err
 	}
 	trace(ctx, ms)
