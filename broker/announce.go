@@ -30,14 +30,11 @@ func (b *Broker) NewAnnouncer(failed func(error)) *Announcer {
 // Announce takes m, which must not change any more. One with Retain set, of
 // $SYS, is kept in memory until the next of its topic, for new subscribers.
 func (a *Announcer) Announce(m *Message) {
-	p := a.p
-	if p.cur == nil {
-		p.cur = p.take()
+	c := a.p.open()
+	if err := c.announce(a.p.principal, m); err != nil {
+		c.refuse(m, 0, err)
 	}
-	if err := p.cur.announce(p.principal, m); err != nil {
-		p.cur.refuse(m, 0, err)
-	}
-	p.gathered()
+	a.p.gathered()
 }
 
 // Flush hands over what was announced. It blocks only for back-pressure.

@@ -90,7 +90,7 @@ type Broker struct {
 	groups  map[string]*sharedGroup
 }
 
-// destination is what the topic tree holds: *queue, *stream, *Subscription or
+// destination is what the topic tree holds: *queue, *stream, *Subscription,
 // *sessionSub or *sharedGroup.
 type destination interface{ destination() }
 

@@ -50,14 +50,19 @@ func (b *Broker) NewProducer(p *auth.Principal, done func([]Outcome)) *Producer 
 // only when it was refused, and one that nothing durable matches is delivered
 // at once.
 func (p *Producer) Publish(m *Message, tag uint64) {
-	if p.cur == nil {
-		p.cur = p.take()
-	}
-	c := p.cur
+	c := p.open()
 	if err := c.add(p.principal, m, tag); err != nil {
 		c.refuse(m, tag, err)
 	}
 	p.gathered()
+}
+
+// open returns what is being gathered.
+func (p *Producer) open() *pending {
+	if p.cur == nil {
+		p.cur = p.take()
+	}
+	return p.cur
 }
 
 // gathered closes the unit of one publish.
@@ -73,10 +78,7 @@ func (p *Producer) gathered() {
 // it was received under a packet id is recorded in its own commit. The session
 // knows the id until it is released.
 func (p *Producer) PublishOnce(m *Message, tag uint64, s *Session, packet uint16) {
-	if p.cur == nil {
-		p.cur = p.take()
-	}
-	c := p.cur
+	c := p.open()
 	if err := c.add(p.principal, m, tag); err != nil {
 		c.refuse(m, tag, err)
 	} else {
