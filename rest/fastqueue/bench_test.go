@@ -24,9 +24,9 @@ func prepare(b *testing.B) (d *door, api http.Handler, w *resttest.Client) {
 	d = open(b)
 	c := broker.NewQueueConfig("q", "a")
 	c.MaxMessages = 1000
-	_, err := d.broker.CreateQueue(resttest.System(b), c)
+	_, err := d.Broker.CreateQueue(resttest.System(b), c)
 	must(b, err)
-	return d, flowmq.New(d.broker, d.shared), resttest.NewClient()
+	return d, flowmq.New(d.Broker, d.Shared), resttest.NewClient()
 }
 
 var text = strings.Repeat("x", 256)
@@ -37,7 +37,7 @@ func BenchmarkSend(b *testing.B) {
 		body := `{"Action":"SendMessage","MessageBody":"` + text + `"}`
 		done := resttest.Cost(b, 1)
 		for b.Loop() {
-			call(b, d.mux, w, "/v1/queue/q", body)
+			call(b, d.Mux, w, "/v1/queue/q", body)
 		}
 		done()
 	})
@@ -57,9 +57,9 @@ func BenchmarkSendReceiveDelete(b *testing.B) {
 		body := `{"Action":"SendMessage","MessageBody":"` + text + `"}`
 		done := resttest.Cost(b, 1)
 		for b.Loop() {
-			call(b, d.mux, w, "/v1/queue/q", body)
-			got := call(b, d.mux, w, "/v1/queue/q", `{"Action":"ReceiveMessage","MaxNumberOfMessages":1}`)
-			call(b, d.mux, w, "/v1/queue/q", `{"Action":"DeleteMessage","ReceiptHandle":"`+resttest.Between(b, got, `"ReceiptHandle":"`)+`"}`)
+			call(b, d.Mux, w, "/v1/queue/q", body)
+			got := call(b, d.Mux, w, "/v1/queue/q", `{"Action":"ReceiveMessage","MaxNumberOfMessages":1}`)
+			call(b, d.Mux, w, "/v1/queue/q", `{"Action":"DeleteMessage","ReceiptHandle":"`+resttest.Between(b, got, `"ReceiptHandle":"`)+`"}`)
 		}
 		done()
 	})
@@ -91,7 +91,7 @@ func BenchmarkSend100(b *testing.B) {
 		body := `{"Action":"SendMessageBatch","Entries":[` + entries.String() + `]}`
 		done := resttest.Cost(b, 100)
 		for b.Loop() {
-			call(b, d.mux, w, "/v1/queue/q", body)
+			call(b, d.Mux, w, "/v1/queue/q", body)
 		}
 		done()
 	})

@@ -14,7 +14,7 @@ func TestCommandsOfThePageWork(t *testing.T) {
 			Files:     []string{"../../docs/dialects/fastqueue.md"},
 			Document:  document,
 			Variables: map[string]string{"MILLRACE": ""},
-			Send:      open(t).send,
+			Send:      open(t).Send,
 		}
 		p.Answer = func(t *testing.T, body []byte) {
 			var answer struct {

@@ -25,7 +25,7 @@ func FuzzBodies(f *testing.F) {
 		for _, c := range [][2]string{
 			{"POST", "/v1/queue/none"}, {"PATCH", "/v1/queues/none"}, {"POST", "/v1/auth/refresh"}, {"POST", "/v1/queue/q"},
 		} {
-			w := d.do(t, c[0], c[1], body)
+			w := d.Do(t, c[0], c[1], body)
 			if w.Code >= 500 {
 				t.Fatalf("%s %s: %d %s", c[0], c[1], w.Code, w.Body)
 			}

@@ -17,8 +17,8 @@ var transcripts = resttest.Transcripts{
 	RenderError: fastqueue.RenderError,
 	Open: func(t *testing.T) resttest.Session {
 		d := open(t)
-		return resttest.Session{Send: d.send, Steps: map[string]func(*testing.T, string, []byte){
-			"close": func(*testing.T, string, []byte) { d.stop() },
+		return resttest.Session{Send: d.Send, Steps: map[string]func(*testing.T, string, []byte){
+			"close": func(*testing.T, string, []byte) { d.Stop() },
 			"door":  func(t *testing.T, _ string, _ []byte) { d.makeElsewhere(t) },
 		}}
 	},
@@ -43,7 +43,7 @@ func (d *door) makeElsewhere(t *testing.T) {
 		if filter == "" {
 			c.Driver = broker.Memory
 		}
-		_, err := d.broker.CreateQueue(resttest.System(t), c)
+		_, err := d.Broker.CreateQueue(resttest.System(t), c)
 		must(t, err)
 	}
 }

@@ -15,7 +15,7 @@ func (d *door) with(tb testing.TB, header, value, body string) *httptest.Respons
 	r := httptest.NewRequestWithContext(tb.Context(), "POST", "/v1/queue/q", strings.NewReader(body))
 	r.Header.Set("Authorization", "Bearer root."+secret)
 	r.Header.Set(header, value)
-	return d.send(r)
+	return d.Send(r)
 }
 
 func TestAnIdempotencyKeyStoresAMessageOnce(t *testing.T) {
@@ -97,7 +97,7 @@ func TestAnAccountHasNoTopicFeedItsQueue(t *testing.T) {
 	create := func(header, body string) int {
 		r := httptest.NewRequestWithContext(t.Context(), "POST", "/v1/queues", strings.NewReader(body))
 		r.Header.Set("Authorization", "Bearer "+header)
-		return d.send(r).Code
+		return d.Send(r).Code
 	}
 	if status := create(login["access_token"], `{"name":"fed","topic_filter":"a/#"}`); status != 403 {
 		t.Errorf("an account with a filter: %d", status)

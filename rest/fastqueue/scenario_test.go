@@ -28,12 +28,12 @@ type fastDoor struct {
 
 func (f *fastDoor) open() {
 	f.door = openOn(f.t, local.Options{Dir: f.dir, SegmentSize: 1 << 20, FirstSegmentSize: 64 << 10})
-	f.Broker = f.broker
+	f.Core.Broker = f.door.Broker //nolint:staticcheck // both are called Broker
 	f.Ctx = auth.WithPrincipal(context.WithoutCancel(f.t.Context()), &auth.Principal{Kind: auth.System})
 }
 
 func (f *fastDoor) Restart() error {
-	f.end()
+	f.End()
 	f.open()
 	return nil
 }
@@ -60,7 +60,7 @@ func (f *fastDoor) Do(s *scenario.Step) (string, error) {
 
 // call sends a request and returns its answer, or how it was refused.
 func (f *fastDoor) call(method, path, body string) (int, json.RawMessage) {
-	w := f.do(f.t, method, path, body)
+	w := f.door.Do(f.t, method, path, body)
 	return w.Code, w.Body.Bytes()
 }
 

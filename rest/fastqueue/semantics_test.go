@@ -32,7 +32,7 @@ type message struct {
 // ok sends a request that must succeed with status, and returns its answer.
 func ok[T any](tb testing.TB, d *door, status int, method, path, body string) (answer T) {
 	tb.Helper()
-	w := d.do(tb, method, path, body)
+	w := d.Do(tb, method, path, body)
 	if w.Code != status {
 		tb.Fatalf("%s %s %s: status %d, want %d: %s", method, path, body, w.Code, status, w.Body)
 	}
@@ -51,7 +51,7 @@ func (d *door) act(tb testing.TB, action, more string) *httptest.ResponseRecorde
 	if more != "" {
 		more = "," + more
 	}
-	return d.do(tb, "POST", "/v1/queue/q", `{"Action":"`+action+`"`+more+`}`)
+	return d.Do(tb, "POST", "/v1/queue/q", `{"Action":"`+action+`"`+more+`}`)
 }
 
 func (d *door) sendText(tb testing.TB, body string) string {
@@ -134,16 +134,16 @@ func TestARestartKeepsEverything(t *testing.T) {
 	if w := d.act(t, "DeleteMessage", `"ReceiptHandle":"`+got[1].ReceiptHandle+`"`); w.Code != 200 || w.Header().Get("Millrace-Durability") != "disk" {
 		t.Fatalf("delete: %d %v", w.Code, w.Header())
 	}
-	before := d.do(t, "GET", "/v1/queues", "").Body.String()
-	d.end()
+	before := d.Do(t, "GET", "/v1/queues", "").Body.String()
+	d.End()
 
 	d = openOn(t, local.Options{Dir: dir})
-	if after := d.do(t, "GET", "/v1/queues", "").Body.String(); !strings.Contains(after, `"name":"fed"`) || !strings.Contains(after, `"max_length":7`) {
+	if after := d.Do(t, "GET", "/v1/queues", "").Body.String(); !strings.Contains(after, `"name":"fed"`) || !strings.Contains(after, `"max_length":7`) {
 		t.Errorf("before %s, after %s", before, after)
 	}
 	r := httptest.NewRequestWithContext(t.Context(), "GET", "/v1/queues", nil)
 	r.Header.Set("Authorization", "Bearer "+tokens.Access)
-	if w := d.send(r); w.Code != 200 {
+	if w := d.Send(r); w.Code != 200 {
 		t.Errorf("the access token: %d", w.Code)
 	}
 	ok[any](t, d, 200, "POST", "/v1/auth/refresh", `{"refresh_token":"`+tokens.Refresh+`"}`)
@@ -200,8 +200,8 @@ func TestAWaitIsAnsweredByASendADeletionAndTheDrain(t *testing.T) {
 		text   string
 	}{
 		"send":   {func(t *testing.T, d *door) { d.sendText(t, "x") }, 200, `"Body":"x"`},
-		"delete": {func(t *testing.T, d *door) { d.do(t, "DELETE", "/v1/queues/q", "") }, 404, `Queue not found.`},
-		"drain":  {func(_ *testing.T, d *door) { d.drain() }, 200, `{"Messages":[]}`},
+		"delete": {func(t *testing.T, d *door) { d.Do(t, "DELETE", "/v1/queues/q", "") }, 404, `Queue not found.`},
+		"drain":  {func(_ *testing.T, d *door) { d.Drain() }, 200, `{"Messages":[]}`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -229,7 +229,7 @@ func TestAClientThatLeftTookNothing(t *testing.T) {
 		r := httptest.NewRequestWithContext(ctx, "POST", "/v1/queue/q", strings.NewReader(`{"Action":"ReceiveMessage","WaitTimeSeconds":20}`))
 		r.Header.Set("Authorization", "Bearer root."+secret)
 		left := make(chan struct{})
-		go func() { d.send(r); close(left) }()
+		go func() { d.Send(r); close(left) }()
 		synctest.Wait()
 		leave()
 		<-left
@@ -247,7 +247,7 @@ func TestHandlesOfOtherQueuesAreNotFound(t *testing.T) {
 	d.sendText(t, "x")
 	handle := `"ReceiptHandle":"` + d.receive(t, "")[0].ReceiptHandle + `"`
 	for _, action := range []string{"DeleteMessage", "ChangeMessageVisibility"} {
-		w := d.do(t, "POST", "/v1/queue/other", `{"Action":"`+action+`","VisibilityTimeout":1,`+handle+`}`)
+		w := d.Do(t, "POST", "/v1/queue/other", `{"Action":"`+action+`","VisibilityTimeout":1,`+handle+`}`)
 		if w.Code != 404 {
 			t.Errorf("%s in another queue: %d %s", action, w.Code, w.Body)
 		}
@@ -272,7 +272,7 @@ func TestHandlesOfOtherQueuesAreNotFound(t *testing.T) {
 // remake deletes the queue q and makes it anew.
 func (d *door) remake(t *testing.T) error {
 	t.Helper()
-	if w := d.do(t, "DELETE", "/v1/queues/q", ""); w.Code != 204 || w.Body.Len() > 0 {
+	if w := d.Do(t, "DELETE", "/v1/queues/q", ""); w.Code != 204 || w.Body.Len() > 0 {
 		return fmt.Errorf("delete: %d %s", w.Code, w.Body)
 	}
 	d.queue(t, `{"name":"q"}`)
@@ -284,7 +284,7 @@ func TestMessagesOfOtherDoorsComeThrough(t *testing.T) {
 	d.queue(t, `{"name":"q","topic_filter":"a/#"}`)
 	ctx := auth.WithPrincipal(t.Context(), &auth.Principal{Kind: auth.System})
 	for _, payload := range []string{"text", "\xff\x00"} {
-		_, err := d.broker.Publish(ctx, &broker.Message{Topic: "a/b", QoS: 1, Payload: []byte(payload), Properties: []broker.Property{{Name: "k", Value: "1"}, {Name: "k", Value: "2"}}})
+		_, err := d.Broker.Publish(ctx, &broker.Message{Topic: "a/b", QoS: 1, Payload: []byte(payload), Properties: []broker.Property{{Name: "k", Value: "1"}, {Name: "k", Value: "2"}}})
 		must(t, err)
 	}
 	got := d.receive(t, `"MaxNumberOfMessages":2`)
@@ -299,12 +299,12 @@ func TestASendReachesItsQueueAlone(t *testing.T) {
 	d.queue(t, `{"name":"all","topic_filter":"#"}`)
 	id := d.sendText(t, "x")
 	ctx := auth.WithPrincipal(t.Context(), &auth.Principal{Kind: auth.System})
-	got, err := d.broker.Receive(ctx, "q", broker.ReceiveOptions{Max: 2, Lease: broker.DefaultLease})
+	got, err := d.Broker.Receive(ctx, "q", broker.ReceiveOptions{Max: 2, Lease: broker.DefaultLease})
 	must(t, err)
 	if len(got) != 1 || got[0].Topic != "$queue/q" || got[0].ID.String() != id || got[0].Publisher != "root" {
 		t.Errorf("received %+v", got)
 	}
-	if got, err := d.broker.Receive(ctx, "all", broker.ReceiveOptions{Max: 2}); err != nil || len(got) > 0 {
+	if got, err := d.Broker.Receive(ctx, "all", broker.ReceiveOptions{Max: 2}); err != nil || len(got) > 0 {
 		t.Errorf("the filter saw %v, %v", got, err)
 	}
 }
@@ -317,25 +317,25 @@ func TestTokensOpenNothingElse(t *testing.T) {
 	r := httptest.NewRequestWithContext(t.Context(), "GET", "/api/v1/queues", nil)
 	r.Header.Set("Authorization", "Bearer "+token)
 	w := httptest.NewRecorder()
-	if flowmq.New(d.broker, d.shared).ServeHTTP(w, r); w.Code != 401 {
+	if flowmq.New(d.Broker, d.Shared).ServeHTTP(w, r); w.Code != 401 {
 		t.Errorf("/api/v1 takes it: %d", w.Code)
 	}
-	if _, err := d.auth.Login(t.Context(), "root", "correct horse", "c", "127.0.0.1:1", true); err == nil {
+	if _, err := d.Auth.Login(t.Context(), "root", "correct horse", "c", "127.0.0.1:1", true); err == nil {
 		t.Error("MQTT takes the account")
 	}
-	if _, err := d.auth.LoginPassword(t.Context(), "root", "correct horse", "127.0.0.1:1"); err == nil {
+	if _, err := d.Auth.LoginPassword(t.Context(), "root", "correct horse", "127.0.0.1:1"); err == nil {
 		t.Error("a login elsewhere takes the account")
 	}
 }
 
 func TestRegistrationIsOffUnlessSwitchedOn(t *testing.T) {
 	d := open(t)
-	d.mux = fastqueue.New(d.broker, d.shared, fastqueue.Options{})
-	w := d.do(t, "POST", "/v1/auth/register", `{"username":"ann","password":"correct horse"}`)
+	d.Mux = fastqueue.New(d.Broker, d.Shared, fastqueue.Options{})
+	w := d.Do(t, "POST", "/v1/auth/register", `{"username":"ann","password":"correct horse"}`)
 	if w.Code != 403 || !strings.Contains(w.Body.String(), "fastqueue.registration") {
 		t.Errorf("%d %s", w.Code, w.Body)
 	}
-	must(t, d.auth.AddUser(t.Context(), auth.UserSpec{Username: "ann", Password: "correct horse", Door: fastqueue.Door}))
+	must(t, d.Auth.AddUser(t.Context(), auth.UserSpec{Username: "ann", Password: "correct horse", Door: fastqueue.Door}))
 	ok[any](t, d, 200, "POST", "/v1/auth/login", `{"username":"ann","password":"correct horse"}`)
 }
 
@@ -343,9 +343,9 @@ func TestTooManyWrongPasswordsHaveToWait(t *testing.T) {
 	d := open(t)
 	ok[any](t, d, 200, "POST", "/v1/auth/register", `{"username":"ann","password":"correct horse"}`)
 	for range 10 {
-		d.do(t, "POST", "/v1/auth/login", `{"username":"ann","password":"wrong horse"}`)
+		d.Do(t, "POST", "/v1/auth/login", `{"username":"ann","password":"wrong horse"}`)
 	}
-	if w := d.do(t, "POST", "/v1/auth/login", `{"username":"ann","password":"correct horse"}`); w.Code != 429 || w.Header().Get("Retry-After") == "" {
+	if w := d.Do(t, "POST", "/v1/auth/login", `{"username":"ann","password":"correct horse"}`); w.Code != 429 || w.Header().Get("Retry-After") == "" {
 		t.Errorf("%d %s", w.Code, w.Body)
 	}
 }

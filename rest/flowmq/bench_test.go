@@ -15,7 +15,7 @@ import (
 // call serves one request on the handler.
 func (d *door) call(b *testing.B, w *resttest.Client, path, body string) []byte {
 	b.Helper()
-	return w.Call(b, d.mux, "POST", path, body)
+	return w.Call(b, d.Mux, "POST", path, body)
 }
 
 func batchOf(n int) string {
@@ -86,7 +86,7 @@ func ackOf(dst, answer []byte) []byte {
 func BenchmarkPublishOverTheWire(b *testing.B) {
 	d := open(b)
 	d.queue(b, `{"name":"q","topic_filter":"a","max_messages":1000}`)
-	s := httptest.NewServer(d.mux)
+	s := httptest.NewServer(d.Mux)
 	defer s.Close()
 	c, err := net.Dial("tcp", s.Listener.Addr().String())
 	must(b, err)

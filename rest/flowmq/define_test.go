@@ -176,18 +176,18 @@ func TestEachRoleReachesTheBrokersDecision(t *testing.T) {
 		{"DELETE", "queues/none", "", "r"},
 	} {
 		for key := range resttest.Keys {
-			w := d.as(t, key, c.method, "/api/v1/"+c.path, c.body)
+			w := d.As(t, key, c.method, "/api/v1/"+c.path, c.body)
 			if may := strings.Contains(c.may, key[:1]); (w.Code != 403) != may || w.Code == 401 {
 				t.Errorf("%s %s as %s: status %d", c.method, c.path, key, w.Code)
 			}
 		}
-		w := d.send(httptest.NewRequest(c.method, "/api/v1/"+c.path, strings.NewReader(c.body)))
+		w := d.Send(httptest.NewRequest(c.method, "/api/v1/"+c.path, strings.NewReader(c.body)))
 		if w.Code != 401 || len(w.Header()["Www-Authenticate"]) != 2 {
 			t.Errorf("%s %s as nobody: status %d %v", c.method, c.path, w.Code, w.Header())
 		}
 	}
 	for key, want := range map[string]int{"root": 1, "view": 1, "pub": 0, "app": 1} {
-		w := d.as(t, key, "GET", "/api/v1/queues", "")
+		w := d.As(t, key, "GET", "/api/v1/queues", "")
 		if got := parse[struct{ Total int }](t, w).Data.Total; w.Code != 200 || got != want {
 			t.Errorf("list as %s: status %d, %d queues", key, w.Code, got)
 		}

@@ -16,7 +16,7 @@ func TestCommandsOfThePageWork(t *testing.T) {
 			Files:     []string{"../../docs/dialects/flowmq.md", "../../docs/access.md"},
 			Document:  document,
 			Variables: map[string]string{"AUTH": "Authorization: Bearer root." + secret, "MILLRACE": ""},
-			Send:      openOver(t, local.Options{Dir: t.TempDir()}).send, // one with something to back up
+			Send:      openOver(t, local.Options{Dir: t.TempDir()}).Send, // one with something to back up
 		}
 		p.Answer = func(t *testing.T, body []byte) {
 			if body[0] != '{' {

@@ -32,11 +32,11 @@ func FuzzBodies(f *testing.F) {
 			{"PATCH", "queues/none"},
 			{"POST", "queues/none/messages/consume"},
 		} {
-			if w := d.do(t, c[0], "/api/v1/"+c[1], body); w.Code >= 500 {
+			if w := d.Do(t, c[0], "/api/v1/"+c[1], body); w.Code >= 500 {
 				t.Fatalf("%s %s: %d %s", c[0], c[1], w.Code, w.Body)
 			}
 		}
-		w := d.do(t, "POST", "/api/v1/topics/a/messages", body)
+		w := d.Do(t, "POST", "/api/v1/topics/a/messages", body)
 		if w.Code >= 500 {
 			t.Fatalf("publish: %d %s", w.Code, w.Body)
 		}
@@ -84,7 +84,7 @@ func FuzzTopicPath(f *testing.F) {
 		r := httptest.NewRequestWithContext(t.Context(), "POST", "/", strings.NewReader(`{"payload":""}`))
 		r.URL = &url.URL{Path: "/api/v1/topics/" + topic + "/messages", RawPath: "/api/v1/topics/" + raw + "/messages"}
 		r.Header.Set("Authorization", "Bearer root."+secret)
-		switch w := d.send(r); w.Code {
+		switch w := d.Send(r); w.Code {
 		case 200:
 			if got := parse[message](t, w).Data.Topic; got != topic {
 				t.Fatalf("%q was taken for %q", raw, got)

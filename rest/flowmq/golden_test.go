@@ -21,8 +21,8 @@ var transcripts = resttest.Transcripts{
 	},
 	Open: func(t *testing.T) resttest.Session {
 		d := open(t)
-		return resttest.Session{Send: d.send, Steps: map[string]func(*testing.T, string, []byte){
-			"close": func(*testing.T, string, []byte) { d.stop() },
+		return resttest.Session{Send: d.Send, Steps: map[string]func(*testing.T, string, []byte){
+			"close": func(*testing.T, string, []byte) { d.Stop() },
 		}}
 	},
 	Hide: hide,

@@ -11,7 +11,7 @@ func (d *door) once(tb testing.TB, key, path, body string) *httptest.ResponseRec
 	r := httptest.NewRequestWithContext(tb.Context(), "POST", path, strings.NewReader(body))
 	r.Header.Set("Authorization", "Bearer root."+secret)
 	r.Header.Set("Idempotency-Key", key)
-	return d.send(r)
+	return d.Send(r)
 }
 
 func TestRepeatUnderAnIdempotencyKeyIsADuplicate(t *testing.T) {

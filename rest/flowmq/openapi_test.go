@@ -39,7 +39,7 @@ func TestDocumentedQueueSettingsAreTaken(t *testing.T) {
 		if string(text) == `{"driver":"disk"}` || value == nil {
 			continue
 		}
-		if w := d.do(t, "PATCH", "/api/v1/queues/q", string(text)); w.Code != 200 {
+		if w := d.Do(t, "PATCH", "/api/v1/queues/q", string(text)); w.Code != 200 {
 			t.Errorf("%s: %d %s", text, w.Code, w.Body)
 		}
 	}

@@ -29,12 +29,12 @@ type httpDoor struct {
 // open starts a broker on the data of the world.
 func (h *httpDoor) open() {
 	h.door = openOver(h.t, local.Options{Dir: h.dir, SegmentSize: 1 << 20, FirstSegmentSize: 64 << 10})
-	h.Broker = h.broker
+	h.Core.Broker = h.door.Broker //nolint:staticcheck // both are called Broker
 	h.Ctx = auth.WithPrincipal(context.WithoutCancel(h.t.Context()), &auth.Principal{Kind: auth.System})
 }
 
 func (h *httpDoor) Restart() error {
-	h.end()
+	h.End()
 	h.open()
 	return nil
 }
@@ -45,11 +45,11 @@ func (h *httpDoor) Do(s *scenario.Step) (string, error) {
 	queue := "/api/v1/queues/" + name
 	switch s.Verb {
 	case "queue":
-		return h.word(h.do(h.t, "POST", "/api/v1/queues", settings(s.Options, "name", s.Args[0])))
+		return h.word(h.door.Do(h.t, "POST", "/api/v1/queues", settings(s.Options, "name", s.Args[0])))
 	case "set":
-		return h.word(h.do(h.t, "PATCH", queue, settings(s.Options)))
+		return h.word(h.door.Do(h.t, "PATCH", queue, settings(s.Options)))
 	case "delete":
-		return h.word(h.do(h.t, "DELETE", queue, ""))
+		return h.word(h.door.Do(h.t, "DELETE", queue, ""))
 	case "publish":
 		return h.publish(s, name)
 	case "receive":
@@ -59,16 +59,16 @@ func (h *httpDoor) Do(s *scenario.Step) (string, error) {
 	case "peek":
 		return h.peek(s, queue)
 	case "purge":
-		w := h.do(h.t, "POST", queue+"/purge?all="+s.Option("all", "false"), "")
+		w := h.door.Do(h.t, "POST", queue+"/purge?all="+s.Option("all", "false"), "")
 		return strconv.Itoa(parse[struct{ Purged int }](h.t, w).Data.Purged), nil
 	case "pause", "resume":
-		return h.word(h.do(h.t, "POST", queue+"/"+s.Verb, ""))
+		return h.word(h.door.Do(h.t, "POST", queue+"/"+s.Verb, ""))
 	case "redrive":
 		return h.move(s, queue+"/dead/redrive")
 	case "move":
 		return h.move(s, queue+"/move")
 	case "counts":
-		c := parse[map[string]any](h.t, h.do(h.t, "GET", queue, "")).Data
+		c := parse[map[string]any](h.t, h.door.Do(h.t, "GET", queue, "")).Data
 		return fmt.Sprintf("ready=%v leased=%v delayed=%v dead=%v", c["ready_count"], c["in_flight_count"], c["delayed_count"], c["dead_count"]), nil
 	}
 	return h.Core.Do(s)
@@ -82,7 +82,7 @@ func (h *httpDoor) move(s *scenario.Step, path string) (string, error) {
 		}
 	}
 	text, _ := json.Marshal(body)
-	w := h.do(h.t, "POST", path, string(text))
+	w := h.door.Do(h.t, "POST", path, string(text))
 	if w.Code != 200 {
 		return h.word(w)
 	}
@@ -141,7 +141,7 @@ func (h *httpDoor) publish(s *scenario.Step, topic string) (string, error) {
 	if key := s.Options["once"]; key != "" {
 		w = h.once(h.t, key, "/api/v1/topics/"+topic+"/messages", string(body))
 	} else {
-		w = h.do(h.t, "POST", "/api/v1/topics/"+topic+"/messages", string(body))
+		w = h.door.Do(h.t, "POST", "/api/v1/topics/"+topic+"/messages", string(body))
 	}
 	if w.Code == 200 && parse[struct{ Duplicate bool }](h.t, w).Data.Duplicate {
 		return "duplicate", nil
@@ -156,7 +156,7 @@ func (h *httpDoor) receive(s *scenario.Step, queue string) (string, error) {
 		body["visibility_timeout_seconds"] = whole(v)
 	}
 	text, _ := json.Marshal(body)
-	w := h.do(h.t, "POST", queue+"/messages/consume", string(text))
+	w := h.door.Do(h.t, "POST", queue+"/messages/consume", string(text))
 	if w.Code != 200 {
 		return h.word(w)
 	}
@@ -181,7 +181,7 @@ func (h *httpDoor) settle(s *scenario.Step, queue string) (string, error) {
 		body["visibility_timeout_seconds"] = whole(s.Args[2])
 	}
 	text, _ := json.Marshal(body)
-	w := h.do(h.t, "POST", queue+"/messages/"+r.ID+"/"+s.Verb, string(text))
+	w := h.door.Do(h.t, "POST", queue+"/messages/"+r.ID+"/"+s.Verb, string(text))
 	if s.Verb == "ack" && w.Code == 200 {
 		return parse[struct{ State string }](h.t, w).Data.State, nil
 	}
@@ -189,7 +189,7 @@ func (h *httpDoor) settle(s *scenario.Step, queue string) (string, error) {
 }
 
 func (h *httpDoor) peek(s *scenario.Step, queue string) (string, error) {
-	w := h.do(h.t, "GET", queue+"/messages?limit=100&state="+s.Option("state", "ready"), "")
+	w := h.door.Do(h.t, "GET", queue+"/messages?limit=100&state="+s.Option("state", "ready"), "")
 	if w.Code != 200 {
 		return h.word(w)
 	}

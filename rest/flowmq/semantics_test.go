@@ -57,7 +57,7 @@ func parse[T any](tb testing.TB, w *httptest.ResponseRecorder) envelope[T] {
 // ok sends a request that must succeed with status, and returns its data.
 func ok[T any](tb testing.TB, d *door, status int, method, path, body string) T {
 	tb.Helper()
-	w := d.do(tb, method, path, body)
+	w := d.Do(tb, method, path, body)
 	if w.Code != status {
 		tb.Fatalf("%s %s %s: status %d, want %d: %s", method, path, body, w.Code, status, w.Body)
 	}
@@ -67,7 +67,7 @@ func ok[T any](tb testing.TB, d *door, status int, method, path, body string) T 
 // refused sends a request that must fail with the code.
 func refused(tb testing.TB, d *door, status int, code, method, path, body string) {
 	tb.Helper()
-	w := d.do(tb, method, path, body)
+	w := d.Do(tb, method, path, body)
 	e := parse[any](tb, w)
 	if w.Code != status || e.Error == nil || e.Error.Code != code || e.Success {
 		tb.Errorf("%s %s %.80s: got %d %s, want %d %s", method, path, body, w.Code, w.Body, status, code)
@@ -109,7 +109,7 @@ func TestTopicsSpanThePathAsItWasSent(t *testing.T) {
 				refused(t, d, 400, "INVALID_TOPIC", "POST", target, body)
 				continue
 			}
-			w := d.do(t, "POST", target, body)
+			w := d.Do(t, "POST", target, body)
 			if text, _ := json.Marshal(topic); w.Code != 200 || !strings.Contains(w.Body.String(), `"topic":`+string(text)) {
 				t.Errorf("%s: status %d %s, want topic %q", target, w.Code, w.Body, topic)
 			}
@@ -142,7 +142,7 @@ func TestBatchWithOneBadEntryStoresNothing(t *testing.T) {
 		`{"payload":"` + strings.Repeat("x", 4<<20+1) + `"}`,
 	} {
 		good := strings.Repeat(`{"payload":"x"},`, 9)
-		w := d.do(t, "POST", "/api/v1/topics/a/messages/batch", `{"messages":[`+good+bad+`]}`)
+		w := d.Do(t, "POST", "/api/v1/topics/a/messages/batch", `{"messages":[`+good+bad+`]}`)
 		e := parse[any](t, w)
 		if w.Code/100 != 4 || e.Error.Details.Index == nil || *e.Error.Details.Index != 9 {
 			t.Errorf("%.60s: status %d %s", bad, w.Code, w.Body)
@@ -186,7 +186,7 @@ func TestMQTTMessagesAreShownInJSON(t *testing.T) {
 	d := open(t)
 	d.queue(t, `{"name":"q","topic_filter":"#"}`)
 	ctx := auth.WithPrincipal(t.Context(), &auth.Principal{Kind: auth.System})
-	_, err := d.broker.Publish(ctx, &broker.Message{
+	_, err := d.Broker.Publish(ctx, &broker.Message{
 		Topic: "a", Payload: []byte{0xff}, QoS: 1,
 		Properties: []broker.Property{{Name: "a", Value: "1"}, {Name: "b", Value: "2"}, {Name: "a", Value: "3"}},
 	})
@@ -247,7 +247,7 @@ func TestDrainAnswersWaitsWithNothing(t *testing.T) {
 		start, done := time.Now(), make(chan []message)
 		go func() { done <- d.consume(t, "q", `{"timeout_seconds":60}`) }()
 		synctest.Wait()
-		d.drain()
+		d.Drain()
 		if got := <-done; len(got) != 0 || time.Since(start) > time.Second {
 			t.Errorf("got %v after %v", got, time.Since(start))
 		}
