@@ -145,10 +145,12 @@ func (c *conn) openSession(ctx context.Context) *faultError {
 		c.srv.giveUp(c.grace)
 		c.grace = nil
 	}
-	if kept != nil {
+	c.present = present
+	if kept != nil { // else whoever takes the client id over may be closing s by now
 		c.srv.stats.kept.Add(1)
+		s.kept = kept
 	}
-	if s.kept, c.present = kept, present; s.durable() {
+	if s.durable() {
 		s.window.share()
 		for _, id := range kept.Received() {
 			c.acks.restore(id)
