@@ -77,8 +77,9 @@ type Broker struct {
 	sessions   sessions
 	attempts   attempts
 	stats      counters
-	durability Durability   // of the store; fixed
-	waiting    atomic.Int64 // receives that wait
+	joined     atomic.Uint64 // live subscriptions ever made
+	durability Durability    // of the store; fixed
+	waiting    atomic.Int64  // receives that wait
 	closed     atomic.Bool
 
 	defining sync.Mutex // orders the calls that define and drop

@@ -44,6 +44,7 @@ func (b *Broker) Subscribe(s *Subscription) error {
 	}
 	s.asked = verdictsFor(d.Overlap)
 	b.tree.Insert(s.Filter, s)
+	b.joined.Add(1)
 	return nil
 }
 
@@ -55,6 +56,28 @@ func (b *Broker) Delivers(s *Subscription, topic string) bool {
 
 // Unsubscribe takes s out again. Messages under way may still be delivered.
 func (b *Broker) Unsubscribe(s *Subscription) { b.tree.Remove(s.Filter, s) }
+
+// latecomers adds to those that matched a retained message who has subscribed
+// between that and its commit. They may have been given what was retained
+// before, and whoever comes later is given this: see RetainedMark.
+func (c *pending) latecomers(p *publish) []*Subscription {
+	subs := c.subs[p.first:p.last]
+	if !p.m.Retain || p.m.NotBefore > p.m.Published || c.b.joined.Load() == p.joined {
+		return subs
+	}
+	known := make(map[*Subscription]bool, len(subs))
+	for _, s := range subs {
+		known[s] = true
+	}
+	c.found = c.b.tree.Match(p.m.Topic, c.found[:0])
+	subs = slices.Clone(subs) // those of the next publish stand behind them
+	for _, d := range c.found {
+		if s, ok := d.(*Subscription); ok && !known[s] {
+			subs = append(subs, s)
+		}
+	}
+	return subs
+}
 
 // fanOut delivers m to the subscriptions it matched, sink by sink. It may
 // reorder and shorten subs.

@@ -163,6 +163,7 @@ type pending struct {
 	subs      []*Subscription
 	open      int // publishes in closed units
 	bytes     int
+	joined    uint64    // of the message that is matched now
 	stats     *counters // where it is counted
 	passed    int       // QoS 0 messages that nobody waits for, delivered and forgotten
 	unmatched int       // of these, those that met nobody
@@ -178,6 +179,7 @@ type publish struct {
 	first, last int // subs[first:last]
 	unit        int
 	op          int      // in the batch, or -1
+	joined      uint64   // Broker.joined before it was matched
 	session     *Session // that remembers it by packet; nil for most
 	packet      uint16
 }
@@ -198,6 +200,7 @@ func (c *pending) add(p *auth.Principal, m *Message, tag uint64) error {
 // route appends a message that was admitted.
 func (c *pending) route(p *auth.Principal, m *Message, tag uint64) {
 	first := len(c.subs)
+	c.joined = c.b.joined.Load()
 	var r matches
 	r, c.found, c.routes, c.subs = c.b.match(p, m, c.found, c.routes[:0], c.subs)
 	if m.NotBefore > m.Published {
@@ -229,7 +232,7 @@ func (c *pending) append(m *Message, tag uint64, r matches, routes []Route, firs
 	c.bytes += len(m.Payload) + len(m.Topic)
 	c.lazy = c.lazy && m.QoS == 0 && !c.every
 	c.publishes = append(c.publishes, publish{
-		m: m, first: first, last: len(c.subs), op: op,
+		m: m, first: first, last: len(c.subs), op: op, joined: c.joined,
 		outcome: Outcome{Tag: tag, Published: Published{
 			ID: m.ID, Time: m.Published, Matched: r.Matched, Durability: r.durability,
 		}},
@@ -276,8 +279,10 @@ func (c *pending) Done(*Batch) {
 	c.stats.published(c)
 	c.owner.finished(c, c.outcomes)
 	for i := range c.publishes {
-		if p := &c.publishes[i]; p.outcome.Err == nil && !p.outcome.Duplicate && p.last > p.first {
-			c.b.fanOut(p.m, c.subs[p.first:p.last])
+		if p := &c.publishes[i]; p.outcome.Err == nil && !p.outcome.Duplicate {
+			if subs := c.latecomers(p); len(subs) > 0 {
+				c.b.fanOut(p.m, subs)
+			}
 		}
 	}
 	c.owner.fannedOut(c)
