@@ -313,8 +313,8 @@ func (j *Journal) complete() {
 // syncEvery is the syncer of relaxed mode: some time after a write, or much
 // written, it syncs beside the flusher.
 func (j *Journal) syncEvery() {
-	t := time.NewTimer(0)
-	<-t.C
+	t := time.NewTimer(time.Hour)
+	t.Stop() // until it is wanted
 	for {
 		select {
 		case <-j.quit:

@@ -93,8 +93,8 @@ func (j *Journal) takeNext(size int64) (*segment, error) {
 // prepareSegments is the preparer. After a failure it tries again by itself
 // until a segment is ready.
 func (j *Journal) prepareSegments() {
-	retry := time.NewTimer(0)
-	<-retry.C
+	retry := time.NewTimer(time.Hour)
+	retry.Stop() // until it is wanted
 	for {
 		select {
 		case <-j.quit:

@@ -140,8 +140,8 @@ func (j *Journal) startMark() error {
 // keepMark is the marker: a while after a commit it writes the watermark, beside
 // the commits that follow. Without commits it has no timer.
 func (j *Journal) keepMark() {
-	t := time.NewTimer(0)
-	<-t.C
+	t := time.NewTimer(time.Hour)
+	t.Stop() // until it is wanted
 	for {
 		select {
 		case <-j.quit:
