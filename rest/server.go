@@ -114,7 +114,7 @@ func Listen(ctx context.Context, o Options) (*Server, error) {
 			drain()
 			return nil, fmt.Errorf("listen on %s for %s: %w", l.Address, l.Name, err)
 		}
-		s.open = append(s.open, &endpoint{l, bound, s.httpServer(newRouter(o, l, dialects, ops), l)})
+		s.open = append(s.open, &endpoint{l, bound, s.httpServer(newRouter(o, l, dialects, ops, s.shared), l)})
 	}
 	return s, nil
 }

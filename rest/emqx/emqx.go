@@ -91,8 +91,6 @@ func (a *api) openRoutes() []httpx.Route {
 		{Method: http.MethodPost, Path: Prefix + "/login", Handler: a.login, Open: true},
 		{Method: http.MethodGet, Path: StatusPath, Handler: a.status, Open: true},
 		{Method: http.MethodGet, Path: Prefix + "/status", Handler: a.status, Open: true},
-		{Method: http.MethodGet, Path: "/api-docs", Handler: a.toOverview, Open: true},
-		{Method: http.MethodGet, Path: "/api-docs/index.html", Handler: a.overview, Open: true},
 		{Method: http.MethodGet, Path: DocumentPath, Handler: a.document, Open: true},
 		{Method: http.MethodGet, Path: SpecPath, Handler: a.document, Open: true},
 		{Method: http.MethodGet, Path: Prefix + "/error_codes", Handler: a.listCodes, Open: true},
