@@ -44,8 +44,7 @@ type Options struct {
 	History    *history.History  // nil = no samples are taken
 	Listeners  Listeners         // nil = MQTT is not served
 	System     func() System     // nil = nothing is known
-	// Counters yields the counters of the broker and its edges, by the names
-	// that metrics.go lists; nil = none are.
+	// Counters yields those of the MQTT edge; nil = MQTT is not served.
 	Counters iter.Seq2[string, int64]
 }
 
