@@ -23,6 +23,7 @@ import (
 	"millrace/broker/auth"
 	"millrace/persistence/local"
 	"millrace/rest"
+	"millrace/rest/pulsar"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -105,7 +106,7 @@ func openLimited(tb testing.TB, rates auth.Rates, waiting int, change func(*rest
 			{Name: "http", Address: "127.0.0.1:0", Dialects: []rest.Dialect{rest.FlowMQ, rest.EMQX, rest.FastQueue, rest.Pulsar}},
 			{Name: "memfifo", Address: "127.0.0.1:0", Dialects: []rest.Dialect{rest.Memfifo}},
 		},
-		Notice: "development",
+		Notice: "development", Pulsar: pulsar.Options{CreateTopics: true},
 	}
 	if change != nil {
 		change(&o)
@@ -135,6 +136,9 @@ func (s *site) do(tb testing.TB, method, url, body string) (*http.Response, stri
 	must(tb, err)
 	r.Header.Set("Authorization", bearer)
 	r.Header.Set("Client-Id", "test") // memfifo asks for one
+	if method == "POST" {
+		r.Header.Set("Content-Type", "application/json") // and EMQX for this
+	}
 	w, err := http.DefaultClient.Do(r)
 	must(tb, err)
 	defer w.Body.Close()
