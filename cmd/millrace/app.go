@@ -130,6 +130,10 @@ func (a *app) openBroker(ctx context.Context) error {
 	}
 	a.store = store
 	a.stack.push("store", store.Close)
+	if err := a.alarms.Keep(ctx, broker.NewKeys(store, broker.SpaceSystem)); err != nil {
+		return err
+	}
+	a.stack.push("alarms", a.alarms.Close)
 	accounts, err := a.openAccounts(ctx)
 	if err != nil {
 		return err

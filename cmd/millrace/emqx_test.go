@@ -323,6 +323,43 @@ func (m *management) banSome(fleet []*member) {
 	}
 }
 
+func TestAnAlarmIsStillKnownAfterARestart(t *testing.T) {
+	data := t.TempDir()
+	args := []string{"--data", data, "--allow-anonymous", "--emqx-listen", "127.0.0.1:0", "--bootstrap-file", bootstrapFile(t, testKeyYAML+
+		"queues:\n- {name: short, topic_filter: x, max_messages: 1}\n")}
+	s := startServer(t, args...)
+	m := &management{t, s, "http://" + s.ports["emqx"] + "/api/v5"}
+	var page struct {
+		Data []struct {
+			Name         string
+			DeactivateAt string `json:"deactivate_at"`
+		}
+	}
+	for range 2 {
+		m.must(200, "POST", "/publish", `{"topic":"x","payload":"","qos":1}`, nil)
+	}
+	m.await("an alarm about the full queue", func() bool {
+		m.must(200, "GET", "/alarms?activated=true", "", &page)
+		return len(page.Data) == 1 && page.Data[0].Name == "queue_overflow:short"
+	})
+	s.stop()
+	s = startServer(t, args...)
+	m = &management{t, s, "http://" + s.ports["emqx"] + "/api/v5"}
+	m.must(200, "GET", "/alarms?activated=true", "", &page)
+	if len(page.Data) != 0 {
+		t.Errorf("still active: %+v", page.Data)
+	}
+	m.must(200, "GET", "/alarms?activated=false", "", &page)
+	if len(page.Data) != 1 || page.Data[0].Name != "queue_overflow:short" || page.Data[0].DeactivateAt == "infinity" {
+		t.Errorf("over: %+v", page.Data)
+	}
+	m.must(204, "DELETE", "/alarms", "", nil)
+	m.must(200, "GET", "/alarms?activated=false", "", &page)
+	if len(page.Data) != 0 {
+		t.Errorf("forgotten, and there: %+v", page.Data)
+	}
+}
+
 func TestAListenerStopsAndStartsAgain(t *testing.T) {
 	m := manage(t)
 	addr := m.s.ports["mqtt"]
