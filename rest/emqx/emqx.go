@@ -191,9 +191,8 @@ func (a *api) clientRoutes() []httpx.Route {
 func (a *api) messageRoutes() []httpx.Route {
 	const retained, delayed = Prefix + "/mqtt/retainer/message", Prefix + "/mqtt/delayed/messages"
 	return []httpx.Route{
-		// Who may publish what is asked of each topic.
-		{Method: http.MethodPost, Path: Prefix + "/publish", Handler: a.publish},
-		{Method: http.MethodPost, Path: Prefix + "/publish/bulk", Handler: a.publishBulk},
+		{Method: http.MethodPost, Path: Prefix + "/publish", Handler: a.noViewer(a.publish)},
+		{Method: http.MethodPost, Path: Prefix + "/publish/bulk", Handler: a.noViewer(a.publishBulk)},
 
 		{Method: http.MethodGet, Path: Prefix + "/mqtt/retainer", Handler: a.view(a.retainer)},
 		{Method: http.MethodGet, Path: Prefix + "/mqtt/retainer/messages", Handler: a.view(a.listRetained)},
@@ -240,24 +239,24 @@ func (a *api) figureRoutes() []httpx.Route {
 	}
 }
 
-// logRoutes are about queues and streams. Who may do what is asked of each by
-// its name. EMQX had them under other paths first, which still work.
+// logRoutes are about queues and streams; rules about one of them are asked of
+// it besides. EMQX had them under other paths first, which still work.
 func (a *api) logRoutes() (all []httpx.Route) {
 	for _, at := range []struct{ queues, queue, streams, stream string }{
 		{"/queues", "/queue/:name", "/streams", "/stream/:name"},
 		{"/message_queues/queues", "/message_queues/queues/:name", "/message_streams/streams", "/message_streams/streams/:name"},
 	} {
 		all = append(all, []httpx.Route{
-			{Method: http.MethodGet, Path: Prefix + at.queues, Handler: a.listQueues},
-			{Method: http.MethodPost, Path: Prefix + at.queues, Handler: a.createQueue},
-			{Method: http.MethodGet, Path: Prefix + at.queue, Handler: a.getQueue},
-			{Method: http.MethodPut, Path: Prefix + at.queue, Handler: a.changeQueue},
-			{Method: http.MethodDelete, Path: Prefix + at.queue, Handler: a.deleteQueue},
-			{Method: http.MethodGet, Path: Prefix + at.streams, Handler: a.listStreams},
-			{Method: http.MethodPost, Path: Prefix + at.streams, Handler: a.createStream},
-			{Method: http.MethodGet, Path: Prefix + at.stream, Handler: a.getStream},
-			{Method: http.MethodPut, Path: Prefix + at.stream, Handler: a.changeStream},
-			{Method: http.MethodDelete, Path: Prefix + at.stream, Handler: a.deleteStream},
+			{Method: http.MethodGet, Path: Prefix + at.queues, Handler: a.view(a.listQueues)},
+			{Method: http.MethodPost, Path: Prefix + at.queues, Handler: a.manage(a.createQueue)},
+			{Method: http.MethodGet, Path: Prefix + at.queue, Handler: a.view(a.getQueue)},
+			{Method: http.MethodPut, Path: Prefix + at.queue, Handler: a.manage(a.changeQueue)},
+			{Method: http.MethodDelete, Path: Prefix + at.queue, Handler: a.manage(a.deleteQueue)},
+			{Method: http.MethodGet, Path: Prefix + at.streams, Handler: a.view(a.listStreams)},
+			{Method: http.MethodPost, Path: Prefix + at.streams, Handler: a.manage(a.createStream)},
+			{Method: http.MethodGet, Path: Prefix + at.stream, Handler: a.view(a.getStream)},
+			{Method: http.MethodPut, Path: Prefix + at.stream, Handler: a.manage(a.changeStream)},
+			{Method: http.MethodDelete, Path: Prefix + at.stream, Handler: a.manage(a.deleteStream)},
 		}...)
 	}
 	return all
