@@ -21,7 +21,7 @@ func identities() []*identity {
 	}
 	return []*identity{
 		key("root", "administrator"), key("view", "viewer"), key("pub", "publisher"), key("app", "client"),
-		key("narrow", "client", "m/a/#", "queue:qa", "stream:s*", "stream:public/default/m/a/*"),
+		key("narrow", "client", "m/a/#", "wide", "queue:qa", "stream:s*", "stream:public/default/m/a/*"),
 		{who: "user:ann", role: "client", login: [2]string{"ann", matrixPassword}, client: "dev-ann"},
 		{who: "user:cat", role: "client", client: "dev-cat"}, // by her certificate
 		{who: "user:sue", role: "super", login: [2]string{"sue", matrixPassword}, client: "dev-sue"},
