@@ -141,7 +141,7 @@ func (c *pending) addTo(s *stream, partition int, p *auth.Principal, m *Message,
 	if n := s.config().Partitions; partition >= n {
 		return fieldError("partition", "is %d; stream %q has %d, counted from 0", partition, s.config().Name, n)
 	}
-	if err := c.b.admit(p, m, clock()); err != nil {
+	if err := c.b.admit(p, m, c.b.Now()); err != nil {
 		return err
 	}
 	first := len(c.subs)
