@@ -397,6 +397,21 @@ func TestAnAlarmIsStillKnownAfterARestart(t *testing.T) {
 	}
 }
 
+func TestTheManagementAPIShowsTheSettingsInForce(t *testing.T) {
+	m := manage(t)
+	var c struct {
+		Anonymous string `json:"allow_anonymous"`
+		MQTT      struct {
+			MaxInflight int    `json:"max_inflight"`
+			Listen      string `json:"listen"`
+		}
+	}
+	m.must(200, "GET", "/configs", "", &c)
+	if c.Anonymous != "true" || c.MQTT.MaxInflight != 1024 || c.MQTT.Listen != "127.0.0.1:0" {
+		t.Errorf("%+v", c)
+	}
+}
+
 func TestAListenerStopsAndStartsAgain(t *testing.T) {
 	m := manage(t)
 	addr := m.s.ports["mqtt"]

@@ -44,6 +44,7 @@ type Options struct {
 	History    *history.History  // nil = no samples are taken
 	Listeners  Listeners         // nil = MQTT is not served
 	System     func() System     // nil = nothing is known
+	Settings   func() []Setting  // those in force; nil = none are shown
 	// Counters yields those of the MQTT edge; nil = MQTT is not served.
 	Counters iter.Seq2[string, int64]
 }
@@ -147,6 +148,7 @@ func (a *api) accessRoutes() []httpx.Route {
 		{Method: http.MethodGet, Path: Prefix + "/authorization/settings", Handler: a.view(a.authorizationSettings)},
 		{Method: http.MethodGet, Path: Prefix + "/authorization/sources", Handler: a.view(a.listSources)},
 		{Method: http.MethodGet, Path: source, Handler: a.view(a.getSource)},
+		{Method: http.MethodGet, Path: source + "/:part", Handler: a.view(a.sourcePart), Covers: []string{"/authorization/sources/{type}/status"}},
 		{Method: http.MethodDelete, Path: source + "/:part", Handler: a.manage(a.purgeRules), Covers: covers(database, "")},
 		{Method: http.MethodGet, Path: rules, Handler: a.view(a.listRules), Covers: covers(database, "/users", "/clients", "/all")},
 		{Method: http.MethodPost, Path: rules, Handler: a.manage(a.createRules), Covers: covers(database, "/users", "/clients", "/all")},
@@ -216,6 +218,9 @@ func (a *api) figureRoutes() []httpx.Route {
 		{Method: http.MethodGet, Path: node, Handler: a.view(a.getNode)},
 		{Method: http.MethodGet, Path: node + "/:part", Handler: a.view(a.nodePart), Covers: []string{"/nodes/{node}/stats", "/nodes/{node}/metrics"}},
 		{Method: http.MethodGet, Path: Prefix + "/cluster", Handler: a.view(a.cluster)},
+		{Method: http.MethodGet, Path: Prefix + "/cluster/topology", Handler: a.view(a.topology)},
+		{Method: http.MethodGet, Path: Prefix + "/configs", Handler: a.view(a.getConfigs)},
+		{Method: http.MethodGet, Path: Prefix + "/configs/:root", Handler: a.view(a.getConfig)},
 		{Method: http.MethodGet, Path: Prefix + "/stats", Handler: a.view(a.getStats)},
 		{Method: http.MethodGet, Path: Prefix + "/metrics", Handler: a.view(a.getMetrics)},
 		{Method: http.MethodGet, Path: Prefix + "/monitor", Handler: a.view(a.monitor)},
