@@ -154,6 +154,7 @@ func (c *pending) addTo(s *stream, partition int, p *auth.Principal, m *Message,
 		r.Streams++
 		r.durability = c.b.durability
 	}
+	c.b.countIn(m, r.Matched)
 	c.routes[0], c.routes[i] = c.routes[i], c.routes[0]
 	if partition >= 0 {
 		c.routes[0].Partition = uint32(partition)
