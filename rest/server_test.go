@@ -23,6 +23,8 @@ import (
 	"millrace/broker/auth"
 	"millrace/persistence/local"
 	"millrace/rest"
+	"millrace/rest/emqx"
+	"millrace/rest/pulsar"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -106,6 +108,8 @@ func openLimited(tb testing.TB, rates auth.Rates, waiting int, change func(*rest
 			{Name: "memfifo", Address: "127.0.0.1:0", Dialects: []rest.Dialect{rest.Memfifo}},
 		},
 		Notice: "development",
+		EMQX:   emqx.Options{MaxPayload: 4 << 20},
+		Pulsar: pulsar.Options{CreateTopics: true},
 	}
 	if change != nil {
 		change(&o)
@@ -134,7 +138,8 @@ func (s *site) do(tb testing.TB, method, url, body string) (*http.Response, stri
 	r, err := http.NewRequestWithContext(tb.Context(), method, url, strings.NewReader(body))
 	must(tb, err)
 	r.Header.Set("Authorization", bearer)
-	r.Header.Set("Client-Id", "test") // memfifo asks for one
+	r.Header.Set("Client-Id", "test") // memfifo asks for one, EMQX for the other
+	r.Header.Set("Content-Type", "application/json")
 	w, err := http.DefaultClient.Do(r)
 	must(tb, err)
 	defer w.Body.Close()

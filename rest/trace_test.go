@@ -17,7 +17,7 @@ func (s *site) traced(t *testing.T, method, url, body, parent string, states ...
 	t.Helper()
 	r, err := http.NewRequestWithContext(t.Context(), method, url, strings.NewReader(body))
 	must(t, err)
-	r.Header = http.Header{"Authorization": {bearer}, "Client-Id": {"test"}, "Traceparent": {parent}, "Tracestate": states}
+	r.Header = http.Header{"Authorization": {bearer}, "Client-Id": {"test"}, "Content-Type": {"application/json"}, "Traceparent": {parent}, "Tracestate": states}
 	w, err := http.DefaultClient.Do(r)
 	must(t, err)
 	defer w.Body.Close()
@@ -30,11 +30,8 @@ func TestATraceGoesFromEveryPublishToItsMessage(t *testing.T) {
 	system := auth.WithPrincipal(t.Context(), &auth.Principal{Kind: auth.System})
 	for _, p := range publishes {
 		s := openSite(t, nil)
-		c := broker.NewQueueConfig("q", "a")
-		if c.Driver = broker.Memory; p.name != "flowmq" {
-			c.Filter = ""
-		}
-		if p.name == "memfifo" {
+		c := broker.NewQueueConfig("q", p.filter)
+		if c.Driver = broker.Memory; p.name == "memfifo" {
 			c.Maker = p.name
 		}
 		_, err := s.broker.CreateQueue(system, c)
