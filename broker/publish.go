@@ -126,12 +126,12 @@ func (b *Broker) Send(ctx context.Context, queue string, ms ...*Message) ([]Publ
 	if err != nil {
 		return nil, err
 	}
-	most := q.config().MaxPayload
+	most, topic := q.config().MaxPayload, "$queue/"+queue
 	ps, err := b.commitAll(ctx, ms, func(c *pending, p *auth.Principal, m *Message, tag uint64) error {
 		if most > 0 && int64(len(m.Payload)) > most {
 			return errorf(TooLarge, PayloadSubject, "payload of %d bytes is over the %d that queue %s may hold in all", len(m.Payload), most, queue)
 		}
-		m.Topic = "$queue/" + queue
+		m.Topic = topic
 		if err := b.stamp(p, m, clock()); err != nil {
 			return err
 		}
