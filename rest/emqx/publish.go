@@ -193,7 +193,7 @@ func dispatchError(err error) error {
 	}
 	e, _ := errors.AsType[*broker.Error](err)
 	switch {
-	case e == nil, e.Subject == broker.RateSubject: // 429 with the wait, as for any request
+	case e == nil, e.Subject == broker.RateSubject:
 		return err
 	case e.Kind == broker.TooLarge && e.Subject == broker.PayloadSubject:
 		return &refusedError{problem{http.StatusBadRequest, badRequest, p.text}, quotaExceeded}
