@@ -82,8 +82,10 @@ func (d *deadLetters) Dropped(t Target, why Reason, n int) {
 	q := d.b.byTarget(t)
 	switch {
 	case why == ReasonOverflow && q == nil:
-		d.b.sessions.dropped.Add(int64(n))
+		add(&d.b.stats.overflowed, n)
 		d.b.sessions.overflow()
+	case why == ReasonExpired && q == nil && t != d.b.delayed.target:
+		add(&d.b.stats.outlived, n)
 	case why == ReasonOverflow:
 		d.b.log.Debug().Str("queue", q.config().Name).Int("messages", n).Msg("queue full, oldest messages dropped")
 		d.b.overflow(q)

@@ -265,6 +265,7 @@ func scopeDedup(p *auth.Principal, m *Message) {
 // matches is what a message met in the topic tree.
 type matches struct {
 	Matched
+	own        int // subscriptions of the publisher itself, who wants none of its own
 	durability Durability
 }
 
@@ -296,7 +297,11 @@ func (b *Broker) match(p *auth.Principal, m *Message, found []destination, route
 				routes, disk = append(routes, Route{Target: d.target}), true
 			}
 		case *sessionSub:
-			if !d.wants(m) {
+			if d.own(m) {
+				r.own++
+				continue
+			}
+			if !d.may(m) {
 				continue
 			}
 			r.Subscribers++

@@ -79,10 +79,8 @@ type sessions struct {
 	stop chan struct{}
 	done sync.WaitGroup
 	// ended is told of each session that is forgotten; under mu.
-	ended func(*Session)
-	// dropped counts messages that a full session did not take.
-	dropped    atomic.Int64
-	overflowed second // when an alarm about them was raised last
+	ended      func(*Session)
+	overflowed second // when an alarm about full sessions was raised last
 	// expired counts sessions whose time was over.
 	expired atomic.Int64
 	// wills counts those published, and those that could not be.

@@ -67,6 +67,7 @@ func (s *session) deliver(e *encoder, by []*member) {
 	}
 	e.ids = ids
 	if !wanted {
+		s.c.srv.stats.own.count(s.serial)
 		return
 	}
 	p.qos = min(p.qos, e.m.QoS)

@@ -73,9 +73,11 @@ func (c *conn) publish(p *publish) *faultError {
 		return broken(protocolError, "response topic has wildcards")
 	}
 	if c.acks.repeated(c, p) {
+		c.srv.stats.inUse.Add(1)
 		return nil
 	}
 	if p.qos > 0 && c.v5 && c.acks.count() >= c.srv.o.ReceiveMaximum {
+		c.srv.stats.overMaximum.Add(1)
 		return &faultError{receiveMaximum, "receive maximum exceeded", closeQuota}
 	}
 	switch {
@@ -88,11 +90,13 @@ func (c *conn) publish(p *publish) *faultError {
 		return c.refuse(p, badPayloadFormat)
 	}
 	if !c.meter(p) {
+		c.srv.stats.overQuota.Add(1)
 		return c.refuse(p, quotaExceeded)
 	}
 	if p.qos > 0 {
 		c.acks.expect(p)
 	}
+	c.got.asked++
 	if p.qos == 2 && c.session.durable() {
 		c.producer.PublishOnce(c.message(t.name, p), 2, c.session.kept, p.id)
 	} else {
