@@ -192,7 +192,7 @@ func (b *Broker) newPending(o pendingOwner) *pending {
 
 // add admits m, matches it, and appends it to the open unit.
 func (c *pending) add(p *auth.Principal, m *Message, tag uint64) error {
-	if err := c.b.admit(p, m, clock()); err != nil {
+	if err := c.b.admit(p, m, c.b.Now()); err != nil {
 		return err
 	}
 	c.route(p, m, tag)

@@ -132,7 +132,7 @@ func (b *Broker) Send(ctx context.Context, queue string, ms ...*Message) ([]Publ
 			return errorf(TooLarge, PayloadSubject, "payload of %d bytes is over the %d that queue %s may hold in all", len(m.Payload), most, queue)
 		}
 		m.Topic = topic
-		if err := b.stamp(p, m, clock()); err != nil {
+		if err := b.stamp(p, m, b.Now()); err != nil {
 			return err
 		}
 		c.append(m, tag, matches{Matched: Matched{Queues: 1}, durability: b.promise(q)}, []Route{{Target: q.target}}, len(c.subs))

@@ -56,7 +56,7 @@ type Session struct {
 	released   []uint16 // oldest first
 	will       *Will
 	willStored bool
-	willDue    int64 // when a delayed one is to be published, as sessions counts time
+	willDue    int64 // when a delayed one is to be published, Unix milliseconds
 	endDue     int64 // and when the session ends; 0 = not
 }
 
@@ -68,8 +68,7 @@ type sessionPut struct {
 
 // sessions are all of them.
 type sessions struct {
-	b     *Broker
-	began time.Time // what due counts from: a clock that nobody sets
+	b *Broker
 
 	mu    sync.Mutex // protects byID, wakes, and the fields of a Session that say so
 	byID  map[string]*Session
@@ -317,7 +316,7 @@ func (s *Session) leave(ctx context.Context, delay time.Duration) {
 	ss := &s.b.sessions
 	now := ss.now()
 	s.mu.Lock()
-	s.willDue, s.endDue, s.since = 0, 0, clock().UnixMilli()
+	s.willDue, s.endDue, s.since = 0, 0, now
 	if delay > 0 {
 		s.willDue = now + delay.Milliseconds()
 	}

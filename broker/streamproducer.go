@@ -146,7 +146,7 @@ func (p *StreamProducer) add(c *pending, m *StreamMessage, tag uint64) error {
 	if err := p.b.overloaded(); err != nil {
 		return err
 	}
-	if err := p.b.stamp(p.principal, m.Message, clock()); err != nil {
+	if err := p.b.stamp(p.principal, m.Message, p.b.Now()); err != nil {
 		return err
 	}
 	first := len(c.subs)

@@ -10,7 +10,7 @@ import (
 // Deliver takes a message for all MQTT subscribers that it matched; see
 // broker.Sink. It only appends to what waits for each of them.
 func (s *Server) Deliver(m *broker.Message, to []*broker.Subscription) {
-	e := newEncoder(m)
+	e := newEncoder(s.o.Broker, m)
 	defer e.free()
 	group := e.group[:0]
 	single := true
@@ -120,7 +120,7 @@ func (s *session) pump() {
 func (s *session) drainBacklog() {
 	for s.backlog.len() > 0 && !s.window.full() && !s.closed {
 		p := s.backlog.ring[s.backlog.head]
-		e := newEncoder(p.m)
+		e := newEncoder(s.c.srv.o.Broker, p.m)
 		sent := s.write(e, &p, false)
 		e.free()
 		if sent == noRoom {

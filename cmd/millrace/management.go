@@ -40,6 +40,10 @@ func (l listeners) Listeners() []emqx.Listener {
 	return all
 }
 
+// clockSet is how far the wall clock may be from the clock of deadlines before
+// somebody should know.
+const clockSet = time.Minute
+
 // slowAlarm is how long an alarm about slow clients stands.
 const slowAlarm = time.Minute
 
@@ -57,6 +61,11 @@ func (a *app) keepHistory() {
 			a.alarms.Raise("low_disk", "the disk is nearly full: publishes are refused until there is room", nil)
 		} else {
 			a.alarms.Clear("low_disk")
+		}
+		if ahead := a.store.Clock().Ahead(); ahead.Abs() > clockSet {
+			a.alarms.Raise("clock_set", "the clock of the machine was set while the broker runs: deadlines go on as they were, times are shown by the clock of before until a restart", map[string]any{"seconds": int64(ahead.Seconds())})
+		} else {
+			a.alarms.Clear("clock_set")
 		}
 		now, _ := a.clients.Counts()
 		n := a.broker.Stats()

@@ -92,6 +92,7 @@ func (a *api) openRoutes() []httpx.Route {
 		{Method: http.MethodGet, Path: Prefix + "/status", Handler: a.status, Open: true},
 		{Method: http.MethodGet, Path: DocumentPath, Handler: a.document, Open: true},
 		{Method: http.MethodGet, Path: SpecPath, Handler: a.document, Open: true},
+		{Method: http.MethodGet, Path: Prefix + "/prometheus/stats", Handler: a.prometheusStats, Open: true}, // it asks by itself
 		{Method: http.MethodGet, Path: Prefix + "/error_codes", Handler: a.listCodes, Open: true},
 		{Method: http.MethodGet, Path: Prefix + "/error_codes/:code", Handler: a.getCode, Open: true},
 	}

@@ -80,7 +80,7 @@ func answerEach(w http.ResponseWriter, r *httpx.Request, status, n int, one func
 func (a *api) publish(w http.ResponseWriter, r *httpx.Request) error {
 	var m *broker.Message
 	err := readBody(r, httpx.MaxJSON, func(d *httpx.Decoder) (err error) {
-		m, err = readMessage(d, publisher(r))
+		m, err = a.readMessage(d, publisher(r))
 		return err
 	})
 	if err != nil {
@@ -105,7 +105,7 @@ func (a *api) publishBulk(w http.ResponseWriter, r *httpx.Request) error {
 			if i == maxEntries {
 				return bad("there are more than %d entries", maxEntries)
 			}
-			m, err := readMessage(d, publisher(r))
+			m, err := a.readMessage(d, publisher(r))
 			if err != nil {
 				return err
 			}
@@ -217,7 +217,7 @@ func publisher(r *httpx.Request) string { return auth.From(r.Context()).Name }
 
 // readMessage reads the body of a publish. clientid is deprecated and not
 // looked at, as in EMQX: the publisher is who asks.
-func readMessage(d *httpx.Decoder, from string) (*broker.Message, error) {
+func (a *api) readMessage(d *httpx.Decoder, from string) (*broker.Message, error) {
 	m, given, encoding := &broker.Message{Publisher: from}, false, "plain"
 	err := d.Object(func(name []byte) (err error) {
 		switch string(name) {
@@ -233,7 +233,7 @@ func readMessage(d *httpx.Decoder, from string) (*broker.Message, error) {
 		case "retain":
 			err = readInto(d, &m.Retain, readFlag)
 		case "properties":
-			err = readProperties(d, m)
+			err = a.readProperties(d, m)
 		default:
 			err = d.Skip()
 		}
@@ -267,7 +267,7 @@ func readQoS(d *httpx.Decoder) (byte, error) {
 	return byte(n), err
 }
 
-func readProperties(d *httpx.Decoder, m *broker.Message) error {
+func (a *api) readProperties(d *httpx.Decoder, m *broker.Message) error {
 	if d.Null() {
 		return nil
 	}
@@ -287,7 +287,7 @@ func readProperties(d *httpx.Decoder, m *broker.Message) error {
 		"user_properties":         func(d *httpx.Decoder) error { return readUserProperties(d, m) },
 	}.read(d)
 	if expiry != nil {
-		m.Expires = time.Now().Add(time.Duration(*expiry) * time.Second).UnixMilli()
+		m.Expires = a.broker.Now().Add(time.Duration(*expiry) * time.Second).UnixMilli()
 	}
 	if correlation != "" {
 		m.Correlation = []byte(correlation)

@@ -26,7 +26,10 @@ func (a *api) produce(w http.ResponseWriter, r *httpx.Request, at *place) error 
 	if err != nil {
 		return err
 	}
-	f := finisher{producer: q.producer, publisher: auth.From(r.Context()).Name, partition: at.partition, now: time.Now()}
+	f := finisher{
+		producer: q.producer, publisher: auth.From(r.Context()).Name, partition: at.partition,
+		wall: time.Now(), now: a.broker.Now(),
+	}
 	if f.schema, f.version, err = register(r, &p, &q.schema, schema); err != nil {
 		return err
 	}

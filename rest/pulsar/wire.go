@@ -215,8 +215,8 @@ type finisher struct {
 	schema              *compiled
 	version             int // of schema, or noVersion
 	producer, publisher string
-	partition           int // of the path, or broker.AnyPartition
-	now                 time.Time
+	partition           int       // of the path, or broker.AnyPartition
+	wall, now           time.Time // by the wall clock, and of messages
 }
 
 // finish makes what is published of an entry, or says why it cannot be.
@@ -244,7 +244,7 @@ func (f *finisher) finish(e *entry) error {
 			e.Producer, e.DedupKey = f.producer, sequenceKey(f.producer, e.sequence)
 		}
 	}
-	return e.delay(f.now)
+	return e.delay(f.wall, f.now)
 }
 
 // choose merges the partition of the path with that of the message.
@@ -279,16 +279,18 @@ func (e *entry) note(name, value string) {
 	e.Properties = append(e.Properties, broker.Property{Name: name, Value: value})
 }
 
-func (e *entry) delay(now time.Time) error {
+// delay sets the time before which a message is not delivered. The one that is
+// asked for is by the wall clock, which may have been set since the start.
+func (e *entry) delay(wall, now time.Time) error {
 	switch {
 	case e.deliverAt > 0 && e.deliverAfter > 0:
 		return httpx.FieldError("deliverAt", "is given beside deliverAfterMs; send one of them")
-	case e.deliverAfter > int64(broker.MaxDelay/time.Millisecond), e.deliverAt > now.Add(broker.MaxDelay).UnixMilli():
+	case e.deliverAfter > int64(broker.MaxDelay/time.Millisecond), e.deliverAt > wall.Add(broker.MaxDelay).UnixMilli():
 		return httpx.FieldError("deliverAfterMs", "is over %d, which is the limit of a delay", broker.MaxDelay/time.Millisecond)
 	case e.deliverAfter > 0:
 		e.NotBefore = now.UnixMilli() + e.deliverAfter
-	default:
-		e.NotBefore = e.deliverAt
+	case e.deliverAt > 0:
+		e.NotBefore = e.deliverAt + now.Sub(wall).Milliseconds()
 	}
 	return nil
 }
