@@ -300,6 +300,7 @@ type matches struct {
 func (b *Broker) match(p *auth.Principal, m *Message, found []destination, routes []Route, subs []*Subscription) (matches, []destination, []Route, []*Subscription) {
 	var r matches
 	found = b.tree.Match(m.Topic, found[:0])
+	readers := b.auth.Readers(m.Topic)
 	disk, mixed := false, false
 	for _, d := range found {
 		switch d := d.(type) {
@@ -327,7 +328,7 @@ func (b *Broker) match(p *auth.Principal, m *Message, found []destination, route
 				r.own++
 				continue
 			}
-			if !d.may(m) {
+			if !d.may(&readers) {
 				continue
 			}
 			r.Subscribers++
@@ -342,7 +343,7 @@ func (b *Broker) match(p *auth.Principal, m *Message, found []destination, route
 		}
 	}
 	if mixed {
-		subs = toRest(m, found, routes, subs)
+		subs = toRest(m, &readers, found, routes, subs)
 	}
 	r.durability = b.durability
 	if !disk && r.Queues > 0 {
