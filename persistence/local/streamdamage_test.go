@@ -184,8 +184,10 @@ func TestADamagedMessageInAFileOfAStreamIsGivenUpAlone(t *testing.T) {
 				hits++
 				disk := d.disk.Clone()
 				disk.Data(name)[i] ^= 1 << (i % 8)
-				if _, err := local.Open(damageOptions(disk.Clone())); m == 0 && (err == nil || named(err) != nil) {
-					t.Fatalf("%s, byte %d: the first message, whose time counts, and a start answers %v", name, i, err)
+				if m == 0 { // its time counts
+					if _, err := local.Open(damageOptions(disk.Clone())); err == nil || named(err) != nil {
+						t.Fatalf("%s, byte %d: a start answers %v", name, i, err)
+					}
 				}
 				was := slices.Clone(disk.Data(name)[places[m]:places[m+1]])
 				l := d.accepted(t, disk)
