@@ -304,8 +304,12 @@ func TestAFileOfAStreamBesideOneThatIsGivenUp(t *testing.T) {
 		places := entries(d.disk.Data(names[i]))
 		for what, damage := range map[string]func(disk *journaltest.SectorFS){
 			"whole": func(*journaltest.SectorFS) {},
-			"cut":   func(disk *journaltest.SectorFS) { disk.SetData(names[i], slices.Clone(disk.Data(names[i])[:places[2]])) },
-			"torn":  func(disk *journaltest.SectorFS) { disk.SetData(names[i], slices.Clone(disk.Data(names[i])[:places[2]+7])) },
+			"cut": func(disk *journaltest.SectorFS) {
+				disk.SetData(names[i], slices.Clone(disk.Data(names[i])[:places[2]]))
+			},
+			"torn": func(disk *journaltest.SectorFS) {
+				disk.SetData(names[i], slices.Clone(disk.Data(names[i])[:places[2]+7]))
+			},
 			"rest of a copy": func(disk *journaltest.SectorFS) {
 				disk.SetData(names[i], append(slices.Clone(disk.Data(names[i])), disk.Data(names[i+1])[64:200]...))
 			},
