@@ -70,6 +70,7 @@ type Broker struct {
 	ids        idSource
 	receipts   *receiptKey
 	receives   sync.Pool // of *receive that were delivered
+	publishes  sync.Pool // of *waitingPublish whose outcomes were read
 	dead       *deadLetters
 	retained   retained
 	delayed    delayed
