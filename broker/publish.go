@@ -274,6 +274,7 @@ type matches struct {
 func (b *Broker) match(p *auth.Principal, m *Message, found []destination, routes []Route, subs []*Subscription) (matches, []destination, []Route, []*Subscription) {
 	var r matches
 	found = b.tree.Match(m.Topic, found[:0])
+	readers := b.auth.Readers(m.Topic)
 	disk, mixed := false, false
 	for _, d := range found {
 		switch d := d.(type) {
@@ -301,7 +302,7 @@ func (b *Broker) match(p *auth.Principal, m *Message, found []destination, route
 				r.own++
 				continue
 			}
-			if !d.may(m) {
+			if !d.may(&readers) {
 				continue
 			}
 			r.Subscribers++
@@ -316,7 +317,7 @@ func (b *Broker) match(p *auth.Principal, m *Message, found []destination, route
 		}
 	}
 	if mixed {
-		subs = toRest(m, found, routes, subs)
+		subs = toRest(m, &readers, found, routes, subs)
 	}
 	r.durability = b.durability
 	if !disk && r.Queues > 0 {
