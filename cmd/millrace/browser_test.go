@@ -44,7 +44,9 @@ func openBrowser(t *testing.T) *browser {
 	ctx, closeTab := chromedp.NewContext(ctx)
 	t.Cleanup(closeTab)
 	b := &browser{t, ctx, chromedp.Console(ctx)}
-	b.do() // the first call starts the browser, whose life is ctx
+	// Swagger UI draws what can be seen, so that everything should be. The first
+	// call starts the browser, whose life is ctx.
+	b.do(chromedp.EmulateViewport(1280, 20_000))
 	return b
 }
 
@@ -59,7 +61,7 @@ func (b *browser) do(steps ...chromedp.Action[chromedp.Void]) {
 // await waits for an element that can be seen, and returns its text.
 func (b *browser) await(css string) string {
 	b.t.Helper()
-	ctx, cancel := context.WithTimeout(b.ctx, 30*time.Second)
+	ctx, cancel := context.WithTimeout(b.ctx, 2*time.Minute) // a loaded machine draws slowly
 	defer cancel()
 	text, err := chromedp.Run(ctx, chromedp.Text(chromedp.CSS(css)))
 	if err != nil {
