@@ -258,6 +258,7 @@ func (s *Store) drop(id broker.Target) []target {
 		t.q.untold = nil
 		s.orphans.add(t.q)
 		t.q.chunks = chunks{}
+		t.q.topics = nil
 		if src := t.q.source; src != nil {
 			src.lanes = nil
 			src.st.unsubscribe(t.q)

@@ -52,6 +52,7 @@ type contents struct {
 	dead     heap // by time
 	expiries expiries
 	busy     map[uint64]*group // of a keyed queue: keys in flight
+	topics   *topics           // while parts of the queue are asked for
 
 	count   [states]int64
 	bytes   [states]int64 // as stored
@@ -87,7 +88,7 @@ func (l *queueLock) Unlock() {
 
 // bare reports whether nothing in contents matters.
 func (q *queue) bare() bool {
-	if q.unshown != 0 || q.telling || q.waits.first != nil || len(q.untold) > 0 || !q.s.bound.Load() {
+	if q.unshown != 0 || q.telling || q.waits.any() || len(q.untold) > 0 || !q.s.bound.Load() {
 		return false
 	}
 	for _, n := range q.count {
@@ -137,6 +138,9 @@ func (q *queue) add(seq, pos uint64, size uint32, now int64, m *broker.Message, 
 		s.place, s.rank, s.until, s.expires, s.id = 0, due, due, m.Expires, m.ID
 		q.set(p, delayed)
 		q.delayed.push(&q.slots, p.slot-1, uint64(due), 0)
+	}
+	if q.topics != nil {
+		q.topics.added(c, i, m.Topic)
 	}
 }
 
@@ -254,6 +258,17 @@ func (q *queue) set(e *entry, to state) {
 	q.payload[to] += e.payload()
 }
 
+// comeBack makes an entry that has a slot ready at its place.
+func (q *queue) comeBack(c *chunk, i int) {
+	e := &c.entries[i]
+	s := q.slotOf(c, i)
+	q.set(e, returned)
+	q.ready.push(&q.slots, e.slot-1, s.place, s.rank)
+	if q.topics != nil {
+		q.topics.ready(c, i)
+	}
+}
+
 // heapOf returns the heap that every entry of a state is in.
 func (q *queue) heapOf(s state) *heap {
 	switch s {
@@ -275,6 +290,9 @@ func (q *queue) remove(c *chunk, i int, why broker.Reason) {
 	e := &c.entries[i]
 	if q.keyed {
 		q.release(c, i)
+	}
+	if q.topics != nil {
+		q.topics.forget(c, i)
 	}
 	q.set(e, gone)
 	q.count[gone], q.bytes[gone], q.payload[gone] = 0, 0, 0
@@ -312,6 +330,11 @@ func (q *queue) forgetSlots() {
 	q.slots = slots{}
 	q.ready, q.delayed, q.leases, q.dead = heap{}, heap{}, heap{}, heap{}
 	clear(q.busy)
+	if q.topics != nil {
+		for _, p := range q.topics.parts {
+			p.back = byPlace{}
+		}
+	}
 }
 
 // front returns the first entry before limit in the state waiting, and moves
@@ -332,6 +355,14 @@ func (q *queue) front(limit uint64) (*chunk, int) {
 		}
 	}
 	return nil, 0
+}
+
+// candidateFor is candidate of what wt asks for.
+func (q *queue) candidateFor(wt *waiter, limit uint64) (*chunk, int) {
+	if wt.part != nil {
+		return wt.part.candidate(q, limit)
+	}
+	return q.candidate(limit)
 }
 
 // candidate returns the ready entry before limit with the first place, or nil.

@@ -96,6 +96,7 @@ type Store struct {
 	orphans orphans
 	box     outbox
 	late    late
+	looks   looks
 
 	spareMu sync.Mutex
 	spare   *commit
@@ -227,7 +228,7 @@ func (s *Store) writeStart() {
 // State tells what the store promises and how it is.
 func (s *Store) State() broker.State {
 	st := broker.State{
-		Durability: s.durability, Atomic: true, Ordered: true, StaleRefused: true,
+		Durability: s.durability, Atomic: true, Ordered: true, StaleRefused: true, Selective: true,
 		Resolution: time.Millisecond, Nodes: 1, Err: s.closed(),
 	}
 	st.Full = s.short(time.Now().UnixMilli())
@@ -328,7 +329,8 @@ func (s *Store) endWaitsAt(t target, err error) {
 func (s *Store) endWaitsOf(q *queue, err error) {
 	var l waitQueue
 	q.mu.Lock()
-	for wt := q.waits.first; wt != nil; wt = q.waits.first {
+	for q.waits.any() {
+		wt := q.waits.until[0]
 		q.waits.remove(wt)
 		wt.w.Err = err
 		l.push(wt)
