@@ -47,6 +47,7 @@ var (
 // ServeHTTP goes by the path as it was sent: net/http's own mux would clean
 // doubled slashes and dots away, which are legal in topics.
 func (r *router) ServeHTTP(w http.ResponseWriter, req *http.Request) {
+	showTLS(req)
 	h := w.Header()
 	h["Server"], h["X-Content-Type-Options"] = serverHeader, nosniffHeader
 	if r.notice != nil {
@@ -61,7 +62,7 @@ func (r *router) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 		return
 	}
 	if m, ok := r.mounts[path]; ok {
-		m.ServeHTTP(w, req)
+		m.ServeHTTP(bare{w}, req)
 		return
 	}
 	if slices.Contains(opsPaths, path) || path == r.doc {

@@ -162,7 +162,7 @@ func dispatchError(err error) error {
 	}
 	e, _ := errors.AsType[*broker.Error](err)
 	switch {
-	case e == nil:
+	case e == nil, e.Subject == broker.RateSubject:
 		return err
 	case e.Kind == broker.TooLarge && e.Subject == broker.PayloadSubject:
 		return &refusedError{problem{http.StatusBadRequest, badRequest, p.text}, quotaExceeded}
