@@ -162,7 +162,7 @@ func (m *mover) unit(b *Batch, d *Delivery) bool {
 	if m.o.To != "" {
 		msg.Topic, msg.Origins = m.o.To, nil
 		msg.ID, msg.Published = m.b.ids.next(clock()), clock().UnixMilli()
-		_, _, routes, _ = m.b.match(nil, &msg, nil, nil, nil)
+		_, _, routes, _ = m.b.match(nil, &msg, clientsToo, nil, nil, nil)
 	} else {
 		home := m.home(&msg)
 		if home == nil {

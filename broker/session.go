@@ -71,11 +71,12 @@ type sessions struct {
 	b     *Broker
 	began time.Time // what due counts from: a clock that nobody sets
 
-	mu    sync.Mutex // protects byID, wakes, and the fields of a Session that say so
+	mu    sync.Mutex // protects byID, wakes, owed, and the fields of a Session that say so
 	byID  map[string]*Session
 	wakes wakes
+	owed  []owedRetained
 
-	wake chan struct{} // holds one: look at wakes
+	wake chan struct{} // holds one: look at wakes and owed
 	stop chan struct{}
 	done sync.WaitGroup
 	// ended is told of each session that is forgotten; under mu.

@@ -106,6 +106,7 @@ func (s *Session) add(d *sessionSub) {
 	}
 	if d.routed() {
 		s.b.tree.Insert(d.filter, d)
+		s.b.joined.Add(1)
 	}
 	if known {
 		if old := s.subs[i]; old.routed() {

@@ -93,11 +93,13 @@ func (ss *sessions) close() {
 	ss.done.Wait()
 }
 
-// run publishes wills and ends sessions when they are due.
+// run publishes wills and ends sessions when they are due, and gives sessions
+// what they are owed.
 func (ss *sessions) run() {
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
 	for {
+		ss.pay()
 		s, wait := ss.next()
 		if s != nil {
 			ctx, cancel := context.WithTimeout(context.Background(), sessionStep)
@@ -107,6 +109,7 @@ func (ss *sessions) run() {
 		timer.Reset(wait)
 		select {
 		case <-ss.stop:
+			ss.pay()
 			return
 		case <-ss.wake:
 		case <-timer.C:

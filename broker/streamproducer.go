@@ -144,9 +144,7 @@ func (c *pending) addTo(s *stream, partition int, p *auth.Principal, m *Message,
 	if err := c.b.admit(p, m, clock()); err != nil {
 		return err
 	}
-	first := len(c.subs)
-	var r matches
-	r, c.found, c.routes, c.subs = c.b.match(p, m, c.found, c.routes[:0], c.subs)
+	r, first := c.match(p, m)
 	i := slices.IndexFunc(c.routes, func(r Route) bool { return r.Target == s.target })
 	if i < 0 {
 		i = len(c.routes)
@@ -157,9 +155,6 @@ func (c *pending) addTo(s *stream, partition int, p *auth.Principal, m *Message,
 	c.routes[0], c.routes[i] = c.routes[i], c.routes[0]
 	if partition >= 0 {
 		c.routes[0].Partition = uint32(partition)
-	}
-	if m.NotBefore > m.Published {
-		c.routes, c.subs = append(c.routes, Route{Target: c.b.delayed.target}), c.subs[:first]
 	}
 	c.append(m, tag, r, c.routes, first)
 	return nil
