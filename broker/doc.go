@@ -57,5 +57,6 @@
 // Broker.defining is taken before Broker.mu, sessions.mu before Session.mu, and
 // Session.mu before the topic tree's; nothing else nests. No lock is
 // held while calling the Store, a Sink or a callback, but for defining, which
-// exists to order calls that define and drop.
+// exists to order calls that define and drop, and a turn of sessions, taken before
+// Session.mu, which orders the Submits of one session's record.
 package broker

@@ -42,7 +42,10 @@ func (ss *sessions) now() int64 { return time.Since(ss.began).Milliseconds() }
 // schedule has s looked at when its will or its end is due. The caller holds mu.
 func (ss *sessions) schedule(s *Session) {
 	s.mu.Lock()
-	due := s.willDue
+	var due int64
+	if s.affairs != nil {
+		due = s.willDue
+	}
 	if due == 0 || s.endDue != 0 && s.endDue < due {
 		due = s.endDue
 	}
@@ -69,7 +72,7 @@ func (ss *sessions) next() (*Session, time.Duration) {
 	defer ss.mu.Unlock()
 	for len(ss.wakes) > 0 {
 		w := ss.wakes[0]
-		if w.s.due != w.at || w.s.held || w.s.gone != nil {
+		if w.s.due != w.at || w.s.held || w.s.ending {
 			heap.Pop(&ss.wakes)
 			continue
 		}
@@ -77,7 +80,7 @@ func (ss *sessions) next() (*Session, time.Duration) {
 			return nil, time.Duration(wait) * time.Millisecond
 		}
 		heap.Pop(&ss.wakes)
-		w.s.held, w.s.due, w.s.busy = true, 0, make(chan struct{})
+		w.s.held, w.s.due, w.s.wait = true, 0, make(chan struct{})
 		return w.s, 0
 	}
 	return nil, time.Hour
@@ -120,7 +123,7 @@ func (ss *sessions) run() {
 // dueNow does what was scheduled for s, which the caller holds.
 func (s *Session) dueNow(ctx context.Context) {
 	ss := &s.b.sessions
-	s.mu.Lock()
+	s.lock()
 	ended := !s.durable || s.expired()
 	will := ended || s.willDue != 0 && s.willDue <= ss.now()
 	s.mu.Unlock()

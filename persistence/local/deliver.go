@@ -195,7 +195,7 @@ func (s *Store) fill(wt *waiter, l *waitQueue) {
 		p.fate = unread
 		if !errors.Is(err, broker.ErrGone) {
 			// The message keeps its lease: it is tried again when that ends.
-			s.log.Error().Err(err).Str("queue", q.def.Name).Msg("message cannot be read")
+			s.log.Error().Err(err).Str("queue", q.name).Msg("message cannot be read")
 			w.Err = err
 		}
 	}

@@ -234,12 +234,12 @@ func (q *queue) over(more load) bool {
 			more = more.plus(q.loadOf(s))
 		}
 	}
-	return more.beyond(&q.def)
+	return more.beyond(q.def)
 }
 
 // fits reports whether more can be taken, if need be by making room.
 func (q *queue) fits(more load) bool {
-	return !q.over(more) || q.def.DropOldest && !more.plus(q.loadOf(leased)).beyond(&q.def)
+	return !q.over(more) || q.def.DropOldest && !more.plus(q.loadOf(leased)).beyond(q.def)
 }
 
 // nextEvent returns when something is due in q, 0 for never.

@@ -18,32 +18,38 @@ type queue struct {
 	id       broker.Target
 	volatile bool
 	keyed    bool
+	locked   bool // the unit at hand holds mu; under the append lock
+	dropped  bool
 
 	source *source // of a subscription
 
-	mu      queueLock
-	def     broker.Def
-	dropped bool
+	mu   queueLock
+	name string
+	def  *broker.Def // without the name, and shared by those that are alike: never changed
 
-	next    uint64 // sequence of the next message
-	shown   uint64 // sequences from here on are not committed yet: nobody sees them
-	unshown int64  // messages there
-	cursor  uint64 // no entry before it is in the state waiting
-	clock   int64  // when the newest message was queued
+	next uint64 // sequence of the next message
 
+	*flow
+	*contents
+}
+
+// flow counts what went through a queue. One that was never used has none.
+type flow struct {
 	in    uint64
 	out   [broker.Reasons]uint64
 	since broker.Activity
-
-	wake    int64 // when the timers will look here; 0: they will not
-	telling bool
-
-	*contents
-	unit unitNotes
 }
 
 // contents are what a queue that holds nothing does not need.
 type contents struct {
+	shown   uint64 // sequences from here on are not committed yet: nobody sees them
+	unshown int64  // messages there
+	clock   int64  // when the newest message was queued
+	cursor  uint64 // no entry before it is in the state waiting
+	wake    int64  // when the timers will look here; 0: they will not
+	telling bool
+	unit    unitNotes
+
 	chunks   chunks
 	slots    slots
 	ready    heap // by place
@@ -63,8 +69,8 @@ type contents struct {
 	dropt  [broker.Reasons]int // dropped, and Events not told yet
 }
 
-// queueLock is the lock of a queue. Whoever holds it finds contents, which a
-// session that nothing waits for gives back: there are many of those.
+// queueLock is the lock of a queue. Whoever holds it finds contents and flow,
+// which a session that needs them not gives back: there are many of those.
 type queueLock struct {
 	sync.Mutex
 	q *queue
@@ -74,7 +80,10 @@ type queueLock struct {
 func (l *queueLock) Lock() {
 	l.Mutex.Lock()
 	if l.q.contents == nil {
-		l.q.contents = new(contents)
+		l.q.contents = &contents{shown: l.q.next}
+	}
+	if l.q.flow == nil {
+		l.q.flow = new(flow)
 	}
 }
 
@@ -82,6 +91,9 @@ func (l *queueLock) Lock() {
 func (l *queueLock) Unlock() {
 	if l.q.def.Kind == broker.SessionTarget && l.q.bare() {
 		l.q.contents = nil
+		if *l.q.flow == (flow{}) {
+			l.q.flow = nil
+		}
 	}
 	l.Mutex.Unlock()
 }
@@ -131,7 +143,7 @@ func (q *queue) add(seq, pos uint64, size uint32, now int64, m *broker.Message, 
 	if m.Expires != 0 {
 		q.expiries.add(m.Expires, seq, false)
 	}
-	if due := dueOf(m, &q.def, now); due > now {
+	if due := dueOf(m, q.def, now); due > now {
 		p := &c.entries[i]
 		p.meta |= metaDelayed
 		s := q.slotOf(c, i)

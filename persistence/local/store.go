@@ -65,6 +65,7 @@ type Store struct {
 	nextTarget broker.Target
 	firstOwn   broker.Target // targets before it are not ours
 	rev        uint64
+	session    *broker.Def // that the newest sessions share
 	dedup      dedup
 	unstarted  bool           // the start record is not written
 	replayed   broker.Message // scratch of replay,
