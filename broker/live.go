@@ -23,9 +23,9 @@ type Subscription struct {
 	Sink      Sink
 	Member    any // the sink's own
 
-	// asked is there where something the filter matches is denied, so that
-	// every delivery is asked about.
-	asked *verdicts
+	// asked is set where something the filter matches is denied, so that every
+	// delivery is asked about.
+	asked bool
 }
 
 func (*Subscription) destination() {}
@@ -42,16 +42,16 @@ func (b *Broker) Subscribe(s *Subscription) error {
 	if !d.Allowed {
 		return forbidden(s.Principal, auth.Subscribe, r, d.Rule)
 	}
-	s.asked = verdictsFor(d.Overlap)
+	s.asked = d.Overlap
 	b.tree.Insert(s.Filter, s)
 	b.joined.Add(1)
 	return nil
 }
 
-// Delivers reports whether a message of topic, which the filter of s matches,
-// may be delivered to it. A sink that keeps messages for later asks again.
-func (b *Broker) Delivers(s *Subscription, topic string) bool {
-	return s.asked.allow(b.auth, s.Principal, topic)
+// Delivers reports whether s may be given a message that its filter matches, from
+// those who may read its topic. A sink that keeps messages for later asks again.
+func (s *Subscription) Delivers(readers *auth.Readers) bool {
+	return !s.asked || readers.Include(s.Principal)
 }
 
 // Unsubscribe takes s out again. Messages under way may still be delivered.
@@ -71,6 +71,7 @@ func (c *pending) latecomers(p *publish) []*Subscription {
 		known[s] = true
 	}
 	c.found = c.b.tree.Match(p.m.Topic, c.found[:0])
+	readers := c.b.auth.Readers(p.m.Topic)
 	subs = slices.Clone(subs) // those of the next publish stand behind them
 	for _, d := range c.found {
 		switch d := d.(type) {
@@ -80,7 +81,7 @@ func (c *pending) latecomers(p *publish) []*Subscription {
 			}
 		case *sessionSub:
 			switch live := d.live.Load(); {
-			case p.op >= 0 && d.s.in(c.batch.Ops[p.op].Routes) || !d.wants(p.m):
+			case p.op >= 0 && d.s.in(c.batch.Ops[p.op].Routes) || !d.wants(p.m, &readers):
 			case min(d.o.QoS, p.m.QoS) > 0:
 				c.b.sessions.owe(d, p.m)
 			case live != nil && !known[live]:
@@ -94,9 +95,8 @@ func (c *pending) latecomers(p *publish) []*Subscription {
 // fanOut delivers m to the subscriptions it matched, sink by sink. It may
 // reorder and shorten subs.
 func (b *Broker) fanOut(m *Message, subs []*Subscription) {
-	subs = slices.DeleteFunc(subs, func(s *Subscription) bool {
-		return !b.Delivers(s, m.Topic)
-	})
+	readers := b.auth.Readers(m.Topic)
+	subs = slices.DeleteFunc(subs, func(s *Subscription) bool { return !s.Delivers(&readers) })
 	for len(subs) > 0 {
 		sink, n := subs[0].Sink, 1
 		for i := n; i < len(subs); i++ { // gather this sink's at the front

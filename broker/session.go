@@ -46,14 +46,14 @@ type Session struct {
 	held   bool          // by a connection
 	ending bool          // for good
 	wait   chan struct{} // not nil while it is ending, or the broker holds it; closed after that
-	due    int64         // when its will or its end is, as sessions counts time; 0 = not
+	due    int64         // when its will or its end is, Unix milliseconds; 0 = not
 
 	mu     sync.Mutex // protects what follows
 	small  bool       // its subscriptions are in its own record
 	expiry uint32
 	since  int64         // when its connection ended, Unix milliseconds; 0 = it has one
 	subs   []*sessionSub // by filter
-	endDue int64         // when the session ends, as sessions counts time; 0 = not
+	endDue int64         // when the session ends, Unix milliseconds; 0 = not
 	*affairs
 }
 
@@ -65,7 +65,7 @@ type affairs struct {
 	released   []uint16 // oldest first
 	will       *Will
 	willStored bool
-	willDue    int64 // when a delayed one is to be published, as sessions counts time
+	willDue    int64 // when a delayed one is to be published, Unix milliseconds
 }
 
 // lock locks mu for one who looks at affairs.
@@ -94,8 +94,7 @@ type sessionPut struct {
 
 // sessions are all of them.
 type sessions struct {
-	b     *Broker
-	began time.Time // what due counts from: a clock that nobody sets
+	b *Broker
 
 	mu    sync.Mutex // protects byID, wakes, owed, and the fields of a Session that say so
 	byID  map[string]*Session
@@ -109,10 +108,8 @@ type sessions struct {
 	stop chan struct{}
 	done sync.WaitGroup
 	// ended is told of each session that is forgotten; under mu.
-	ended func(*Session)
-	// dropped counts messages that a full session did not take.
-	dropped    atomic.Int64
-	overflowed second // when an alarm about them was raised last
+	ended      func(*Session)
+	overflowed second // when an alarm about full sessions was raised last
 	// expired counts sessions whose time was over.
 	expired atomic.Int64
 	// wills counts those published, and those that could not be.
@@ -364,7 +361,7 @@ func (s *Session) leave(ctx context.Context, delay time.Duration) {
 	ss := &s.b.sessions
 	now := ss.now()
 	s.lock()
-	s.willDue, s.endDue, s.since = 0, 0, clock().UnixMilli()
+	s.willDue, s.endDue, s.since = 0, 0, now
 	if delay > 0 {
 		s.willDue = now + delay.Milliseconds()
 	}

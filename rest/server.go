@@ -120,7 +120,7 @@ func Listen(ctx context.Context, o Options) (*Server, error) {
 			bound = l.Sockets(bound)
 		}
 		bound = &inspecting{bound, l.TLS, o.Log.With().Str("listener", l.Name).Logger()}
-		s.open = append(s.open, &endpoint{l, bound, s.httpServer(newRouter(o, l, dialects, ops), l)})
+		s.open = append(s.open, &endpoint{l, bound, s.httpServer(newRouter(o, l, dialects, ops, s.shared), l)})
 	}
 	return s, nil
 }

@@ -198,7 +198,7 @@ func TestThePrefixChoosesTheShapeOfEveryAnswer(t *testing.T) {
 		memfifo + "/api-docs/memfifo.yaml": {200, "openapi: 3.1.0"},
 		memfifo + "/api-docs/flowmq.yaml":  {404, `{"error":"no such path"}`},
 		memfifo + "/livez":                 {200, `{"status":"ok"}`},
-		s.url("/"):                         {200, "Millrace"},
+		s.url("/"):                         {200, "# Millrace"},
 		s.url("/livez"):                    {200, `{"status":"ok"}`},
 		s.url("/readyz"):                   {200, `{"status":"ok"}`},
 		s.url("/healthz"):                  {200, `{"status":"ok"}`},

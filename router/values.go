@@ -1,6 +1,9 @@
 package router
 
-import "sync/atomic"
+import (
+	"slices"
+	"sync/atomic"
+)
 
 // values is the set of values under one filter, in the order they came.
 // Readers take no lock: a filled slot keeps its value, and only its gone mark
@@ -11,6 +14,7 @@ import "sync/atomic"
 type values[T comparable] struct {
 	first slot[T]      // most sets are of one value, and there are many of them
 	used  atomic.Int32 // slots filled; readers look no further
+	marks atomic.Int32 // slots that were marked gone: counted before the mark is there
 	live  int32        // of those, not gone
 	more  *more[T]     // nil: there is no room for another
 }
@@ -36,19 +40,36 @@ func (s *values[T]) appendTo(dst []T) []T {
 	if s == nil {
 		return dst
 	}
+	first, marks := len(dst), s.marks.Load()
 	// used is read before any gone mark: a value that is removed and added
 	// again in the meantime is then never taken twice.
 	used := s.used.Load()
 	if used > 0 && !s.first.gone.Load() {
 		dst = append(dst, s.first.value)
 	}
-	if used <= 1 {
+	if used > 1 {
+		slots := s.more.slots[:used-1]
+		for i := range slots {
+			if !slots[i].gone.Load() {
+				dst = append(dst, slots[i].value)
+			}
+		}
+	}
+	if s.marks.Load() == marks {
 		return dst
 	}
-	slots := s.more.slots[:used-1]
-	for i := range slots {
-		if !slots[i].gone.Load() {
-			dst = append(dst, slots[i].value)
+	return s.appendNewer(dst, first, used)
+}
+
+// appendNewer appends the values that came behind the slots that were looked
+// at: one of those may have been removed for the sake of a newer, and who looks
+// for both must find one of them. What was found already begins at first.
+func (s *values[T]) appendNewer(dst []T, first int, at int32) []T {
+	for used := s.used.Load(); at < used; used = s.used.Load() {
+		for ; at < used; at++ {
+			if x := s.slot(at); !x.gone.Load() && !slices.Contains(dst[first:], x.value) {
+				dst = append(dst, x.value)
+			}
 		}
 	}
 	return dst
@@ -108,6 +129,7 @@ func (s *values[T]) without(v T) (next *values[T], ok bool) {
 	if i < 0 {
 		return s, false
 	}
+	s.marks.Add(1)
 	s.slot(i).gone.Store(true)
 	s.live--
 	delete(s.index(), v)

@@ -83,7 +83,7 @@ func (sr *searcher) step(ts *topics) bool {
 		if more = len(ts.behind) > 0; more {
 			next = sr.unknown(ts)
 		}
-		now := nowMilli()
+		now := q.s.milli()
 		q.attend(now, &l)
 		q.answerHasty(done, now, &l)
 	}
