@@ -329,7 +329,7 @@ func (c *pending) reset() {
 	clear(c.outcomes)
 	clear(c.subs)
 	c.publishes, c.outcomes, c.subs = c.publishes[:0], c.outcomes[:0], c.subs[:0]
-	c.open, c.bytes, c.lazy, c.began = 0, 0, true, time.Time{}
+	c.open, c.bytes, c.own, c.lazy, c.began = 0, 0, 0, true, time.Time{}
 }
 
 // publishError words the refusal of a publish.
