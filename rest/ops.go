@@ -2,11 +2,9 @@ package rest
 
 import (
 	"errors"
-	"net"
 	"net/http"
 
 	"millrace/broker"
-	"millrace/broker/auth"
 	"millrace/rest/internal/httpx"
 )
 
@@ -55,7 +53,7 @@ func (o *ops) ready(w http.ResponseWriter, r *httpx.Request) error {
 		return live(w, r)
 	}
 	body := append(r.Buffer(), `{"status":"unavailable"`...)
-	if fromLoopback(r.Request) {
+	if httpx.FromLoopback(r.Request) {
 		body = httpx.AppendString(append(body, `,"reason":`...), why)
 	}
 	w.Header().Set("Retry-After", "1")
@@ -67,27 +65,11 @@ func (o *ops) metrics(w http.ResponseWriter, r *httpx.Request) error {
 	if o.figures == nil {
 		return httpx.ErrNoRoute
 	}
-	if !fromLoopback(r.Request) || r.Header.Get("Authorization") != "" {
-		p, err := httpx.KeyOrToken(o.broker.Auth(), httpx.UserAudience, r)
-		if err != nil {
-			return err
-		}
-		if err := o.broker.May(auth.WithPrincipal(r.Context(), p), auth.View, auth.Server); err != nil {
-			return err
-		}
+	if err := httpx.MayScrape(o.broker, httpx.UserAudience, r); err != nil {
+		return err
 	}
 	o.figures.ServeHTTP(w, r.Request)
 	return nil
-}
-
-// fromLoopback reports whether a request comes from this machine, and not by
-// way of a proxy on it.
-func fromLoopback(r *http.Request) bool {
-	if r.Header.Get("X-Forwarded-For") != "" || r.Header.Get("Forwarded") != "" {
-		return false
-	}
-	host, _, err := net.SplitHostPort(r.RemoteAddr)
-	return err == nil && net.ParseIP(host).IsLoopback()
 }
 
 // renderPlain writes an error where no dialect has a say.

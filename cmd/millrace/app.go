@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"path/filepath"
+	"sync/atomic"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -21,6 +22,7 @@ import (
 	"millrace/mqtt"
 	"millrace/persistence/local"
 	"millrace/rest"
+	"millrace/rest/emqx"
 	"millrace/router"
 )
 
@@ -46,6 +48,7 @@ type app struct {
 
 	clients clients.Registry // of the MQTT edge, for those who manage it
 	alarms  *alarms.Book
+	shown   atomic.Pointer[[]emqx.Setting] // the settings, to the management API
 	history *history.History
 }
 
@@ -130,6 +133,10 @@ func (a *app) openBroker(ctx context.Context) error {
 	}
 	a.store = store
 	a.stack.push("store", store.Close)
+	if err := a.alarms.Keep(ctx, broker.NewKeys(store, broker.SpaceSystem)); err != nil {
+		return err
+	}
+	a.stack.push("alarms", a.alarms.Close)
 	accounts, err := a.openAccounts(ctx)
 	if err != nil {
 		return err

@@ -2,8 +2,11 @@ package emqx_test
 
 import (
 	"maps"
+	"net/http/httptest"
 	"strings"
 	"testing"
+
+	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
 
 	"millrace/rest/emqx"
 )
@@ -62,6 +65,27 @@ func TestNoCounterOfDashboardsIsMissing(t *testing.T) {
 		_, never := emqx.Never[name]
 		if _, counted := emqx.Sources[name]; !counted && !never {
 			t.Errorf("%s is missing", name)
+		}
+	}
+}
+
+// TestPrometheusReadsTheFigures has Prometheus' own parser read them, of this
+// machine and so without credentials.
+func TestPrometheusReadsTheFigures(t *testing.T) {
+	d := open(t)
+	for mode, line := range map[string]string{
+		"node":                   "emqx_connections_count 0",
+		"all_nodes_aggregated":   "emqx_messages_dropped_expired 0",
+		"all_nodes_unaggregated": `emqx_packets_connect{node="millrace@127.0.0.1"} 0`,
+	} {
+		r := httptest.NewRequestWithContext(t.Context(), "GET", emqx.Prefix+"/prometheus/stats?mode="+mode, nil)
+		r.RemoteAddr = "127.0.0.1:4711"
+		text := d.Send(r).Body.String()
+		if _, err := promlint.New(strings.NewReader(text)).Lint(); err != nil {
+			t.Error(mode, err)
+		}
+		if !strings.Contains(text, "\n"+line+"\n") {
+			t.Errorf("%s: there is no %s", mode, line)
 		}
 	}
 }
