@@ -121,8 +121,9 @@ func (a *app) openMQTT() error {
 func (a *app) metrics() http.Handler {
 	return metrics.Handler(metrics.Registry(metrics.Source{
 		Version: build().Version, Broker: a.broker, Store: a.store,
-		MQTT: func() *mqtt.Server { return a.mqtt },
-		HTTP: func() *rest.Server { return a.http },
+		MQTT:    func() *mqtt.Server { return a.mqtt },
+		HTTP:    func() *rest.Server { return a.http },
+		Exposed: func() int { return int(a.exposed.Load()) },
 		// Each scrape reads the lists as the server itself.
 		Context: asSystem(context.Background(), "metrics"),
 	}))
