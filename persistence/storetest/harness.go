@@ -33,7 +33,7 @@ type Verifier interface{ Verify() error }
 func Run(t *testing.T, newPlace func(tb testing.TB) Place) {
 	t.Helper()
 	for _, group := range [][]test{
-		queueTests, timeTests, limitTests, waitTests, streamTests, streamWaitTests, streamKeepTests,
+		queueTests, timeTests, limitTests, waitTests, selectTests, streamTests, streamWaitTests, streamKeepTests,
 		subscriptionTests, subscriptionLimitTests, subscriptionKeepTests,
 		sessionTests, keyTests, targetTests, batchTests, reopenTests,
 	} {
@@ -212,7 +212,13 @@ func (h *harness) wait(t broker.Target, limit int, lease, until time.Duration) *
 // receive takes what is there now.
 func (h *harness) receive(t broker.Target, limit int, lease time.Duration) []broker.Delivery {
 	h.Helper()
-	w := &broker.Wait{Target: t, Max: limit, Lease: lease, Sink: make(sink, 1)}
+	return h.take(t, "", limit, lease)
+}
+
+// take takes what is there now and matches a filter.
+func (h *harness) take(t broker.Target, filter string, limit int, lease time.Duration) []broker.Delivery {
+	h.Helper()
+	w := &broker.Wait{Target: t, Filter: filter, Max: limit, Lease: lease, Sink: make(sink, 1)}
 	h.store.Receive(w)
 	return h.outcome(w)
 }
