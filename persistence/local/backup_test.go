@@ -156,20 +156,11 @@ func TestAPowerCutWhileRestoring(t *testing.T) {
 	rng := rand.New(rand.NewPCG(seed, 0))
 	for cut, whole := 1, false; !whole; cut++ {
 		disk := journaltest.NewSectorFS()
-		var after *journaltest.SectorFS
-		left := cut
-		fs := journaltest.Watch(disk, func(op journaltest.Op, run func() error) error {
-			err := run()
-			if op.Changes() {
-				if left--; left == 0 {
-					after = disk.Crash(50, rng).(*journaltest.SectorFS)
-				}
-			}
-			return err
-		})
+		fs, cutOff := cutAfter(disk, cut, rng)
 		if _, err := local.Restore(context.Background(), fs, "data", bytes.NewReader(archive.Bytes())); err != nil {
 			t.Fatal(err)
 		}
+		after, _ := cutOff().(*journaltest.SectorFS)
 		if whole = after == nil; whole {
 			after = disk.Crash(0, rng).(*journaltest.SectorFS)
 		}
