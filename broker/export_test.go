@@ -31,6 +31,17 @@ func Receipts(ctx context.Context, s Store) (write func(Ref, int64, ID) string, 
 	return write, read, nil
 }
 
+// Records of sessions are read by these; what they make of bytes is not the point.
+var (
+	ReadSession      = func(b []byte) error { _, err := decodeSession(b); return err }
+	ReadWill         = func(b []byte) error { _, err := decodeWill(b); return err }
+	ReadSubscription = func(b []byte) (again []byte, err error) {
+		o, err := decodeOptions(b)
+		return o.encode(), err
+	}
+	SplitSessionKey = splitSessionKey
+)
+
 // Wakes is how many times sessions are to be looked at.
 func Wakes(b *Broker) int {
 	b.sessions.mu.Lock()

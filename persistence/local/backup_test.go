@@ -7,9 +7,11 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"millrace/broker"
 	"millrace/persistence/journal/journaltest"
@@ -136,6 +138,47 @@ func TestABackupThatIsNotWholeRestoresNothing(t *testing.T) {
 	}
 	if _, err := local.Restore(context.Background(), d.disk, "data", bytes.NewReader(whole)); err == nil {
 		t.Error("restored over a data directory")
+	}
+}
+
+// A power cut at any moment of a restore leaves what is no data directory, or all
+// of it; and all of it once the restore was answered.
+func TestAPowerCutWhileRestoring(t *testing.T) {
+	d := newDamaged(t)
+	s := open(t, damageOptions(d.disk))
+	s.Bind(noEvents{})
+	var archive bytes.Buffer
+	if err := s.Backup(context.Background(), &archive); err != nil {
+		t.Fatal(err)
+	}
+	shut(t, s)
+	seed := uint64(time.Now().UnixNano())
+	rng := rand.New(rand.NewPCG(seed, 0))
+	for cut, whole := 1, false; !whole; cut++ {
+		disk := journaltest.NewSectorFS()
+		fs, cutOff := cutAfter(disk, cut, rng)
+		if _, err := local.Restore(context.Background(), fs, "data", bytes.NewReader(archive.Bytes())); err != nil {
+			t.Fatal(err)
+		}
+		after, _ := cutOff().(*journaltest.SectorFS)
+		if whole = after == nil; whole {
+			after = disk.Crash(0, rng).(*journaltest.SectorFS)
+		}
+		names, _ := after.List("data")
+		s, err := local.Open(damageOptions(after))
+		if err != nil && (whole || named(err) != nil) {
+			t.Fatalf("cut %d, seed %d: %v", cut, seed, err)
+		}
+		if err != nil {
+			continue
+		}
+		s.Bind(noEvents{})
+		if got := contentsOf(s); got != d.want && (whole || slices.Contains(names, "FORMAT")) {
+			t.Fatalf("cut %d, seed %d: restored\n%s", cut, seed, got)
+		} else if got != d.want && len(names) > 0 {
+			t.Fatalf("cut %d, seed %d: a start takes %v for a new data directory", cut, seed, names)
+		}
+		shut(t, s)
 	}
 }
 

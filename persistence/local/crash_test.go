@@ -426,20 +426,7 @@ func (c *contents) of(name string) map[int]bool {
 // that this takes.
 func cutWhileOpening(t *testing.T, disk journaltest.Crashable, rng *rand.Rand, where string) journaltest.Crashable {
 	t.Helper()
-	var mu sync.Mutex
-	left := 1 + rng.IntN(30)
-	var after journaltest.Crashable
-	fs := journaltest.Watch(disk, func(op journaltest.Op, run func() error) error {
-		err := run()
-		mu.Lock()
-		defer mu.Unlock()
-		if op.Changes() {
-			if left--; left == 0 {
-				after = disk.Crash(50, rng)
-			}
-		}
-		return err
-	})
+	fs, cut := cutAfter(disk, 1+rng.IntN(30), rng)
 	s, err := local.Open(crashOptions(fs))
 	if err != nil {
 		t.Errorf("%s: %v", where, err)
@@ -447,10 +434,31 @@ func cutWhileOpening(t *testing.T, disk journaltest.Crashable, rng *rand.Rand, w
 	}
 	s.Bind(noEvents{})
 	_ = s.Close(context.Background()) // the disk as it was meanwhile is what counts
-	mu.Lock()
-	defer mu.Unlock()
-	if after == nil {
-		after = disk.Crash(100, rng)
+	if after := cut(); after != nil {
+		return after
 	}
-	return after
+	return disk.Crash(100, rng)
+}
+
+// cutAfter returns disk to work on, and what tells how a power cut right after
+// its nth change leaves it; nil if there were fewer.
+func cutAfter(disk journaltest.Crashable, n int, rng *rand.Rand) (journal.FS, func() journaltest.Crashable) {
+	var mu sync.Mutex
+	var after journaltest.Crashable
+	fs := journaltest.Watch(disk, func(op journaltest.Op, run func() error) error {
+		err := run()
+		mu.Lock()
+		defer mu.Unlock()
+		if op.Changes() {
+			if n--; n == 0 {
+				after = disk.Crash(50, rng)
+			}
+		}
+		return err
+	})
+	return fs, func() journaltest.Crashable {
+		mu.Lock()
+		defer mu.Unlock()
+		return after
+	}
 }

@@ -36,7 +36,7 @@ func (d *damaged) accepted(t *testing.T, disk *journaltest.SectorFS, earlier ...
 	s := open(t, o)
 	s.Bind(noEvents{})
 	l := s.Losses()
-	missing := append(earlier, l.Missing...)
+	missing := slices.Concat(earlier, l.Missing)
 	st := s.Named(broker.StreamTarget, "s")
 	d.checkStream(t, s, missing)
 	if err := outcome(submit(s, func(b *broker.Batch) { b.Publish(numbered(d.count, 100), broker.Route{Target: st}) })); err != nil {
@@ -270,21 +270,12 @@ func TestAPowerCutWhileFilesOfStreamsAreMended(t *testing.T) {
 	rng := rand.New(rand.NewPCG(seed, 0))
 	for cut := 1; ; cut++ {
 		disk := damaged.Clone()
-		left := cut
-		var after *journaltest.SectorFS
-		o := damageOptions(journaltest.Watch(disk, func(op journaltest.Op, run func() error) error {
-			err := run()
-			if op.Changes() {
-				if left--; left == 0 {
-					after = disk.Crash(50, rng).(*journaltest.SectorFS)
-				}
-			}
-			return err
-		}))
+		fs, cutOff := cutAfter(disk, cut, rng)
+		o := damageOptions(fs)
 		o.AcceptLoss = true
 		s := open(t, o)
-		whole := after == nil
-		if shut(t, s); whole {
+		after, _ := cutOff().(*journaltest.SectorFS)
+		if shut(t, s); after == nil {
 			t.Logf("%d cuts", cut)
 			return
 		}
