@@ -97,7 +97,7 @@ func openLimited(tb testing.TB, rates auth.Rates, waiting int, change func(*rest
 	must(tb, err)
 	_, _, err = a.AddKey(ctx, auth.KeySpec{ID: "root", Secret: "sixteen-or-more-characters", Role: "administrator"})
 	must(tb, err)
-	b, err := broker.Open(ctx, broker.Options{Store: store, Auth: a, MaxWaiting: waiting})
+	b, err := broker.Open(ctx, broker.Options{Store: store, Auth: a, Limits: broker.Limits{MaxWaiting: waiting}})
 	must(tb, err)
 	log := newLogged()
 	o := rest.Options{
