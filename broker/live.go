@@ -26,6 +26,7 @@ type Subscription struct {
 	// asked is set where something the filter matches is denied, so that every
 	// delivery is asked about.
 	asked bool
+	seat  auth.Seat
 }
 
 func (*Subscription) destination() {}
@@ -51,7 +52,7 @@ func (b *Broker) Subscribe(s *Subscription) error {
 // Delivers reports whether s may be given a message that its filter matches, from
 // those who may read its topic. A sink that keeps messages for later asks again.
 func (s *Subscription) Delivers(readers *auth.Readers) bool {
-	return !s.asked || readers.Include(s.Principal)
+	return !s.asked || readers.Include(s.Principal, &s.seat)
 }
 
 // Unsubscribe takes s out again. Messages under way may still be delivered.

@@ -204,6 +204,7 @@ func (c *pending) add(p *auth.Principal, m *Message, tag uint64) error {
 func (c *pending) route(p *auth.Principal, m *Message, tag uint64) {
 	r, first := c.match(p, m)
 	c.own += r.own
+	c.b.countIn(m, r.Matched)
 	if len(c.routes) == 0 && m.QoS == 0 && !m.Retain && !c.every {
 		c.b.fanOut(m, c.subs[first:])
 		c.subs = c.subs[:first]
@@ -328,7 +329,7 @@ func (c *pending) reset() {
 	clear(c.outcomes)
 	clear(c.subs)
 	c.publishes, c.outcomes, c.subs = c.publishes[:0], c.outcomes[:0], c.subs[:0]
-	c.open, c.bytes, c.lazy, c.began = 0, 0, true, time.Time{}
+	c.open, c.bytes, c.own, c.lazy, c.began = 0, 0, 0, true, time.Time{}
 }
 
 // publishError words the refusal of a publish.

@@ -39,7 +39,7 @@ func (d *sessionSub) own(m *Message) bool { return d.o.NoLocal && m.Publisher ==
 // may reports whether the client may have a message that the filter matches,
 // from those who may read its topic.
 func (d *sessionSub) may(readers *auth.Readers) bool {
-	return !d.asked.Load() || readers.Include(d.s.principal())
+	return !d.asked.Load() || readers.Include(d.s.principal(), &d.seat)
 }
 
 // wants reports whether m, which the filter matches, is for the client.

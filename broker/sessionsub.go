@@ -27,6 +27,7 @@ type sessionSub struct {
 	filter string
 	o      SubscriptionOptions
 	asked  atomic.Bool // see Subscription
+	seat   auth.Seat
 	// live takes messages of QoS 0 while the client is connected.
 	live atomic.Pointer[Subscription]
 }

@@ -157,6 +157,7 @@ func (p *StreamProducer) add(c *pending, m *StreamMessage, tag uint64) error {
 		r.Streams++
 		r.durability = p.b.durability
 	}
+	p.b.countIn(m.Message, r.Matched)
 	c.routes[0], c.routes[i] = c.routes[i], c.routes[0]
 	if m.Partition >= 0 {
 		c.routes[0].Partition = uint32(m.Partition)

@@ -140,8 +140,9 @@ func (a *Auth) SetMaxSheets(bytes int64) { a.maxSheets = bytes }
 // SheetsFilled is how many decisions are on the sheets of the present term.
 func (a *Auth) SheetsFilled() (n int) {
 	a.policy.Load().term.Load().sheets.Range(func(_, at any) bool {
-		for _, w := range *at.(*sheet).words.Load() {
-			n += bits.OnesCount64(w.Load() & 0x5555555555555555)
+		words := *at.(*sheet).words.Load()
+		for i := range words {
+			n += bits.OnesCount64(words[i].Load() & 0x5555555555555555)
 		}
 		return true
 	})

@@ -114,9 +114,19 @@ func everywhere() (rules []rule) {
 	return rules
 }
 
+// lowest sorts the costs of rounds, and returns the mean of the quarter that
+// other work on the machine has disturbed least.
+func lowest(costs []int64) (mean float64) {
+	slices.Sort(costs)
+	n := max(1, len(costs)/4)
+	for _, c := range costs[:n] {
+		mean += float64(c) / float64(n)
+	}
+	return mean
+}
+
 // TestFanOutUnderRulesCostsWhatItCostsWithout compares the time that the broker
-// spends on deliveries, in rounds that take turns: the least of each, and the
-// median.
+// spends on deliveries, in rounds that take turns.
 func TestFanOutUnderRulesCostsWhatItCostsWithout(t *testing.T) {
 	rounds := fromEnv(t, "MILLRACE_FANOUT_ROUNDS", 0)
 	if rounds == 0 {
@@ -139,12 +149,12 @@ func TestFanOutUnderRulesCostsWhatItCostsWithout(t *testing.T) {
 				*side.took = append(*side.took, (f.spent()-start)/int64(c.times*f.messages*c.subscribers))
 			}
 		}
-		slices.Sort(without)
-		slices.Sort(under)
-		least, median := float64(under[0])/float64(without[0]), float64(under[rounds/2])/float64(without[rounds/2])
-		t.Logf("%d subscribers, %d topics: without rules %d ns a delivery, with 40 %d: %.3f; medians %d and %d: %.3f", c.subscribers, c.topics, without[0], under[0], least, without[rounds/2], under[rounds/2], median)
-		if least > 1.05 {
-			t.Errorf("%d subscribers, %d topics: fan-out under rules costs %.3f of what it costs without", c.subscribers, c.topics, least)
+		low0, low1 := lowest(without), lowest(under)
+		ratio, median := low1/low0, float64(under[rounds/2])/float64(without[rounds/2])
+		t.Logf("%d subscribers, %d topics: without rules %.0f ns a delivery, with 40 %.0f: %.3f; least %d and %d; medians %d and %d: %.3f",
+			c.subscribers, c.topics, low0, low1, ratio, without[0], under[0], without[rounds/2], under[rounds/2], median)
+		if ratio > 1.05 {
+			t.Errorf("%d subscribers, %d topics: fan-out under rules costs %.3f of what it costs without", c.subscribers, c.topics, ratio)
 		}
 		f.s.kill()
 	}

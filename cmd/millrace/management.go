@@ -78,6 +78,7 @@ func (a *app) keepHistory() {
 		} else {
 			a.alarms.Clear("clock_set")
 		}
+		a.broker.SampleTopics()
 		now, _ := a.clients.Counts()
 		n := a.broker.Stats()
 		r := history.Reading{

@@ -191,7 +191,11 @@ func (a *api) clientRoutes() []httpx.Route {
 }
 
 func (a *api) messageRoutes() []httpx.Route {
-	const retained, delayed = Prefix + "/mqtt/retainer/message", Prefix + "/mqtt/delayed/messages"
+	const (
+		retained = Prefix + "/mqtt/retainer/message"
+		delayed  = Prefix + "/mqtt/delayed/messages"
+		counted  = Prefix + "/mqtt/topic_metrics"
+	)
 	return []httpx.Route{
 		{Method: http.MethodPost, Path: Prefix + "/publish", Handler: a.noViewer(a.publish)},
 		{Method: http.MethodPost, Path: Prefix + "/publish/bulk", Handler: a.noViewer(a.publishBulk)},
@@ -201,6 +205,12 @@ func (a *api) messageRoutes() []httpx.Route {
 		{Method: http.MethodDelete, Path: Prefix + "/mqtt/retainer/messages", Handler: a.manage(a.clearAllRetained)},
 		{Method: http.MethodGet, Path: retained + "/:topic", Handler: a.view(a.getRetained)},
 		{Method: http.MethodDelete, Path: retained + "/:topic", Handler: a.manage(a.clearRetained)},
+
+		{Method: http.MethodGet, Path: counted, Handler: a.view(a.listTopicMetrics)},
+		{Method: http.MethodPost, Path: counted, Handler: a.manage(a.createTopicMetrics)},
+		{Method: http.MethodPut, Path: counted, Handler: a.manage(a.resetTopicMetrics)},
+		{Method: http.MethodGet, Path: counted + "/:topic", Handler: a.view(a.getTopicMetrics)},
+		{Method: http.MethodDelete, Path: counted + "/:topic", Handler: a.manage(a.deleteTopicMetrics)},
 
 		{Method: http.MethodGet, Path: Prefix + "/mqtt/delayed", Handler: a.view(a.delayed)},
 		{Method: http.MethodPut, Path: Prefix + "/mqtt/delayed", Handler: a.manage(a.setDelayed)},
