@@ -25,17 +25,44 @@ type Options struct {
 	// Alarms is told what an operator should look at; default: a book of our own.
 	Alarms *alarms.Book
 
+	Limits
 	MaxPayload int           // bytes; default 4 MiB
-	MaxWaiting int           // receives waiting at once; default 10,000
 	Topics     router.Limits // of topics and filters; default 1,024 bytes, 201 levels
 	// Overloaded tells that memory is short, so that publishers are refused;
 	// nil = never.
 	Overloaded func() bool
+}
 
-	// What waits for one session while its client does not take it.
+// Limits are those that can change while a Broker runs. Zero values take the
+// stated default.
+type Limits struct {
+	MaxWaiting int // receives waiting at once; default 10,000
+	// What waits for one session while its client does not take it; a change is
+	// for sessions that begin after it, and for all at the next start.
 	SessionMessages int64         // default 100,000
 	SessionBytes    int64         // as stored; default 64 MiB
 	SessionPolicy   SessionPolicy // default SessionDropOldest
+}
+
+func (l *Limits) setDefaults() error {
+	l.MaxWaiting = cmp.Or(l.MaxWaiting, 10_000)
+	l.SessionMessages = cmp.Or(l.SessionMessages, 100_000)
+	l.SessionBytes = cmp.Or(l.SessionBytes, 64<<20)
+	switch l.SessionPolicy = cmp.Or(l.SessionPolicy, SessionDropOldest); l.SessionPolicy {
+	case SessionDropOldest, SessionDropNewest, SessionRefuse:
+		return nil
+	default:
+		return fmt.Errorf("broker: session policy %q is none of %s, %s and %s", l.SessionPolicy, SessionDropOldest, SessionDropNewest, SessionRefuse)
+	}
+}
+
+// SetLimits changes the limits from now on.
+func (b *Broker) SetLimits(l Limits) error {
+	if err := l.setDefaults(); err != nil {
+		return err
+	}
+	b.tuned.Store(&l)
+	return nil
 }
 
 func (o *Options) setDefaults() error {
@@ -46,15 +73,7 @@ func (o *Options) setDefaults() error {
 		o.Alarms = alarms.NewBook(o.Log)
 	}
 	o.MaxPayload = cmp.Or(o.MaxPayload, 4<<20)
-	o.MaxWaiting = cmp.Or(o.MaxWaiting, 10_000)
-	o.SessionMessages = cmp.Or(o.SessionMessages, 100_000)
-	o.SessionBytes = cmp.Or(o.SessionBytes, 64<<20)
-	switch o.SessionPolicy = cmp.Or(o.SessionPolicy, SessionDropOldest); o.SessionPolicy {
-	case SessionDropOldest, SessionDropNewest, SessionRefuse:
-		return nil
-	default:
-		return fmt.Errorf("broker: session policy %q is none of %s, %s and %s", o.SessionPolicy, SessionDropOldest, SessionDropNewest, SessionRefuse)
-	}
+	return o.Limits.setDefaults()
 }
 
 // Broker is the one entry point for every protocol: it publishes, receives,
@@ -66,6 +85,7 @@ type Broker struct {
 	auth       *auth.Auth
 	log        zerolog.Logger
 	limits     router.Limits
+	tuned      atomic.Pointer[Limits]
 	tree       *router.Tree[destination]
 	ids        idSource
 	receipts   *receiptKey
@@ -113,6 +133,7 @@ func Open(ctx context.Context, o Options) (*Broker, error) {
 		targets:    make(map[Target]*queue),
 		groups:     make(map[string]*sharedGroup),
 	}
+	b.tuned.Store(&o.Limits)
 	var err error
 	if b.receipts, err = loadReceiptKey(ctx, b.store); err != nil {
 		return nil, fmt.Errorf("receipt key: %w", err)

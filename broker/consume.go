@@ -65,9 +65,9 @@ func (s Source) Receive(ctx context.Context, o ReceiveOptions) ([]Received, erro
 
 // startWaiting counts one who waits, if there may be one more.
 func (b *Broker) startWaiting() error {
-	if b.waiting.Add(1) > int64(b.opts.MaxWaiting) {
+	if most := b.tuned.Load().MaxWaiting; b.waiting.Add(1) > int64(most) {
 		b.waiting.Add(-1)
-		return errorf(Full, NoSubject, "%d receives wait already, which is the limit; try again in a second", b.opts.MaxWaiting)
+		return errorf(Full, NoSubject, "%d receives wait already, which is the limit; try again in a second", most)
 	}
 	return nil
 }

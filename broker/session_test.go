@@ -79,6 +79,26 @@ func TestDeadLettersThatOnlySessionsTakeStay(t *testing.T) {
 	})
 }
 
+// TestLimitsOfSessionsChangeForThoseThatBegin leaves what is there as it was.
+func TestLimitsOfSessionsChangeForThoseThatBegin(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		f := open(t)
+		f.kept("before", "t", broker.SubscriptionOptions{QoS: 1})
+		if err := f.SetLimits(broker.Limits{SessionMessages: 1}); err != nil {
+			t.Fatal(err)
+		}
+		f.kept("after", "t", broker.SubscriptionOptions{QoS: 1})
+		f.publish("t", "1")
+		f.publish("t", "2")
+		if before, after := f.waiting("before"), f.waiting("after"); len(before) != 2 || len(after) != 1 || after[0] != "2" {
+			t.Errorf("the old session has %q, the new one %q", before, after)
+		}
+		if err := f.SetLimits(broker.Limits{SessionPolicy: "whatever"}); err == nil {
+			t.Error("a policy that there is not is taken")
+		}
+	})
+}
+
 // TestSessionsAreManaged lists them, shows them, and ends them.
 func TestSessionsAreManaged(t *testing.T) {
 	bubble(t, func(t *testing.T) {

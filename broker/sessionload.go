@@ -24,7 +24,7 @@ const (
 
 // sessionDef is the backlog of a client's session.
 func (b *Broker) sessionDef(id string) Def {
-	o := &b.opts
+	o := b.tuned.Load()
 	return Def{
 		Name: id, Kind: SessionTarget, MaxMessages: o.SessionMessages, MaxBytes: o.SessionBytes,
 		// What is larger than all that may wait never costs its publisher.

@@ -55,7 +55,7 @@ func (c *conn) delist() {
 		if was, ok := c.srv.o.Clients.Get(s.id); ok {
 			f := *was.Facts
 			f.Connected, f.DisconnectedAt = false, time.Now()
-			away := newAway(s.kept, &c.srv.o)
+			away := newAway(s.kept, c.srv)
 			c.srv.o.Clients.Replace(s, away, &f, away.Subscriptions())
 			if s.kept.Ended() { // meanwhile
 				c.srv.forgetAway(away)
@@ -104,7 +104,7 @@ func (s *session) Numbers() clients.Numbers {
 	c := s.c
 	o := &c.srv.o
 	n := clients.Numbers{
-		MaxSubscriptions: o.MaxSubs, MaxWaiting: o.BacklogMessages, MaxAwaitingRel: o.ReceiveMaximum,
+		MaxSubscriptions: c.srv.limits.Load().MaxSubs, MaxWaiting: c.srv.limits.Load().BacklogMessages, MaxAwaitingRel: o.ReceiveMaximum,
 		KeepAlive: uint16(time.Duration(c.keepAlive.Load()) * 2 / 3 / time.Second),
 		Received:  c.received.numbers(), Sent: c.sent.numbers(),
 	}
@@ -230,16 +230,16 @@ func (s *session) Inflight(after uint64, limit int) []clients.Held {
 
 // away is a session whose client is not connected.
 type away struct {
-	s *broker.Session
-	o *Options
+	s   *broker.Session
+	srv *Server
 
 	mu   sync.Mutex
 	subs []clients.Subscription // in order of Key; also once the session has ended
 }
 
 // newAway is a session that waits, with the subscriptions it has.
-func newAway(s *broker.Session, o *Options) *away {
-	a := &away{s: s, o: o}
+func newAway(s *broker.Session, srv *Server) *away {
+	a := &away{s: s, srv: srv}
 	s.Filters(func(filter string, so broker.SubscriptionOptions) bool {
 		a.subs = append(a.subs, clients.Subscription{
 			ClientID: s.ClientID(), Filter: filter, QoS: so.QoS, NoLocal: so.NoLocal, RetainAsPublished: so.RetainAsPublished,
@@ -276,9 +276,9 @@ func (a *away) Numbers() clients.Numbers {
 		return clients.Numbers{}
 	}
 	return clients.Numbers{
-		Subscriptions: len(a.Subscriptions()), MaxSubscriptions: a.o.MaxSubs,
-		Waiting: int(i.Ready + i.Delayed), MaxWaiting: a.o.BacklogMessages, Inflight: int(i.Leased), MaxInflight: a.o.MaxInflight,
-		AwaitingRel: len(a.s.Received()), MaxAwaitingRel: a.o.ReceiveMaximum,
+		Subscriptions: len(a.Subscriptions()), MaxSubscriptions: a.srv.limits.Load().MaxSubs,
+		Waiting: int(i.Ready + i.Delayed), MaxWaiting: a.srv.limits.Load().BacklogMessages, Inflight: int(i.Leased), MaxInflight: a.srv.o.MaxInflight,
+		AwaitingRel: len(a.s.Received()), MaxAwaitingRel: a.srv.o.ReceiveMaximum,
 	}
 }
 
@@ -289,9 +289,9 @@ func (a *away) Kick() <-chan struct{} {
 		defer close(done)
 		ctx, cancel := context.WithTimeout(ourselves(), adminTimeout)
 		defer cancel()
-		err := a.o.Broker.EndSession(ctx, a.s.ClientID())
+		err := a.srv.o.Broker.EndSession(ctx, a.s.ClientID())
 		if k := broker.KindOf(err); err != nil && k != broker.NotFound && k != broker.Conflict { // it ended, or has just connected
-			a.o.Log.Warn().Str("client", clip(a.s.ClientID())).Err(err).Msg("session was not ended")
+			a.srv.o.Log.Warn().Str("client", clip(a.s.ClientID())).Err(err).Msg("session was not ended")
 		}
 	}()
 	return done
@@ -304,7 +304,7 @@ func (a *away) Subscribe(sub clients.Subscription) error {
 		return clients.ErrOffline // messages of these go to whoever is there
 	default: // it is kept with the session
 	}
-	if len(a.Subscriptions()) >= a.o.MaxSubs {
+	if len(a.Subscriptions()) >= a.srv.limits.Load().MaxSubs {
 		return &broker.Error{Kind: broker.Full, Message: "the client has as many subscriptions as it may have"}
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), adminTimeout)
@@ -323,7 +323,7 @@ func (a *away) Subscribe(sub clients.Subscription) error {
 	} else {
 		a.subs = slices.Insert(a.subs, i, sub)
 	}
-	a.o.Clients.Subscribe(a, sub)
+	a.srv.o.Clients.Subscribe(a, sub)
 	return nil
 }
 
@@ -333,13 +333,13 @@ func (a *away) Unsubscribe(filter string) bool {
 	defer cancel()
 	was, err := a.s.UnsubscribeAway(ctx, filter)
 	if err != nil {
-		a.o.Log.Warn().Str("client", clip(a.s.ClientID())).Err(err).Msg("subscription was not removed")
+		a.srv.o.Log.Warn().Str("client", clip(a.s.ClientID())).Err(err).Msg("subscription was not removed")
 		return false
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.subs = slices.DeleteFunc(a.subs, func(sub clients.Subscription) bool { return sub.Filter == filter })
-	a.o.Clients.Unsubscribe(a, a.s.ClientID(), filter)
+	a.srv.o.Clients.Unsubscribe(a, a.s.ClientID(), filter)
 	return was
 }
 
@@ -390,7 +390,7 @@ func (s *Server) listAway() {
 		if err != nil {
 			continue // its time has just ended
 		}
-		a := newAway(kept, &s.o)
+		a := newAway(kept, s)
 		name, _ := strings.CutPrefix(info.Owner, "user:")
 		s.o.Clients.Put(a, &clients.Facts{
 			ID: info.ClientID, Username: name, Principal: info.Owner, Version: 5, Expiry: info.Expiry, DisconnectedAt: info.Disconnected,

@@ -10,25 +10,33 @@ import (
 // worth may come at once. Nobody is refused: who is not taken yet waits in the
 // backlog of the listener.
 type pace struct {
-	every time.Duration // 0 = no limit
 	mu    sync.Mutex
+	every time.Duration // 0 = no limit
 	next  time.Time
 }
 
 func newPace(rate int) *pace {
-	if rate <= 0 {
-		return &pace{}
+	p := &pace{}
+	p.set(rate)
+	return p
+}
+
+// set changes the rate.
+func (p *pace) set(rate int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.every = 0; rate > 0 {
+		p.every = time.Second / time.Duration(rate)
 	}
-	return &pace{every: time.Second / time.Duration(rate)}
 }
 
 // take books one connection, and returns how long it has to wait.
 func (p *pace) take(now time.Time) time.Duration {
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	if p.every == 0 {
 		return 0
 	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
 	if floor := now.Add(p.every - time.Second); p.next.Before(floor) {
 		p.next = floor
 	}
@@ -39,11 +47,8 @@ func (p *pace) take(now time.Time) time.Duration {
 
 // try is take for who cannot wait.
 func (p *pace) try(now time.Time) bool {
-	if p.every == 0 {
-		return true
-	}
 	p.mu.Lock()
-	ok := !p.next.After(now)
+	ok := p.every == 0 || !p.next.After(now)
 	p.mu.Unlock()
 	return ok && p.take(now) == 0
 }
@@ -52,14 +57,14 @@ func (p *pace) try(now time.Time) bool {
 // room. A client that takes its own place needs none; anonymous clients are
 // nobody in particular.
 func (s *Server) admitIdentity(c *conn) *faultError {
-	limit, name := s.o.MaxPerIdentity, c.who.String()
-	if limit == 0 || c.who.Name == "" {
+	limit, name := s.limits.Load().MaxPerIdentity, c.who.String()
+	if c.who.Name == "" {
 		return nil
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	old := s.clients[c.hello.id]
-	if s.identities[name] >= limit && (old == nil || !same(old.who, c.who)) {
+	if limit > 0 && s.identities[name] >= limit && (old == nil || !same(old.who, c.who)) {
 		return &faultError{quotaExceeded, "too many connections of the identity", closeIdentity}
 	}
 	s.identities[name]++

@@ -73,7 +73,7 @@ func (s *session) consume(subID uint32, w want, o wanted) (reason, string) {
 	}
 	n := len(s.subs) + len(s.takes.by)
 	s.mu.Unlock()
-	if n >= s.c.srv.o.MaxSubs {
+	if n >= s.c.srv.limits.Load().MaxSubs {
 		return quotaExceeded, ""
 	}
 	ctx, cancel := context.WithTimeout(auth.WithPrincipal(context.Background(), s.who), endTimeout)

@@ -86,7 +86,7 @@ func TestBrokenAndRepeatedPacketsAreCounted(t *testing.T) {
 
 func TestWhatAFullSessionLetsGoIsCounted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		e := openLimited(t, "", mqtt.Bare, auth.Rates{}, broker.Options{SessionMessages: 3})
+		e := openLimited(t, "", mqtt.Bare, auth.Rates{}, broker.Options{Limits: broker.Limits{SessionMessages: 3}})
 		s, _ := keptPipe(t, e, "sub", false, 3600)
 		s.subscribe(1, 1, "t")
 		_ = s.Close()

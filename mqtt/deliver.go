@@ -88,7 +88,7 @@ func (s *session) deliver(e *encoder, by []*member) {
 
 // hold puts p into the backlog; the oldest make room. The caller holds mu.
 func (s *session) hold(p pending) {
-	o := &s.c.srv.o
+	o := s.c.srv.limits.Load()
 	for b := &s.backlog; b.n > 0 && (b.n >= o.BacklogMessages || b.bytes+p.bytes() > o.BacklogBytes); {
 		b.pop()
 		s.c.drop(dropBacklog)

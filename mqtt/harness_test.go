@@ -68,7 +68,7 @@ func openWith(tb testing.TB, dir string, listen func(mqtt.Options) (*mqtt.Server
 // openPolicy is open where a session holds n messages at most.
 func openPolicy(tb testing.TB, policy string, n int64) *edge {
 	tb.Helper()
-	return openLimited(tb, "", mqtt.Listen, auth.Rates{}, broker.Options{SessionMessages: n, SessionPolicy: broker.SessionPolicy(policy)})
+	return openLimited(tb, "", mqtt.Listen, auth.Rates{}, broker.Options{Limits: broker.Limits{SessionMessages: n, SessionPolicy: broker.SessionPolicy(policy)}})
 }
 
 // openRated is openWith under rates.

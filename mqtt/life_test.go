@@ -403,7 +403,7 @@ func TestOptionsThatCannotBe(t *testing.T) {
 	for want, o := range map[string]mqtt.Options{
 		"Options.Broker is missing":      {Listeners: one},
 		"ReceiveMaximum is 70000":        {Broker: e.broker, Listeners: one, ReceiveMaximum: 70_000},
-		"has a negative limit":           {Broker: e.broker, Listeners: one, MaxKeepAlive: -1},
+		"has a negative limit":           {Broker: e.broker, Listeners: one, Limits: mqtt.Limits{MaxKeepAlive: -1}},
 		"listen on " + e.Addr().String(): {Broker: e.broker, Listeners: append(one, mqtt.Listener{Address: e.Addr().String()})},
 	} {
 		if _, err := mqtt.Listen(o); err == nil || !strings.Contains(err.Error(), want) {

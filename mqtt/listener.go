@@ -79,7 +79,7 @@ func (s *Server) admit(sock net.Conn, o *Listener, prepare func(*conn) error) {
 	s.all[c] = struct{}{}
 	c.waiting = &waiter{s.waiting.PushBack(c)}
 	var oldest *conn
-	if s.waiting.Len() > s.o.MaxWaiting {
+	if s.waiting.Len() > s.limits.Load().MaxWaiting {
 		oldest = s.waiting.Front().Value.(*conn)
 		s.dequeue(oldest)
 	}
@@ -105,7 +105,7 @@ func (s *Server) book(c *conn) bool {
 
 // bookLocked is book for a caller that holds mu.
 func (s *Server) bookLocked(c *conn) bool {
-	if limit := s.o.MaxPerAddress; limit > 0 && c.host != "" && s.addresses[c.host] >= limit {
+	if limit := s.limits.Load().MaxPerAddress; limit > 0 && c.host != "" && s.addresses[c.host] >= limit {
 		return false
 	}
 	s.addresses[c.host]++

@@ -131,7 +131,7 @@ func (c *conn) loginFault(err error) *faultError {
 // a client that is silent for one and a half times as long is gone.
 func (c *conn) agreeKeepAlive() {
 	ka := time.Duration(c.hello.keepAlive) * time.Second
-	if limit := c.srv.o.MaxKeepAlive; limit > 0 && (ka == 0 || ka > limit) {
+	if limit := c.srv.limits.Load().MaxKeepAlive; limit > 0 && (ka == 0 || ka > limit) {
 		ka = limit
 	}
 	c.keepAlive.Store(int64(ka + ka/2))
@@ -140,6 +140,6 @@ func (c *conn) agreeKeepAlive() {
 // serverKeepAlive is what CONNACK tells a client of MQTT 5 whose keep alive
 // was capped, section 3.2.2.3.14.
 func (c *conn) serverKeepAlive() (uint16, bool) {
-	limit := uint16(min(c.srv.o.MaxKeepAlive/time.Second, 65_535))
-	return limit, limit > 0 && (c.hello.keepAlive == 0 || c.hello.keepAlive > limit)
+	granted := uint16(min(time.Duration(c.keepAlive.Load())*2/3/time.Second, 65_535))
+	return granted, granted != c.hello.keepAlive
 }

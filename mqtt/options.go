@@ -48,6 +48,43 @@ const (
 	endTimeout       = 10 * time.Second // for what the end of a connection commits
 )
 
+// Limits are those that can change while a Server runs. What is beyond a new one
+// stays; zero values take the stated default.
+type Limits struct {
+	MaxWaiting     int           // sockets before CONNECT; default 4,096
+	MaxPerAddress  int           // connections of one address; 0 = no limit
+	MaxPerIdentity int           // connections of one user or key; 0 = no limit
+	AcceptRate     int           // connections taken in a second; 0 = no limit
+	MaxKeepAlive   time.Duration // longest keep alive granted to who connects; 0 = any
+	MaxFilters     int           // in one SUBSCRIBE; default 1,024
+	MaxSubs        int           // of one session; default 10,000
+	// What waits in memory for one client, or one shared subscription.
+	BacklogMessages int // default 100,000
+	BacklogBytes    int // default 64 MiB
+}
+
+func (l Limits) withDefaults() (Limits, error) {
+	l.MaxWaiting = cmp.Or(l.MaxWaiting, DefaultWaiting)
+	l.MaxFilters = cmp.Or(l.MaxFilters, DefaultFilters)
+	l.MaxSubs = cmp.Or(l.MaxSubs, DefaultSubscriptions)
+	l.BacklogMessages, l.BacklogBytes = cmp.Or(l.BacklogMessages, DefaultBacklogMessages), cmp.Or(l.BacklogBytes, DefaultBacklogBytes)
+	if l.MaxWaiting < 0 || l.MaxFilters < 0 || l.MaxSubs < 0 || l.BacklogMessages < 0 || l.BacklogBytes < 0 || l.MaxKeepAlive < 0 || l.MaxPerAddress < 0 || l.MaxPerIdentity < 0 || l.AcceptRate < 0 {
+		return l, errors.New("mqtt: Options has a negative limit")
+	}
+	return l, nil
+}
+
+// SetLimits changes the limits from now on.
+func (s *Server) SetLimits(l Limits) error {
+	l, err := l.withDefaults()
+	if err != nil {
+		return err
+	}
+	s.limits.Store(&l)
+	s.pace.set(l.AcceptRate)
+	return nil
+}
+
 // Options configure a Server. Zero values take the stated default.
 type Options struct {
 	Broker *broker.Broker // required
@@ -56,26 +93,18 @@ type Options struct {
 	Listeners []Listener // none where connections come by Server.WebSocket alone
 	Log       zerolog.Logger
 
-	MaxPayload      int           // bytes of a message; default 4 MiB
-	MaxPacket       int           // bytes of a packet; default 4 MiB + 64 KiB
-	ReceiveMaximum  int           // QoS > 0 publishes a client may have open; default 1,024
-	MaxInflight     int           // and we towards a client; default 1,024
-	MaxInflightV3   int           // the same for 3.1.1; default 256
-	MaxOutput       int           // bytes waiting for one client; default 16 MiB
-	MaxTopicBytes   int           // of a topic or filter; default 1,024
-	MaxTopicLevels  int           // default 201
-	MaxWaiting      int           // sockets before CONNECT; default 4,096
-	MaxPerAddress   int           // connections of one address; 0 = no limit
-	MaxPerIdentity  int           // connections of one user or key; 0 = no limit
-	AcceptRate      int           // connections taken in a second; 0 = no limit
-	MaxKeepAlive    time.Duration // longest keep alive granted; 0 = any
-	ConnectTimeout  time.Duration // from accept to a complete CONNECT; default 5 s
-	StallTimeout    time.Duration // a socket that takes nothing that long is closed; default 10 s
-	MaxFilters      int           // in one SUBSCRIBE; default 1,024
-	MaxSubs         int           // of one session; default 10,000
-	MaxAliases      int           // inbound topic aliases; default 32
-	BacklogMessages int           // waiting for one session; default 100,000
-	BacklogBytes    int           // default 64 MiB
+	Limits
+	MaxPayload     int           // bytes of a message; default 4 MiB
+	MaxPacket      int           // bytes of a packet; default 4 MiB + 64 KiB
+	ReceiveMaximum int           // QoS > 0 publishes a client may have open; default 1,024
+	MaxInflight    int           // and we towards a client; default 1,024
+	MaxInflightV3  int           // the same for 3.1.1; default 256
+	MaxOutput      int           // bytes waiting for one client; default 16 MiB
+	MaxTopicBytes  int           // of a topic or filter; default 1,024
+	MaxTopicLevels int           // default 201
+	ConnectTimeout time.Duration // from accept to a complete CONNECT; default 5 s
+	StallTimeout   time.Duration // a socket that takes nothing that long is closed; default 10 s
+	MaxAliases     int           // inbound topic aliases; default 32
 	// LeaseGrace is how long messages of queues that the client of a durable
 	// session holds stay its own without a connection, at most 40 s: what a lease
 	// has left then; default 30 s.
@@ -125,12 +154,7 @@ func (o Options) withDefaults() (Options, error) {
 		{&o.MaxOutput, DefaultMaxOutput, "MaxOutput", 4 << 30},
 		{&o.MaxTopicBytes, DefaultTopicBytes, "MaxTopicBytes", 65_535},
 		{&o.MaxTopicLevels, DefaultTopicLevels, "MaxTopicLevels", 65_535},
-		{&o.MaxWaiting, DefaultWaiting, "MaxWaiting", 1 << 30},
-		{&o.MaxFilters, DefaultFilters, "MaxFilters", 1 << 30},
-		{&o.MaxSubs, DefaultSubscriptions, "MaxSubs", 1 << 30},
 		{&o.MaxAliases, DefaultTopicAliases, "MaxAliases", 65_535},
-		{&o.BacklogMessages, DefaultBacklogMessages, "BacklogMessages", 1 << 30},
-		{&o.BacklogBytes, DefaultBacklogBytes, "BacklogBytes", 1 << 40},
 	} {
 		*f.v = cmp.Or(*f.v, f.def)
 		if *f.v < 1 || *f.v > f.max {
@@ -142,8 +166,10 @@ func (o Options) withDefaults() (Options, error) {
 	o.RivalsFrom = cmp.Or(o.RivalsFrom, DefaultRivalsFrom)
 	o.ConnectTimeout = cmp.Or(o.ConnectTimeout, DefaultConnectTimeout)
 	o.StallTimeout = cmp.Or(o.StallTimeout, DefaultStallTimeout)
-	if o.ConnectTimeout < 0 || o.StallTimeout < 0 || o.MaxKeepAlive < 0 || o.MaxPerAddress < 0 || o.MaxPerIdentity < 0 || o.AcceptRate < 0 || o.SysInterval < 0 {
+	if o.ConnectTimeout < 0 || o.StallTimeout < 0 || o.SysInterval < 0 {
 		return o, errors.New("mqtt: Options has a negative limit")
 	}
-	return o, nil
+	var err error
+	o.Limits, err = o.Limits.withDefaults()
+	return o, err
 }

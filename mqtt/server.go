@@ -18,6 +18,7 @@ import (
 // Server is the MQTT edge of a broker.
 type Server struct {
 	o      Options
+	limits atomic.Pointer[Limits] // as they are now
 	log    zerolog.Logger
 	auth   *auth.Auth
 	mochi  *mochi.Server
@@ -42,7 +43,7 @@ type Server struct {
 	groups     map[string]*group // by filter
 	all        map[*conn]struct{}
 	addresses  map[string]int
-	identities map[string]int // by principal, where they are limited
+	identities map[string]int // by principal
 	waiting    *list.List     // of *conn before CONNECT, oldest first
 	graces     map[string]*grace
 }
@@ -80,12 +81,14 @@ func Listen(o Options) (*Server, error) {
 }
 
 func newServer(o Options) *Server {
-	return &Server{
+	s := &Server{
 		o: o, log: o.Log, stopped: make(chan struct{}),
 		clients: map[string]*conn{}, groups: map[string]*group{}, all: map[*conn]struct{}{}, addresses: map[string]int{},
 		identities: map[string]int{}, pace: newPace(o.AcceptRate),
 		waiting: list.New(), graces: map[string]*grace{},
 	}
+	s.limits.Store(&o.Limits)
+	return s
 }
 
 // start begins what goes on beside the connections.

@@ -168,7 +168,7 @@ func (g *group) deliver(m *broker.Message) {
 		return // it comes from there
 	}
 	g.serial++
-	o := &g.srv.o
+	o := g.srv.limits.Load()
 	p := pending{m: m, cargo: &shared{g: g, m: m, serial: g.serial}}
 	for b := &g.backlog; b.n > 0 && (b.n >= o.BacklogMessages || b.bytes+p.bytes() > o.BacklogBytes); {
 		b.pop()

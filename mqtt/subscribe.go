@@ -36,7 +36,7 @@ func (c *conn) subscribe(id uint16, subID uint32, ws []want) *faultError {
 	var text string
 	for i, w := range ws {
 		code := quotaExceeded
-		if i < c.srv.o.MaxFilters {
+		if i < c.srv.limits.Load().MaxFilters {
 			var why string
 			if code, why = c.subscribeOne(subID, w); why != "" {
 				text = why
@@ -109,7 +109,7 @@ func (s *session) subscribe(subID uint32, w want) reason {
 	s.mu.Lock()
 	n, known := len(s.subs)+len(s.takes.by), s.subs[w.filter] != nil
 	s.mu.Unlock()
-	if !known && n >= s.c.srv.o.MaxSubs {
+	if !known && n >= s.c.srv.limits.Load().MaxSubs {
 		return quotaExceeded
 	}
 	if isShared(w.filter) {

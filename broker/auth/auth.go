@@ -40,7 +40,7 @@ type Auth struct {
 
 	hasher    *hasher
 	brake     *brake
-	meters    *meters
+	meters    atomic.Pointer[meters]
 	used      *lastUse
 	audit     *audit
 	refusals  refusals
@@ -93,7 +93,6 @@ func Open(ctx context.Context, o Options) (*Auth, error) {
 		now:       o.Now,
 		hasher:    newHasher(o.cost),
 		brake:     newBrake(),
-		meters:    newMeters(o.Rates),
 		audit:     newAudit(o.Audit, o.Log, o.Now),
 		verified:  newRemembered(),
 		maxSheets: maxSheets,
@@ -105,6 +104,7 @@ func Open(ctx context.Context, o Options) (*Auth, error) {
 		rules:     &ruleset{},
 	}
 	a.signers.Store(&ring{})
+	a.SetRates(o.Rates)
 	a.used = &lastUse{save: a.saveLastUse}
 	if err := a.load(ctx); err != nil {
 		return nil, fmt.Errorf("open auth: %w", err)

@@ -132,7 +132,7 @@ var LineHash = lineHash
 // MaxMeters bounds Meters, which tells how many identities are counted.
 const MaxMeters = maxMeters
 
-func Meters(a *Auth) int { return len(a.meters.byID) }
+func Meters(a *Auth) int { return len(a.meters.Load().byID) }
 
 // SetMaxSheets changes how much room sheets have.
 func (a *Auth) SetMaxSheets(bytes int64) { a.maxSheets = bytes }

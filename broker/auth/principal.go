@@ -26,11 +26,11 @@ const (
 // or copied once it was used.
 type Principal struct {
 	Kind      Kind
-	Name      string // user name or key id; "" for anonymous and system
-	Door      string // of an account: the door it is of, else ""
-	ClientID  string // MQTT client id, else ""
 	Role      Role
 	Superuser bool     // every topic, also $SYS, and administrator; no rules apply
+	Name      string   // user name or key id; "" for anonymous and system
+	Door      string   // of an account: the door it is of, else ""
+	ClientID  string   // MQTT client id, else ""
 	Scopes    []string // filters the role is narrowed to; none means everything
 
 	era     *era       // of the user this principal logged in as

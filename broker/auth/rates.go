@@ -50,8 +50,12 @@ func newMeters(r Rates) *meters {
 	return &meters{rates: r, byID: make(map[string]*meter)}
 }
 
+// SetRates changes the rates from now on. Everybody begins with a full second.
+func (a *Auth) SetRates(r Rates) { a.meters.Store(newMeters(r)) }
+
 // meter counts one identity.
 type meter struct {
+	of      *meters
 	mu      sync.Mutex
 	buckets [3]bucket
 }
@@ -84,7 +88,7 @@ func (m *meters) of(p *Principal, now time.Time) *meter {
 	if m == nil || p == nil || p.Kind == System {
 		return nil
 	}
-	if t := p.meter.Load(); t != nil {
+	if t := p.meter.Load(); t != nil && t.of == m {
 		return t
 	}
 	id := p.String()
@@ -98,7 +102,7 @@ func (m *meters) of(p *Principal, now time.Time) *meter {
 		if len(m.byID) >= maxMeters {
 			m.forget(now)
 		}
-		t = &meter{}
+		t = &meter{of: m}
 		for i, rate := range []int{m.rates.Requests, m.rates.Messages, m.rates.Bytes} {
 			t.buckets[i] = bucket{rate: float64(rate), level: float64(rate), at: now}
 		}
@@ -162,11 +166,15 @@ func (t *meter) take(u Usage, patience time.Duration, now time.Time) (wait time.
 // Spend books what p is about to do, or refuses it with a *RateError. A nil
 // Auth has no rates.
 func (a *Auth) Spend(ctx context.Context, p *Principal, u Usage) error {
-	if a == nil || a.meters == nil || ctx.Value(unmeteredKey{}) != nil {
+	if a == nil {
+		return nil
+	}
+	m := a.meters.Load()
+	if m == nil || ctx.Value(unmeteredKey{}) != nil {
 		return nil
 	}
 	now := a.now()
-	t := a.meters.of(p, now)
+	t := m.of(p, now)
 	if t == nil {
 		return nil
 	}
@@ -174,7 +182,7 @@ func (a *Auth) Spend(ctx context.Context, p *Principal, u Usage) error {
 	if wait == 0 {
 		return nil
 	}
-	r := a.meters.rates
+	r := m.rates
 	return &RateError{
 		What: [...]string{"requests", "messages", "bytes"}[which], Rate: [...]int{r.Requests, r.Messages, r.Bytes}[which], Retry: wait,
 	}
@@ -183,11 +191,12 @@ func (a *Auth) Spend(ctx context.Context, p *Principal, u Usage) error {
 // Reserve books what p does, and says how long p has to pause before it does
 // it. With false nothing is booked: that would have been longer than patience.
 func (a *Auth) Reserve(p *Principal, u Usage, patience time.Duration) (pause time.Duration, ok bool) {
-	if a.meters == nil {
+	m := a.meters.Load()
+	if m == nil {
 		return 0, true
 	}
 	now := a.now()
-	t := a.meters.of(p, now)
+	t := m.of(p, now)
 	if t == nil {
 		return 0, true
 	}

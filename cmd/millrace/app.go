@@ -149,10 +149,8 @@ func (a *app) openBroker(ctx context.Context) error {
 	}
 	a.broker, err = broker.Open(ctx, broker.Options{
 		Store: store, Auth: accounts, Log: a.log, Alarms: a.alarms,
-		MaxPayload: int(a.cfg.Limits.Payload), MaxWaiting: a.cfg.Limits.Waiting, Overloaded: a.overloaded(),
-		SessionMessages: int64(a.cfg.MQTT.MaxSessionQueue), SessionBytes: int64(a.cfg.MQTT.MaxSessionBytes),
-		SessionPolicy: broker.SessionPolicy(a.cfg.MQTT.SessionOverflow),
-		Topics:        router.Limits{MaxBytes: a.cfg.Limits.TopicBytes, MaxLevels: a.cfg.Limits.TopicLevels},
+		Limits: brokerLimits(a.cfg), MaxPayload: int(a.cfg.Limits.Payload), Overloaded: a.overloaded(),
+		Topics: router.Limits{MaxBytes: a.cfg.Limits.TopicBytes, MaxLevels: a.cfg.Limits.TopicLevels},
 	})
 	if err != nil {
 		return fmt.Errorf("open the broker: %w", err)
@@ -171,7 +169,7 @@ func (a *app) reportRecovery(p local.Progress) {
 func (a *app) openAccounts(ctx context.Context) (*auth.Auth, error) {
 	o := auth.Options{
 		Store: broker.NewKeys(a.store, broker.SpaceAuth), AllowAnonymous: a.cfg.AllowAnonymous != config.Off, Log: a.log,
-		Rates: auth.Rates{Requests: a.cfg.Limits.KeyRate, Messages: a.cfg.Limits.KeyMessages, Bytes: int(a.cfg.Limits.KeyBytes)},
+		Rates: rates(a.cfg),
 	}
 	if a.cfg.Audit.Enabled {
 		file, err := auth.OpenAuditFile(filepath.Join(a.cfg.Data, auditFile), int64(a.cfg.Audit.MaxSize), a.cfg.Audit.Keep)

@@ -32,17 +32,16 @@ func (a *app) reload(ctx context.Context, source config.Source) {
 		if cfg.Get(s) == a.cfg.Get(s) || s.Key == "data" && a.temporary {
 			continue
 		}
-		switch s.Key {
-		case "log.level":
-			setLevel(cfg.Log.Level)
-			a.cfg.Log.Level = cfg.Log.Level
+		if s.Live {
+			a.cfg.Take(s, cfg)
 			changed = append(changed, s.Key)
-		case "bootstrap_file":
-			a.cfg.BootstrapFile = cfg.BootstrapFile
-			changed = append(changed, s.Key)
-		default:
+		} else {
 			restart = append(restart, s.Key)
 		}
+	}
+	setLevel(a.cfg.Log.Level)
+	if err := a.applyLimits(a.cfg); err != nil {
+		a.log.Error().Err(err).Msg("limits applied in part")
 	}
 	a.showSettings()
 	if boot != nil {

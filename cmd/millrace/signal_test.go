@@ -32,15 +32,31 @@ func TestAHangUpAppliesWhatIsNewAndRefusesMistakes(t *testing.T) {
 	api := newService(s)
 
 	write(file, testKeyYAML+"queues:\n- {name: added, topic_filter: \"added/#\"}\n")
-	write(conf, "log: {level: debug}\nlimits: {waiting: 5}\n")
+	write(conf, "log: {level: debug}\nlimits: {payload: 1MiB, key_rate: 1, waiting: 5}\nmqtt: {max_subscriptions: 7}\n")
 	if err := s.cmd.Process.Signal(syscall.SIGHUP); err != nil {
 		t.Fatal(err)
 	}
-	if !s.logs(`"changed":"log.level","needs_restart":"limits.waiting"`) {
+	if !s.logs(`"changed":"log.level mqtt.max_subscriptions limits.waiting limits.key_rate","needs_restart":"limits.payload"`) {
 		t.Errorf("the log does not say what changed:\n%s", tail(s.log))
 	}
 	if _, err := api.counts(t.Context(), "added"); err != nil {
 		t.Errorf("the new queue: %v", err)
+	}
+	if _, err := api.counts(t.Context(), "added"); err == nil || !strings.Contains(err.Error(), "429") {
+		t.Errorf("a second request within one second, over the new rate: %v", err)
+	}
+
+	write(conf, "log: {level: debug}\n")
+	if err := s.cmd.Process.Signal(syscall.SIGHUP); err != nil {
+		t.Fatal(err)
+	}
+	if !s.logs(`"changed":"mqtt.max_subscriptions limits.waiting limits.key_rate","time"`) {
+		t.Errorf("the log does not say what changed back:\n%s", tail(s.log))
+	}
+	for range 3 {
+		if _, err := api.counts(t.Context(), "added"); err != nil {
+			t.Errorf("without a rate: %v", err)
+		}
 	}
 
 	write(file, testKeyYAML+"queues:\n- {name: added, topic_filtr: \"x/#\"}\n")

@@ -6,13 +6,14 @@ import "time"
 
 // Config is every setting. The tags are the only place where a setting is
 // declared: yaml is its key, flag its flag where people type it, doc the text of
-// docs/operations.md, one lists its permitted values, and soon names a feature
+// docs/operations.md, one lists its permitted values, live says that
+// SIGHUP applies a change, and soon names a feature
 // that does not exist yet, so that setting it stops the start.
 type Config struct {
 	Data           string   `yaml:"data" flag:"data" doc:"data directory; default: /var/lib/millrace for root, else $XDG_DATA_HOME/millrace; a temporary folder with --dev"`
 	Dev            Switch   `yaml:"dev" flag:"dev" one:"false|true|any" doc:"development mode: loopback only, every door open, a new password and key at each start; any is for containers: it binds MQTT and HTTP to all addresses and closes what needs no credentials"`
 	AllowAnonymous Switch   `yaml:"allow_anonymous" flag:"allow-anonymous" one:"false|true|any" doc:"let MQTT clients in without credentials, on loopback listeners; any extends that to all listeners"`
-	BootstrapFile  string   `yaml:"bootstrap_file" flag:"bootstrap-file" doc:"YAML file with api_keys, users, rules, queues and streams; read at each start, creates what is missing, never overwrites"`
+	BootstrapFile  string   `yaml:"bootstrap_file" live:"yes" flag:"bootstrap-file" doc:"YAML file with api_keys, users, rules, queues and streams; read at each start, creates what is missing, never overwrites"`
 	PortsFile      string   `yaml:"ports_file" flag:"ports-file" doc:"file to write the chosen addresses to, as JSON, once all listeners are open"`
 	PublicURL      string   `yaml:"public_url" flag:"public-url" doc:"URL at which clients reach HTTP, for the commands that are printed and the base_uri of Pulsar consumers"`
 	DrainTimeout   Duration `yaml:"drain_timeout" doc:"how long a stop waits for clients and commits"`
@@ -34,7 +35,7 @@ type Config struct {
 
 // Log is what is written to standard error.
 type Log struct {
-	Level  string `yaml:"level" flag:"log-level" one:"debug|info|warn|error" doc:"least level that is logged; SIGHUP applies a change"`
+	Level  string `yaml:"level" flag:"log-level" one:"debug|info|warn|error" live:"yes" doc:"least level that is logged"`
 	Format string `yaml:"format" one:"auto|json|console" doc:"form of the log; auto is console on a terminal and JSON elsewhere"`
 }
 
@@ -51,16 +52,16 @@ type MQTT struct {
 	MaxPacketSize    Size     `yaml:"max_packet_size" doc:"largest MQTT packet that is taken"`
 	ReceiveMaximum   int      `yaml:"receive_maximum" doc:"QoS 1 and 2 messages that a client may have unacknowledged"`
 	MaxInflight      int      `yaml:"max_inflight" doc:"QoS 1 and 2 messages that a client is sent without an acknowledgement"`
-	MaxKeepalive     Duration `yaml:"max_keepalive" doc:"longest keep-alive that a client may ask for; 0s has no cap"`
+	MaxKeepalive     Duration `yaml:"max_keepalive" live:"yes" doc:"longest keep-alive that a client may ask for; 0s has no cap"`
 	MaxOutput        Size     `yaml:"max_output" doc:"bytes that wait for one slow client before QoS 0 is shed"`
-	MaxSubscriptions int      `yaml:"max_subscriptions" doc:"subscriptions of one session"`
-	MaxFilters       int      `yaml:"max_filters" doc:"filters in one SUBSCRIBE"`
+	MaxSubscriptions int      `yaml:"max_subscriptions" live:"yes" doc:"subscriptions of one session"`
+	MaxFilters       int      `yaml:"max_filters" live:"yes" doc:"filters in one SUBSCRIBE"`
 	TopicAliases     int      `yaml:"topic_aliases" doc:"topic aliases that a client may use towards us, and most that we use towards it"`
 	ConnectTimeout   Duration `yaml:"connect_timeout" doc:"from the first byte of a connection to its login, handshakes of TLS and WebSocket included"`
 	StallTimeout     Duration `yaml:"stall_timeout" doc:"a client whose socket takes nothing for that long is closed"`
-	MaxSessionQueue  int      `yaml:"max_session_queue" doc:"messages that wait for one session before session_overflow applies"`
-	MaxSessionBytes  Size     `yaml:"max_session_bytes" doc:"the same in bytes, as stored"`
-	SessionOverflow  string   `yaml:"session_overflow" one:"drop-oldest|drop-newest|refuse-publisher" doc:"what a full session of a client that is away does"`
+	MaxSessionQueue  int      `yaml:"max_session_queue" live:"yes" doc:"messages that wait for one session before session_overflow applies"`
+	MaxSessionBytes  Size     `yaml:"max_session_bytes" live:"yes" doc:"the same in bytes, as stored"`
+	SessionOverflow  string   `yaml:"session_overflow" live:"yes" one:"drop-oldest|drop-newest|refuse-publisher" doc:"what a full session of a client that is away does"`
 	LeaseGrace       Duration `yaml:"lease_grace" doc:"how long messages of queues stay with the client of a durable session that is gone"`
 	SessionExpiry3   Duration `yaml:"session_expiry_311" doc:"how long a session with clean=false of an MQTT 3.1.1 client outlives its connection; 0s has no end"`
 	RivalTakeovers   int      `yaml:"rival_takeovers" doc:"take-overs of one client id in a row, each within 10 s, after which its clients are named as rivals in the log and below $events, and their connects slowed down to one in 8 s; 0 never"`
@@ -129,15 +130,15 @@ type Limits struct {
 	Payload     Size `yaml:"payload" doc:"largest message payload"`
 	TopicBytes  int  `yaml:"topic_bytes" doc:"longest topic and filter"`
 	TopicLevels int  `yaml:"topic_levels" doc:"most levels of a topic and filter"`
-	Waiting     int  `yaml:"waiting" doc:"receives that wait at once"`
-	PerAddress  int  `yaml:"per_address" doc:"MQTT connections of one address; 0 has no limit"`
-	PerIdentity int  `yaml:"per_identity" doc:"MQTT connections of one user or key; 0 has no limit"`
-	AcceptRate  int  `yaml:"accept_rate" doc:"new MQTT connections a second, the others wait their turn; 0 has no limit"`
+	Waiting     int  `yaml:"waiting" live:"yes" doc:"receives that wait at once"`
+	PerAddress  int  `yaml:"per_address" live:"yes" doc:"MQTT connections of one address; 0 has no limit"`
+	PerIdentity int  `yaml:"per_identity" live:"yes" doc:"MQTT connections of one user or key; 0 has no limit"`
+	AcceptRate  int  `yaml:"accept_rate" live:"yes" doc:"new MQTT connections a second, the others wait their turn; 0 has no limit"`
 	Connecting  int  `yaml:"connecting" doc:"MQTT connections that have not logged in yet, and those of an HTTP listener that have sent no request; beyond it the oldest is dropped"`
 	Memory      Size `yaml:"memory" doc:"memory in all; from seven eighths of it in use on, new connections and publishes are refused, consumers are served; 0 has no limit"`
-	KeyRate     int  `yaml:"key_rate" doc:"HTTP requests of one user, key or anonymous client a second; 0 has no limit"`
-	KeyMessages int  `yaml:"key_messages" doc:"messages that one user, key or anonymous client may publish a second; 0 has no limit"`
-	KeyBytes    Size `yaml:"key_bytes" doc:"payload that one user, key or anonymous client may publish a second; 0 has no limit"`
+	KeyRate     int  `yaml:"key_rate" live:"yes" doc:"HTTP requests of one user, key or anonymous client a second; 0 has no limit"`
+	KeyMessages int  `yaml:"key_messages" live:"yes" doc:"messages that one user, key or anonymous client may publish a second; 0 has no limit"`
+	KeyBytes    Size `yaml:"key_bytes" live:"yes" doc:"payload that one user, key or anonymous client may publish a second; 0 has no limit"`
 }
 
 // Audit is the log of who changed what.

@@ -16,6 +16,7 @@ type Setting struct {
 	Doc    string
 	One    []string // the permitted values; nil = any
 	Soon   string   // the feature that does not exist yet
+	Live   bool     // SIGHUP applies a change
 	Secret bool     // its environment variable also comes as _FILE
 	index  []int
 }
@@ -53,7 +54,10 @@ func collect(t reflect.Type, prefix string, index []int) []Setting {
 		}
 		s := Setting{
 			Key: prefix + key, Flag: f.Tag.Get("flag"), Doc: f.Tag.Get("doc"),
-			Soon: f.Tag.Get("soon"), Secret: f.Tag.Get("secret") != "", index: at,
+			Soon: f.Tag.Get("soon"), Live: f.Tag.Get("live") != "", Secret: f.Tag.Get("secret") != "", index: at,
+		}
+		if s.Live {
+			s.Doc += "; SIGHUP applies a change"
 		}
 		if one := f.Tag.Get("one"); one != "" {
 			s.One = strings.Split(one, "|")
@@ -71,6 +75,11 @@ func find(key string) (Setting, bool) {
 		}
 	}
 	return Setting{}, false
+}
+
+// Take takes over from other what s is there.
+func (c *Config) Take(s Setting, other *Config) {
+	reflect.ValueOf(c).Elem().FieldByIndex(s.index).Set(reflect.ValueOf(other).Elem().FieldByIndex(s.index))
 }
 
 // Get returns the value of s as it is written in a file.
