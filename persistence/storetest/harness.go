@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -28,26 +29,74 @@ type Checker interface{ Check() error }
 // suite asks after every Close.
 type Verifier interface{ Verify() error }
 
+// groups are all tests of the suite, with what a store may refuse to keep.
+func groups() []group {
+	return []group{
+		{tests: slices.Concat(queueTests, timeTests, limitTests, waitTests, streamTests, streamWaitTests, streamKeepTests)},
+		{tests: slices.Concat(subscriptionTests, subscriptionLimitTests, subscriptionKeepTests), of: broker.SubscriptionTarget},
+		{tests: sessionTests, of: broker.SessionTarget},
+		{tests: slices.Concat(keyTests, targetTests, batchTests, reopenTests)},
+	}
+}
+
+// group are tests of one kind of target; 0 is any.
+type group struct {
+	tests []test
+	of    broker.TargetKind
+}
+
 // Run runs the suite. newPlace makes an empty place; it is called inside a
 // synctest bubble, once for each test.
 func Run(t *testing.T, newPlace func(tb testing.TB) Place) {
 	t.Helper()
-	for _, group := range [][]test{
-		queueTests, timeTests, limitTests, waitTests, streamTests, streamWaitTests, streamKeepTests,
-		subscriptionTests, subscriptionLimitTests, subscriptionKeepTests,
-		sessionTests, keyTests, targetTests, batchTests, reopenTests,
-	} {
-		for _, tc := range group {
+	for _, g := range groups() {
+		for _, tc := range g.tests {
 			t.Run(tc.name, func(t *testing.T) {
-				synctest.Test(t, func(t *testing.T) {
-					h := &harness{T: t, place: newPlace(t)}
-					h.open()
-					tc.run(h)
-					h.close()
-				})
+				synctest.Test(t, func(t *testing.T) { g.run(&harness{T: t, place: newPlace(t)}, tc) })
 			})
 		}
 	}
+}
+
+// run runs one test, or sees that its kind of target is refused.
+func (g group) run(h *harness, tc test) {
+	h.open()
+	st := h.store.State()
+	switch {
+	case g.of == broker.SessionTarget && st.NoSessions:
+		h.refuses(broker.Def{Name: "c", Kind: g.of})
+	case g.of == broker.SubscriptionTarget && st.NoSubscriptions:
+		h.refuses(broker.Def{Name: "sub", Kind: g.of, Source: h.stream(broker.Def{})})
+	default:
+		tc.run(h)
+	}
+	h.close()
+}
+
+// refuses fails unless a definition is refused, and leaves nothing behind.
+func (h *harness) refuses(d broker.Def) {
+	h.Helper()
+	before, err := h.store.Definitions(context.Background())
+	if err != nil {
+		h.Fatal(err)
+	}
+	_, err = h.store.Define(context.Background(), d)
+	h.fails(err, broker.ErrConflict)
+	after, err := h.store.Definitions(context.Background())
+	if err != nil || len(after) != len(before) {
+		h.Fatalf("%d definitions, %v; want %d", len(after), err, len(before))
+	}
+}
+
+// grouped is a test of keyed queues.
+func grouped(name string, run func(h *harness)) test {
+	return test{name, func(h *harness) {
+		if h.store.State().NoGroups {
+			h.refuses(broker.Def{Name: "q", Kind: broker.QueueTarget, KeyedFIFO: true})
+			return
+		}
+		run(h)
+	}}
 }
 
 // test is one sentence of the contract.
