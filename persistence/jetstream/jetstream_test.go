@@ -1,0 +1,43 @@
+package jetstream_test
+
+import (
+	"context"
+	"os"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"millrace/broker"
+	"millrace/persistence/jetstream"
+	"millrace/persistence/jetstream/jetstreamtest"
+	"millrace/persistence/storetest"
+)
+
+func TestMain(m *testing.M) { os.Exit(jetstreamtest.Main(m)) }
+
+// lone is a place on one server, without a socket.
+type lone struct{ c *jetstreamtest.Cluster }
+
+func newLone(tb testing.TB) storetest.Place {
+	tb.Helper()
+	return lone{jetstreamtest.InProcess(tb)}
+}
+
+func (l lone) Open(tb testing.TB) broker.Store {
+	tb.Helper()
+	return open(tb, jetstream.Options{URL: "nats://lone", Replicas: 1, Sync: jetstream.SyncAlways, Dial: []nats.Option{l.c.Dial()}})
+}
+
+func open(tb testing.TB, o jetstream.Options) *jetstream.Store {
+	tb.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	s, err := jetstream.Open(ctx, o)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return s
+}
+
+func TestOneServerPassesTheSuite(t *testing.T) { storetest.Run(t, newLone) }
