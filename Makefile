@@ -68,13 +68,14 @@ bench: build
 vuln:
 	$(GOVULNCHECK) $(if $(VULNDB),-db file://$(VULNDB)) ./...
 
-# mosquitto_pub and mosquitto_sub are the clients that the README shows, and a
-# Prometheus scrapes a broker in a test, which is skipped where there is none.
+# mosquitto_pub and mosquitto_sub are the clients that the README shows. A
+# Prometheus scrapes a broker in a test, and a Chromium reads its documents; these
+# tests are skipped where there is none.
 clients:
 	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && \
-	    ! { command -v mosquitto_pub && command -v mosquitto_sub && command -v curl && command -v prometheus; } >/dev/null; then \
+	    ! { command -v mosquitto_pub && command -v mosquitto_sub && command -v curl && command -v prometheus && command -v chromium; } >/dev/null; then \
 	    apt-get update -qq && \
-	      DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends mosquitto-clients curl prometheus; fi; \
+	      DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends mosquitto-clients curl prometheus chromium; fi; \
 	  command -v mosquitto_pub >/dev/null && command -v mosquitto_sub >/dev/null && command -v curl >/dev/null || { \
 	    echo "install mosquitto-clients and curl first: the tests run the commands of the README"; exit 1; }
 

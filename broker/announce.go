@@ -49,7 +49,7 @@ func (c *pending) announce(p *auth.Principal, m *Message) error {
 	if space != router.SpaceSys && space != router.SpaceEvents {
 		return errorf(Invalid, TopicSubject, "topic %q is not the server's own", m.Topic)
 	}
-	if err := c.b.stamp(p, m, clock()); err != nil {
+	if err := c.b.stamp(p, m, c.b.Now()); err != nil {
 		return err
 	}
 	if m.Retain && space == router.SpaceSys {

@@ -46,7 +46,7 @@ func (s Source) ReceiveAttempt(ctx context.Context, id string, o ReceiveOptions)
 	b := s.b
 	k := attemptKey{auth.From(ctx).String(), s.q.target, id}
 	for {
-		a, mine := b.attempts.begin(k, clock())
+		a, mine := b.attempts.begin(k, b.Now())
 		if mine {
 			got, err := s.Receive(ctx, o)
 			b.attempts.end(k, a, got)

@@ -159,6 +159,10 @@ func (b *Broker) Close(ctx context.Context) error {
 // Auth decides who may do what.
 func (b *Broker) Auth() *auth.Auth { return b.auth }
 
+// Now is the time by which deadlines are judged: that of the store. Every time
+// of a message is one of it.
+func (b *Broker) Now() time.Time { return b.store.Now() }
+
 // State is the condition of the store.
 func (b *Broker) State() State { return b.store.State() }
 
@@ -205,10 +209,6 @@ func forbidden(p *auth.Principal, act auth.Action, r auth.Resource, rule string)
 		Err:     errors.New("decided by " + rule),
 	}
 }
-
-// clock is the time of a message. It is one function, so that a batch of
-// publishes may share a reading.
-func clock() time.Time { return time.Now() }
 
 // isGone reports whether err says that the thing is not there any more.
 func isGone(err error) bool { return errors.Is(err, ErrGone) || errors.Is(err, ErrNotFound) }

@@ -57,7 +57,7 @@ func (s Source) Receive(ctx context.Context, o ReceiveOptions) ([]Received, erro
 			return nil, err
 		}
 		defer b.waiting.Add(-1)
-		w.Until = clock().Add(o.Wait)
+		w.Until = b.Now().Add(o.Wait)
 	}
 	return b.await(ctx, q, w)
 }
@@ -126,7 +126,7 @@ func (b *Broker) await(ctx context.Context, q *queue, w *receive) ([]Received, e
 	if w.Err != nil {
 		return nil, storeError(w.Err)
 	}
-	now := clock().UnixMilli()
+	now := b.Now().UnixMilli()
 	got := make([]Received, len(w.Got))
 	for i := range w.Got {
 		got[i].Delivery = w.Got[i]
@@ -281,7 +281,7 @@ func (s Source) Nack(ctx context.Context, id ID, receipt string, delay time.Dura
 	case delay < 0 || delay > maxLease:
 		return 0, fieldError("delay_seconds", "is %v; it must be 0 to %v", delay.Seconds(), maxLease.Seconds())
 	}
-	return delay, b.postpone(ctx, q, id, r.ref, clock().Add(delay), true)
+	return delay, b.postpone(ctx, q, id, r.ref, b.Now().Add(delay), true)
 }
 
 // backoff is the delay after the nack of an attempt: doubling from the least
@@ -305,7 +305,7 @@ func (s Source) Extend(ctx context.Context, id ID, receipt string, d time.Durati
 	if d < 0 || d > maxLease {
 		return time.Time{}, fieldError("visibility_timeout_seconds", "is %v; it must be 0 to %v", d.Seconds(), maxLease.Seconds())
 	}
-	until := clock().Add(d).UTC().Truncate(time.Millisecond)
+	until := b.Now().Add(d).UTC().Truncate(time.Millisecond)
 	if last := Time(r.delivered).Add(maxLease); until.After(last) {
 		return time.Time{}, fieldError("visibility_timeout_seconds",
 			"of %v ends after %s, twelve hours from the delivery; a lease cannot last longer", d.Seconds(), last.Format(time.RFC3339))

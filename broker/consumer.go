@@ -120,7 +120,7 @@ func (c *Consumer) step() {
 		ask := !c.registered && !c.closed && credit > 0
 		if ask {
 			c.registered = true
-			c.wait.Max, c.wait.Until = credit, clock().Add(consumerWait)
+			c.wait.Max, c.wait.Until = credit, c.b.Now().Add(consumerWait)
 			c.wait.Lease = c.lease()
 		}
 		c.mu.Unlock()
@@ -194,13 +194,13 @@ func (s *Settlements) Nack(r Ref) {
 	if q := s.b.byTarget(r.Target); q != nil {
 		d = q.config().backoff(r.Attempt)
 	}
-	s.batch.Defer(r, clock().Add(d), true)
+	s.batch.Defer(r, s.b.Now().Add(d), true)
 	s.end(nil)
 }
 
 // GiveBack makes the message ready again at once, its attempt counted.
 func (s *Settlements) GiveBack(r Ref) {
-	s.batch.Defer(r, clock(), true)
+	s.batch.Defer(r, s.b.Now(), true)
 	s.end(nil)
 }
 
@@ -212,7 +212,7 @@ func (s *Settlements) Return(r Ref) {
 
 // Extend lets the lease end ConsumerLease from now.
 func (s *Settlements) Extend(r Ref) {
-	s.batch.Defer(r, clock().Add(ConsumerLease), false)
+	s.batch.Defer(r, s.b.Now().Add(ConsumerLease), false)
 	s.end(nil)
 }
 

@@ -82,8 +82,10 @@ func (d *deadLetters) Dropped(t Target, why Reason, n int) {
 	q := d.b.byTarget(t)
 	switch {
 	case why == ReasonOverflow && q == nil:
-		d.b.sessions.dropped.Add(int64(n))
+		add(&d.b.stats.overflowed, n)
 		d.b.sessions.overflow()
+	case why == ReasonExpired && q == nil && t != d.b.delayed.target:
+		add(&d.b.stats.outlived, n)
 	case why == ReasonOverflow:
 		d.b.log.Debug().Str("queue", q.config().Name).Int("messages", n).Msg("queue full, oldest messages dropped")
 		d.b.overflow(q)
@@ -146,7 +148,8 @@ func (d *deadLetters) decide(p *pending, q *queue, from lapsed, i int) {
 		p.batch.End()
 		return
 	case c.DeadLetterTopic != "":
-		m := deadLetter(q, why, l, d.b.ids.next(clock()))
+		now := d.b.Now()
+		m := deadLetter(q, why, l, d.b.ids.next(now), now)
 		ops, pubs := len(p.batch.Ops), len(p.publishes)
 		p.route(nil, m, uint64(i))
 		if len(p.batch.Ops) > ops {
@@ -175,10 +178,10 @@ func (c *pending) keep(r Ref, why Reason) {
 }
 
 // deadLetter is the copy of a message that goes to the dead-letter topic.
-func deadLetter(q *queue, why Reason, l *Delivery, id ID) *Message {
+func deadLetter(q *queue, why Reason, l *Delivery, id ID, now time.Time) *Message {
 	m := l.Message
 	m.ID, m.Topic, m.QoS, m.Retain = id, q.config().DeadLetterTopic, 1, false
-	m.Published = clock().UnixMilli()
+	m.Published = now.UnixMilli()
 	m.Expires, m.NotBefore, m.DedupKey = 0, 0, ""
 	m.Origins = append(append(make([]string, 0, len(l.Origins)+1), l.Origins...), q.origin())
 	m.Properties = append(append(make([]Property, 0, len(l.Properties)+deadProperties), l.Properties...),

@@ -57,7 +57,7 @@ func (d *delayed) close() {
 func (d *delayed) run(ctx context.Context) {
 	for ctx.Err() == nil {
 		w := &receive{ready: make(chan struct{})}
-		w.Wait = Wait{Target: d.target, Max: delayedPage, Lease: delayedLease, Until: clock().Add(time.Hour), Sink: w}
+		w.Wait = Wait{Target: d.target, Max: delayedPage, Lease: delayedLease, Until: d.b.Now().Add(time.Hour), Sink: w}
 		d.b.store.Receive(&w.Wait)
 		select {
 		case <-w.ready:

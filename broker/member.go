@@ -90,7 +90,7 @@ func (b *Broker) Join(ctx context.Context, stream, subscription string, o JoinOp
 	}
 	owner := auth.From(ctx).String()
 	m := &Member{b: b, key: memberKey{from.q.target, rand.Text()}, from: from, owner: owner, Name: o.Name, Note: o.Note}
-	m.held, m.used = map[Offset]lease{}, clock()
+	m.held, m.used = map[Offset]lease{}, b.Now()
 	if old := b.members.find(memberKey{from.q.target, o.ID}, owner); old != nil {
 		return old, nil
 	}
@@ -154,7 +154,7 @@ func noMember(id string) error {
 func (m *Member) touch() bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.used = clock()
+	m.used = m.b.Now()
 	return !m.left
 }
 
@@ -175,7 +175,7 @@ func (m *Member) Receive(ctx context.Context, o ReceiveOptions) ([]Received, err
 	cancel()
 	m.mu.Lock()
 	m.busy--
-	m.used = clock()
+	m.used = m.b.Now()
 	left := m.left
 	for i := range got {
 		if !left {
@@ -210,7 +210,7 @@ func (m *Member) Nack(ctx context.Context, d time.Duration, offsets ...Offset) (
 			delay = m.from.q.config().backoff(l.Attempt)
 		}
 		known = append(known, o)
-		c.Defer(l.Ref, clock().Add(delay), true)
+		c.Defer(l.Ref, m.b.Now().Add(delay), true)
 		c.End()
 	}
 	m.mu.Unlock()
@@ -288,7 +288,7 @@ func (m *Member) leave(b *Batch) bool {
 	m.left = true
 	m.end()
 	for _, l := range m.held {
-		b.Defer(l.Ref, clock(), true)
+		b.Defer(l.Ref, m.b.Now(), true)
 		b.End()
 	}
 	clear(m.held)
@@ -366,7 +366,7 @@ func (ms *members) tick(ctx context.Context) {
 // extend adds to b what extends the leases of m, and returns of which; stay is
 // false if m has to leave.
 func (m *Member) extend(b *Batch) (at []extended, stay bool) {
-	now, fixed := clock(), m.from.q.config().MQTTLease > 0
+	now, fixed := m.b.Now(), m.from.q.config().MQTTLease > 0
 	there := m.b.byTarget(m.key.target) != nil
 	m.mu.Lock()
 	defer m.mu.Unlock()

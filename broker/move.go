@@ -45,7 +45,7 @@ func (b *Broker) Move(ctx context.Context, queue string, o Move) (Moved, error) 
 	if err != nil {
 		return Moved{}, storeError(err)
 	}
-	m := mover{b: b, q: q, o: o, started: clock(), left: o.count(&info)}
+	m := mover{b: b, q: q, o: o, started: b.Now(), left: o.count(&info)}
 	for m.left > 0 {
 		if err := m.page(ctx); err != nil {
 			return m.Moved, err
@@ -161,7 +161,8 @@ func (m *mover) unit(b *Batch, d *Delivery) bool {
 	var routes []Route
 	if m.o.To != "" {
 		msg.Topic, msg.Origins = m.o.To, nil
-		msg.ID, msg.Published = m.b.ids.next(clock()), clock().UnixMilli()
+		now := m.b.Now()
+		msg.ID, msg.Published = m.b.ids.next(now), now.UnixMilli()
 		_, _, routes, _ = m.b.match(nil, &msg, nil, nil, nil)
 	} else {
 		home := m.home(&msg)
@@ -204,7 +205,7 @@ func (m *mover) pace(ctx context.Context, n int) error {
 		return nil
 	}
 	due := m.started.Add(time.Duration(float64(m.Moved.Moved+n) / m.o.Rate * float64(time.Second)))
-	t := time.NewTimer(time.Until(due))
+	t := time.NewTimer(due.Sub(m.b.Now()))
 	defer t.Stop()
 	select {
 	case <-t.C:

@@ -12,7 +12,7 @@ const overflowAlarm = time.Minute
 type second struct{ last atomic.Int64 }
 
 func (s *second) first() bool {
-	now := clock().Unix()
+	now := time.Now().Unix()
 	last := s.last.Load()
 	return last != now && s.last.CompareAndSwap(last, now)
 }

@@ -97,7 +97,8 @@ func (p *Producer) Flush() {
 	}
 	add(&c.stats.taken, c.passed)
 	add(&c.stats.unmatched, c.unmatched)
-	c.passed, c.unmatched = 0, 0
+	add(&c.stats.own, c.own)
+	c.passed, c.unmatched, c.own = 0, 0, 0
 	if len(c.publishes) == 0 {
 		return
 	}
@@ -167,6 +168,7 @@ type pending struct {
 	stats     *counters // where it is counted
 	passed    int       // QoS 0 messages that nobody waits for, delivered and forgotten
 	unmatched int       // of these, those that met nobody
+	own       int       // deliveries back to the publisher that it does not want
 	began     time.Time // when it was handed to the store
 	lazy      bool      // nobody waits for it
 	every     bool      // QoS 0 messages have an outcome too, and wait for the others
@@ -190,7 +192,7 @@ func (b *Broker) newPending(o pendingOwner) *pending {
 
 // add admits m, matches it, and appends it to the open unit.
 func (c *pending) add(p *auth.Principal, m *Message, tag uint64) error {
-	if err := c.b.admit(p, m, clock()); err != nil {
+	if err := c.b.admit(p, m, c.b.Now()); err != nil {
 		return err
 	}
 	c.route(p, m, tag)
@@ -203,6 +205,7 @@ func (c *pending) route(p *auth.Principal, m *Message, tag uint64) {
 	c.joined = c.b.joined.Load()
 	var r matches
 	r, c.found, c.routes, c.subs = c.b.match(p, m, c.found, c.routes[:0], c.subs)
+	c.own += r.own
 	if m.NotBefore > m.Published {
 		// Live subscribers get it when it is due.
 		c.routes, c.subs = append(c.routes, Route{Target: c.b.delayed.target}), c.subs[:first]

@@ -132,7 +132,7 @@ func (b *Broker) Send(ctx context.Context, queue string, ms ...*Message) ([]Publ
 			return errorf(TooLarge, PayloadSubject, "payload of %d bytes is over the %d that queue %s may hold in all", len(m.Payload), most, queue)
 		}
 		m.Topic = "$queue/" + queue
-		if err := b.stamp(p, m, clock()); err != nil {
+		if err := b.stamp(p, m, b.Now()); err != nil {
 			return err
 		}
 		c.append(m, tag, matches{Matched: Matched{Queues: 1}, durability: b.promise(q)}, []Route{{Target: q.target}}, len(c.subs))
@@ -291,6 +291,7 @@ func scopeDedup(p *auth.Principal, m *Message) {
 // matches is what a message met in the topic tree.
 type matches struct {
 	Matched
+	own        int // subscriptions of the publisher itself, who wants none of its own
 	durability Durability
 }
 
@@ -322,7 +323,11 @@ func (b *Broker) match(p *auth.Principal, m *Message, found []destination, route
 				routes, disk = append(routes, Route{Target: d.target}), true
 			}
 		case *sessionSub:
-			if !d.wants(m) {
+			if d.own(m) {
+				r.own++
+				continue
+			}
+			if !d.may(m) {
 				continue
 			}
 			r.Subscribers++

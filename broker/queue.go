@@ -290,7 +290,7 @@ func (b *Broker) CreateQueue(ctx context.Context, c QueueConfig) (QueueInfo, err
 	if err := b.may(ctx, auth.Manage, auth.QueueResource(c.Name)); err != nil {
 		return QueueInfo{}, err
 	}
-	c.Created = clock().UTC().Truncate(time.Millisecond)
+	c.Created = b.Now().UTC().Truncate(time.Millisecond)
 	if err := b.validate(&c); err != nil {
 		return QueueInfo{}, err
 	}

@@ -123,7 +123,7 @@ func (b *Broker) RetainedAt(ctx context.Context, p *auth.Principal, filter strin
 		if !b.auth.Allow(p, auth.Subscribe, auth.TopicResource(topic)) {
 			continue
 		}
-		m, err := b.retained.get(ctx, topic, clock().UnixMilli())
+		m, err := b.retained.get(ctx, topic, b.Now().UnixMilli())
 		if err != nil {
 			if isGone(err) {
 				continue

@@ -34,7 +34,7 @@ func (b *Broker) RetainedPage(ctx context.Context, filter string, skip, limit in
 	if more = len(topics) > limit; more {
 		topics = topics[:limit]
 	}
-	now := clock().UnixMilli()
+	now := b.Now().UnixMilli()
 	for _, topic := range topics {
 		m, err := b.retained.get(ctx, topic, now)
 		if isGone(err) {

@@ -56,7 +56,7 @@ type Session struct {
 	released   []uint16 // oldest first
 	will       *Will
 	willStored bool
-	willDue    int64 // when a delayed one is to be published, as sessions counts time
+	willDue    int64 // when a delayed one is to be published, Unix milliseconds
 	endDue     int64 // and when the session ends; 0 = not
 }
 
@@ -68,8 +68,7 @@ type sessionPut struct {
 
 // sessions are all of them.
 type sessions struct {
-	b     *Broker
-	began time.Time // what due counts from: a clock that nobody sets
+	b *Broker
 
 	mu    sync.Mutex // protects byID, wakes, and the fields of a Session that say so
 	byID  map[string]*Session
@@ -79,10 +78,8 @@ type sessions struct {
 	stop chan struct{}
 	done sync.WaitGroup
 	// ended is told of each session that is forgotten; under mu.
-	ended func(*Session)
-	// dropped counts messages that a full session did not take.
-	dropped    atomic.Int64
-	overflowed second // when an alarm about them was raised last
+	ended      func(*Session)
+	overflowed second // when an alarm about full sessions was raised last
 	// expired counts sessions whose time was over.
 	expired atomic.Int64
 	// wills counts those published, and those that could not be.
@@ -319,7 +316,7 @@ func (s *Session) leave(ctx context.Context, delay time.Duration) {
 	ss := &s.b.sessions
 	now := ss.now()
 	s.mu.Lock()
-	s.willDue, s.endDue, s.since = 0, 0, clock().UnixMilli()
+	s.willDue, s.endDue, s.since = 0, 0, now
 	if delay > 0 {
 		s.willDue = now + delay.Milliseconds()
 	}

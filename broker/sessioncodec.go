@@ -85,15 +85,10 @@ func decodeSession(b []byte) (r sessionRecord, err error) {
 	return r, f.err
 }
 
-// encodeWill is called with mu held. The time at which a will is due is that of
-// the machine: it must hold over a restart.
+// encodeWill is called with mu held.
 func (s *Session) encodeWill() []byte {
 	w := s.will
-	var due int64
-	if s.willDue != 0 {
-		due = clock().UnixMilli() + s.willDue - s.b.sessions.now()
-	}
-	b := binary.AppendUvarint([]byte{sessionFormat}, uint64(due))
+	b := binary.AppendUvarint([]byte{sessionFormat}, uint64(s.willDue))
 	b = binary.AppendUvarint(b, uint64(w.Delay/time.Second))
 	b = binary.AppendUvarint(b, w.expires())
 	b = appendText(b, s.owner.String())

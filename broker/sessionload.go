@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"time"
 
 	"millrace/broker/auth"
 )
@@ -35,7 +34,7 @@ func (b *Broker) sessionDef(id string) Def {
 // loadSessions brings the sessions back as they were recorded.
 func (b *Broker) loadSessions(ctx context.Context, defs []Definition) error {
 	ss := &b.sessions
-	ss.b, ss.began, ss.byID, ss.wake = b, time.Now(), make(map[string]*Session), make(chan struct{}, 1)
+	ss.b, ss.byID, ss.wake = b, make(map[string]*Session), make(chan struct{}, 1)
 	targets := make(map[string]Definition)
 	for _, d := range defs {
 		if d.Def.Kind == SessionTarget {
@@ -111,12 +110,11 @@ func (b *Broker) adjustSession(ctx context.Context, d Definition) error {
 // restoreSession puts a session that was read to work.
 func (b *Broker) restoreSession(s *Session) {
 	ss := &b.sessions
-	now := clock().UnixMilli()
 	if s.since == 0 { // connected when the process ended, which is not known better
-		s.since = now
+		s.since = ss.now()
 	}
 	if s.durable && s.expiry != NeverExpires {
-		s.endDue = cmp.Or(s.since+lifetime(s.expiry).Milliseconds()-now, -1)
+		s.endDue = s.since + lifetime(s.expiry).Milliseconds()
 	}
 	for _, d := range s.subs {
 		dec := b.auth.Decide(s.owner, auth.Subscribe, auth.TopicResource(d.filter))
@@ -203,15 +201,14 @@ func (l *sessionLoader) will(id string, v []byte) error {
 		l.own(s, r.owner)
 		l.b.sessions.byID[id] = s
 	}
-	now := clock().UnixMilli()
 	if r.due == 0 { // connected when the process ended
 		delay := r.will.Delay
 		if s.expiry != NeverExpires {
 			delay = min(delay, lifetime(s.expiry))
 		}
-		r.due = now + max(delay, willGrace).Milliseconds()
+		r.due = l.b.sessions.now() + max(delay, willGrace).Milliseconds()
 	}
-	s.will, s.willStored, s.willDue = &r.will, true, cmp.Or(r.due-now, -1)
+	s.will, s.willStored, s.willDue = &r.will, true, r.due
 	return nil
 }
 

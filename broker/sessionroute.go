@@ -32,13 +32,17 @@ func (d *sessionSub) tag(qos byte, retain bool) uint32 {
 	return t | d.o.ID<<tagID
 }
 
-// wants reports whether m, which the filter matches, is for the client.
-func (d *sessionSub) wants(m *Message) bool {
-	if d.o.NoLocal && m.Publisher == d.s.id { // MQTT 5 section 3.8.3.1
-		return false
-	}
+// own reports whether m is of the client itself, which does not want it back:
+// MQTT 5 section 3.8.3.1.
+func (d *sessionSub) own(m *Message) bool { return d.o.NoLocal && m.Publisher == d.s.id }
+
+// may reports whether the client may have m, which the filter matches.
+func (d *sessionSub) may(m *Message) bool {
 	return d.asked.Load().allow(d.s.b.auth, d.s.principal(), m.Topic)
 }
+
+// wants reports whether m, which the filter matches, is for the client.
+func (d *sessionSub) wants(m *Message) bool { return !d.own(m) && d.may(m) }
 
 // route appends the one route of m to the session, or changes it when another
 // subscription has made it: MQTT 5 section 3.3.4, one copy at the highest QoS.

@@ -36,8 +36,8 @@ func (w *wakes) Pop() any {
 	return x
 }
 
-// now is the time that due counts in: milliseconds since the start.
-func (ss *sessions) now() int64 { return time.Since(ss.began).Milliseconds() }
+// now is the time that due counts in: that of messages.
+func (ss *sessions) now() int64 { return ss.b.Now().UnixMilli() }
 
 // schedule has s looked at when its will or its end is due. The caller holds mu.
 func (ss *sessions) schedule(s *Session) {

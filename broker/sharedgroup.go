@@ -42,7 +42,7 @@ func (b *Broker) joinGroup(ctx context.Context, filter string) error {
 // bindGroup lets the filter of a group feed its backlog.
 func (b *Broker) bindGroup(filter string, t Target, members int) {
 	_, rest, _, _ := router.Shared(filter)
-	g := &sharedGroup{filter: filter, rest: rest, target: t, from: b.ids.next(clock()), members: members}
+	g := &sharedGroup{filter: filter, rest: rest, target: t, from: b.ids.next(b.Now()), members: members}
 	b.tree.Insert(rest, g)
 	b.mu.Lock()
 	b.groups[filter] = g
@@ -84,7 +84,7 @@ func (b *Broker) restoreGroup(ctx context.Context, filter string, members int, d
 		}
 		c := newCommit()
 		for i := range ds {
-			c.Defer(ds[i].Ref, clock(), true)
+			c.Defer(ds[i].Ref, b.Now(), true)
 		}
 		if err := c.store(ctx, b.store, Lazy); err != nil {
 			return err

@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"context"
 	"sync/atomic"
 	"time"
 
@@ -22,12 +23,18 @@ type Stats struct {
 	Retained      int   // retained messages
 	Sessions      int   // kept for clients, here or away
 	Expired       int64 // sessions that ended because their client stayed away
+
+	Overflowed uint64 // messages that full sessions let go, or did not take
+	Outlived   uint64 // messages that expired while they waited in sessions
+	Own        uint64 // messages that sessions did not take because they were their client's own
 }
 
 // counters is what Stats is read from.
 type counters struct {
-	taken, refused, duplicates, stored, unmatched atomic.Uint64
-	commit                                        histogram.Histogram
+	taken, refused, duplicates, stored, unmatched, own atomic.Uint64
+
+	overflowed, outlived atomic.Uint64 // in sessions
+	commit               histogram.Histogram
 }
 
 // published counts the publishes of c, which has its outcomes.
@@ -77,5 +84,33 @@ func (b *Broker) Stats() Stats {
 		Sessions: b.sessions.len(), Expired: b.sessions.expired.Load(),
 		Published: n.taken.Load(), Refused: n.refused.Load(), Duplicates: n.duplicates.Load(), Stored: n.stored.Load(), Unmatched: n.unmatched.Load(),
 		Commit: n.commit.Read(), Waiting: b.waiting.Load(),
+		Overflowed: n.overflowed.Load(), Outlived: n.outlived.Load(), Own: n.own.Load(),
+	}
+}
+
+// Counters yields the counters by name, and the two gauges that EMQX has among
+// its counters.
+func (b *Broker) Counters(yield func(name string, n int64) bool) {
+	n := b.Stats()
+	delayed, err := b.DelayedCount(context.Background())
+	if err != nil {
+		delayed = 0 // the store has failed, as readiness says
+	}
+	for _, c := range []struct {
+		name string
+		n    int64
+	}{
+		{"messages.published", int64(n.Published)},
+		{"messages.stored", int64(n.Stored)},
+		{"messages.unmatched", int64(n.Unmatched)},
+		{"messages.retained", int64(b.RetainedCount())},
+		{"messages.delayed", int64(delayed)},
+		{"sessions.overflowed", int64(n.Overflowed)},
+		{"sessions.expired", int64(n.Outlived)},
+		{"sessions.own", int64(n.Own)},
+	} {
+		if !yield(c.name, c.n) {
+			return
+		}
 	}
 }

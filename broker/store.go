@@ -14,8 +14,12 @@ type Store interface {
 	// State tells what the store promises and how it is now. It never blocks
 	// and is cheap enough for every request.
 	State() State
+	// Now is the time by which deadlines are judged, here and by the broker: every
+	// time in a Message, Batch or Wait is one of it. It begins as the wall clock
+	// and does not follow when that is set; it never goes back.
+	Now() time.Time
 	// Bind gives the receiver of events. It is called once, before any other
-	// method but State; until then no lease lapses and no timer runs.
+	// method but State and Now; until then no lease lapses and no timer runs.
 	Bind(Events)
 	// Definitions lists the queues and streams that were defined, in no order.
 	Definitions(ctx context.Context) ([]Definition, error)

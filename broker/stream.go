@@ -100,7 +100,7 @@ func (b *Broker) CreateStream(ctx context.Context, c StreamConfig) (StreamInfo, 
 
 // defineStream makes a stream of a free name; defining is held.
 func (b *Broker) defineStream(ctx context.Context, c *StreamConfig) (*stream, error) {
-	c.Created = clock().UTC().Truncate(time.Millisecond)
+	c.Created = b.Now().UTC().Truncate(time.Millisecond)
 	t, err := b.store.Define(ctx, c.def())
 	if err != nil {
 		return nil, storeError(err)

@@ -58,7 +58,7 @@ func (b *Broker) CommitCursor(ctx context.Context, stream, name string, offsets 
 			}
 			c.Offsets[o.Partition] = o.Offset
 		}
-		c.Updated = clock().UnixMilli()
+		c.Updated = b.Now().UnixMilli()
 		value, _ := json.Marshal(c) // plain fields: cannot fail
 		put := newCommit()
 		put.Put(SpaceCursors, streamKey(s, name), value, rev)

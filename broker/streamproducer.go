@@ -87,12 +87,22 @@ func (p *StreamProducer) Incarnation() uint64 { return uint64(p.s.target) }
 
 // Publish publishes each of ms for itself, in order, with one wait for all. The
 // outcomes of those that failed have an error. When ctx ends first, the error
-// is Unknown. The messages and their bytes must not change any more.
+// is Unknown. Over the rates of who asks none is published, and the error is
+// Full. The messages and their bytes must not change any more.
 func (p *StreamProducer) Publish(ctx context.Context, ms []StreamMessage) ([]Placed, error) {
+	principal := auth.From(ctx)
+	all := make([]*Message, len(ms))
+	for i := range ms {
+		all[i] = ms[i].Message
+	}
+	if err := p.b.spend(ctx, principal, all); err != nil {
+		p.b.stats.refused.Add(uint64(len(ms)))
+		return nil, err
+	}
+	trace(ctx, all)
 	w := &waitingPublish{done: make(chan struct{}), outcomes: make([]Outcome, 0, len(ms))}
 	c := p.b.newPending(w)
 	c.every = true
-	principal := auth.From(ctx)
 	for i := range ms {
 		m := &ms[i]
 		m.Topic = p.topic
@@ -131,7 +141,7 @@ func (c *pending) addTo(s *stream, partition int, p *auth.Principal, m *Message,
 	if n := s.config().Partitions; partition >= n {
 		return fieldError("partition", "is %d; stream %q has %d, counted from 0", partition, s.config().Name, n)
 	}
-	if err := c.b.admit(p, m, clock()); err != nil {
+	if err := c.b.admit(p, m, c.b.Now()); err != nil {
 		return err
 	}
 	first := len(c.subs)

@@ -61,7 +61,7 @@ func (b *Broker) ReadStream(ctx context.Context, name string, o ReadOptions) (St
 			return StreamRead{}, err
 		}
 		defer b.waiting.Add(-1)
-		w.Until = clock().Add(o.Wait)
+		w.Until = b.Now().Add(o.Wait)
 	}
 	if ctx.Err() != nil {
 		return StreamRead{}, gaveUp(ctx)

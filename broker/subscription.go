@@ -92,7 +92,7 @@ func (b *Broker) CreateSubscription(ctx context.Context, c SubscriptionConfig, p
 	if err != nil {
 		return SubscriptionInfo{}, err
 	}
-	c.Created = clock().UTC().Truncate(time.Millisecond)
+	c.Created = b.Now().UTC().Truncate(time.Millisecond)
 	if err := b.validateSubscription(&c); err != nil {
 		return SubscriptionInfo{}, err
 	}

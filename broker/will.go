@@ -41,7 +41,7 @@ func (s *Session) publishWill(ctx context.Context) {
 	m := w.Message
 	m.Publisher = s.id
 	if w.Expires {
-		m.Expires = clock().UnixMilli() + int64(w.Expiry)*1000
+		m.Expires = s.b.Now().UnixMilli() + int64(w.Expiry)*1000
 	}
 	ctx = auth.Unmetered(auth.WithPrincipal(ctx, s.principal()))
 	_, err := s.b.commitAll(ctx, []*Message{&m}, func(c *pending, p *auth.Principal, m *Message, tag uint64) error {

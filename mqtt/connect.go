@@ -140,8 +140,7 @@ func (c *connect) readWill(r *cursor, flags byte) {
 	w.Delay = time.Duration(p.willDelay) * time.Second
 	mp := fromProps(&p)
 	w.Expires, w.Expiry = mp.expires, mp.expiry
-	mp.expires = false
-	if mp.apply(&w.Message, time.Time{}); !validResponse(w.Message.ResponseTopic) {
+	if mp.apply(&w.Message); !validResponse(w.Message.ResponseTopic) {
 		r.fail(broken(protocolError, "response topic has wildcards"))
 		return
 	}

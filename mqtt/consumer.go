@@ -187,7 +187,7 @@ func (s *session) writeHeld() {
 		if l.of.id != 0 {
 			p.ids = []uint32{l.of.id}
 		}
-		e := newEncoder(m)
+		e := newEncoder(s.c.srv.o.Broker, m)
 		sent := s.write(e, &p, false)
 		e.free()
 		if sent == noRoom {

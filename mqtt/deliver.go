@@ -10,7 +10,7 @@ import (
 // Deliver takes a message for all MQTT subscribers that it matched; see
 // broker.Sink. It only appends to what waits for each of them.
 func (s *Server) Deliver(m *broker.Message, to []*broker.Subscription) {
-	e := newEncoder(m)
+	e := newEncoder(s.o.Broker, m)
 	defer e.free()
 	group := e.group[:0]
 	single := true
@@ -67,6 +67,7 @@ func (s *session) deliver(e *encoder, by []*member) {
 	}
 	e.ids = ids
 	if !wanted {
+		s.c.srv.stats.own.count(s.serial)
 		return
 	}
 	p.qos = min(p.qos, e.m.QoS)
@@ -119,7 +120,7 @@ func (s *session) pump() {
 func (s *session) drainBacklog() {
 	for s.backlog.len() > 0 && !s.window.full() && !s.closed {
 		p := s.backlog.ring[s.backlog.head]
-		e := newEncoder(p.m)
+		e := newEncoder(s.c.srv.o.Broker, p.m)
 		sent := s.write(e, &p, false)
 		e.free()
 		if sent == noRoom {

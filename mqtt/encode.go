@@ -3,7 +3,6 @@ package mqtt
 import (
 	"encoding/binary"
 	"sync"
-	"time"
 
 	"millrace/broker"
 )
@@ -22,6 +21,7 @@ type head struct {
 // encoder encodes one message for a fan-out: once for each form of PUBLISH
 // that its subscribers need, whatever their number.
 type encoder struct {
+	broker *broker.Broker
 	m      *broker.Message
 	shown  *broker.Message // see show
 	now    int64           // Unix milliseconds, 0 = not asked yet
@@ -35,15 +35,15 @@ type encoder struct {
 
 var encoders = sync.Pool{New: func() any { return new(encoder) }}
 
-func newEncoder(m *broker.Message) *encoder {
+func newEncoder(b *broker.Broker, m *broker.Message) *encoder {
 	e := encoders.Get().(*encoder)
-	e.m, e.shown, e.now = m, nil, 0
+	e.broker, e.m, e.shown, e.now = b, m, nil, 0
 	clear(e.made[:])
 	return e
 }
 
 func (e *encoder) free() {
-	e.m, e.shown = nil, nil
+	e.broker, e.m, e.shown = nil, nil, nil
 	clear(e.group[:cap(e.group)])
 	e.group = e.group[:0]
 	clear(e.groups)
@@ -72,7 +72,7 @@ func (e *encoder) show() *broker.Message {
 // time is now, the same for all of one fan-out.
 func (e *encoder) time() int64 {
 	if e.now == 0 {
-		e.now = time.Now().UnixMilli()
+		e.now = e.broker.Now().UnixMilli()
 	}
 	return e.now
 }

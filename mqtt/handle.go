@@ -37,9 +37,11 @@ func (c *conn) handle(head byte, body []byte) error {
 			f = c.subscribe(id, c.props.subID, ws)
 		}
 	case typeUnsubscribe:
-		if f = checkUnsubscribe(body, c.v5, &c.props); f == nil {
-			f = c.unsubscribe(decodeUnsubscribe(body, c.v5))
+		if f = checkUnsubscribe(body, c.v5, &c.props); f != nil {
+			c.srv.stats.badUnsubscribes.Add(1)
+			break
 		}
+		f = c.unsubscribe(decodeUnsubscribe(body, c.v5))
 	case typeDisconnect:
 		var code reason
 		if code, f = parseDisconnect(body, c.v5, &c.props); f == nil {

@@ -212,7 +212,7 @@ func (s *session) writeInbox() {
 		if s.window.has(p.id) {
 			return
 		}
-		e := newEncoder(p.m)
+		e := newEncoder(s.c.srv.o.Broker, p.m)
 		if a.terms.ID != 0 {
 			e.ids = append(e.ids[:0], a.terms.ID)
 			p.ids = e.ids

@@ -36,13 +36,10 @@ func fromProps(p *props) messageProps {
 	return m
 }
 
-// apply puts the properties into m, whose expiry counts from now.
-func (p *messageProps) apply(m *broker.Message, now time.Time) {
+// apply puts the properties into m; the expiry is up to the caller.
+func (p *messageProps) apply(m *broker.Message) {
 	m.ContentType, m.ResponseTopic, m.Correlation = p.contentType, p.response, p.correlation
 	m.Properties, m.UTF8 = p.user, p.utf8
-	if p.expires {
-		m.Expires = now.UnixMilli() + int64(p.expiry)*1000
-	}
 }
 
 // validPayload is what Payload Format Indicator 1 promises, section 3.3.2.3.2.
@@ -73,9 +70,11 @@ func (c *conn) publish(p *publish) *faultError {
 		return broken(protocolError, "response topic has wildcards")
 	}
 	if c.acks.repeated(c, p) {
+		c.srv.stats.inUse.Add(1)
 		return nil
 	}
 	if p.qos > 0 && c.v5 && c.acks.count() >= c.srv.o.ReceiveMaximum {
+		c.srv.stats.overMaximum.Add(1)
 		return &faultError{receiveMaximum, "receive maximum exceeded", closeQuota}
 	}
 	switch {
@@ -88,11 +87,13 @@ func (c *conn) publish(p *publish) *faultError {
 		return c.refuse(p, badPayloadFormat)
 	}
 	if !c.meter(p) {
+		c.srv.stats.overQuota.Add(1)
 		return c.refuse(p, quotaExceeded)
 	}
 	if p.qos > 0 {
 		c.acks.expect(p)
 	}
+	c.got.asked++
 	if p.qos == 2 && c.session.durable() {
 		c.producer.PublishOnce(c.message(t.name, p), 2, c.session.kept, p.id)
 	} else {
@@ -141,7 +142,7 @@ func (c *conn) refuse(p *publish, code reason) *faultError {
 
 // logDenied tells of refused publishes of one client, at most every 10 s.
 func (c *conn) logDenied() {
-	now := time.Now().Unix()
+	now := c.srv.o.Broker.Now().Unix()
 	if last := c.denied.Load(); now-last >= 10 && c.denied.CompareAndSwap(last, now) {
 		c.srv.log.Warn().Str("client", clip(c.hello.id)).Str("remote", c.remote).Msg("publish refused")
 	}
@@ -157,7 +158,10 @@ func (c *conn) message(name string, p *publish) *broker.Message {
 	}
 	if p.props.set != 0 {
 		mp := fromProps(&p.props)
-		mp.apply(m, c.lastRead)
+		mp.apply(m)
+		if mp.expires {
+			m.Expires = c.srv.o.Broker.Now().UnixMilli() + int64(mp.expiry)*1000
+		}
 		m.DedupKey = idempotencyKey(m.Properties)
 	}
 	return m

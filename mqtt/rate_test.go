@@ -65,6 +65,9 @@ func TestAPublishThatWouldWaitTooLongIsRefusedInMQTT5(t *testing.T) {
 		if n := e.Stats().Limited; n != 2 {
 			t.Errorf("%d publishes were limited", n)
 		}
+		if n := e.counters()["mqtt.publish.quota"]; n != 1 {
+			t.Errorf("%d publishes were refused, by the counters", n)
+		}
 	})
 }
 

@@ -162,7 +162,7 @@ func (s *session) sendRetained(m *broker.Message, by *member) bool {
 	if p.qos > 0 && (s.backlog.len() > 0 || s.window.full()) {
 		return false
 	}
-	e := newEncoder(m)
+	e := newEncoder(s.c.srv.o.Broker, m)
 	defer e.free()
 	return s.write(e, &p, false) != noRoom
 }

@@ -199,7 +199,7 @@ func (g *group) send() {
 	for n := g.backlog.len(); n > 0; n = g.backlog.len() {
 		g.waiting.Store(int64(n))
 		p := g.backlog.ring[g.backlog.head]
-		e := newEncoder(p.m)
+		e := newEncoder(g.srv.o.Broker, p.m)
 		given := g.give(e, p)
 		e.free()
 		if !given {

@@ -91,10 +91,33 @@ type counters struct {
 	acked                   atomic.Int64    // deliveries of QoS 1 and 2 that were completed
 	missed                  [4]atomic.Int64 // PUBACK, PUBREC, PUBREL, PUBCOMP with an unknown id
 
+	inUse       atomic.Int64 // QoS 2 publishes under an id that is not released yet
+	overQuota   atomic.Int64 // publishes that were refused for the rate of their identity
+	overMaximum atomic.Int64 // publishes beyond our Receive Maximum
+	own         striped      // deliveries that a publisher did not want back
+
+	badUnsubscribes                               atomic.Int64 // packets
 	badSubscribes, deniedSubscribes               atomic.Int64 // filters
 	created, resumed, takenOver, discarded, ended atomic.Int64 // sessions
 	dropped                                       [dropReasons]atomic.Int64
 	refused, closed                               [closeReasons]atomic.Int64
+}
+
+// striped is a counter that many connections count on at once, each in its own
+// stripe as a rule, so that they do not wait for each other's cache line.
+type striped [16]struct {
+	n atomic.Int64
+	_ [56]byte
+}
+
+// count adds one for whoever has that number.
+func (s *striped) count(of uint64) { s[of%uint64(len(s))].n.Add(1) }
+
+func (s *striped) load() (sum int64) {
+	for i := range s {
+		sum += s[i].n.Load()
+	}
+	return sum
 }
 
 func (n *counters) drop(r dropReason) { n.dropped[r].Add(1) }

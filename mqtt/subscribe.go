@@ -45,7 +45,7 @@ func (c *conn) subscribe(id uint16, subID uint32, ws []want) *faultError {
 		if code == badFilter && !c.v5 && c.tooLong(w.filter) {
 			return broken(badFilter, "filter is too long")
 		}
-		c.countRefused(code)
+		c.countAnswer(code)
 		switch {
 		case code < unspecified || c.v5:
 		case !c.hello.v31:
@@ -68,8 +68,11 @@ func (c *conn) subscribe(id uint16, subID uint32, ws []want) *faultError {
 	return nil
 }
 
-// countRefused counts a filter that was not granted.
-func (c *conn) countRefused(code reason) {
+// countAnswer counts a filter by its reason code.
+func (c *conn) countAnswer(code reason) {
+	if code < unspecified || code == notAuthorized {
+		c.got.asked++
+	}
 	if code >= unspecified {
 		c.srv.stats.badSubscribes.Add(1)
 	}

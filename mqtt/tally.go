@@ -13,6 +13,7 @@ type tally struct {
 	messages [3]uint32 // PUBLISH, by QoS
 	bytes    uint64
 	payload  uint64 // of PUBLISH
+	asked    uint32 // questions whether the client may publish or subscribe
 }
 
 // count notes a packet by its first byte and its length.
@@ -45,6 +46,9 @@ func (t *tally) book(all *traffic, own *share) {
 	}
 	all.bytes.Add(int64(t.bytes))
 	all.payload.Add(int64(t.payload))
+	if t.asked > 0 {
+		all.asked.Add(int64(t.asked))
+	}
 	own.bytes.Add(int64(t.bytes))
 	own.packets.Add(n)
 	*t = tally{}
@@ -56,6 +60,7 @@ type traffic struct {
 	messages [3]atomic.Int64
 	bytes    atomic.Int64
 	payload  atomic.Int64
+	asked    atomic.Int64
 }
 
 // flow sums up the kinds of packets.
@@ -118,7 +123,13 @@ func (s *Server) Counters(yield func(name string, n int64) bool) {
 	for i := range n.closed {
 		closed += n.closed[i].Load()
 	}
+	// What was asked is booked with its packet, a refusal when it is told.
+	refused := n.denied.Load() + n.deniedSubscribes.Load()
+	asked := max(n.received.asked.Load(), refused)
 	all := []counted{
+		{"access.asked", asked},
+		{"access.allowed", asked - refused},
+		{"access.denied", refused},
 		{"clients.connected", n.logins.Load()},
 		{"clients.disconnected", closed},
 		{"connack.error", n.rejected.Load()},
@@ -130,6 +141,11 @@ func (s *Server) Counters(yield func(name string, n int64) bool) {
 		{"acked", n.acked.Load()},
 		{"subscribe.error", n.badSubscribes.Load()},
 		{"subscribe.auth_error", n.deniedSubscribes.Load()},
+		{"unsubscribe.error", n.badUnsubscribes.Load()},
+		{"publish.in_use", n.inUse.Load()},
+		{"publish.quota", n.overQuota.Load()},
+		{"publish.receive_maximum", n.overMaximum.Load()},
+		{"unwanted.own", n.own.load()},
 		{"puback.missed", n.missed[0].Load()},
 		{"pubrec.missed", n.missed[1].Load()},
 		{"pubrel.missed", n.missed[2].Load()},

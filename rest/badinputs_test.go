@@ -1,17 +1,11 @@
 package rest_test
 
 import (
-	"crypto/tls"
 	"fmt"
 	"io"
 	"net/http"
-	"net/http/httptest"
 	"strings"
 	"testing"
-	"time"
-
-	"golang.org/x/net/http2"
-	"golang.org/x/net/http2/hpack"
 
 	"millrace/broker"
 	"millrace/broker/auth"
@@ -106,18 +100,6 @@ func TestAPathHasTheCheckOfWhereItLeads(t *testing.T) { // X193
 	}
 }
 
-// TestARequestWithTwoLengthsIsReadOneWay is X184: what the chunks do not hold
-// is a request of its own for nobody.
-func TestARequestWithTwoLengthsIsReadOneWay(t *testing.T) {
-	s := openSite(t, nil)
-	body := `{"payload":"x"}`
-	text := "POST /api/v1/topics/a/messages HTTP/1.1\r\nHost: x\r\nAuthorization: " + bearer + "\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n" +
-		fmt.Sprintf("%x\r\n%s\r\n0\r\n\r\n", len(body), body)
-	if status, closed := s.raw(t, text); status != 200 && (status != 400 || !closed) {
-		t.Errorf("status %d, closed %v", status, closed)
-	}
-}
-
 func TestTooManyWaitsAre429WithRetryAfter(t *testing.T) { // X204
 	s := openLimited(t, auth.Rates{}, 3, nil)
 	s.do(t, "POST", s.url("/api/v1/queues"), `{"name":"q","topic_filter":"a"}`)
@@ -140,52 +122,6 @@ func TestTooManyWaitsAre429WithRetryAfter(t *testing.T) { // X204
 		if other := <-answered; other.status != 200 {
 			t.Errorf("a wait is answered %+v", other)
 		}
-	}
-}
-
-// TestStreamsThatAreOpenedAndResetCostOthersNothing is X194: net/http bounds the
-// handlers of a connection, and what is refused costs little.
-func TestStreamsThatAreOpenedAndResetCostOthersNothing(t *testing.T) {
-	h := httptest.NewUnstartedServer(nil)
-	h.EnableHTTP2 = true
-	h.StartTLS()
-	certificate := h.TLS.Certificates[0]
-	h.Close()
-	s := openSite(t, func(o *rest.Options) {
-		o.Listeners = []rest.Listener{{
-			Name: "https", Address: "127.0.0.1:0", Dialects: []rest.Dialect{rest.FlowMQ, rest.EMQX},
-			TLS: &tls.Config{Certificates: []tls.Certificate{certificate}, NextProtos: []string{"h2"}},
-		}}
-	})
-	c, err := tls.Dial("tcp", s.Addr("https").String(), &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"h2"}})
-	must(t, err)
-	defer c.Close()
-	must(t, c.SetDeadline(time.Now().Add(20*time.Second)))
-	_, err = io.WriteString(c, http2.ClientPreface)
-	must(t, err)
-	var block strings.Builder
-	e := hpack.NewEncoder(&block)
-	for _, f := range [][2]string{{":method", "GET"}, {":scheme", "https"}, {":authority", "x"}, {":path", "/api/v1/queues"}} {
-		must(t, e.WriteField(hpack.HeaderField{Name: f[0], Value: f[1]}))
-	}
-	f := http2.NewFramer(c, c)
-	must(t, f.WriteSettings())
-	go func() { _, _ = io.Copy(io.Discard, c) }() // ends with the connection
-	start := time.Now()
-	for n := range uint32(10_000) {
-		// An error means that the server has ended the connection, which is as good.
-		if f.WriteHeaders(http2.HeadersFrameParam{StreamID: 2*n + 1, BlockFragment: []byte(block.String()), EndStream: true, EndHeaders: true}) != nil ||
-			f.WriteRSTStream(2*n+1, http2.ErrCodeCancel) != nil {
-			break
-		}
-	}
-	client := &http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}}
-	defer client.CloseIdleConnections()
-	w, err := client.Get("https://" + s.Addr("https").String() + "/livez")
-	must(t, err)
-	must(t, w.Body.Close())
-	if d := time.Since(start); w.StatusCode != 200 || d > 10*time.Second {
-		t.Errorf("another connection is answered %d after %v", w.StatusCode, d)
 	}
 }
 

@@ -2,29 +2,16 @@ package rest
 
 import (
 	"errors"
-	"net"
 	"net/http"
 
 	"millrace/broker"
-	"millrace/broker/auth"
-	"millrace/rest/fastqueue"
-	"millrace/rest/flowmq"
 	"millrace/rest/internal/httpx"
-	"millrace/rest/memfifo"
-	"millrace/rest/pulsar"
 )
 
 // Paths of the operators, on every listener.
 var opsPaths = []string{"/livez", "/readyz", "/healthz", "/metrics"}
 
-// docPaths are those of the documents, on the shared listener and on a
-// dialect's own.
-var docPaths = map[Dialect]string{
-	FlowMQ: "/api-docs/flowmq.yaml", FastQueue: "/api-docs/fastqueue.yaml", Memfifo: "/api-docs/memfifo.yaml",
-	Pulsar: "/api-docs/pulsar.yaml",
-}
-
-// ops answers what is no dialect's: health, metrics, documents, the index.
+// ops answers what is no dialect's: health and metrics.
 type ops struct {
 	broker  *broker.Broker
 	shared  *httpx.Shared
@@ -37,42 +24,12 @@ func newOps(from *Options, s *httpx.Shared) http.Handler {
 		Name: "ops",
 		Routes: []httpx.Route{
 			{Method: http.MethodGet, Path: "/metrics", Handler: o.metrics},
-			{Method: http.MethodGet, Path: "/", Handler: index},
 			{Method: http.MethodGet, Path: "/livez", Handler: live},
 			{Method: http.MethodGet, Path: "/readyz", Handler: o.ready},
 			{Method: http.MethodGet, Path: "/healthz", Handler: o.ready},
-			{Method: http.MethodGet, Path: docPaths[FlowMQ], Handler: document(flowmq.OpenAPI)},
-			{Method: http.MethodGet, Path: docPaths[FastQueue], Handler: document(fastqueue.OpenAPI)},
-			{Method: http.MethodGet, Path: docPaths[Memfifo], Handler: document(memfifo.OpenAPI)},
-			{Method: http.MethodGet, Path: docPaths[Pulsar], Handler: document(pulsar.OpenAPI)},
 		},
 		RenderError: renderPlain,
 	})
-}
-
-const indexPage = `Millrace, a message broker.
-
-/api/v1                    FlowMQ's REST API
-/api-docs/flowmq.yaml      its OpenAPI document
-/v1                        FastQueue's REST API
-/api-docs/fastqueue.yaml   its OpenAPI document
-/topics                    Pulsar's REST API (PIP-64)
-/api-docs/pulsar.yaml      its OpenAPI document
-/api/v5                    EMQX's management API
-/api-docs/swagger.json     its OpenAPI document
-/api-docs/memfifo.yaml     that of memfifo's API, which has a listener of its own
-/livez /readyz             health
-/metrics                   figures for Prometheus
-`
-
-func index(w http.ResponseWriter, r *httpx.Request) error {
-	return httpx.WriteText(w, r, "text/plain; charset=utf-8", []byte(indexPage))
-}
-
-func document(text []byte) httpx.Handler {
-	return func(w http.ResponseWriter, r *httpx.Request) error {
-		return httpx.WriteText(w, r, "application/yaml", text)
-	}
 }
 
 // live says that the process can answer, and asks nothing else.
@@ -96,7 +53,7 @@ func (o *ops) ready(w http.ResponseWriter, r *httpx.Request) error {
 		return live(w, r)
 	}
 	body := append(r.Buffer(), `{"status":"unavailable"`...)
-	if fromLoopback(r.Request) {
+	if httpx.FromLoopback(r.Request) {
 		body = httpx.AppendString(append(body, `,"reason":`...), why)
 	}
 	w.Header().Set("Retry-After", "1")
@@ -108,27 +65,11 @@ func (o *ops) metrics(w http.ResponseWriter, r *httpx.Request) error {
 	if o.figures == nil {
 		return httpx.ErrNoRoute
 	}
-	if !fromLoopback(r.Request) || r.Header.Get("Authorization") != "" {
-		p, err := httpx.KeyOrToken(o.broker.Auth(), httpx.UserAudience, r)
-		if err != nil {
-			return err
-		}
-		if err := o.broker.May(auth.WithPrincipal(r.Context(), p), auth.View, auth.Server); err != nil {
-			return err
-		}
+	if err := httpx.MayScrape(o.broker, httpx.UserAudience, r); err != nil {
+		return err
 	}
 	o.figures.ServeHTTP(w, r.Request)
 	return nil
-}
-
-// fromLoopback reports whether a request comes from this machine, and not by
-// way of a proxy on it.
-func fromLoopback(r *http.Request) bool {
-	if r.Header.Get("X-Forwarded-For") != "" || r.Header.Get("Forwarded") != "" {
-		return false
-	}
-	host, _, err := net.SplitHostPort(r.RemoteAddr)
-	return err == nil && net.ParseIP(host).IsLoopback()
 }
 
 // renderPlain writes an error where no dialect has a say.

@@ -5,14 +5,17 @@ import (
 	"net/http"
 	"slices"
 	"time"
+
+	"millrace/rest/apidocs"
+	"millrace/rest/internal/httpx"
 )
 
-// router finds who answers a request of one listener: the operators' paths, a
-// mount, a dialect by its prefix, and the index for the rest.
+// router finds who answers a request of one listener: a dialect by its prefix, a
+// mount, the operators' paths, the documents.
 type router struct {
 	ops      http.Handler
 	mounts   map[string]http.Handler
-	doc      string // of the one dialect
+	docs     http.Handler
 	dialects map[Dialect]http.Handler
 	rest     http.Handler
 	notice   []string
@@ -20,13 +23,13 @@ type router struct {
 }
 
 // newRouter has a listener of one dialect answer in that dialect's shape throughout.
-func newRouter(o Options, l Listener, all map[Dialect]http.Handler, ops http.Handler) *router {
-	r := &router{ops: ops, dialects: map[Dialect]http.Handler{}, rest: ops}
+func newRouter(o Options, l Listener, all map[Dialect]http.Handler, ops http.Handler, s *httpx.Shared) *router {
+	r := &router{ops: ops, docs: apidocs.New(s, documentsAt(l.Dialects), renderPlain), dialects: map[Dialect]http.Handler{}, rest: ops}
 	for _, d := range l.Dialects {
 		r.dialects[d] = all[d]
 	}
 	if len(l.Dialects) == 1 {
-		r.rest, r.doc = all[l.Dialects[0]], docPaths[l.Dialects[0]]
+		r.rest = all[l.Dialects[0]]
 	} else {
 		r.mounts = o.Mounts
 	}
@@ -47,6 +50,7 @@ var (
 // ServeHTTP goes by the path as it was sent: net/http's own mux would clean
 // doubled slashes and dots away, which are legal in topics.
 func (r *router) ServeHTTP(w http.ResponseWriter, req *http.Request) {
+	showTLS(req)
 	h := w.Header()
 	h["Server"], h["X-Content-Type-Options"] = serverHeader, nosniffHeader
 	if r.notice != nil {
@@ -61,11 +65,15 @@ func (r *router) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 		return
 	}
 	if m, ok := r.mounts[path]; ok {
-		m.ServeHTTP(w, req)
+		m.ServeHTTP(bare{w}, req)
 		return
 	}
-	if slices.Contains(opsPaths, path) || path == r.doc {
+	if slices.Contains(opsPaths, path) {
 		r.ops.ServeHTTP(w, req)
+		return
+	}
+	if apidocs.Has(path) {
+		r.docs.ServeHTTP(w, req)
 		return
 	}
 	r.rest.ServeHTTP(w, req)

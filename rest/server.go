@@ -27,8 +27,10 @@ import (
 type Listener struct {
 	Name     string // for the log and Addr
 	Address  string
-	TLS      *tls.Config // nil = plain HTTP
+	TLS      *tls.Config // nil = plain HTTP; its NextProtos say whether HTTP/2 is offered
 	Dialects []Dialect
+	// Sockets wraps the listener of the plain connections below TLS; nil = it stays as it is.
+	Sockets func(net.Listener) net.Listener
 }
 
 // Bodies are the limits of request bodies in bytes, by what they hold.
@@ -114,15 +116,24 @@ func Listen(ctx context.Context, o Options) (*Server, error) {
 			drain()
 			return nil, fmt.Errorf("listen on %s for %s: %w", l.Address, l.Name, err)
 		}
-		s.open = append(s.open, &endpoint{l, bound, s.httpServer(newRouter(o, l, dialects, ops), l)})
+		if l.Sockets != nil {
+			bound = l.Sockets(bound)
+		}
+		bound = &inspecting{bound, l.TLS, o.Log.With().Str("listener", l.Name).Logger()}
+		s.open = append(s.open, &endpoint{l, bound, s.httpServer(newRouter(o, l, dialects, ops, s.shared), l)})
 	}
 	return s, nil
 }
 
 func (s *Server) httpServer(h http.Handler, l Listener) *http.Server {
+	var speaks http.Protocols
+	speaks.SetHTTP1(true)
+	// HTTP/2 is agreed upon in the handshake, which is below net/http here.
+	speaks.SetUnencryptedHTTP2(l.TLS != nil)
 	return &http.Server{
 		Handler:           h,
-		TLSConfig:         l.TLS,
+		Protocols:         &speaks,
+		ConnContext:       withConn,
 		ReadHeaderTimeout: headerTimeout,
 		WriteTimeout:      writeTimeout,
 		IdleTimeout:       idleTimeout,
@@ -170,12 +181,7 @@ func (s *Server) Serve() error {
 }
 
 func (e *endpoint) serve() error {
-	var err error
-	if e.TLS != nil {
-		err = e.http.ServeTLS(e.bound, "", "")
-	} else {
-		err = e.http.Serve(e.bound)
-	}
+	err := e.http.Serve(e.bound)
 	if errors.Is(err, http.ErrServerClosed) {
 		return nil
 	}

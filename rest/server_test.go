@@ -23,6 +23,7 @@ import (
 	"millrace/broker/auth"
 	"millrace/persistence/local"
 	"millrace/rest"
+	"millrace/rest/pulsar"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -105,7 +106,7 @@ func openLimited(tb testing.TB, rates auth.Rates, waiting int, change func(*rest
 			{Name: "http", Address: "127.0.0.1:0", Dialects: []rest.Dialect{rest.FlowMQ, rest.EMQX, rest.FastQueue, rest.Pulsar}},
 			{Name: "memfifo", Address: "127.0.0.1:0", Dialects: []rest.Dialect{rest.Memfifo}},
 		},
-		Notice: "development",
+		Notice: "development", Pulsar: pulsar.Options{CreateTopics: true},
 	}
 	if change != nil {
 		change(&o)
@@ -135,6 +136,9 @@ func (s *site) do(tb testing.TB, method, url, body string) (*http.Response, stri
 	must(tb, err)
 	r.Header.Set("Authorization", bearer)
 	r.Header.Set("Client-Id", "test") // memfifo asks for one
+	if method == "POST" {
+		r.Header.Set("Content-Type", "application/json") // and EMQX for this
+	}
 	w, err := http.DefaultClient.Do(r)
 	must(tb, err)
 	defer w.Body.Close()
@@ -194,7 +198,7 @@ func TestThePrefixChoosesTheShapeOfEveryAnswer(t *testing.T) {
 		memfifo + "/api-docs/memfifo.yaml": {200, "openapi: 3.1.0"},
 		memfifo + "/api-docs/flowmq.yaml":  {404, `{"error":"no such path"}`},
 		memfifo + "/livez":                 {200, `{"status":"ok"}`},
-		s.url("/"):                         {200, "Millrace"},
+		s.url("/"):                         {200, "# Millrace"},
 		s.url("/livez"):                    {200, `{"status":"ok"}`},
 		s.url("/readyz"):                   {200, `{"status":"ok"}`},
 		s.url("/healthz"):                  {200, `{"status":"ok"}`},
@@ -350,25 +354,52 @@ func TestMountsAreServedAtTheirPath(t *testing.T) {
 	}
 }
 
-func TestTLS(t *testing.T) {
+// overTLS opens a site with one listener over TLS, which offers protos.
+func overTLS(tb testing.TB, protos ...string) *site {
+	tb.Helper()
 	h := httptest.NewUnstartedServer(nil)
-	h.EnableHTTP2 = true
 	h.StartTLS()
-	certificate := h.TLS.Certificates[0]
-	client := h.Client()
+	config := &tls.Config{Certificates: h.TLS.Certificates, NextProtos: protos}
 	h.Close()
-	s := openSite(t, func(o *rest.Options) {
-		o.Listeners = []rest.Listener{{Name: "https", Address: "127.0.0.1:0", TLS: &tls.Config{Certificates: []tls.Certificate{certificate}}, Dialects: []rest.Dialect{rest.FlowMQ, rest.EMQX}}}
+	return openSite(tb, func(o *rest.Options) {
+		o.Listeners = []rest.Listener{{Name: "https", Address: "127.0.0.1:0", TLS: config, Dialects: []rest.Dialect{rest.FlowMQ, rest.EMQX}}}
 	})
-	defer client.CloseIdleConnections()
-	r, err := http.NewRequestWithContext(t.Context(), "GET", "https://"+s.Addr("https").String()+"/api/v1/namespace", nil)
+}
+
+// trusting is a client of HTTP/2, if it is offered, that takes any certificate.
+func trusting(tb testing.TB) *http.Client {
+	tb.Helper()
+	tr := &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, ForceAttemptHTTP2: true}
+	tb.Cleanup(tr.CloseIdleConnections)
+	return &http.Client{Transport: tr, Timeout: 20 * time.Second}
+}
+
+func TestTLS(t *testing.T) {
+	for protos, want := range map[string]int{"h2 http/1.1": 2, "http/1.1": 1, "": 1} {
+		s := overTLS(t, strings.Fields(protos)...)
+		r, err := http.NewRequestWithContext(t.Context(), "GET", "https://"+s.Addr("https").String()+"/api/v1/namespace", nil)
+		must(t, err)
+		r.Header.Set("Authorization", bearer)
+		w, err := trusting(t).Do(r)
+		must(t, err)
+		body, _ := io.ReadAll(w.Body)
+		must(t, w.Body.Close())
+		if w.ProtoMajor != want || !strings.Contains(string(body), `"endpoint":"https://`) {
+			t.Errorf("%q: HTTP/%d: %s", protos, w.ProtoMajor, body)
+		}
+	}
+}
+
+func TestPlainHTTPAtAPortOfTLSIsTold(t *testing.T) {
+	s := overTLS(t, "h2")
+	c, err := net.Dial("tcp", s.Addr("https").String())
 	must(t, err)
-	r.Header.Set("Authorization", bearer)
-	w, err := client.Do(r)
+	defer c.Close()
+	must(t, c.SetDeadline(time.Now().Add(20*time.Second)))
+	_, err = io.WriteString(c, "GET / HTTP/1.1\r\nHost: x\r\n\r\n")
 	must(t, err)
-	defer w.Body.Close()
-	if body, _ := io.ReadAll(w.Body); w.ProtoMajor != 2 || !strings.Contains(string(body), `"endpoint":"https://`) {
-		t.Errorf("HTTP/%d: %s", w.ProtoMajor, body)
+	if text, _ := io.ReadAll(c); !strings.HasPrefix(string(text), "HTTP/1.0 400 ") {
+		t.Errorf("%q", text)
 	}
 }
 

@@ -17,7 +17,7 @@ func (s *site) traced(t *testing.T, method, url, body, parent string, states ...
 	t.Helper()
 	r, err := http.NewRequestWithContext(t.Context(), method, url, strings.NewReader(body))
 	must(t, err)
-	r.Header = http.Header{"Authorization": {bearer}, "Client-Id": {"test"}, "Traceparent": {parent}, "Tracestate": states}
+	r.Header = http.Header{"Authorization": {bearer}, "Client-Id": {"test"}, "Content-Type": {"application/json"}, "Traceparent": {parent}, "Tracestate": states}
 	w, err := http.DefaultClient.Do(r)
 	must(t, err)
 	defer w.Body.Close()
@@ -30,43 +30,35 @@ func TestATraceGoesFromEveryPublishToItsMessage(t *testing.T) {
 	system := auth.WithPrincipal(t.Context(), &auth.Principal{Kind: auth.System})
 	for _, p := range publishes {
 		s := openSite(t, nil)
-		c := broker.NewQueueConfig("q", "a")
-		if c.Driver = broker.Memory; p.name != "flowmq" {
-			c.Filter = ""
-		}
-		if p.name == "memfifo" {
-			c.Maker = p.name
-		}
-		_, err := s.broker.CreateQueue(system, c)
-		must(t, err)
+		s.queueFor(t, p.name, p.direct)
 		url := "http://" + s.Addr(p.listener).String() + p.path
 		receive := func() broker.Trace {
 			t.Helper()
 			got, err := s.broker.Receive(system, "q", broker.ReceiveOptions{Max: 1})
 			must(t, err)
 			if len(got) != 1 {
-				t.Fatalf("%s: %d messages", p.name, len(got))
+				t.Fatalf("%s: %d messages", p.path, len(got))
 			}
 			_, err = s.broker.Ack(system, "q", got[0].ID, got[0].Receipt)
 			must(t, err)
 			return broker.TraceOf(&got[0].Message)
 		}
-		s.traced(t, p.method, url, p.body, parent, strings.Split(state, ",")...)
+		s.traced(t, "POST", url, p.body, parent, strings.Split(state, ",")...)
 		if got := receive(); got.Parent != parent || got.State != state {
-			t.Errorf("%s: got %+v", p.name, got)
+			t.Errorf("%s: got %+v", p.path, got)
 		}
 		for _, bad := range []string{
 			"", "x", strings.ToUpper(parent), "ff" + parent[2:], parent + "-00", "00-00000000000000000000000000000000-00f067aa0ba902b7-01",
 			"00-4bf92f3577b34da6a3ce929d0e0e4736-0000000000000000-01", strings.ReplaceAll(parent, "-", "_"),
 		} {
-			s.traced(t, p.method, url, p.body, bad, state)
+			s.traced(t, "POST", url, p.body, bad, state)
 			if got := receive(); got != (broker.Trace{}) {
-				t.Errorf("%s: %q became %+v", p.name, bad, got)
+				t.Errorf("%s: %q became %+v", p.path, bad, got)
 			}
 		}
-		s.traced(t, p.method, url, p.body, "01"+parent[2:]+"-more", strings.Repeat("x", 513))
+		s.traced(t, "POST", url, p.body, "01"+parent[2:]+"-more", strings.Repeat("x", 513))
 		if got := receive(); got.Parent != "01"+parent[2:]+"-more" || got.State != "" {
-			t.Errorf("%s: got %+v", p.name, got)
+			t.Errorf("%s: got %+v", p.path, got)
 		}
 	}
 }

@@ -2,8 +2,6 @@ package clients
 
 import (
 	"errors"
-	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -95,13 +93,61 @@ type Client struct {
 
 // Registry is the index. The zero value is empty and ready.
 type Registry struct {
-	mu        sync.RWMutex
-	clients   btree.Map[string, *Client]
-	subs      btree.Map[subKey, *entry]
-	routes    btree.Map[string, int] // subscriptions by filter, without $share/GROUP/
-	connected int
-	shared    int
-	peak      Counts
+	mu           sync.RWMutex
+	clients      byID
+	away         byID // of these, those that are not connected
+	users, hosts index
+	subs         btree.Map[subKey, *entry]
+	routes       btree.Map[string, route] // by filter, without $share/GROUP/
+	shared       int
+	peak         Counts
+}
+
+// byID is clients in order of their id.
+type byID = btree.Map[string, *Client]
+
+// index is clients by something that several have in common.
+type index map[string]*byID
+
+func (x *index) set(key string, c *Client) {
+	m := (*x)[key]
+	if m == nil {
+		if *x == nil {
+			*x = index{}
+		}
+		m = &byID{}
+		(*x)[key] = m
+	}
+	m.Set(c.Facts.ID, c)
+}
+
+func (x *index) unset(key, id string) {
+	if m := (*x)[key]; m != nil {
+		if m.Delete(id); m.Len() == 0 {
+			delete(*x, key)
+		}
+	}
+}
+
+// set puts c in the place of whoever has its id. The caller holds mu.
+func (r *Registry) set(c *Client) {
+	f := c.Facts
+	if old, had := r.clients.Set(f.ID, c); had {
+		r.unlist(old)
+	}
+	r.users.set(f.Username, c)
+	r.hosts.set(f.Host, c)
+	if !f.Connected {
+		r.away.Set(f.ID, c)
+	}
+}
+
+// unlist takes c out of all but clients. The caller holds mu.
+func (r *Registry) unlist(c *Client) {
+	f := c.Facts
+	r.users.unset(f.Username, f.ID)
+	r.hosts.unset(f.Host, f.ID)
+	r.away.Delete(f.ID)
 }
 
 // Counts are how many there are, or were at most since the start.
@@ -116,13 +162,7 @@ type Counts struct {
 func (r *Registry) Put(s Session, f *Facts) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	old, had := r.clients.Set(f.ID, &Client{s, f})
-	if had && old.Facts.Connected {
-		r.connected--
-	}
-	if f.Connected {
-		r.connected++
-	}
+	r.set(&Client{s, f})
 	r.note()
 }
 
@@ -135,9 +175,7 @@ func (r *Registry) Remove(s Session, id string) {
 		return
 	}
 	r.clients.Delete(id)
-	if c.Facts.Connected {
-		r.connected--
-	}
+	r.unlist(c)
 }
 
 // Replace puts another session, with its facts, in the place of old, and makes
@@ -150,13 +188,7 @@ func (r *Registry) Replace(old, s Session, f *Facts, subs []Subscription) {
 	if !ok || c.Session != old {
 		return
 	}
-	r.clients.Set(f.ID, &Client{s, f})
-	if c.Facts.Connected {
-		r.connected--
-	}
-	if f.Connected {
-		r.connected++
-	}
+	r.set(&Client{s, f})
 	for _, sub := range subs {
 		r.subscribe(s, sub)
 	}
@@ -174,7 +206,7 @@ func (r *Registry) note() {
 
 func (r *Registry) count() Counts {
 	return Counts{
-		Sessions: r.clients.Len(), Connected: r.connected,
+		Sessions: r.clients.Len(), Connected: r.clients.Len() - r.away.Len(),
 		Subscriptions: r.subs.Len(), SharedSubscriptions: r.shared, Topics: r.routes.Len(),
 	}
 }
@@ -191,132 +223,4 @@ func (r *Registry) Get(id string) (*Client, bool) {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
 	return r.clients.Get(id)
-}
-
-// Query says which clients are wanted. Zero values want all.
-type Query struct {
-	IDs, Usernames              []string // one of them
-	Host                        string
-	Connected, CleanStart       *bool
-	Version                     byte
-	LikeID, LikeUsername        string // a part of the name
-	CreatedFrom, CreatedUntil   time.Time
-	ConnectFrom, ConnectedUntil time.Time
-}
-
-// Exact reports whether the answer to q can be counted by looking each client
-// up; with a part of a name every name is searched.
-func (q *Query) Exact() bool { return q.LikeID == "" && q.LikeUsername == "" }
-
-func (q *Query) all() bool {
-	return q.Exact() && len(q.IDs) == 0 && len(q.Usernames) == 0 && q.Host == "" && q.Connected == nil && q.CleanStart == nil &&
-		q.Version == 0 && q.CreatedFrom.IsZero() && q.CreatedUntil.IsZero() && q.ConnectFrom.IsZero() && q.ConnectedUntil.IsZero()
-}
-
-// Wants reports whether q wants a client of these facts.
-func (q *Query) Wants(f *Facts) bool {
-	switch {
-	case len(q.IDs) > 0 && !slices.Contains(q.IDs, f.ID),
-		len(q.Usernames) > 0 && !slices.Contains(q.Usernames, f.Username),
-		q.Host != "" && q.Host != f.Host,
-		q.Connected != nil && *q.Connected != f.Connected,
-		q.CleanStart != nil && *q.CleanStart != f.CleanStart,
-		q.Version != 0 && q.Version != f.Version,
-		q.LikeID != "" && !strings.Contains(f.ID, q.LikeID),
-		q.LikeUsername != "" && !strings.Contains(f.Username, q.LikeUsername):
-		return false
-	}
-	return within(f.CreatedAt, q.CreatedFrom, q.CreatedUntil) && within(f.ConnectedAt, q.ConnectFrom, q.ConnectedUntil)
-}
-
-func within(t, from, until time.Time) bool {
-	return (from.IsZero() || !t.Before(from)) && (until.IsZero() || !t.After(until))
-}
-
-// Page is a part of a list: what comes behind the key After, without the first
-// Skip, and at most Limit.
-type Page struct {
-	After string
-	Skip  int
-	Limit int
-}
-
-// List returns a page of the clients that q wants, in order of client id, and
-// whether there are more. count is how many there are in all; -1 where q is not
-// exact, or the page is one behind a key.
-func (r *Registry) List(q *Query, p Page) (page []*Client, count int, more bool) {
-	if len(q.IDs) > 0 && p.After == "" {
-		return r.listIDs(q, p)
-	}
-	r.mu.Lock() // Copy marks the nodes as shared
-	all := r.clients.Copy()
-	r.mu.Unlock()
-	count = -1
-	first := p.After
-	if q.all() {
-		if p.After == "" {
-			count = all.Len()
-		}
-		if p.Skip > 0 && p.After == "" {
-			var ok bool
-			if first, _, ok = all.GetAt(p.Skip); !ok {
-				return nil, count, false
-			}
-			p.Skip = 0
-		}
-	}
-	counting := p.After == "" && q.Exact() && !q.all()
-	matched := 0
-	all.Ascend(first, func(id string, c *Client) bool {
-		if id == p.After && p.After != "" || !q.Wants(c.Facts) {
-			return true
-		}
-		matched++
-		switch {
-		case matched <= p.Skip:
-		case len(page) < p.Limit:
-			page = append(page, c)
-		default:
-			more = true
-			return counting
-		}
-		return true
-	})
-	if counting {
-		count = matched
-	}
-	return page, count, more
-}
-
-// listIDs looks the clients up that q names.
-func (r *Registry) listIDs(q *Query, p Page) (page []*Client, count int, more bool) {
-	ids := slices.Compact(slices.Sorted(slices.Values(q.IDs)))
-	for _, id := range ids {
-		c, ok := r.Get(id)
-		if !ok || !q.Wants(c.Facts) {
-			continue
-		}
-		if count++; count > p.Skip && len(page) < p.Limit {
-			page = append(page, c)
-		}
-	}
-	more = count > p.Skip+len(page)
-	if !q.Exact() {
-		count = -1
-	}
-	return page, count, more
-}
-
-// Since counts the sessions that are connected, or have been since t.
-func (r *Registry) Since(t time.Time) (n int) {
-	r.mu.Lock()
-	all := r.clients.Copy()
-	r.mu.Unlock()
-	all.Scan(func(_ string, c *Client) bool {
-		if c.Facts.Connected || !c.Facts.DisconnectedAt.Before(t) {
-			n++
-		}
-		return true
-	})
-	return n
 }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"millrace/broker/clients"
 )
@@ -55,10 +56,16 @@ func ids(cs []*clients.Client) (all []string) {
 
 func TestPagesFollowEachOtherWithoutGapAndRepetition(t *testing.T) {
 	r := fleet(1000, 0)
-	yes := true
+	yes, no := true, false
 	for _, q := range []clients.Query{
 		{},
 		{Usernames: []string{"even"}},
+		{Usernames: []string{"even", "none", "odd"}, Host: "10.0.2.3"},
+		{Usernames: []string{"odd", "even"}, LikeID: "99"},
+		{Usernames: []string{"none"}},
+		{Connected: &no},
+		{Connected: &no, Usernames: []string{"even"}, Version: 5},
+		{Host: "10.0.1.8", Connected: &yes},
 		{LikeID: "7"},
 		{Connected: &yes},
 		{CleanStart: &yes, Version: 5},
@@ -67,42 +74,46 @@ func TestPagesFollowEachOtherWithoutGapAndRepetition(t *testing.T) {
 		{LikeUsername: "dd"},
 		{IDs: []string{"c000003", "c000001", "none", "c000003"}},
 	} {
-		want, count, more := r.List(&q, clients.Page{Limit: 100_000})
-		if more || q.Exact() != (count >= 0) || q.Exact() && count != len(want) || !slices.IsSorted(ids(want)) {
-			t.Fatalf("%+v: %d of %d, more %v", q, len(want), count, more)
+		all := r.List(&q, clients.Page{Limit: 100_000})
+		want := all.Items
+		if all.More || q.Exact() != (all.Count >= 0) || q.Exact() && all.Count != len(want) || !slices.IsSorted(ids(want)) {
+			t.Fatalf("%+v: %d of %d, more %v", q, len(want), all.Count, all.More)
 		}
 		for _, c := range want {
 			if !q.Wants(c.Facts) {
 				t.Errorf("%+v lists %+v", q, c.Facts)
 			}
 		}
-		var byNumber, byKey []string
+		byNumber, byKey := []string{}, []string{}
 		for skip := 0; ; skip += 7 {
-			page, _, more := r.List(&q, clients.Page{Skip: skip, Limit: 7})
-			byNumber = append(byNumber, ids(page)...)
-			if !more {
+			page := r.List(&q, clients.Page{Skip: skip, Limit: 7})
+			byNumber = append(byNumber, ids(page.Items)...)
+			if !page.More {
 				break
 			}
 		}
-		if len(q.IDs) == 0 {
-			for after := ""; ; {
-				page, _, more := r.List(&q, clients.Page{After: after, Limit: 7})
-				byKey = append(byKey, ids(page)...)
-				if !more {
+		for _, bound := range []int{0, 1, 50} {
+			byKey = byKey[:0]
+			for after, pages := "", 0; ; pages++ {
+				page := r.List(&q, clients.Page{After: after, Limit: 7, Examine: bound})
+				byKey = append(byKey, ids(page.Items)...)
+				if after = page.Next; !page.More {
 					break
 				}
-				after = page[len(page)-1].Facts.ID
+				if pages > 1100 {
+					t.Fatalf("%+v never ends by key", q)
+				}
 			}
-			if diff := cmp.Diff(ids(want), byKey); diff != "" {
-				t.Errorf("%+v by key: %s", q, diff)
+			if diff := cmp.Diff(ids(want), byKey, cmpopts.EquateEmpty()); diff != "" {
+				t.Errorf("%+v by key, looking at %d: %s", q, bound, diff)
 			}
 		}
-		if diff := cmp.Diff(ids(want), byNumber); diff != "" {
+		if diff := cmp.Diff(ids(want), byNumber, cmpopts.EquateEmpty()); diff != "" {
 			t.Errorf("%+v by number: %s", q, diff)
 		}
 	}
-	if page, count, more := r.List(&clients.Query{}, clients.Page{Skip: 2000, Limit: 5}); len(page) > 0 || count != 1000 || more {
-		t.Errorf("behind the end: %v %d %v", page, count, more)
+	if p := r.List(&clients.Query{}, clients.Page{Skip: 2000, Limit: 5}); len(p.Items) > 0 || p.Count != 1000 || p.More {
+		t.Errorf("behind the end: %+v", p)
 	}
 }
 
@@ -160,18 +171,27 @@ func TestSubscriptionsAreFoundByEachCondition(t *testing.T) {
 		"x/+ b":                 {Durable: &yes},
 		"":                      {ClientID: "none"},
 	} {
-		page, count, more := r.Subscriptions(&q, clients.Page{Limit: 10})
 		var got []string
-		for _, s := range page {
+		page := r.Subscriptions(&q, clients.Page{Limit: 10})
+		for _, s := range page.Items {
 			got = append(got, s.Filter+" "+s.ClientID)
 		}
-		if strings.Join(got, ", ") != want || more || q.Exact() && count != len(page) {
-			t.Errorf("%+v: got %v, %d", q, got, count)
+		if strings.Join(got, ", ") != want || page.More || q.Exact() && page.Count != len(got) {
+			t.Errorf("%+v: got %v, %d", q, got, page.Count)
+		}
+		var skipped []string
+		for i := range got {
+			for _, s := range r.Subscriptions(&q, clients.Page{Skip: i, Limit: 1}).Items {
+				skipped = append(skipped, s.Filter+" "+s.ClientID)
+			}
+		}
+		if diff := cmp.Diff(got, skipped); diff != "" {
+			t.Errorf("%+v one by one: %s", q, diff)
 		}
 	}
-	topics, count, more := r.Topics(clients.Page{Skip: 1, Limit: 1})
-	if diff := cmp.Diff([]string{"x/+"}, topics); diff != "" || count != 3 || !more {
-		t.Errorf("%s %d %v", diff, count, more)
+	topics := r.Topics(clients.Page{Skip: 1, Limit: 1})
+	if diff := cmp.Diff(clients.Listed[string]{Items: []string{"x/+"}, Count: 3, More: true}, topics); diff != "" {
+		t.Error(diff)
 	}
 	if counts, _ := r.Counts(); counts.SharedSubscriptions != 2 || r.Subscribers("x/#") != 2 {
 		t.Errorf("%+v", counts)
@@ -197,6 +217,21 @@ func BenchmarkIndexOf100000ClientsAnd500000Subscriptions(b *testing.B) {
 			r.List(&clients.Query{Usernames: []string{"even"}}, clients.Page{Limit: 100})
 		}
 	})
+	b.Run("clients/username/page", func(b *testing.B) {
+		for b.Loop() {
+			r.List(&clients.Query{Usernames: []string{"even"}}, clients.Page{Skip: rand.IntN(40_000), Limit: 100})
+		}
+	})
+	b.Run("clients/address", func(b *testing.B) {
+		for b.Loop() {
+			r.List(&clients.Query{Host: "10.0.100.7"}, clients.Page{Limit: 100})
+		}
+	})
+	b.Run("clients/like/cursor", func(b *testing.B) {
+		for b.Loop() {
+			r.List(&clients.Query{LikeID: "none"}, clients.Page{After: "c050000", Limit: 100, Examine: 10_000})
+		}
+	})
 	b.Run("clients/like", func(b *testing.B) {
 		for b.Loop() {
 			r.List(&clients.Query{LikeID: "c0999"}, clients.Page{Limit: 100})
@@ -210,6 +245,11 @@ func BenchmarkIndexOf100000ClientsAnd500000Subscriptions(b *testing.B) {
 	b.Run("subscriptions/match", func(b *testing.B) {
 		for b.Loop() {
 			r.Subscriptions(&clients.SubscriptionQuery{Matches: "site/99999/4"}, clients.Page{Limit: 100})
+		}
+	})
+	b.Run("subscriptions/topic", func(b *testing.B) {
+		for b.Loop() {
+			r.Subscriptions(&clients.SubscriptionQuery{Filter: "site/99999/4"}, clients.Page{Limit: 100})
 		}
 	})
 	b.Run("topics/page", func(b *testing.B) {

@@ -7,10 +7,12 @@
 //
 // A client, a subscription and a filter are one entry each of a B-tree that
 // counts: a page is found by its number or by the key before it in O(log n),
-// whatever lies before it. Filters of clients are compared with facts that do
-// not change during a connection, without a lock of the session. A reader works
-// on a copy of the tree that costs nothing to make, so that a long list holds
-// up no CONNECT.
+// whatever lies before it. Clients are also found by user name, by address and
+// by being away, and subscriptions by filter, by group and by a topic that their
+// filters match; other conditions are compared with facts that do not change
+// during a connection, without a lock of the session, and Page.Examine bounds
+// with how many. A reader works on a copy of the tree that costs nothing to make,
+// so that a long list holds up no CONNECT.
 //
 // # Locks
 //

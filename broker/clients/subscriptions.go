@@ -1,7 +1,11 @@
 package clients
 
 import (
+	"iter"
+	"slices"
 	"strings"
+
+	"github.com/tidwall/btree"
 
 	"millrace/router"
 )
@@ -17,9 +21,12 @@ type Subscription struct {
 	Durable           bool // it outlives the connection
 }
 
+// sharePrefix begins a shared subscription, MQTT 5 section 4.8.2.
+const sharePrefix = "$share/"
+
 // Shared splits "$share/GROUP/FILTER"; group is "" for any other filter.
 func (s *Subscription) Shared() (group, filter string) {
-	rest, ok := strings.CutPrefix(s.Filter, "$share/")
+	rest, ok := strings.CutPrefix(s.Filter, sharePrefix)
 	if !ok {
 		return "", s.Filter
 	}
@@ -55,8 +62,8 @@ func (r *Registry) subscribe(owner Session, s Subscription) {
 	if _, had := r.subs.Set(s.Key(), &entry{s, owner}); had {
 		return
 	}
-	n, _ := r.routes.Get(filter)
-	r.routes.Set(filter, n+1)
+	to, _ := r.routes.Get(filter)
+	r.routes.Set(filter, to.add(group, 1))
 	if group != "" {
 		r.shared++
 	}
@@ -74,14 +81,54 @@ func (r *Registry) Unsubscribe(owner Session, clientID, filter string) {
 		return
 	}
 	r.subs.Delete(s.Key())
-	if n, _ := r.routes.Get(topic); n > 1 {
-		r.routes.Set(topic, n-1)
+	to, _ := r.routes.Get(topic)
+	if to = to.add(group, -1); to.len() > 0 {
+		r.routes.Set(topic, to)
 	} else {
 		r.routes.Delete(topic)
 	}
 	if group != "" {
 		r.shared--
 	}
+}
+
+// route counts the subscriptions to one filter.
+type route struct {
+	direct int
+	groups map[string]int // those of shared subscriptions; nil = none
+}
+
+func (t route) add(group string, n int) route {
+	if group == "" {
+		t.direct += n
+		return t
+	}
+	if t.groups == nil {
+		t.groups = map[string]int{}
+	}
+	if t.groups[group] += n; t.groups[group] == 0 {
+		delete(t.groups, group)
+	}
+	return t
+}
+
+func (t route) len() int {
+	n := t.direct
+	for _, k := range t.groups {
+		n += k
+	}
+	return n
+}
+
+// written are the ways in which clients have written the filter.
+func (t route) written(filter string) (all []string) {
+	if t.direct > 0 {
+		all = append(all, filter)
+	}
+	for group := range t.groups {
+		all = append(all, sharePrefix+group+"/"+filter)
+	}
+	return all
 }
 
 // SubscriptionQuery says which subscriptions are wanted. Zero values want all.
@@ -111,94 +158,116 @@ func (q *SubscriptionQuery) wants(s *Subscription) bool {
 }
 
 // Subscriptions returns a page of the subscriptions that q wants, in order of
-// filter and client id, and whether there are more. count is as in List.
-func (r *Registry) Subscriptions(q *SubscriptionQuery, p Page) (page []Subscription, count int, more bool) {
+// filter and client id.
+func (r *Registry) Subscriptions(q *SubscriptionQuery, p Page) Listed[Subscription] {
 	if q.ClientID != "" {
 		return r.subscriptionsOf(q, p)
 	}
+	l := listing[*entry]{p: p, exact: q.Exact()}
+	if !q.all() {
+		l.wants = func(e *entry) bool { return q.wants(&e.Subscription) }
+	}
 	r.mu.Lock() // Copy marks the nodes as shared
-	all := r.subs.Copy()
+	all, parts := r.subs.Copy(), r.parts(q)
 	r.mu.Unlock()
-	count = -1
-	first := p.After
-	if q.all() && p.After == "" {
-		count = all.Len()
-		if p.Skip > 0 {
-			var ok bool
-			if first, _, ok = all.GetAt(p.Skip); !ok {
-				return nil, count, false
+	if parts == nil {
+		return shown(whole(l, all))
+	}
+	return shown(l.of(beginning(all, p.After, parts)))
+}
+
+func shown(found Listed[*entry]) Listed[Subscription] {
+	out := Listed[Subscription]{Count: found.Count, More: found.More, Next: found.Next}
+	for _, e := range found.Items {
+		out.Items = append(out.Items, e.Subscription)
+	}
+	return out
+}
+
+// parts are what the keys of all subscriptions begin with that q may want, in
+// order; nil = anything. The caller holds mu.
+func (r *Registry) parts(q *SubscriptionQuery) []string {
+	var filters []string
+	switch {
+	case q.Filter != "":
+		filters = []string{q.Filter}
+	case q.Matches != "":
+		filters = matching(&r.routes, q.Matches)
+	case q.Group != "":
+		return []string{sharePrefix + q.Group + "/"}
+	default:
+		return nil
+	}
+	parts := []string{}
+	for _, f := range filters {
+		to, _ := r.routes.Get(f)
+		for _, w := range to.written(f) {
+			parts = append(parts, keyOf(w, ""))
+		}
+	}
+	slices.Sort(parts)
+	return parts
+}
+
+// beginning yields what is behind a key and begins with one of the parts.
+func beginning[V any](m *btree.Map[string, V], after string, parts []string) iter.Seq2[string, V] {
+	return func(yield func(string, V) bool) {
+		for _, part := range parts {
+			more := true
+			m.Ascend(max(part, after), func(key string, v V) bool {
+				if !strings.HasPrefix(key, part) {
+					return false
+				}
+				more = key == after || yield(key, v)
+				return more
+			})
+			if !more {
+				return
 			}
-			p.Skip = 0
 		}
 	}
-	counting := p.After == "" && q.Exact() && !q.all()
-	matched := 0
-	all.Ascend(first, func(key subKey, e *entry) bool {
-		if key == p.After && p.After != "" || !q.wants(&e.Subscription) {
-			return true
-		}
-		matched++
-		switch {
-		case matched <= p.Skip:
-		case len(page) < p.Limit:
-			page = append(page, e.Subscription)
-		default:
-			more = true
-			return counting
-		}
-		return true
-	})
-	if counting {
-		count = matched
-	}
-	return page, count, more
 }
 
 // subscriptionsOf asks the session itself.
-func (r *Registry) subscriptionsOf(q *SubscriptionQuery, p Page) (page []Subscription, count int, more bool) {
-	c, ok := r.Get(q.ClientID)
-	if !ok {
-		return nil, 0, false
-	}
-	for _, s := range c.Subscriptions() {
-		if s.Key() <= p.After || !q.wants(&s) {
-			continue
+func (r *Registry) subscriptionsOf(q *SubscriptionQuery, p Page) Listed[Subscription] {
+	l := listing[Subscription]{p: p, exact: q.Exact(), wants: func(s Subscription) bool { return q.wants(&s) }}
+	return l.of(func(yield func(string, Subscription) bool) {
+		c, ok := r.Get(q.ClientID)
+		if !ok {
+			return
 		}
-		if count++; count > p.Skip && len(page) < p.Limit {
-			page = append(page, s)
+		for _, s := range c.Subscriptions() {
+			if key := s.Key(); key > p.After && !yield(key, s) {
+				return
+			}
 		}
-	}
-	more = count > p.Skip+len(page)
-	if !q.Exact() || p.After != "" {
-		count = -1
-	}
-	return page, count, more
+	})
 }
 
-// Topics returns a page of the filters that have subscribers, in their order,
-// with the number of subscriptions of each.
-func (r *Registry) Topics(p Page) (page []string, count int, more bool) {
+// Topics returns a page of the filters that have subscribers, in their order.
+func (r *Registry) Topics(p Page) Listed[string] {
 	r.mu.Lock()
 	all := r.routes.Copy()
 	r.mu.Unlock()
+	out := Listed[string]{Count: all.Len()}
 	first, _, ok := all.GetAt(p.Skip)
 	if !ok {
-		return nil, all.Len(), false
+		return out
 	}
-	all.Ascend(first, func(filter string, _ int) bool {
-		if more = len(page) == p.Limit; more {
+	all.Ascend(first, func(filter string, _ route) bool {
+		if out.More = len(out.Items) == p.Limit; out.More {
 			return false
 		}
-		page = append(page, filter)
+		out.Items = append(out.Items, filter)
 		return true
 	})
-	return page, all.Len(), more
+	return out
 }
 
 // Subscribers is how many subscriptions a filter has.
 func (r *Registry) Subscribers(filter string) int {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
-	n, _ := r.routes.Get(filter)
-	return n
+	to, _ := r.routes.Get(filter)
+	return to.len()
 }

@@ -39,7 +39,7 @@ func (c *Core) Do(s *Step) (string, error) {
 
 func (c *Core) publish(s *Step) (string, error) {
 	m := &broker.Message{Topic: s.Args[0], Payload: []byte(strings.Join(s.Args[1:], " ")), QoS: 1, Key: s.Options["key"]}
-	now := time.Now()
+	now := c.Broker.Now()
 	for name, at := range map[string]*int64{"delay": &m.NotBefore, "expires": &m.Expires} {
 		if v, ok := s.Options[name]; ok {
 			d, err := time.ParseDuration(v)

@@ -68,6 +68,14 @@ func (a *app) anonymousAt(addr string) bool {
 	return a.cfg.AllowAnonymous == config.Any || a.cfg.AllowAnonymous == config.On && config.Loopback(host)
 }
 
+// certifiedOverHTTP names the user of a client's certificate, nil where HTTP over TLS asks for none.
+func (a *app) certifiedOverHTTP() func(tls.ConnectionState) (string, error) {
+	if a.cfg.HTTP.ClientAuth == "none" {
+		return nil
+	}
+	return certs.NameFrom(a.cfg.TLS.ClientName).Client
+}
+
 func (a *app) openMQTT() error {
 	names, listeners := a.mqttListeners()
 	onHTTP := a.cfg.HTTP.MQTT && (a.cfg.HTTP.Listen != config.None || a.cfg.HTTP.TLSListen != config.None)
@@ -103,6 +111,7 @@ func (a *app) openMQTT() error {
 	if onHTTP {
 		a.mounts = map[string]http.Handler{"/mqtt": s.WebSocket(mqtt.Listener{
 			AllowAnonymous: a.anonymousAt(a.cfg.HTTP.Listen) && a.anonymousAt(a.cfg.HTTP.TLSListen), Origins: a.cfg.HTTP.AllowedOrigins,
+			Identity: a.certifiedOverHTTP(),
 		})}
 	}
 	return nil
@@ -136,7 +145,7 @@ func (a *app) openHTTP(ctx context.Context) error {
 		wanted = append(wanted, l)
 		at := rest.Listener{Name: l.name, Address: l.addr, Dialects: dialects}
 		if l.name == "https" {
-			at.TLS = a.certs.Server(clientAuth[a.cfg.HTTP.ClientAuth], "h2", "http/1.1")
+			at.TLS, at.Sockets = a.certs.Server(clientAuth[a.cfg.HTTP.ClientAuth], "h2", "http/1.1"), mqtt.Sockets
 		}
 		listeners = append(listeners, at)
 	}
@@ -144,13 +153,9 @@ func (a *app) openHTTP(ctx context.Context) error {
 	if a.cfg.Dev != config.Off {
 		notice = "development mode"
 	}
-	var identity func(tls.ConnectionState) (string, error)
-	if a.cfg.HTTP.ClientAuth != "none" {
-		identity = certs.NameFrom(a.cfg.TLS.ClientName).Client
-	}
 	s, err := rest.Listen(ctx, rest.Options{
 		Broker: a.broker, Log: a.log, Listeners: listeners, Origins: a.cfg.HTTP.AllowedOrigins, Notice: notice, Mounts: a.mounts,
-		Bodies: a.bodies(), Identity: identity, HSTS: time.Duration(a.cfg.HTTP.HSTS),
+		Bodies: a.bodies(), Identity: a.certifiedOverHTTP(), HSTS: time.Duration(a.cfg.HTTP.HSTS),
 		MemfifoOpen: !a.cfg.Memfifo.Auth, Metrics: a.metrics(),
 		FastQueue: fastqueue.Options{Registration: a.cfg.FastQueue.Registration}, EMQX: a.management(), //nolint:contextcheck // it outlives the start
 		Pulsar: pulsar.Options{CreateTopics: a.cfg.Pulsar.AutoCreateTopics, PublicURL: a.cfg.PublicURL},

@@ -2,6 +2,7 @@ package main_test
 
 import (
 	"crypto/tls"
+	"errors"
 	"io"
 	"net/http"
 	"path/filepath"
@@ -9,6 +10,9 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	paho "github.com/eclipse/paho.mqtt.golang"
+	"github.com/eclipse/paho.mqtt.golang/packets"
 
 	"millrace/cmd/millrace/certs/certstest"
 )
@@ -144,5 +148,71 @@ func TestHTTPOverTLSMayRequireACertificateAndReadsItsOwnAgain(t *testing.T) {
 	}
 	if !eventually(10*time.Second, func() bool { return serial() != before }) {
 		t.Error("the new certificate is not used")
+	}
+}
+
+// mayConnect reports whether an MQTT client is let in.
+func mayConnect(t *testing.T, url string, conf *tls.Config, user, password string) bool {
+	t.Helper()
+	o := paho.NewClientOptions().AddBroker(url).SetTLSConfig(conf).SetAutoReconnect(false).SetConnectTimeout(10 * time.Second)
+	c := paho.NewClient(o.SetUsername(user).SetPassword(password).SetProtocolVersion(4))
+	tok := c.Connect()
+	defer c.Disconnect(0)
+	if tok.Wait() && tok.Error() == nil {
+		return true
+	}
+	if !errors.Is(tok.Error(), packets.ErrorRefusedBadUsernameOrPassword) && !errors.Is(tok.Error(), packets.ErrorRefusedNotAuthorised) {
+		t.Fatalf("%s: %v", url, tok.Error())
+	}
+	return false
+}
+
+func TestMQTTOverHTTPSKnowsItsClientsByTheirCertificates(t *testing.T) {
+	s := startSecured(t, "--set", "http.client_auth=optional")
+	url := "wss://" + s.ports["https"] + "/mqtt"
+	for _, c := range []struct {
+		certificate, user, password string
+		want                        bool
+	}{
+		{"ann", "", "", true},
+		{"ann", "ann", "", true},
+		{"ann", "sue", "long enough 2", false}, // one who is two
+		{"stranger", "", "", false},
+		{"", "", "", false},
+		{"", "ann", "long enough 1", true},
+	} {
+		conf := s.client(c.certificate).Transport.(*http.Transport).TLSClientConfig
+		if got := mayConnect(t, url, conf, c.user, c.password); got != c.want {
+			t.Errorf("%+v: let in %t", c, got)
+		}
+	}
+}
+
+// TestAnonymousClientsOfTheHTTPPortAreJudgedByBothOfItsAddresses: the path
+// /mqtt is one, and a client does not say by which listener it comes.
+func TestAnonymousClientsOfTheHTTPPortAreJudgedByBothOfItsAddresses(t *testing.T) {
+	for _, c := range []struct {
+		allow, http, https string
+		want               bool
+	}{
+		{"true", "127.0.0.1:0", "127.0.0.1:0", true},
+		{"true", "127.0.0.1:0", "none", true},
+		{"true", "127.0.0.1:0", "0.0.0.0:0", false},
+		{"true", "0.0.0.0:0", "127.0.0.1:0", false},
+		{"any", "127.0.0.1:0", "0.0.0.0:0", true},
+		{"false", "127.0.0.1:0", "127.0.0.1:0", false},
+	} {
+		s := startSecured(t, "--set", "allow_anonymous="+c.allow, "--http-listen", c.http, "--http-tls-listen", c.https)
+		for scheme, listener := range map[string]string{"ws://": "http", "wss://": "https"} {
+			_, port, ok := strings.Cut(strings.TrimPrefix(s.ports[listener], "[::]"), ":")
+			if !ok {
+				continue // there is no such listener
+			}
+			conf := &tls.Config{RootCAs: s.ca.Pool(), ServerName: "127.0.0.1"}
+			if got := mayConnect(t, scheme+"127.0.0.1:"+port+"/mqtt", conf, "", ""); got != c.want {
+				t.Errorf("%+v: by %s let in %t", c, listener, got)
+			}
+		}
+		s.kill()
 	}
 }

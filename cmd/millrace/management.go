@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"iter"
 	"runtime"
 	"time"
 
@@ -18,37 +17,15 @@ const nodeName = "millrace@127.0.0.1"
 func (a *app) management() emqx.Options {
 	o := emqx.Options{
 		Node: nodeName, Version: build().Short(), MaxPayload: int(a.cfg.Limits.Payload),
-		Clients: &a.clients, Alarms: a.alarms, History: a.history, System: system, Counters: a.counters(),
+		Clients: &a.clients, Alarms: a.alarms, History: a.history, System: system,
 	}
 	if a.cfg.MQTT.DenyAction == "close" {
 		o.DenyAction = "disconnect"
 	}
 	if a.mqtt != nil {
-		o.Listeners = listeners{a.mqtt}
+		o.Listeners, o.Counters = listeners{a.mqtt}, a.mqtt.Counters
 	}
 	return o
-}
-
-// counters yields those of the broker and of the MQTT edge, by their names.
-func (a *app) counters() iter.Seq2[string, int64] {
-	return func(yield func(string, int64) bool) {
-		n := a.broker.Stats()
-		delayed, err := a.broker.DelayedCount(context.Background())
-		if err != nil {
-			delayed = 0 // the store has failed, as readiness says
-		}
-		for name, v := range map[string]int64{
-			"messages.published": int64(n.Published), "messages.stored": int64(n.Stored), "messages.unmatched": int64(n.Unmatched),
-			"messages.retained": int64(a.broker.RetainedCount()), "messages.delayed": int64(delayed),
-		} {
-			if !yield(name, v) {
-				return
-			}
-		}
-		if a.mqtt != nil {
-			a.mqtt.Counters(yield)
-		}
-	}
 }
 
 // listeners are those of the MQTT edge in the management API's words.
@@ -62,6 +39,10 @@ func (l listeners) Listeners() []emqx.Listener {
 	}
 	return all
 }
+
+// clockSet is how far the wall clock may be from the clock of deadlines before
+// somebody should know.
+const clockSet = time.Minute
 
 // slowAlarm is how long an alarm about slow clients stands.
 const slowAlarm = time.Minute
@@ -80,6 +61,11 @@ func (a *app) keepHistory() {
 			a.alarms.Raise("low_disk", "the disk is nearly full: publishes are refused until there is room", nil)
 		} else {
 			a.alarms.Clear("low_disk")
+		}
+		if ahead := a.store.Clock().Ahead(); ahead.Abs() > clockSet {
+			a.alarms.Raise("clock_set", "the clock of the machine was set while the broker runs: deadlines go on as they were, times are shown by the clock of before until a restart", map[string]any{"seconds": int64(ahead.Seconds())})
+		} else {
+			a.alarms.Clear("clock_set")
 		}
 		now, _ := a.clients.Counts()
 		n := a.broker.Stats()

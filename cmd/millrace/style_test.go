@@ -112,6 +112,8 @@ func checkFile(t *testing.T, name string, text []byte, fakeTime bool) {
 		case *ast.SelectorExpr:
 			if x, ok := n.X.(*ast.Ident); ok && x.Name == "time" && n.Sel.Name == "Sleep" && !fakeTime {
 				t.Errorf("%s: time.Sleep: wait on a channel or a context", set.Position(n.Pos()))
+			} else if ok && x.Name == "time" && (n.Sel.Name == "Now" || n.Sel.Name == "Until") && !asksTheMachine(name) {
+				t.Errorf("%s: time.%s: ask the broker or the store for the time, it does not jump", set.Position(n.Pos()), n.Sel.Name)
 			}
 		case *ast.FuncDecl:
 			if n.Name.Name == "init" && n.Recv == nil {

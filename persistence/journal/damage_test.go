@@ -303,6 +303,31 @@ func TestRecordsOfAnEarlierUseOfAFileNeverComeBack(t *testing.T) {
 	checkLog(t, log, want)
 }
 
+// A power cut may keep the old name of a freed segment beside the new one. When
+// the segment is freed again it takes that name: who had begun to prepare the
+// file of that name would give the wrong file the next one, and write records
+// where nobody finds them.
+func TestAFreeFileIsNotUsedWhileItsSegmentIsThere(t *testing.T) {
+	disk := newSmallLog(t, true).disk
+	free := logDir + "/00000001.free"
+	f, err := disk.Create(free)
+	if err == nil {
+		err = errors.Join(f.WriteAt(0, disk.Data(logDir+"/00000001.seg")), f.Close())
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := damageOptions(journaltest.Watch(disk, func(op journaltest.Op, run func() error) error {
+		if op.Name == free && op.Kind == journaltest.Write {
+			t.Errorf("%s is prepared for use", op.Name)
+		}
+		return run()
+	}))
+	j, _ := open(t, o)
+	mustAppend(t, j, "goes on")
+	mustClose(t, j)
+}
+
 func FuzzRecovery(f *testing.F) {
 	l := newSmallLog(f, true)
 	f.Add(uint16(0), uint16(4096), []byte{1, 2, 3})

@@ -98,6 +98,12 @@ func (j *Journal) inventory() (log, prepared []*segment, err error) {
 		case "new":
 			err = j.o.FS.Remove(path)
 		case "free":
+			if slices.Contains(names, segmentName(n)) {
+				// A power cut kept both names of a rename. The segment, once freed,
+				// would take the name from under the one who prepares this file.
+				err = j.o.FS.Remove(path)
+				break
+			}
 			err = j.adoptFree(path)
 		case "seg":
 			var s *segment

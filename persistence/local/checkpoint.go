@@ -171,7 +171,7 @@ func (s *Store) captureMeta(w *ckptWriter) (journal.Position, error) {
 	}
 	s.flushNotes()
 	unstarted := s.unstarted
-	b := appendNums(w.begin(secMeta), uint64(s.epoch), uint64(max(s.clock, s.floor.Load()-1)), uint64(s.nextTarget), s.rev)
+	b := appendNums(w.begin(secMeta), uint64(s.epoch), uint64(max(s.newest, s.floor.Load()-1)), uint64(s.nextTarget), s.rev)
 	s.wal.Unlock(journal.Lazy, nil)
 	w.end(b)
 	if unstarted {
@@ -185,7 +185,7 @@ func (s *Store) captureMeta(w *ckptWriter) (journal.Position, error) {
 
 // restoreMeta is the inverse of captureMeta.
 func (s *Store) restoreMeta(f *fields) error {
-	s.epoch, s.clock = uint32(f.num()), max(s.clock, int64(f.num()))
+	s.epoch, s.newest = uint32(f.num()), max(s.newest, int64(f.num()))
 	s.nextTarget, s.rev = max(s.nextTarget, broker.Target(f.num())), max(s.rev, f.num())
 	if f.bad {
 		return errRecord

@@ -3,7 +3,6 @@ package local
 import (
 	"fmt"
 	"sync"
-	"time"
 
 	"millrace/broker"
 	"millrace/persistence/journal"
@@ -119,7 +118,7 @@ func (cm *commit) serve() {
 		for _, q := range t.p.st.subscriptions() {
 			q.mu.Lock()
 			if q.waits.first != nil {
-				q.attend(nowMilli(), &l)
+				q.attend(cm.s.milli(), &l)
 			}
 			q.mu.Unlock()
 		}
@@ -130,7 +129,7 @@ func (cm *commit) serve() {
 			continue
 		}
 		if now == 0 {
-			now = time.Now().UnixMilli()
+			now = cm.s.milli()
 		}
 		q := t.q
 		q.mu.Lock()

@@ -3,7 +3,6 @@ package local
 import (
 	"encoding/binary"
 	"strings"
-	"time"
 
 	"millrace/broker"
 	"millrace/persistence/journal"
@@ -73,7 +72,7 @@ const dedupAtOnce = 1024
 //
 //	dedup  (time, id 16 bytes, hash u64, key), again and again
 func (s *Store) captureDedup(w *ckptWriter) {
-	now := time.Now().UnixMilli()
+	now := s.milli()
 	for at, more := 0, true; more; {
 		if s.wal.Lock() != nil {
 			return // the store ends, and so does the checkpoint
@@ -102,7 +101,7 @@ func (s *Store) captureDedup(w *ckptWriter) {
 
 // restoreDedup reads keys of the window.
 func (s *Store) restoreDedup(f *fields) error {
-	now := time.Now().UnixMilli()
+	now := s.milli()
 	for len(f.b) > 0 && !f.bad {
 		at := int64(f.num())
 		var id broker.ID

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"time"
 
 	"millrace/broker"
 	"millrace/persistence/journal"
@@ -76,7 +75,7 @@ func (s *Store) Define(ctx context.Context, d broker.Def) (broker.Target, error)
 			return 0, broker.ErrConflict
 		}
 	} else {
-		if s.short(time.Now().UnixMilli()) {
+		if s.short(s.milli()) {
 			s.wal.Unlock(journal.Lazy, nil)
 			return 0, broker.ErrFull
 		}

@@ -144,7 +144,7 @@ func (s *Store) fill(wt *waiter, l *waitQueue) {
 		d := &w.Got[len(w.Got)-1]
 		err := wt.load.message(wt.picks, i, d)
 		if err == nil && q.source != nil {
-			p.judge(&d.Message, nowMilli())
+			p.judge(&d.Message, s.milli())
 		}
 		if err == nil && p.fate == deliver {
 			q.address(d, p)
@@ -173,7 +173,7 @@ func (s *Store) fill(wt *waiter, l *waitQueue) {
 // startLeases lets the leases of w.Got run from now, and has them recorded.
 func (s *Store) startLeases(wt *waiter, l *waitQueue) {
 	w, q := wt.w, wt.q.Load()
-	now := time.Now().UnixMilli()
+	now := s.milli()
 	until := now + w.Lease.Milliseconds()
 	got := w.Got
 	q.mu.Lock()

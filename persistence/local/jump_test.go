@@ -2,14 +2,52 @@ package local_test
 
 import (
 	"context"
+	"math/rand/v2"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"millrace/broker"
+	"millrace/persistence/clock"
 	"millrace/persistence/journal/journaltest"
 	"millrace/persistence/local"
+	"millrace/persistence/storetest"
 )
+
+// unsteady is a disk of a machine whose wall clock is right when the store is
+// opened, and set to another time, a day back to a year on, before each time
+// that the store looks at it.
+type unsteady struct{ disk }
+
+func (u unsteady) Open(tb testing.TB) broker.Store {
+	tb.Helper()
+	looks := 0
+	rng := rand.New(rand.NewPCG(1, 2))
+	u.Clock = clock.New(func() time.Time {
+		if looks++; looks == 1 {
+			return time.Now()
+		}
+		days := rng.IntN(366)
+		if days == 0 {
+			days = -1
+		}
+		return time.Now().AddDate(0, 0, days)
+	})
+	return u.disk.Open(tb)
+}
+
+func newUnsteady(tb testing.TB) storetest.Place {
+	tb.Helper()
+	return unsteady{newSmall(tb).(disk)}
+}
+
+// Nothing that lasts lasts longer or shorter because somebody sets the clock:
+// the suite and the models, which know of no jumps, see none.
+func TestAClockThatIsSetWhileTheStoreRunsChangesNothing(t *testing.T) {
+	t.Run("suite", func(t *testing.T) { storetest.Run(t, newUnsteady) })
+	t.Run("model", func(t *testing.T) { storetest.RunModel(t, newUnsteady) })
+	t.Run("streams", func(t *testing.T) { storetest.RunStreamModel(t, newUnsteady) })
+}
 
 // at runs f with the store open while the clock of the machine shows so many
 // days after the first one. Each call is another run of the process, so that the

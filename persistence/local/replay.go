@@ -3,7 +3,6 @@ package local
 import (
 	"fmt"
 	"strings"
-	"time"
 
 	"millrace/broker"
 	"millrace/persistence/journal"
@@ -81,7 +80,7 @@ func (s *Store) replayStart(f *fields) error {
 // begin makes epoch the present one.
 func (s *Store) begin(epoch uint32, now int64) {
 	s.epoch = epoch
-	s.clock = max(s.clock, now)
+	s.newest = max(s.newest, now)
 	for _, t := range s.targets {
 		if q := t.q; q != nil && q.source != nil {
 			if q.volatile {
@@ -166,7 +165,7 @@ func (s *Store) replayMessage(r *journal.Record) error {
 		return err
 	}
 	s.note(r, m)
-	s.clock = max(s.clock, m.time)
+	s.newest = max(s.newest, m.time)
 	for _, to := range m.routes {
 		t := s.targets[to.id]
 		switch {
@@ -184,7 +183,7 @@ func (s *Store) replayMessage(r *journal.Record) error {
 			t.q.place(to.seq, uint64(r.Pos), &m.placed)
 		}
 	}
-	if m.m.DedupKey != "" && r.Type == recMessage && time.Now().UnixMilli()-m.time < dedupWindow {
+	if m.m.DedupKey != "" && r.Type == recMessage && s.milli()-m.time < dedupWindow {
 		s.dedup.add(strings.Clone(m.m.DedupKey), m.m.ID, m.m.BodyHash, m.time)
 	}
 	return nil

@@ -173,7 +173,7 @@ func (w *busy) consume(q int) {
 		switch k := w.rng.IntN(60); {
 		case k == 0 && q == 0:
 			w.held = append(w.held, got[i]) // stuck until it is released
-		case k == 1:
+		case k == 1 && got[i].Attempt == 1: // after a second one the broker decides
 			b.Defer(got[i].Ref, time.Now().Add(time.Duration(w.rng.IntN(2))*time.Hour), true)
 			b.End()
 		default:

@@ -11,6 +11,7 @@ import (
 
 	"millrace/broker"
 	"millrace/broker/histogram"
+	"millrace/persistence/clock"
 	"millrace/persistence/journal"
 )
 
@@ -37,6 +38,8 @@ type Options struct {
 	CompactRate int64
 	// MarkEvery is how far the watermark of the journal may lag; default 1s.
 	MarkEvery time.Duration
+	// Clock is the time of deadlines; default one that begins at Open.
+	Clock *clock.Clock
 	// Progress is called about once a second while Open reads what is stored, if
 	// that takes longer than a second. It must not block.
 	Progress func(Progress)
@@ -49,6 +52,7 @@ type Options struct {
 // Store is a broker.Store.
 type Store struct {
 	log        zerolog.Logger
+	clock      *clock.Clock
 	wal        wal
 	mem        bool // nothing is kept
 	durability broker.Durability
@@ -61,7 +65,7 @@ type Store struct {
 	// Under the append lock.
 	unit       unit
 	submits    uint64
-	clock      int64 // time of the newest unit
+	newest     int64 // time of the newest unit
 	nextTarget broker.Target
 	firstOwn   broker.Target // targets before it are not ours
 	rev        uint64
@@ -128,13 +132,16 @@ func (t target) volatile() bool {
 // newStore returns a Store without a log.
 func newStore(o Options) *Store {
 	s := &Store{
-		log: o.Log, targets: map[broker.Target]target{},
+		log: o.Log, clock: o.Clock, targets: map[broker.Target]target{},
 		names:  [kinds]map[string]broker.Target{{}, {}, {}, {}},
 		timers: timers{at: map[sleeper]int{}, kick: make(chan struct{}, 1)},
 		late:   late{idle: make(chan struct{}, 1)},
 		box:    outbox{kick: make(chan struct{}, 1)},
 		upkeep: newUpkeep(o),
 		stop:   make(chan struct{}),
+	}
+	if s.clock == nil {
+		s.clock = clock.New(nil)
 	}
 	s.unit.s, s.teller.s = s, s
 	s.live.emptied = s.upkeep.wake
@@ -159,7 +166,7 @@ func Open(o Options) (*Store, error) {
 	s.mem, s.durability, s.epoch = true, broker.DurabilityMemory, 1
 	s.wal = newMemLog()
 	// A target of an earlier process must not be one of this: count from the time.
-	s.firstOwn = broker.Target(time.Now().UnixMilli()) << 16
+	s.firstOwn = broker.Target(s.milli()) << 16
 	s.nextTarget = s.firstOwn
 	return s, nil
 }
@@ -189,7 +196,7 @@ func (s *Store) openDisk(o Options) (*Store, error) {
 		err = errors.Join(s.openFiles(o), s.losses.end(s))
 	}
 	if err == nil {
-		s.begin(s.epoch+1, time.Now().UnixMilli())
+		s.begin(s.epoch+1, s.milli())
 		err = s.recordStart()
 	}
 	if err == nil && s.gaveUp {
@@ -221,8 +228,17 @@ func (s *Store) writeStart() {
 	}
 	s.unstarted = false
 	b := append(s.wal.Start(recStart), recordFormat)
-	s.wal.End(appendNums(b, uint64(s.epoch), uint64(s.clock)), false)
+	s.wal.End(appendNums(b, uint64(s.epoch), uint64(s.newest)), false)
 }
+
+// Clock returns the clock, for its figures.
+func (s *Store) Clock() *clock.Clock { return s.clock }
+
+// Now is the time by which the store judges deadlines.
+func (s *Store) Now() time.Time { return s.clock.Now() }
+
+// milli is Now as the index counts it.
+func (s *Store) milli() int64 { return s.clock.Now().UnixMilli() }
 
 // State tells what the store promises and how it is.
 func (s *Store) State() broker.State {
@@ -230,7 +246,7 @@ func (s *Store) State() broker.State {
 		Durability: s.durability, Atomic: true, Ordered: true, StaleRefused: true,
 		Resolution: time.Millisecond, Nodes: 1, Err: s.closed(),
 	}
-	st.Full = s.short(time.Now().UnixMilli())
+	st.Full = s.short(s.milli())
 	return st
 }
 
@@ -243,7 +259,7 @@ func (s *Store) Bind(e broker.Events) {
 	s.events = e
 	s.bound.Store(true)
 	var l waitQueue
-	now := time.Now().UnixMilli()
+	now := s.milli()
 	for _, t := range s.all() {
 		if q := t.q; q != nil {
 			q.mu.Lock()

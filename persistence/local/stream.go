@@ -371,6 +371,3 @@ func (p *partition) oldest() int64 {
 	}
 	return 0
 }
-
-// nowMilli is the time as the index counts it.
-func nowMilli() int64 { return time.Now().UnixMilli() }

@@ -279,7 +279,7 @@ func (s *Store) registerRead(wt *waiter, st *stream, l *waitQueue) error {
 	}
 	wt.q.Store(nil)
 	wt.p.Store(p)
-	now := time.Now()
+	now := s.Now()
 	wt.loose = w.From.Begin || w.From.End || !w.From.Time.IsZero()
 	from, since, unlock, err := p.begin(&w.From, &p.mu)
 	defer unlock()

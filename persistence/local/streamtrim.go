@@ -16,7 +16,7 @@ const recTrim byte = 0x20
 // tick ends waits whose time is over, and cuts off what is too old or too much.
 func (p *partition) tick(s *Store) {
 	var l waitQueue
-	now := nowMilli()
+	now := s.milli()
 	p.mu.Lock()
 	p.wake = 0
 	for len(p.waits.until) > 0 && p.waits.until[0].until <= now {
@@ -176,7 +176,7 @@ func (s *Store) trim(p *partition, to uint64) {
 		s.wal.Unlock(journal.Lazy, nil)
 		p.mu.Lock()
 		p.cutting = 0
-		p.rest = nowMilli() + time.Second.Milliseconds()
+		p.rest = s.milli() + time.Second.Milliseconds()
 		p.schedule()
 		p.mu.Unlock()
 		return

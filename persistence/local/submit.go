@@ -2,7 +2,6 @@ package local
 
 import (
 	"math"
-	"time"
 
 	"millrace/broker"
 	"millrace/persistence/journal"
@@ -57,8 +56,8 @@ func (s *Store) Submit(b *broker.Batch, l broker.Level, c broker.Completion) {
 	cm.no = s.submits
 	s.flushNotes()
 	s.unit.cm = cm
-	now := time.Now().UnixMilli()
-	s.unit.now, s.unit.short = max(now, s.clock), s.short(now)
+	now := s.milli()
+	s.unit.now, s.unit.short = max(now, s.newest), s.short(now)
 	for i := range b.Units {
 		s.unit.run(b.OpsOf(i), &b.Units[i].Result)
 	}
@@ -74,7 +73,7 @@ func (u *unit) run(ops []broker.Op, r *broker.Result) {
 		clear(u.seen)
 	}
 	u.now = max(u.now, s.floor.Load())
-	s.clock = u.now
+	s.newest = u.now
 	if len(ops) == 0 {
 		return
 	}

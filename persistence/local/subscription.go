@@ -274,7 +274,7 @@ func (p *partition) cutSubscriptions(to uint64) {
 		q.mu.Lock()
 		if !q.dropped {
 			q.cutTo(broker.Offset{Partition: p.number, Offset: to})
-			q.attend(nowMilli(), &l)
+			q.attend(p.st.s.milli(), &l)
 		}
 		q.mu.Unlock()
 	}

@@ -118,7 +118,7 @@ func (s *Store) run() {
 	timer.Stop()
 	for {
 		s.tellAll()
-		q, wait := s.timers.pop(time.Now().UnixMilli())
+		q, wait := s.timers.pop(s.milli())
 		if q != nil {
 			q.tick(s)
 			continue
@@ -142,7 +142,7 @@ func (s *Store) run() {
 // tick does what is due in q.
 func (q *queue) tick(s *Store) {
 	var l waitQueue
-	now := time.Now().UnixMilli()
+	now := s.milli()
 	q.mu.Lock()
 	q.wake = 0
 	if !q.dropped {

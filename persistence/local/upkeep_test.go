@@ -89,7 +89,9 @@ func TestAFewMessagesThatStayHoldNoSegments(t *testing.T) {
 			kept += ackAll(t, s, q, 100)
 			synctest.Wait()
 		}
-		if st := s.Journal().State(); st.Segments > 3 {
+		// One of what stays, two where the kept checkpoints begin to read, and the
+		// one being written.
+		if st := s.Journal().State(); st.Segments > 4 {
 			t.Errorf("%d segments are left of %d messages that stay", st.Segments, kept)
 		}
 		if s.Moved() == 0 {

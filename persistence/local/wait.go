@@ -86,7 +86,7 @@ func (s *Store) register(wt *waiter, l *waitQueue) {
 	}
 	wt.p.Store(nil)
 	wt.q.Store(q)
-	now := time.Now()
+	now := s.Now()
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.advance(now.UnixMilli(), l)

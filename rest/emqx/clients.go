@@ -108,12 +108,16 @@ func (a *api) listClients(w http.ResponseWriter, r *httpx.Request) error {
 	if err != nil {
 		return err
 	}
-	found, count, more := a.clients.List(&q, clients.Page{Skip: p.skip(), Limit: p.limit})
-	return a.answerClients(w, r, found, p.meta(count, more))
+	found := a.clients.List(&q, clients.Page{Skip: p.skip(), Limit: p.limit})
+	return a.answerClients(w, r, found.Items, p.meta(found.Count, found.More))
 }
 
+// maxExamined bounds the clients that a page by cursor passes over.
+const maxExamined = 10_000
+
 // listClientsFrom is GET /clients_v2: pages by cursor, which stay right while
-// clients come and go.
+// clients come and go. A page costs the same whatever it is asked for: where few
+// clients are wanted it may be short, or empty, and have a cursor all the same.
 func (a *api) listClientsFrom(w http.ResponseWriter, r *httpx.Request) error {
 	q, err := a.readQuery(r)
 	if err != nil {
@@ -123,15 +127,15 @@ func (a *api) listClientsFrom(w http.ResponseWriter, r *httpx.Request) error {
 	if err != nil {
 		return err
 	}
-	found, count, more := a.clients.List(&q, clients.Page{After: after, Limit: limit})
-	m := meta{HasNext: more}
-	if count >= 0 {
-		m.Count = &count
+	found := a.clients.List(&q, clients.Page{After: after, Limit: limit, Examine: max(limit, maxExamined)})
+	m := meta{HasNext: found.More}
+	if found.Count >= 0 {
+		m.Count = &found.Count
 	}
-	if more {
-		m.Cursor = cursor(found[len(found)-1].Facts.ID)
+	if found.More {
+		m.Cursor = cursor(found.Next)
 	}
-	return a.answerClients(w, r, found, m)
+	return a.answerClients(w, r, found.Items, m)
 }
 
 // answerClients writes clients, with the members that are asked for.

@@ -36,7 +36,7 @@ func (a *api) viewDelayed(m *broker.Message) delayedView {
 		MsgID: messageID(m.ID), Node: a.options.Node, Topic: m.Topic, QoS: m.QoS,
 		PublishAt: timestamp(broker.Time(m.Published)), FromClientID: m.Publisher,
 		Interval:   (m.NotBefore - m.Published) / 1000,
-		Remaining:  max(0, int64(time.Until(due)/time.Second)),
+		Remaining:  max(0, int64(due.Sub(a.broker.Now())/time.Second)),
 		ExpectedAt: timestamp(due),
 	}
 }

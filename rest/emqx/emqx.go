@@ -44,8 +44,7 @@ type Options struct {
 	History    *history.History  // nil = no samples are taken
 	Listeners  Listeners         // nil = MQTT is not served
 	System     func() System     // nil = nothing is known
-	// Counters yields the counters of the broker and its edges, by the names
-	// that metrics.go lists; nil = none are.
+	// Counters yields those of the MQTT edge; nil = MQTT is not served.
 	Counters iter.Seq2[string, int64]
 }
 
@@ -91,10 +90,9 @@ func (a *api) openRoutes() []httpx.Route {
 		{Method: http.MethodPost, Path: Prefix + "/login", Handler: a.login, Open: true},
 		{Method: http.MethodGet, Path: StatusPath, Handler: a.status, Open: true},
 		{Method: http.MethodGet, Path: Prefix + "/status", Handler: a.status, Open: true},
-		{Method: http.MethodGet, Path: "/api-docs", Handler: a.toOverview, Open: true},
-		{Method: http.MethodGet, Path: "/api-docs/index.html", Handler: a.overview, Open: true},
 		{Method: http.MethodGet, Path: DocumentPath, Handler: a.document, Open: true},
 		{Method: http.MethodGet, Path: SpecPath, Handler: a.document, Open: true},
+		{Method: http.MethodGet, Path: Prefix + "/prometheus/stats", Handler: a.prometheusStats, Open: true}, // it asks by itself
 		{Method: http.MethodGet, Path: Prefix + "/error_codes", Handler: a.listCodes, Open: true},
 		{Method: http.MethodGet, Path: Prefix + "/error_codes/:code", Handler: a.getCode, Open: true},
 	}

@@ -174,8 +174,11 @@ func classify(err error) problem {
 		return *p
 	}
 	if e, ok := errors.AsType[*httpx.StatusError](err); ok {
-		if e.Status == http.StatusNotFound {
+		switch e.Status {
+		case http.StatusNotFound:
 			return problem{e.Status, notFound, e.Message}
+		case http.StatusTooManyRequests:
+			return problem{e.Status, exceedLimit, e.Message}
 		}
 		return problem{e.Status, badRequest, e.Message}
 	}

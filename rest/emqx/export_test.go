@@ -7,6 +7,7 @@ var (
 	RenderError = renderError
 	ByKind      = byKind
 	Sources     = sources
+	Never       = never
 )
 
 // Classify is what an error is answered with.

@@ -47,7 +47,7 @@ type receipt struct {
 func (a *api) publish(w http.ResponseWriter, r *httpx.Request) error {
 	var m *broker.Message
 	err := readBody(r, httpx.MaxJSON, func(d *httpx.Decoder) (err error) {
-		m, err = readMessage(d, publisher(r))
+		m, err = a.readMessage(d, publisher(r))
 		return err
 	})
 	if err != nil {
@@ -72,7 +72,7 @@ func (a *api) publishBulk(w http.ResponseWriter, r *httpx.Request) error {
 			if i == maxEntries {
 				return bad("there are more than %d entries", maxEntries)
 			}
-			m, err := readMessage(d, publisher(r))
+			m, err := a.readMessage(d, publisher(r))
 			if err != nil {
 				return err
 			}
@@ -162,7 +162,7 @@ func dispatchError(err error) error {
 	}
 	e, _ := errors.AsType[*broker.Error](err)
 	switch {
-	case e == nil:
+	case e == nil, e.Subject == broker.RateSubject:
 		return err
 	case e.Kind == broker.TooLarge && e.Subject == broker.PayloadSubject:
 		return &refusedError{problem{http.StatusBadRequest, badRequest, p.text}, quotaExceeded}
@@ -186,7 +186,7 @@ func publisher(r *httpx.Request) string { return auth.From(r.Context()).Name }
 
 // readMessage reads the body of a publish. clientid is deprecated and not
 // looked at, as in EMQX: the publisher is who asks.
-func readMessage(d *httpx.Decoder, from string) (*broker.Message, error) {
+func (a *api) readMessage(d *httpx.Decoder, from string) (*broker.Message, error) {
 	m := &broker.Message{Publisher: from}
 	var payload *[]byte
 	encoding := "plain"
@@ -197,7 +197,7 @@ func readMessage(d *httpx.Decoder, from string) (*broker.Message, error) {
 		"encoding":         text(&encoding),
 		"qos":              whole(&m.QoS, 0, 2),
 		"retain":           flag(&m.Retain),
-		"properties":       func(d *httpx.Decoder) error { return readProperties(d, m) },
+		"properties":       func(d *httpx.Decoder) error { return a.readProperties(d, m) },
 	}.read(d)
 	switch {
 	case err != nil:
@@ -223,7 +223,7 @@ func readMessage(d *httpx.Decoder, from string) (*broker.Message, error) {
 	return m, nil
 }
 
-func readProperties(d *httpx.Decoder, m *broker.Message) error {
+func (a *api) readProperties(d *httpx.Decoder, m *broker.Message) error {
 	if d.Null() {
 		return nil
 	}
@@ -243,7 +243,7 @@ func readProperties(d *httpx.Decoder, m *broker.Message) error {
 		"user_properties":         func(d *httpx.Decoder) error { return readUserProperties(d, m) },
 	}.read(d)
 	if expiry != nil {
-		m.Expires = time.Now().Add(time.Duration(*expiry) * time.Second).UnixMilli()
+		m.Expires = a.broker.Now().Add(time.Duration(*expiry) * time.Second).UnixMilli()
 	}
 	if correlation != "" {
 		m.Correlation = []byte(correlation)

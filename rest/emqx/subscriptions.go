@@ -44,10 +44,10 @@ func (a *api) listSubscriptions(w http.ResponseWriter, r *httpx.Request) error {
 	if err != nil {
 		return err
 	}
-	found, count, more := a.clients.Subscriptions(&q, clients.Page{Skip: p.skip(), Limit: p.limit})
-	l := list[subscriptionView]{make([]subscriptionView, len(found)), p.meta(count, more)}
-	for i := range found {
-		l.Data[i] = a.viewSubscription(&found[i])
+	found := a.clients.Subscriptions(&q, clients.Page{Skip: p.skip(), Limit: p.limit})
+	l := list[subscriptionView]{make([]subscriptionView, len(found.Items)), p.meta(found.Count, found.More)}
+	for i := range found.Items {
+		l.Data[i] = a.viewSubscription(&found.Items[i])
 	}
 	return answer(w, r, l)
 }
@@ -243,19 +243,18 @@ func (a *api) listTopics(w http.ResponseWriter, r *httpx.Request) error {
 	if err != nil {
 		return badQuery(err)
 	}
-	var found []string
-	count, more := 0, false
+	var found clients.Listed[string]
 	switch {
 	case topic == "":
-		found, count, more = a.clients.Topics(clients.Page{Skip: p.skip(), Limit: p.limit})
+		found = a.clients.Topics(clients.Page{Skip: p.skip(), Limit: p.limit})
 	case a.clients.Subscribers(topic) > 0:
-		count = 1
+		found.Count = 1
 		if p.number == 1 {
-			found = []string{topic}
+			found.Items = []string{topic}
 		}
 	}
-	l := list[topicView]{[]topicView{}, p.meta(count, more)}
-	for _, f := range found {
+	l := list[topicView]{[]topicView{}, p.meta(found.Count, found.More)}
+	for _, f := range found.Items {
 		l.Data = append(l.Data, topicView{f, a.options.Node})
 	}
 	return answer(w, r, l)

@@ -20,7 +20,7 @@ func (a *api) send(w http.ResponseWriter, r *httpx.Request, c *call) error {
 	if err != nil {
 		return err
 	}
-	ps, err := a.broker.Send(r.Context(), r.Param("queue"), c.newMessage(r, key))
+	ps, err := a.broker.Send(r.Context(), r.Param("queue"), c.newMessage(r, key, a.broker.Now()))
 	if err != nil {
 		return err
 	}
@@ -33,14 +33,14 @@ func (a *api) send(w http.ResponseWriter, r *httpx.Request, c *call) error {
 	return httpx.WriteJSON(w, r, http.StatusOK, append(body, '}'))
 }
 
-// newMessage makes the message of a call or of an entry of a batch.
-func (m *outgoing) newMessage(r *httpx.Request, key string) *broker.Message {
+// newMessage makes the message of a call or of an entry of a batch, which is sent now.
+func (m *outgoing) newMessage(r *httpx.Request, key string, now time.Time) *broker.Message {
 	out := &broker.Message{
 		Payload: m.body, Properties: m.attributes, QoS: 1, UTF8: true,
 		ContentType: "text/plain", Publisher: auth.From(r.Context()).Name, DedupKey: key,
 	}
 	if m.delay > 0 {
-		out.NotBefore = time.Now().Add(m.delay).UnixMilli()
+		out.NotBefore = now.Add(m.delay).UnixMilli()
 	}
 	return out
 }
@@ -54,9 +54,10 @@ func (a *api) sendMany(w http.ResponseWriter, r *httpx.Request, c *call) error {
 	if err != nil {
 		return err
 	}
+	now := a.broker.Now()
 	entryKey, ms := httpx.EntryKeys(key), make([]*broker.Message, len(c.entries))
 	for i := range c.entries {
-		ms[i] = c.entries[i].newMessage(r, entryKey(i))
+		ms[i] = c.entries[i].newMessage(r, entryKey(i), now)
 	}
 	ps, err := a.broker.Send(r.Context(), r.Param("queue"), ms...)
 	if err != nil {

@@ -44,7 +44,7 @@ func (a *api) publishOne(w http.ResponseWriter, r *httpx.Request, topic string) 
 		return err
 	}
 	m := newMessage(topic, auth.From(r.Context()).Name, key)
-	err = r.ReadJSON(httpx.MaxJSON, httpx.RefuseUnknown, false, func(d *httpx.Decoder) error { return readMessage(d, m, false) })
+	err = r.ReadJSON(httpx.MaxJSON, httpx.RefuseUnknown, false, func(d *httpx.Decoder) error { return a.readMessage(d, m, false) })
 	if err != nil {
 		return err
 	}
@@ -72,7 +72,7 @@ func (a *api) publishMany(w http.ResponseWriter, r *httpx.Request, topic string)
 	err = readEntries(text, func(d *httpx.Decoder) error {
 		m := newMessage(topic, publisher, entryKey(len(ms)))
 		ms = append(ms, m)
-		return readMessage(d, m, true)
+		return a.readMessage(d, m, true)
 	})
 	if err != nil {
 		return err
@@ -141,7 +141,7 @@ func readEntries(text []byte, entry func(d *httpx.Decoder) error) error {
 
 // readMessage reads the body of a publish, or an entry of a batch, which may
 // have an idempotency key of its own.
-func readMessage(d *httpx.Decoder, m *broker.Message, entry bool) error {
+func (a *api) readMessage(d *httpx.Decoder, m *broker.Message, entry bool) error {
 	var given, encoded bool
 	err := d.Object(func(name []byte) (err error) {
 		switch string(name) {
@@ -165,9 +165,9 @@ func readMessage(d *httpx.Decoder, m *broker.Message, entry bool) error {
 		case "correlation_data":
 			m.Correlation, err = readBase64(d)
 		case "delay_seconds":
-			m.NotBefore, err = readFromNow(d, broker.MaxDelay)
+			m.NotBefore, err = a.readFromNow(d, broker.MaxDelay)
 		case "expiry_seconds":
-			m.Expires, err = readFromNow(d, math.MaxUint32*time.Second)
+			m.Expires, err = a.readFromNow(d, math.MaxUint32*time.Second)
 		case "idempotency_key":
 			if !entry {
 				return httpx.Problem("belongs into the header Idempotency-Key")
@@ -198,12 +198,12 @@ func readMessage(d *httpx.Decoder, m *broker.Message, entry bool) error {
 
 // readFromNow reads a number of seconds and returns the time that much later, in
 // Unix milliseconds; 0 is none.
-func readFromNow(d *httpx.Decoder, limit time.Duration) (int64, error) {
+func (a *api) readFromNow(d *httpx.Decoder, limit time.Duration) (int64, error) {
 	s, err := readWhole(d, 0, int64(limit/time.Second))
 	if err != nil || s == 0 {
 		return 0, err
 	}
-	return time.Now().Add(time.Duration(s) * time.Second).UnixMilli(), nil
+	return a.broker.Now().Add(time.Duration(s) * time.Second).UnixMilli(), nil
 }
 
 func readBase64(d *httpx.Decoder) ([]byte, error) {

@@ -88,6 +88,7 @@ var byField = map[string]int{
 
 var byStatus = map[int]int{
 	http.StatusNotFound: notFound, http.StatusMethodNotAllowed: badMethod, http.StatusRequestTimeout: bodyTimeout,
+	http.StatusTooManyRequests: tooMany,
 }
 
 // classify turns any error into a code and its text. The status is the code
@@ -152,7 +153,7 @@ func renderError(w http.ResponseWriter, r *httpx.Request, err error) {
 	case http.StatusUnauthorized:
 		w.Header()["Www-Authenticate"] = []string{`Bearer realm="millrace"`, `Basic realm="millrace", charset="UTF-8"`}
 	case http.StatusTooManyRequests, http.StatusServiceUnavailable, http.StatusInsufficientStorage:
-		w.Header().Set("Retry-After", "1")
+		httpx.RetryAfter(w, err)
 	}
 	body := strconv.AppendInt(append(r.Buffer(), `{"error_code":`...), int64(code), 10)
 	body = httpx.AppendString(append(body, `,"message":`...), message)

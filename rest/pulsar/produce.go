@@ -32,14 +32,14 @@ func (a *api) produce(w http.ResponseWriter, r *httpx.Request, at *place) error 
 	}
 	results := make([]result, len(q.messages))
 	ms, of := make([]broker.StreamMessage, 0, len(results)), make([]int, 0, len(results))
-	publisher, now := auth.From(r.Context()).Name, time.Now()
+	publisher, wall, now := auth.From(r.Context()).Name, time.Now(), a.broker.Now()
 	for i := range q.messages {
 		e := &q.messages[i]
 		if err := e.choose(at); err != nil {
 			results[i].err = err
 			continue
 		}
-		m, err := e.message(schema, version, q.producer, publisher, now)
+		m, err := e.message(schema, version, q.producer, publisher, wall, now)
 		if err != nil {
 			results[i].err = err
 			continue

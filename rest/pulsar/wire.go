@@ -208,8 +208,9 @@ func readMillis(d *httpx.Decoder, into *int64) error {
 	return nil
 }
 
-// message makes what is published of an entry, or says why it cannot be.
-func (e *entry) message(c *compiled, version int, producer, publisher string, now time.Time) (*broker.Message, error) {
+// message makes what is published of an entry, or says why it cannot be. now is
+// the time of messages, and wall the same by the wall clock.
+func (e *entry) message(c *compiled, version int, producer, publisher string, wall, now time.Time) (*broker.Message, error) {
 	m := &broker.Message{QoS: 1, Publisher: publisher, Properties: e.properties, EventTime: e.eventTime}
 	var err error
 	if e.value == nil {
@@ -244,12 +245,12 @@ func (e *entry) message(c *compiled, version int, producer, publisher string, no
 	switch {
 	case e.deliverAt > 0 && e.deliverAfter > 0:
 		return nil, httpx.FieldError("deliverAt", "is given beside deliverAfterMs; send one of them")
-	case e.deliverAfter > int64(broker.MaxDelay/time.Millisecond), e.deliverAt > now.Add(broker.MaxDelay).UnixMilli():
+	case e.deliverAfter > int64(broker.MaxDelay/time.Millisecond), e.deliverAt > wall.Add(broker.MaxDelay).UnixMilli():
 		return nil, httpx.FieldError("deliverAfterMs", "is over %d, which is the limit of a delay", broker.MaxDelay/time.Millisecond)
 	case e.deliverAfter > 0:
 		m.NotBefore = now.UnixMilli() + e.deliverAfter
-	default:
-		m.NotBefore = e.deliverAt
+	case e.deliverAt > 0: // by the wall clock, which may have been set since the start
+		m.NotBefore = e.deliverAt + now.Sub(wall).Milliseconds()
 	}
 	return m, nil
 }

@@ -38,12 +38,13 @@ func (s Source) queues(to *scrape) {
 		}
 		infos = append(infos[:MaxNames], other)
 	}
+	now := s.Broker.Now()
 	for i := range infos {
-		to.queue(&infos[i])
+		to.queue(&infos[i], now)
 	}
 }
 
-func (s *scrape) queue(q *broker.QueueInfo) {
+func (s *scrape) queue(q *broker.QueueInfo, now time.Time) {
 	s.set(queueReady, float64(q.Ready), q.Name)
 	s.set(queueLeased, float64(q.Leased), q.Name)
 	s.set(queueDelayed, float64(q.Delayed), q.Name)
@@ -51,7 +52,7 @@ func (s *scrape) queue(q *broker.QueueInfo) {
 	s.set(queueBytes, float64(q.Bytes), q.Name)
 	age := 0.0
 	if !q.Oldest.IsZero() {
-		age = max(0, time.Since(q.Oldest).Seconds())
+		age = max(0, now.Sub(q.Oldest).Seconds())
 	}
 	s.set(queueOldest, age, q.Name)
 	s.set(queueIn, float64(q.In), q.Name)

@@ -3,6 +3,7 @@ package metrics
 import "millrace/broker"
 
 var (
+	clockAhead = gauge("clock_ahead_seconds", "How far the wall clock is ahead of the clock that deadlines follow: it was set while we ran.")
 	durability = gauge("store_durability", "1 for what a positive answer means now: disk, relaxed or memory.", "level")
 	full       = gauge("store_full", "1 while publishes are refused because the disk is low.")
 	failed     = gauge("store_failed", "1 after a failed write or sync: nothing is acknowledged any more.")
@@ -24,6 +25,7 @@ func (s Source) store(to *scrape) {
 	if s.Store == nil {
 		return
 	}
+	to.set(clockAhead, s.Store.Clock().Ahead().Seconds())
 	j := s.Store.Journal()
 	if j == nil {
 		return // everything is in memory

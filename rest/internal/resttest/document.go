@@ -180,7 +180,7 @@ func (d *Document) Check(t *testing.T, method, path string, w *httptest.Response
 		}
 	}
 	schema := d.Below(answer, "content", "application/json", "schema")
-	if w.Body.Len() == 0 || schema == nil {
+	if w.Body.Len() == 0 || schema == nil || w.Header().Get("Content-Type") != "application/json" {
 		return
 	}
 	var body any
