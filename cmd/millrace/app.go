@@ -35,7 +35,8 @@ type app struct {
 	failed chan error
 
 	temporary bool // the data directory goes when the process goes
-	store     *local.Store
+	store     broker.Store
+	local     *local.Store // the store, if it is the embedded one
 	broker    *broker.Broker
 	memory    *memory.Watch           // nil without limits.memory
 	certs     *certs.Owner            // nil without tls.cert
@@ -111,31 +112,15 @@ func (a *app) start(ctx context.Context) error {
 
 // openBroker opens the store, the accounts in it, and the broker over both.
 func (a *app) openBroker(ctx context.Context) error {
-	if a.cfg.Data == "" {
-		if err := a.temporaryData(); err != nil {
-			return err
-		}
+	if err := a.openStore(ctx); err != nil {
+		return err
 	}
-	store, err := local.Open(local.Options{ //nolint:contextcheck // it ends with its Close
-		Dir: a.cfg.Data, Log: a.log,
-		Relaxed: a.cfg.Store.Sync == "interval", AcceptLoss: a.cfg.Store.AcceptLoss == config.On,
-		LowDisk: int64(a.cfg.Store.LowDisk), CompactRate: int64(a.cfg.Store.Compact),
-		Progress: a.reportRecovery,
-		Failed: func(err error) {
-			a.fail(&failure{code: exitDisk, err: fmt.Errorf("the store cannot write: %w", err), hint: "look at the disk, then start again: everything acknowledged is there"})
-		},
-	})
-	if err != nil {
-		return storeFailure(a.cfg.Data, err)
-	}
-	a.store = store
-	a.stack.push("store", store.Close)
 	accounts, err := a.openAccounts(ctx)
 	if err != nil {
 		return err
 	}
 	a.broker, err = broker.Open(ctx, broker.Options{
-		Store: store, Auth: accounts, Log: a.log, Alarms: a.alarms,
+		Store: a.store, Auth: accounts, Log: a.log, Alarms: a.alarms,
 		MaxPayload: int(a.cfg.Limits.Payload), MaxWaiting: a.cfg.Limits.Waiting, Overloaded: a.overloaded(),
 		SessionMessages: int64(a.cfg.MQTT.MaxSessionQueue), SessionBytes: int64(a.cfg.MQTT.MaxSessionBytes),
 		SessionPolicy: broker.SessionPolicy(a.cfg.MQTT.SessionOverflow),

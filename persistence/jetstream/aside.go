@@ -79,8 +79,8 @@ func (q *queue) copyDead(ctx context.Context, op *broker.Op) error {
 	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.keepDead(a.Seq, &deadEntry{sizeOf(&d.Message, m.Data), time.Now().UnixMilli()})
-	q.plan(time.Now().UnixMilli())
+	q.keepDead(a.Seq, &deadEntry{sizeOf(&d.Message, m.Data), q.s.milli()})
+	q.plan(q.s.milli())
 	return nil
 }
 
@@ -253,7 +253,7 @@ func (q *queue) arrivedLate(d *broker.Delivery, z size, a pubAck) {
 	if d.Expires != 0 {
 		q.expires.push(d.Expires, a.Seq)
 	}
-	q.plan(time.Now().UnixMilli())
+	q.plan(q.s.milli())
 }
 
 // parseID reads the id at the end of the subject of a delayed message.

@@ -79,7 +79,7 @@ func (u *unit) enter(op *broker.Op) (int, error) {
 func (q *queue) reserve(e *entering) error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	e.delay(&q.def)
+	e.delay(q)
 	switch {
 	case len(q.full) == 0 && q.roomFor(e.size):
 		q.take(e)
@@ -107,13 +107,13 @@ func (q *queue) yield(e *entering) {
 }
 
 // delay sets until when e is held back.
-func (e *entering) delay(d *broker.Def) {
-	now := time.Now().UnixMilli()
+func (e *entering) delay(q *queue) {
+	now := q.s.milli()
 	if due := e.op.Message.NotBefore; due > now {
 		e.until = due
 	}
-	if d.Delay > 0 {
-		e.until = max(e.until, now+d.Delay.Milliseconds())
+	if q.def.Delay > 0 {
+		e.until = max(e.until, now+q.def.Delay.Milliseconds())
 	}
 }
 
@@ -261,14 +261,15 @@ func (g *gate) open(s *Store) {
 
 // publish sends e with the id that a repeat is known by.
 func (e *entering) publish(s *Store, id broker.ID) {
-	h := nats.Header{headerID: {msgID(id)}}
+	h := nats.Header{headerID: {msgID(id) + e.u.origin}}
 	k := &call{header: h, data: e.body}
 	switch {
 	case e.p != nil:
 		k.subject = e.p.subject
 	case e.until != 0:
 		k.subject = s.names.scheduledSubject(e.q.id, id)
-		h[headerSchedule] = []string{"@at " + time.UnixMilli(e.until).UTC().Format(time.RFC3339Nano)}
+		at := time.Now().Add(time.UnixMilli(e.until).Sub(s.Now())) // by the wall clock, as the servers judge it
+		h[headerSchedule] = []string{"@at " + at.UTC().Format(time.RFC3339Nano)}
 		h[headerTarget] = []string{s.names.dueSubject(e.q.id)}
 		h[headerDue] = []string{strconv.FormatInt(e.until, 10)}
 	default:
@@ -276,6 +277,7 @@ func (e *entering) publish(s *Store, id broker.ID) {
 	}
 	k.done = func(m *nats.Msg, err error) {
 		a, err := acked(m, err)
+		s.notice(err)
 		e.stored(a, id, err)
 		e.u.done(err)
 	}
@@ -285,7 +287,9 @@ func (e *entering) publish(s *Store, id broker.ID) {
 // stored notes the outcome of e.
 func (e *entering) stored(a pubAck, id broker.ID, err error) {
 	u := e.u
-	e.err, e.dup = err, e.dup || a.Duplicate
+	// Ids are made for one publish: what is not a repeat of ours and was there
+	// already is our own, sent again.
+	e.err, e.dup = err, a.Duplicate && e.op.First != (broker.ID{})
 	if e.first && err == nil {
 		u.u.Result.Seq = a.Seq
 		if e.p != nil {
@@ -294,8 +298,8 @@ func (e *entering) stored(a pubAck, id broker.ID, err error) {
 	}
 	switch {
 	case e.p != nil:
-		if err == nil && !a.Duplicate {
-			e.p.appended(a.Seq, int64(len(e.body)))
+		if err == nil && !e.dup {
+			e.p.appended(a.Seq)
 		}
 	case e.q != nil:
 		if errors.Is(err, broker.ErrFull) {
@@ -312,7 +316,7 @@ func (q *queue) entered(e *entering, a pubAck, id broker.ID, err error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	switch {
-	case err != nil && !errors.Is(err, broker.ErrUnknown), a.Duplicate:
+	case err != nil && !errors.Is(err, broker.ErrUnknown), e.dup:
 		q.yield(e)
 		return
 	case e.until != 0:
@@ -329,7 +333,7 @@ func (q *queue) entered(e *entering, a pubAck, id broker.ID, err error) {
 		q.expires.push(e.op.Message.Expires, a.Seq)
 	}
 	if e.op.Message.Expires != 0 || q.def.TTL > 0 {
-		q.plan(time.Now().UnixMilli())
+		q.plan(q.s.milli())
 	}
 }
 
@@ -409,7 +413,6 @@ func (e *entering) repeat(s *Store) {
 	again.ID = first.ID
 	e.body = broker.AppendMessage(nil, &again)
 	e.op.First = first.ID
-	e.dup = first.ID != m.ID
 	e.publish(s, first.ID)
 }
 

@@ -112,7 +112,7 @@ func (e *entry) arm(q *queue) {
 	if !q.begun {
 		return
 	}
-	d := time.Until(time.UnixMilli(e.until))
+	d := time.UnixMilli(e.until).Sub(q.s.Now())
 	if e.state == heldBack {
 		d = holdAgain
 	}
@@ -130,7 +130,7 @@ func (q *queue) due(e *entry) {
 		q.mu.Unlock()
 		return
 	}
-	now := time.Now().UnixMilli()
+	now := q.s.milli()
 	var after func()
 	switch {
 	case e.state == heldBack:

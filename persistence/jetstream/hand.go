@@ -16,7 +16,7 @@ func (q *queue) hand(x *waiter) {
 		x.timer.Stop()
 	}
 	slices.SortFunc(x.got, func(a, b taken) int { return cmp.Compare(a.e.seq, b.e.seq) })
-	now := time.Now()
+	now := q.s.Now()
 	until := now.Add(x.w.Lease)
 	for i := range x.got {
 		t := &x.got[i]
@@ -110,7 +110,7 @@ func (q *queue) handBack(x *waiter) {
 		},
 		func(e *entry, _ error) {
 			if q.entries[e.seq] == e && e.state == leased {
-				if after := q.comeBack(e, time.Now().UnixMilli()); after != nil {
+				if after := q.comeBack(e, q.s.milli()); after != nil {
 					after()
 				}
 			}

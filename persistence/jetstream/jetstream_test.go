@@ -2,7 +2,6 @@ package jetstream_test
 
 import (
 	"context"
-	"os"
 	"testing"
 	"time"
 
@@ -14,8 +13,6 @@ import (
 	"millrace/persistence/storetest"
 )
 
-func TestMain(m *testing.M) { os.Exit(jetstreamtest.Main(m)) }
-
 // lone is a place on one server, without a socket.
 type lone struct{ c *jetstreamtest.Cluster }
 
@@ -26,7 +23,7 @@ func newLone(tb testing.TB) storetest.Place {
 
 func (l lone) Open(tb testing.TB) broker.Store {
 	tb.Helper()
-	return open(tb, jetstream.Options{URL: "nats://lone", Replicas: 1, Sync: jetstream.SyncAlways, Dial: []nats.Option{l.c.Dial()}})
+	return open(tb, jetstream.Options{URL: "nats://lone", Replicas: 1, Sync: jetstream.SyncAlways, Hold: time.Hour, Dial: []nats.Option{l.c.Dial()}})
 }
 
 func open(tb testing.TB, o jetstream.Options) *jetstream.Store {

@@ -12,10 +12,8 @@ import (
 
 // A node holds the prefix by a key that ends unless it is renewed.
 const (
-	memberKey   = "member"
-	epochKey    = "epoch"
-	memberTTL   = 5 * time.Second
-	memberRenew = 1500 * time.Millisecond
+	memberKey = "member"
+	epochKey  = "epoch"
 )
 
 // member is the value of the key.
@@ -40,8 +38,8 @@ func (s *Store) join(ctx context.Context) (*membership, error) {
 		return nil, err
 	}
 	m := &membership{s: s, value: value}
-	for end := time.Now().Add(memberTTL + 2*time.Second); ; {
-		m.rev, err = s.node.set(ctx, memberKey, value, broker.RevNone, memberTTL)
+	for end := time.Now().Add(s.o.Hold + 2*time.Second); ; {
+		m.rev, err = s.node.set(ctx, memberKey, value, broker.RevNone, s.o.Hold)
 		if !errors.Is(err, broker.ErrConflict) {
 			break
 		}
@@ -70,13 +68,13 @@ func (s *Store) taken(ctx context.Context) error {
 	if m, err := s.fetch(ctx, s.node.stream, getRequest{Last: s.node.subject + memberKey}); err == nil {
 		_ = json.Unmarshal(m.Data, &who) // it only names the other
 	}
-	return fmt.Errorf("millrace node %q uses the nats prefix %q since %s: several nodes on one prefix are not possible yet; stop it, or take another prefix",
-		who.Node, s.o.Prefix, who.Since.Format(time.RFC3339))
+	return &openError{ErrInUse, fmt.Errorf("millrace node %q uses the nats prefix %q since %s: several nodes on one prefix are not possible yet; stop it, or take another prefix",
+		who.Node, s.o.Prefix, who.Since.Format(time.RFC3339))}
 }
 
 // renew keeps the key until the store closes.
 func (m *membership) renew() {
-	tick := time.NewTicker(memberRenew)
+	tick := time.NewTicker(m.s.o.Hold * 3 / 10)
 	defer tick.Stop()
 	for {
 		select {
@@ -84,7 +82,7 @@ func (m *membership) renew() {
 		case <-m.s.ctx.Done():
 			return
 		}
-		rev, err := m.s.node.set(m.s.ctx, memberKey, m.value, m.rev, memberTTL)
+		rev, err := m.s.node.set(m.s.ctx, memberKey, m.value, m.rev, m.s.o.Hold)
 		if errors.Is(err, broker.ErrConflict) {
 			rev, err = m.rejoin()
 		}
@@ -97,7 +95,7 @@ func (m *membership) renew() {
 // rejoin takes the key again after a cut that was longer than it lasts, if
 // nobody else had it meanwhile; else what we know is out of date.
 func (m *membership) rejoin() (uint64, error) {
-	rev, err := m.s.node.set(m.s.ctx, memberKey, m.value, broker.RevNone, memberTTL)
+	rev, err := m.s.node.set(m.s.ctx, memberKey, m.value, broker.RevNone, m.s.o.Hold)
 	if err != nil && !errors.Is(err, broker.ErrConflict) {
 		return 0, err
 	}

@@ -22,6 +22,22 @@ const (
 // clockLimit is how far our clock and the servers' may be apart before that is said.
 const clockLimit = time.Second
 
+// Errors of Open that a caller tells apart; the text says more.
+var (
+	ErrUnreachable = errors.New("not reachable") // no server, or none that lets us in, in time
+	ErrUnfit       = errors.New("not fit")       // the servers, or what is on them, cannot be used
+	ErrInUse       = errors.New("in use")        // another node holds the prefix
+)
+
+// openError is one of them with its text.
+type openError struct {
+	kind error
+	text error
+}
+
+func (e *openError) Error() string   { return e.text.Error() }
+func (e *openError) Unwrap() []error { return []error{e.kind, e.text} }
+
 // connect waits for a server and returns a connection to it.
 func connect(ctx context.Context, o *Options) (*nats.Conn, error) {
 	opts, err := o.dial()
@@ -34,12 +50,12 @@ func connect(ctx context.Context, o *Options) (*nats.Conn, error) {
 			return nc, nil
 		}
 		if errors.Is(err, nats.ErrAuthorization) || errors.Is(err, nats.ErrAuthExpired) || strings.Contains(err.Error(), "Authorization Violation") {
-			return nil, fmt.Errorf("nats %s does not let us in: %w; see the credentials", o.hosts(), err)
+			return nil, &openError{ErrUnfit, fmt.Errorf("nats %s does not let us in: %w; see the credentials", o.hosts(), err)}
 		}
 		select {
 		case <-time.After(reconnectWait):
 		case <-ctx.Done():
-			return nil, fmt.Errorf("no nats server at %s within %s: %w", o.hosts(), o.Wait, err)
+			return nil, &openError{ErrUnreachable, fmt.Errorf("no nats server at %s within %s: %w", o.hosts(), o.Wait, err)}
 		}
 	}
 }
@@ -60,9 +76,17 @@ func (o *Options) hosts() string {
 	return strings.Join(all, ",")
 }
 
-// check asks the servers for what the store needs, and settles the number of
-// replicas.
+// check is fit with its kind of error.
 func check(ctx context.Context, js jetstream.JetStream, o *Options) error {
+	if err := fit(ctx, js, o); err != nil {
+		return &openError{ErrUnfit, err}
+	}
+	return nil
+}
+
+// fit asks the servers for what the store needs, and settles the number of
+// replicas.
+func fit(ctx context.Context, js jetstream.JetStream, o *Options) error {
 	var info *jetstream.AccountInfo
 	err := again(ctx, func(ctx context.Context) (err error) {
 		info, err = js.AccountInfo(ctx)
@@ -97,7 +121,7 @@ func check(ctx context.Context, js jetstream.JetStream, o *Options) error {
 // checkStream compares a stream that is there already with what it must be.
 func checkStream(have, want jetstream.StreamConfig) error {
 	wrong := func(what string, is, must any) error {
-		return fmt.Errorf("stream %s has %s %v, and must have %v: it is not ours (another nats prefix avoids it), or it was changed (nats stream edit puts it right)", want.Name, what, is, must)
+		return &openError{ErrUnfit, fmt.Errorf("stream %s has %s %v, and must have %v: it is not ours (another nats prefix avoids it), or it was changed (nats stream edit puts it right)", want.Name, what, is, must)}
 	}
 	switch {
 	case have.Retention != want.Retention:

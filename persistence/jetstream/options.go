@@ -16,7 +16,7 @@ type Sync string
 
 // The policies of a NATS server: its setting sync_interval.
 const (
-	SyncUnknown  Sync = ""         // nobody says: answers are marked relaxed
+	SyncUnknown  Sync = "unknown"  // nobody says: answers are marked relaxed
 	SyncAlways   Sync = "always"   // every write is synced before it is answered
 	SyncInterval Sync = "interval" // a power cut may take what was answered
 )
@@ -37,8 +37,13 @@ type Options struct {
 	Sync Sync
 	// Wait is how long Open waits for the servers; 30 s if 0.
 	Wait time.Duration
+	// Hold is how long the prefix stays taken when this process dies, at least
+	// 1 s; 5 s if 0.
+	Hold time.Duration
 	// Node names this process to others that would use the same prefix.
 	Node string
+	// Failed is called once, when the store takes no more work for good.
+	Failed func(error)
 	// Log gets what an operator should know.
 	Log zerolog.Logger
 
@@ -50,6 +55,7 @@ type Options struct {
 const (
 	defaultPrefix = "mr"
 	defaultWait   = 30 * time.Second
+	defaultHold   = 5 * time.Second
 	reconnectWait = 250 * time.Millisecond
 	reconnectMax  = 2 * time.Second
 	pingInterval  = 2 * time.Second
@@ -71,6 +77,8 @@ func (o *Options) complete() error {
 		return fmt.Errorf("nats replicas %d: 1, 3 or 5 copies of a stream are possible", o.Replicas)
 	}
 	switch o.Sync {
+	case "":
+		o.Sync = SyncUnknown
 	case SyncUnknown, SyncAlways, SyncInterval:
 	default:
 		return fmt.Errorf("nats sync %q: it is always or interval, as the servers are configured", o.Sync)
@@ -83,6 +91,12 @@ func (o *Options) complete() error {
 	}
 	if o.Wait == 0 {
 		o.Wait = defaultWait
+	}
+	if o.Hold == 0 {
+		o.Hold = defaultHold
+	}
+	if o.Hold < time.Second {
+		return fmt.Errorf("a hold of %s is shorter than NATS can count: take at least 1s", o.Hold)
 	}
 	return nil
 }

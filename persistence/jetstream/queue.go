@@ -151,7 +151,7 @@ func (q *queue) alter(_ context.Context, d broker.Def) error {
 		}
 	}
 	q.oldest = 0
-	q.plan(time.Now().UnixMilli())
+	q.plan(q.s.milli())
 	q.pump()
 	return nil
 }
@@ -160,7 +160,7 @@ func (q *queue) alter(_ context.Context, d broker.Def) error {
 func (q *queue) begin() {
 	q.mu.Lock()
 	q.begun = true
-	now := time.Now().UnixMilli()
+	now := q.s.milli()
 	var held []uint64
 	for _, e := range q.entries {
 		switch e.state {

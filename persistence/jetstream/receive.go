@@ -57,7 +57,7 @@ func (q *queue) receive(w *broker.Wait) {
 		x.finish(q, q.why())
 		return
 	}
-	until := time.Until(w.Until)
+	until := w.Until.Sub(q.s.Now())
 	if until <= 0 {
 		if q.barren() || q.def.Paused || q.def.MaxInFlight > 0 && q.count[leased] >= int64(q.def.MaxInFlight) {
 			q.mu.Unlock()
@@ -172,7 +172,7 @@ func (q *queue) pump() {
 func (q *queue) release() {
 	none := q.barren()
 	q.waits = slices.DeleteFunc(q.waits, func(x *waiter) bool {
-		if len(x.got) > 0 || none && !time.Now().Before(x.w.Until) {
+		if len(x.got) > 0 || none && !q.s.Now().Before(x.w.Until) {
 			q.hand(x)
 			return true
 		}
@@ -266,7 +266,7 @@ func (q *queue) accept(m *nats.Msg) (*entry, broker.Delivery, bool) {
 	e.disarm()
 	e.tries, e.epoch = at.tries, at.epoch
 	q.delivered = max(q.delivered, at.seq)
-	switch now := time.Now().UnixMilli(); {
+	switch now := q.s.milli(); {
 	case e.state == heldBack || e.state == leaving:
 		e.returned++
 		e.putOff(q, holdFor, nil)

@@ -32,7 +32,7 @@ func (q *queue) settleable(op *broker.Op) error {
 	}
 	e := q.entries[r.Seq]
 	switch {
-	case e == nil && (q.gone.has(r.Seq) || r.Seq > q.delivered):
+	case e == nil && q.gone.has(r.Seq):
 		return broker.ErrGone
 	case e == nil:
 		return nil
@@ -75,6 +75,9 @@ func (q *queue) claim(ctx context.Context, r broker.Ref) (*entry, state, error) 
 		e = have
 	case known || q.gone.has(r.Seq):
 		return nil, 0, broker.ErrGone
+	case e.tries == 0:
+		e.state = back
+		q.keep(e)
 	default:
 		q.met(e)
 	}
@@ -162,7 +165,7 @@ func (q *queue) postpone(ctx context.Context, op *broker.Op) error {
 	if err != nil {
 		return err
 	}
-	now := time.Now()
+	now := q.s.Now()
 	d := time.UnixMilli(op.Until).Sub(now)
 	q.mu.Lock()
 	if op.All {
@@ -213,7 +216,7 @@ func (q *queue) handOver(e *entry) error {
 	q.mu.Lock()
 	var after func()
 	if q.entries[e.seq] == e && e.state == back && e.epoch == epoch {
-		after = q.freed(e, time.Now().UnixMilli())
+		after = q.freed(e, q.s.milli())
 	}
 	q.mu.Unlock()
 	if after != nil {

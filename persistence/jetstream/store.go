@@ -14,6 +14,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"millrace/broker"
+	"millrace/persistence/clock"
 )
 
 // Promises that do not change.
@@ -21,6 +22,7 @@ const (
 	resolution  = 15 * time.Millisecond // JetStream looks at leases within 10 ms
 	lag         = 50 * time.Millisecond
 	dedupWindow = 5 * time.Minute
+	fullFor     = 2 * time.Second // a publish that was refused for room says so for so long
 )
 
 // Store keeps messages and keys in a NATS JetStream.
@@ -35,6 +37,7 @@ type Store struct {
 	stop  context.CancelFunc
 	work  sync.WaitGroup // goroutines
 	lines lines
+	clock *clock.Clock
 	keys  map[broker.Space]*keySpace
 	defs  *keySpace
 	dedup *keySpace
@@ -44,6 +47,7 @@ type Store struct {
 
 	events atomic.Pointer[bound]
 	failed atomic.Pointer[error]
+	full   atomic.Int64 // until when the servers count as full, Unix milliseconds
 
 	mu       sync.RWMutex
 	closed   bool
@@ -92,7 +96,8 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	ctx, cancel := context.WithTimeout(ctx, o.Wait)
 	defer cancel()
 	s := &Store{
-		o: o, names: names{o.Prefix}, log: o.Log, lines: lines{of: map[broker.Completion]*line{}},
+		clock: clock.New(nil),
+		o:     o, names: names{o.Prefix}, log: o.Log, lines: lines{of: map[broker.Completion]*line{}},
 		keys: map[broker.Space]*keySpace{}, targets: map[broker.Target]target{}, byName: map[name]target{},
 	}
 	// The store outlives the context of its opening.
@@ -164,6 +169,7 @@ func (s *Store) State() broker.State {
 		Durability: s.o.durability(), Resolution: resolution, Lag: lag, Nodes: 1,
 		NoSessions: true, NoSubscriptions: true, NoGroups: true,
 	}
+	st.Full = s.full.Load() > s.milli()
 	switch failed := s.failed.Load(); {
 	case failed != nil:
 		st.Err = *failed
@@ -173,10 +179,27 @@ func (s *Store) State() broker.State {
 	return st
 }
 
+// notice marks the store as full for a while after the servers said so.
+func (s *Store) notice(err error) {
+	if e, ok := errors.AsType[*apiError](err); ok && (e.ErrCode == errStoreFull || e.ErrCode == errNoStorage || e.ErrCode == errNoMemory) {
+		s.full.Store(s.milli() + fullFor.Milliseconds())
+	}
+}
+
+// Now implements broker.Store.
+func (s *Store) Now() time.Time { return s.clock.Now() }
+
+// milli is Now as messages count it.
+func (s *Store) milli() int64 { return s.clock.Now().UnixMilli() }
+
 // fail ends all work: this process must not go on.
 func (s *Store) fail(err error) {
-	if s.failed.CompareAndSwap(nil, &err) {
-		s.log.Error().Err(err).Msg("the store takes no more work")
+	if !s.failed.CompareAndSwap(nil, &err) {
+		return
+	}
+	s.log.Error().Err(err).Msg("the store takes no more work")
+	if s.o.Failed != nil {
+		s.o.Failed(err)
 	}
 }
 

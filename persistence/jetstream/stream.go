@@ -137,7 +137,7 @@ func (t *stream) end(why error) {
 }
 
 // appended notes that a message was stored, and wakes who waits for it.
-func (p *partition) appended(seq uint64, _ int64) {
+func (p *partition) appended(seq uint64) {
 	t := p.of
 	t.mu.Lock()
 	p.next = max(p.next, seq)

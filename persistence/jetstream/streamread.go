@@ -73,12 +73,12 @@ func (t *stream) receive(w *broker.Wait) {
 func (t *stream) ahead(r *reading, from uint64) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.dropped || from < r.p.next || r.w.Until.IsZero() || !time.Now().Before(r.w.Until) {
+	if t.dropped || from < r.p.next || r.w.Until.IsZero() || !t.s.Now().Before(r.w.Until) {
 		return false
 	}
 	r.from = from
 	t.waits[r.w] = r
-	r.timer = time.AfterFunc(time.Until(r.w.Until), func() {
+	r.timer = time.AfterFunc(r.w.Until.Sub(t.s.Now()), func() {
 		t.mu.Lock()
 		there := t.waits[r.w] == r
 		delete(t.waits, r.w)

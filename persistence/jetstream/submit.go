@@ -32,6 +32,10 @@ type unit struct {
 	left atomic.Int32
 	then func(*unit) // the next step, after the last answer
 
+	// origin follows the ids of what the unit publishes: where a message that is
+	// moved comes from. It may come into one queue twice with the id it always had.
+	origin string
+
 	mu       sync.Mutex
 	err      error
 	reserved []*entering
@@ -93,6 +97,11 @@ func (s *Store) writable() error {
 // and reserves room.
 func (u *unit) prepare() error {
 	s := u.sub.s
+	for i := range u.ops {
+		if op := &u.ops[i]; op.Kind == broker.OpSettle && u.origin == "" {
+			u.origin = fmt.Sprintf("/%d.%d", op.Ref.Target, op.Ref.Seq)
+		}
+	}
 	publishes, gone := 0, 0
 	for i := range u.ops {
 		op := &u.ops[i]

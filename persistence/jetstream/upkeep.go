@@ -88,10 +88,10 @@ func (q *queue) woken() {
 		q.mu.Lock()
 		q.keeping = false
 		if err != nil { // no leader just now: later
-			q.wake = time.Now().Add(giveUpAfter).UnixMilli()
+			q.wake = q.s.Now().Add(giveUpAfter).UnixMilli()
 			q.timer.Reset(giveUpAfter)
 		} else {
-			q.plan(time.Now().UnixMilli())
+			q.plan(q.s.milli())
 		}
 		q.mu.Unlock()
 	})
@@ -99,7 +99,7 @@ func (q *queue) woken() {
 
 // upkeep ends what expired and the dead that were kept long enough.
 func (q *queue) upkeep(ctx context.Context) error {
-	now := time.Now().UnixMilli()
+	now := q.s.milli()
 	for {
 		q.mu.Lock()
 		seq, ok := q.expires.due(now)

@@ -17,16 +17,10 @@ var clock atomic.Int64
 //go:linkname clockUsers github.com/nats-io/nats-server/v2/server/ats.refs
 var clockUsers atomic.Int64
 
-// Main is for TestMain: it runs the tests of a package that uses servers.
-func Main(m *testing.M) int {
-	clockUsers.Add(1)
-	defer clockUsers.Add(-1)
-	return m.Run()
-}
-
 // tell sets the clock until the test ends.
 func tell(tb testing.TB) {
 	tb.Helper()
+	clockUsers.CompareAndSwap(0, 1<<30) // somebody has it: the goroutine never starts
 	end, over := make(chan struct{}), make(chan struct{})
 	clock.Store(time.Now().UnixNano())
 	go func() {
