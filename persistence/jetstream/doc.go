@@ -48,8 +48,8 @@
 //
 // Also: after a crash (not a close) messages that were leased count as leased
 // until JetStream hands them out again, a delivery that was returned to nobody
-// may count as an attempt, and what left within is booked as acked. Each
-// partition has its share of a stream's MaxBytes. A message that waits longer
+// may count as an attempt, and what left since is booked as acked. What a stream
+// holds too much is taken by the node, soon after. A message that waits longer
 // than it may goes when its time comes if the node runs, else when it is opened.
 //
 // Not kept: durable sessions, subscriptions on streams, FIFO groups. Define

@@ -299,7 +299,7 @@ func (e *entering) stored(a pubAck, id broker.ID, err error) {
 	switch {
 	case e.p != nil:
 		if err == nil && !e.dup {
-			e.p.appended(a.Seq)
+			e.p.appended(a.Seq, int64(len(e.body)))
 		}
 	case e.q != nil:
 		if errors.Is(err, broker.ErrFull) {

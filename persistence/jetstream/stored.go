@@ -152,6 +152,11 @@ func (s *Store) createStream(ctx context.Context, c jetstream.StreamConfig) erro
 	}
 	return again(ctx, func(ctx context.Context) error {
 		_, err := s.js.CreateStream(ctx, c)
+		if e, ok := errors.AsType[*jetstream.APIError](err); ok {
+			if is := (&apiError{e.Code, int(e.ErrorCode), e.Description}); errors.Is(is, broker.ErrFull) {
+				return is
+			}
+		}
 		if !errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) {
 			return err
 		}

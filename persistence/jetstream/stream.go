@@ -24,6 +24,7 @@ type stream struct {
 	parts   []*partition
 	waits   map[*broker.Wait]*reading
 	dropped bool
+	cutting bool // the oldest are being taken
 }
 
 // partition of a stream.
@@ -33,6 +34,7 @@ type partition struct {
 	stream  string
 	subject string
 	next    uint64 // offset of the next message, under the lock of the stream
+	bytes   int64  // about what it holds, as JetStream counts: never less
 }
 
 // openStream opens or makes the streams of the partitions.
@@ -52,9 +54,6 @@ func (t *stream) resize(ctx context.Context, d broker.Def) error {
 		if d.Retention > 0 {
 			c.Duplicates = min(dedupWindow, d.Retention)
 		}
-		if d.MaxBytes > 0 { // each partition has its share
-			c.MaxBytes = max(d.MaxBytes/int64(d.Partitions), 1)
-		}
 		if d.Volatile {
 			c.Storage, c.Replicas = jetstream.MemoryStorage, 1
 		}
@@ -65,7 +64,7 @@ func (t *stream) resize(ctx context.Context, d broker.Def) error {
 		if err != nil {
 			return err
 		}
-		p.next = at.Last
+		p.next, p.bytes = at.Last, at.Bytes
 		t.mu.Lock()
 		if int(n) == len(t.parts) {
 			t.parts = append(t.parts, p)
@@ -75,7 +74,7 @@ func (t *stream) resize(ctx context.Context, d broker.Def) error {
 	t.mu.Lock()
 	t.def = d
 	t.mu.Unlock()
-	return nil
+	return t.cut(ctx)
 }
 
 func (t *stream) definition() broker.Definition {
@@ -137,9 +136,11 @@ func (t *stream) end(why error) {
 }
 
 // appended notes that a message was stored, and wakes who waits for it.
-func (p *partition) appended(seq uint64) {
+func (p *partition) appended(seq uint64, size int64) {
 	t := p.of
 	t.mu.Lock()
+	p.bytes += size + entryBytes
+	t.trim()
 	p.next = max(p.next, seq)
 	var woken []*reading
 	for w, r := range t.waits {
