@@ -1,14 +1,13 @@
 package jetstream
 
 import (
+	"cmp"
 	"context"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"maps"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -133,25 +132,47 @@ func (s *Store) loadScheduled(ctx context.Context) error {
 		if !ok {
 			return nil
 		}
-		d, err := q.delivery(m.Data, nil, m.Time)
+		d, err := q.delivery(m.Data, m.header, m.Time)
 		if err != nil {
 			return err
 		}
-		q.schedule(d.ID, sizeOf(&d.Message, m.Data))
+		q.schedule(d.ID, scheduled{sizeOf(&d.Message, m.Data), d.Queued, m.Seq})
 		return nil
 	})
+}
+
+// unsend removes a delayed publish before it is due.
+func (q *queue) unsend(ctx context.Context, seq uint64, why broker.Reason) error {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for id, x := range q.scheduled {
+		if x.seq != seq {
+			continue
+		}
+		q.mu.Unlock()
+		there, err := q.s.remove(ctx, q.s.names.delayStream(), seq)
+		q.mu.Lock()
+		switch {
+		case err != nil:
+			return err
+		case !there || !q.unschedule(id):
+			return broker.ErrGone // it was due meanwhile
+		}
+		q.leave(why, 1)
+		return nil
+	}
+	return broker.ErrGone
 }
 
 // dropAside takes a delayed message, or a dead one if there is none, to make
 // room.
 func (q *queue) dropAside(ctx context.Context) (bool, error) {
 	q.mu.Lock()
-	ids := slices.Collect(maps.Keys(q.scheduled))
+	ids := q.byTime()
 	dead := slices.Sorted(maps.Keys(q.dead))
 	q.mu.Unlock()
 	switch {
 	case len(ids) > 0:
-		slices.SortFunc(ids, func(a, b broker.ID) int { return slices.Compare(a[:], b[:]) })
 		n, err := q.s.purge(ctx, q.s.names.delayStream(), q.s.names.scheduledSubject(q.id, ids[0]))
 		if err != nil || n == 0 {
 			return false, err
@@ -169,6 +190,16 @@ func (q *queue) dropAside(ctx context.Context) (bool, error) {
 	}
 	q.s.tell(func(e broker.Events) { e.Dropped(q.id, broker.ReasonOverflow, 1) })
 	return true, nil
+}
+
+// byTime returns the delayed publishes, the one due next first.
+func (q *queue) byTime() []broker.ID {
+	ids := slices.Collect(maps.Keys(q.scheduled))
+	slices.SortFunc(ids, func(a, b broker.ID) int {
+		x, y := q.scheduled[a], q.scheduled[b]
+		return cmp.Or(cmp.Compare(x.until, y.until), cmp.Compare(x.seq, y.seq))
+	})
+	return ids
 }
 
 // mover brings delayed messages whose time has come into their queues.
@@ -254,10 +285,4 @@ func (q *queue) arrivedLate(d *broker.Delivery, z size, a pubAck) {
 		q.expires.push(d.Expires, a.Seq)
 	}
 	q.plan(q.s.milli())
-}
-
-// parseID reads the id at the end of the subject of a delayed message.
-func parseID(subject string) (id broker.ID, ok bool) {
-	n, err := hex.Decode(id[:], []byte(subject[strings.LastIndex(subject, ".")+1:]))
-	return id, err == nil && n == len(id)
 }

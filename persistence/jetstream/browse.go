@@ -110,13 +110,35 @@ func (e *entry) shown() broker.EntryState {
 	return 0
 }
 
-// browseScheduled shows publishes that are delayed.
+// browseScheduled shows publishes that are delayed, the one due next first.
 func (q *queue) browseScheduled(ctx context.Context, p broker.Pos, add func(broker.Delivery) bool) (bool, error) {
-	return q.readAside(ctx, q.s.names.delayStream(), q.s.names.scheduledOf(q.id), p.Seq&^scheduledBit, func(m *stored, d *broker.Delivery) bool {
-		d.Ref, d.State = broker.Ref{Target: q.id, Seq: m.Seq | scheduledBit}, broker.Delayed
+	q.mu.Lock()
+	var list []scheduled
+	for _, id := range q.byTime() {
+		if x := q.scheduled[id]; x.seq|scheduledBit >= p.Seq {
+			list = append(list, x)
+		}
+	}
+	q.mu.Unlock()
+	for _, x := range list {
+		m, err := q.s.fetch(ctx, q.s.names.delayStream(), getRequest{Seq: x.seq})
+		if errors.Is(err, broker.ErrNotFound) {
+			continue // due meanwhile
+		}
+		if err != nil {
+			return false, err
+		}
+		d, err := q.delivery(m.Data, m.header, m.Time)
+		if err != nil {
+			return false, err
+		}
+		d.Ref, d.State = broker.Ref{Target: q.id, Seq: x.seq | scheduledBit}, broker.Delayed
 		d.Until = d.Queued
-		return add(*d)
-	})
+		if !add(d) {
+			return false, nil
+		}
+	}
+	return true, nil
 }
 
 // browseDead shows dead messages.

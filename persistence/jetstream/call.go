@@ -1,6 +1,7 @@
 package jetstream
 
 import (
+	"bytes"
 	"container/list"
 	"context"
 	"encoding/json"
@@ -40,6 +41,7 @@ type call struct {
 	start time.Time
 	sent  time.Time
 	taken bool // a server may have it
+	again bool // it was sent more than once
 	place *list.Element
 }
 
@@ -106,8 +108,12 @@ func (c *calls) answer(m *nats.Msg) {
 	}
 	c.mu.Lock()
 	k := c.open[token]
-	if k != nil && m.Header.Get("Status") == "503" { // no leader just now
+	switch {
+	case k == nil:
+	case m.Header.Get("Status") == "503": // no leader just now
 		k.taken = false
+		k = nil
+	case k.again && bytes.Contains(m.Data, inProcess): // the first one is not decided yet
 		k = nil
 	}
 	if k != nil {
@@ -139,6 +145,7 @@ func (c *calls) sweep() {
 			c.drop(k)
 			over = append(over, k)
 		case now.Sub(k.sent) >= resendAfter:
+			k.again = true
 			c.send(k)
 		}
 	}
@@ -190,6 +197,9 @@ func (c *calls) wait(ctx context.Context, subject string, header nats.Header, da
 	}
 }
 
+// inProcess is in the answer to a publish whose id is that of one under way.
+var inProcess = []byte(`"err_code":10158`)
+
 // apiError is what JetStream answers when it refuses.
 type apiError struct {
 	Code        int    `json:"code"`
@@ -203,6 +213,7 @@ const (
 	errNoMessage     = 10037
 	errDelete        = 10057 // the message cannot be deleted: it is not there
 	errNoStream      = 10059
+	errNoConsumer    = 10014
 	errNoMemory      = 10028
 	errNoStorage     = 10047
 	errWrongLast     = 10071 // wrong last sequence of the subject

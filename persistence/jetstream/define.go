@@ -31,13 +31,13 @@ func (s *Store) openTargets(ctx context.Context) error {
 		return err
 	}
 	s.newest = at.Last
-	for _, e := range s.defs.list("") {
+	return parallel(s.defs.list(""), func(e broker.Entry) error {
 		var r record
 		if err := json.Unmarshal(e.Value, &r); err != nil {
 			return fmt.Errorf("definition %q in bucket %s: %w", e.Key, s.names.bucket("defs"), err)
 		}
 		if r.Format > format {
-			return fmt.Errorf("definition %q is of format %d, and this program knows %d: it was written by a newer one", e.Key, r.Format, format)
+			return &openError{ErrUnfit, fmt.Errorf("definition %q is of format %d, and this program knows %d: it was written by a newer one", e.Key, r.Format, format)}
 		}
 		if r.ID == 0 {
 			r.ID = broker.Target(e.Rev)
@@ -47,8 +47,8 @@ func (s *Store) openTargets(ctx context.Context) error {
 			return fmt.Errorf("%q: %w", r.Def.Name, err)
 		}
 		s.put(t)
-	}
-	return nil
+		return nil
+	})
 }
 
 // put makes a target known.

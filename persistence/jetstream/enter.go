@@ -268,6 +268,7 @@ func (e *entering) publish(s *Store, id broker.ID) {
 		k.subject = e.p.subject
 	case e.until != 0:
 		k.subject = s.names.scheduledSubject(e.q.id, id)
+		h[headerID][0] += fmt.Sprintf("@%d", e.q.id)               // the stream is shared
 		at := time.Now().Add(time.UnixMilli(e.until).Sub(s.Now())) // by the wall clock, as the servers judge it
 		h[headerSchedule] = []string{"@at " + at.UTC().Format(time.RFC3339Nano)}
 		h[headerTarget] = []string{s.names.dueSubject(e.q.id)}
@@ -321,7 +322,7 @@ func (q *queue) entered(e *entering, a pubAck, id broker.ID, err error) {
 		return
 	case e.until != 0:
 		q.yield(e)
-		q.schedule(id, e.size)
+		q.schedule(id, scheduled{e.size, e.until, a.Seq})
 	default:
 		e.room = false // the message has it
 		q.flying--
@@ -338,20 +339,20 @@ func (q *queue) entered(e *entering, a pubAck, id broker.ID, err error) {
 }
 
 // schedule notes a delayed message.
-func (q *queue) schedule(id broker.ID, z size) {
+func (q *queue) schedule(id broker.ID, x scheduled) {
 	if _, ok := q.scheduled[id]; ok {
 		return
 	}
-	q.scheduled[id] = z
-	q.aside.add(z, 1)
+	q.scheduled[id] = x
+	q.aside.add(x.size, 1)
 }
 
 // unschedule forgets one; it reports whether it was known.
 func (q *queue) unschedule(id broker.ID) bool {
-	z, ok := q.scheduled[id]
+	x, ok := q.scheduled[id]
 	if ok {
 		delete(q.scheduled, id)
-		q.aside.add(z, -1)
+		q.aside.add(x.size, -1)
 	}
 	return ok
 }

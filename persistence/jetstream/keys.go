@@ -38,6 +38,7 @@ type keySpace struct {
 	s       *Store
 	stream  string
 	subject string
+	age     time.Duration // of a key, 0 = for ever
 
 	mu   sync.Mutex
 	tree btree.Map[string, broker.Entry]
@@ -57,39 +58,32 @@ type put struct {
 
 // openKeys makes the buckets that are not there, and reads them.
 func (s *Store) openKeys(ctx context.Context) error {
-	open := func(kind string, age time.Duration) (*keySpace, error) {
+	var list []*keySpace
+	add := func(kind string, age time.Duration) *keySpace {
 		k := &keySpace{
-			s: s, stream: s.names.bucketStream(kind), subject: s.names.bucketSubject(kind),
+			s: s, stream: s.names.bucketStream(kind), subject: s.names.bucketSubject(kind), age: age,
 			gone: map[string]uint64{}, busy: map[string][]*put{},
 		}
-		err := s.createStream(ctx, jetstream.StreamConfig{
-			Name: k.stream, Subjects: []string{k.subject + ">"}, MaxMsgsPerSubject: 1, Discard: jetstream.DiscardNew,
-			AllowRollup: true, DenyDelete: true, AllowDirect: true, AllowMsgTTL: true, MaxAge: age, Duplicates: 2 * time.Minute,
-		})
-		if err != nil {
-			return nil, err
-		}
-		return k, k.load(ctx)
+		list = append(list, k)
+		return k
 	}
 	for space, kind := range kinds {
-		k, err := open(kind, 0)
-		if err != nil {
-			return err
-		}
-		s.keys[space] = k
+		s.keys[space] = add(kind, 0)
 	}
-	for _, b := range []struct {
-		to   **keySpace
-		kind string
-		age  time.Duration
-	}{{&s.defs, "defs", 0}, {&s.node, "node", 0}, {&s.dedup, "dedup", dedupWindow}} {
-		k, err := open(b.kind, b.age)
-		if err != nil {
-			return err
-		}
-		*b.to = k
+	s.defs, s.node, s.dedup = add("defs", 0), add("node", 0), add("dedup", dedupWindow)
+	return parallel(list, func(k *keySpace) error { return k.open(ctx) })
+}
+
+// open makes the bucket if it is not there, and reads it.
+func (k *keySpace) open(ctx context.Context) error {
+	err := k.s.createStream(ctx, jetstream.StreamConfig{
+		Name: k.stream, Subjects: []string{k.subject + ">"}, MaxMsgsPerSubject: 1, Discard: jetstream.DiscardNew,
+		AllowRollup: true, DenyDelete: true, AllowDirect: true, AllowMsgTTL: true, MaxAge: k.age, Duplicates: 2 * time.Minute,
+	})
+	if err != nil {
+		return err
 	}
-	return nil
+	return k.load(ctx)
 }
 
 // load reads the bucket into the copy.

@@ -90,7 +90,7 @@ func (q *queue) write(ctx context.Context, l ledger) error {
 
 // restore reads the ledger and compares it with the stream.
 func (q *queue) restore(ctx context.Context) error {
-	at, err := q.s.state(ctx, q.stream)
+	at, err := soon(ctx, func(ctx context.Context) (streamState, error) { return q.s.state(ctx, q.stream) })
 	if err != nil {
 		return err
 	}
@@ -112,6 +112,7 @@ func (q *queue) restore(ctx context.Context) error {
 		}
 		return nil
 	}
+	q.held.n = l.Held // the stream follows acknowledgements a moment later
 	for i := range l.Parts {
 		if err := q.restorePart(i); err != nil {
 			return err

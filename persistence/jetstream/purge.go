@@ -148,6 +148,9 @@ func (q *queue) purgeDead(ctx context.Context) (int, error) {
 
 // info implements target.
 func (q *queue) info(ctx context.Context) (broker.Info, error) {
+	if err := q.lookAgain(ctx); err != nil {
+		return broker.Info{}, err
+	}
 	q.mu.Lock()
 	t := q.total()
 	in := broker.Info{
@@ -171,6 +174,35 @@ func (q *queue) info(ctx context.Context) (broker.Info, error) {
 	d, err := q.delivery(m.Data, m.header, m.Time)
 	in.Oldest = older(in.Oldest, d.Queued)
 	return in, err
+}
+
+// handedOut is how many messages with an entry JetStream counts as pending.
+func (q *queue) handedOut() (n int64) {
+	for _, e := range q.entries {
+		if e.tries > 0 {
+			n++
+		}
+	}
+	return n
+}
+
+// lookAgain asks how many messages are out that this process knows nothing of,
+// while there were any.
+func (q *queue) lookAgain(ctx context.Context) error {
+	q.mu.Lock()
+	unknown := q.unknown
+	q.mu.Unlock()
+	if unknown == 0 {
+		return nil
+	}
+	at, err := q.s.consumed(ctx, q.stream)
+	if err != nil {
+		return err
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.unknown = min(q.unknown, max(at.Pending-q.handedOut(), 0))
+	return nil
 }
 
 // older returns the earlier of a time, if there is one, and another.

@@ -53,7 +53,7 @@ type queue struct {
 	count     [states]int64
 	unknown   int64  // leased before this process started: until they come again, or are settled
 	delivered uint64 // no message above it was ever handed out
-	scheduled map[broker.ID]size
+	scheduled map[broker.ID]scheduled
 	dead      map[uint64]*deadEntry // by sequence in the stream of the dead
 	gone      recent                // sequences that left just now
 
@@ -68,6 +68,13 @@ type queue struct {
 
 // size is what a message takes.
 type size struct{ bytes, payload int64 }
+
+// scheduled is a publish that is delayed.
+type scheduled struct {
+	size
+	until int64
+	seq   uint64 // in the stream of the delayed
+}
 
 // holding counts messages.
 type holding struct {
@@ -85,7 +92,7 @@ func (h *holding) add(z size, by int64) {
 func (s *Store) openQueue(ctx context.Context, id broker.Target, d broker.Def) (*queue, error) {
 	q := &queue{
 		s: s, id: id, def: d, stream: s.names.queueStream(id), subject: s.names.queueSubject(id),
-		inbox: nats.NewInbox(), entries: map[uint64]*entry{}, scheduled: map[broker.ID]size{}, dead: map[uint64]*deadEntry{},
+		inbox: nats.NewInbox(), entries: map[uint64]*entry{}, scheduled: map[broker.ID]scheduled{}, dead: map[uint64]*deadEntry{},
 	}
 	q.landed = sync.NewCond(&q.mu)
 	q.acks = "$JS.ACK." + q.stream + "." + consumerName + "."
@@ -104,16 +111,11 @@ func (s *Store) openQueue(ctx context.Context, id broker.Target, d broker.Def) (
 			return nil, err
 		}
 	}
-	var pending int64
 	err := again(ctx, func(ctx context.Context) error {
-		c, err := s.js.CreateOrUpdateConsumer(ctx, q.stream, jetstream.ConsumerConfig{
+		_, err := s.js.CreateOrUpdateConsumer(ctx, q.stream, jetstream.ConsumerConfig{
 			Durable: consumerName, AckPolicy: jetstream.AckExplicitPolicy, AckWait: ackWait, MaxDeliver: -1,
 			MaxAckPending: maxPending, MaxWaiting: maxWaiting,
 		})
-		if err == nil {
-			q.delivered = c.CachedInfo().Delivered.Stream
-			pending = int64(c.CachedInfo().NumAckPending)
-		}
 		return err
 	})
 	if err != nil {
@@ -122,12 +124,11 @@ func (s *Store) openQueue(ctx context.Context, id broker.Target, d broker.Def) (
 	if err := q.restore(ctx); err != nil {
 		return nil, err
 	}
-	for _, e := range q.entries {
-		if e.tries > 0 {
-			pending--
-		}
+	at, err := soon(ctx, func(ctx context.Context) (consumerState, error) { return s.consumed(ctx, q.stream) })
+	if err != nil {
+		return nil, err
 	}
-	q.unknown = max(pending, 0)
+	q.delivered, q.unknown = at.Delivered.Stream, max(at.Pending-q.handedOut(), 0)
 	if q.sub, err = s.nc.Subscribe(q.inbox, q.arrived); err != nil {
 		return nil, err
 	}

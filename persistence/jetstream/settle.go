@@ -30,6 +30,12 @@ func (q *queue) settleable(op *broker.Op) error {
 		}
 		return nil
 	}
+	if r.Seq&scheduledBit != 0 {
+		if op.Kind != broker.OpSettle {
+			return broker.ErrStale
+		}
+		return nil
+	}
 	e := q.entries[r.Seq]
 	switch {
 	case e == nil && q.gone.has(r.Seq):
@@ -100,6 +106,10 @@ func (u *unit) settle(op *broker.Op) {
 	}
 	if op.Ref.Seq&deadBit != 0 {
 		s.work.Go(func() { u.done(q.bury(s.ctx, op.Ref.Seq&^deadBit, op.Reason)) })
+		return
+	}
+	if op.Ref.Seq&scheduledBit != 0 {
+		s.work.Go(func() { u.done(q.unsend(s.ctx, op.Ref.Seq&^scheduledBit, op.Reason)) })
 		return
 	}
 	q.mu.Lock()

@@ -136,6 +136,22 @@ type streamState struct {
 	Since time.Time `json:"first_ts"`
 }
 
+// soon repeats f while what was just made is not known to all servers.
+func soon[T any](ctx context.Context, f func(context.Context) (T, error)) (v T, err error) {
+	for end := time.Now().Add(giveUpAfter); ; {
+		v, err = f(ctx)
+		e, ok := errors.AsType[*apiError](err)
+		if !ok || e.ErrCode != errNoStream && e.ErrCode != errNoConsumer || time.Now().After(end) {
+			return v, err
+		}
+		select {
+		case <-time.After(resendAfter / 10):
+		case <-ctx.Done():
+			return v, err
+		}
+	}
+}
+
 // state asks the leader of a stream.
 func (s *Store) state(ctx context.Context, stream string) (streamState, error) {
 	var answer struct {
@@ -143,6 +159,21 @@ func (s *Store) state(ctx context.Context, stream string) (streamState, error) {
 	}
 	err := s.request(ctx, "STREAM.INFO."+stream, nil, &answer)
 	return answer.State, err
+}
+
+// consumerState is how far the consumer of a queue is.
+type consumerState struct {
+	Delivered struct {
+		Stream uint64 `json:"stream_seq"`
+	} `json:"delivered"`
+	Pending int64 `json:"num_ack_pending"`
+}
+
+// consumed asks the leader of the consumer of a queue.
+func (s *Store) consumed(ctx context.Context, stream string) (consumerState, error) {
+	var at consumerState
+	err := s.request(ctx, "CONSUMER.INFO."+stream+"."+consumerName, nil, &at)
+	return at, err
 }
 
 // createStream makes a stream, or brings the settings of one that is there to c.

@@ -60,7 +60,7 @@ func (t *stream) resize(ctx context.Context, d broker.Def) error {
 		if err := t.s.createStream(ctx, c); err != nil {
 			return err
 		}
-		at, err := t.s.state(ctx, p.stream)
+		at, err := soon(ctx, func(ctx context.Context) (streamState, error) { return t.s.state(ctx, p.stream) })
 		if err != nil {
 			return err
 		}

@@ -112,6 +112,68 @@ type harness struct {
 	store  broker.Store
 	events *events
 	ids    uint64
+	live   bool // in real time, where things follow a moment later
+}
+
+// What real time costs at most: a longer sleep is left to fake time, and what
+// is to follow is waited for that long.
+const (
+	liveSleep = 1500 * time.Millisecond
+	liveWait  = 5 * time.Second
+	liveQuiet = 100 * time.Millisecond
+)
+
+// RunLive runs the suite in real time, for stores that need sockets. Tests that
+// let much time pass are skipped, and say so.
+func RunLive(t *testing.T, newPlace func(tb testing.TB) Place) {
+	t.Helper()
+	for _, g := range groups() {
+		for _, tc := range g.tests {
+			t.Run(tc.name, func(t *testing.T) {
+				t.Parallel()
+				g.run(&harness{T: t, place: newPlace(t), live: true}, tc)
+			})
+		}
+	}
+}
+
+// quiet waits until nothing is under way.
+func (h *harness) quiet() {
+	if h.live {
+		<-time.After(liveQuiet)
+		return
+	}
+	synctest.Wait()
+}
+
+// follows waits until events have come, or none can.
+func (h *harness) follows(count func() int) {
+	if !h.live {
+		synctest.Wait()
+		return
+	}
+	for end := time.Now().Add(time.Second); time.Now().Before(end); <-time.After(liveQuiet) {
+		h.events.mu.Lock()
+		n := count()
+		h.events.mu.Unlock()
+		if n > 0 {
+			return
+		}
+	}
+}
+
+// becomes waits until ok is true, and reports whether it was.
+func (h *harness) becomes(ok func() bool) bool {
+	if !h.live {
+		synctest.Wait()
+		return ok()
+	}
+	for end := time.Now().Add(liveWait); time.Now().Before(end); <-time.After(10 * time.Millisecond) {
+		if ok() {
+			return true
+		}
+	}
+	return ok()
 }
 
 // open opens the store and binds its events.
@@ -141,7 +203,7 @@ func (h *harness) close() {
 // check has the store verify its books.
 func (h *harness) check() {
 	h.Helper()
-	synctest.Wait()
+	h.quiet()
 	if c, ok := h.store.(Checker); ok && h.store.State().Err == nil {
 		if err := c.Check(); err != nil {
 			h.Fatalf("the store's own check: %v", err)
@@ -150,7 +212,13 @@ func (h *harness) check() {
 }
 
 // sleep lets time pass, which in a bubble takes none.
-func (h *harness) sleep(d time.Duration) { <-time.After(d) }
+func (h *harness) sleep(d time.Duration) {
+	h.Helper()
+	if h.live && d > liveSleep {
+		h.Skipf("%s have to pass: that is for fake time", d)
+	}
+	<-time.After(d)
+}
 
 // reopen closes the store and opens it again.
 func (h *harness) reopen() {
@@ -263,7 +331,16 @@ func (h *harness) receive(t broker.Target, limit int, lease time.Duration) []bro
 	h.Helper()
 	w := &broker.Wait{Target: t, Max: limit, Lease: lease, Sink: make(sink, 1)}
 	h.store.Receive(w)
-	return h.outcome(w)
+	got := h.outcome(w)
+	for h.live && lease > 0 && len(got) > 0 && len(got) < limit { // what is ready may come in pieces
+		more := &broker.Wait{Target: t, Max: limit - len(got), Lease: max(lease, time.Minute), Sink: make(sink, 1)}
+		h.store.Receive(more)
+		if len(h.outcome(more)) == 0 {
+			break
+		}
+		got = append(got, more.Got...)
+	}
+	return got
 }
 
 // outcome waits for the end of w.
@@ -279,7 +356,7 @@ func (h *harness) outcome(w *broker.Wait) []broker.Delivery {
 // pending fails if w has ended.
 func (h *harness) pending(w *broker.Wait) {
 	h.Helper()
-	synctest.Wait()
+	h.quiet()
 	select {
 	case <-w.Sink.(sink):
 		h.Fatalf("wait ended with %s and error %v, want it to wait on", bodies(w.Got), w.Err)
@@ -344,7 +421,9 @@ func (h *harness) fails(got, want error) {
 // info returns the counts of a target.
 func (h *harness) info(t broker.Target) broker.Info {
 	h.Helper()
-	synctest.Wait()
+	if !h.live {
+		synctest.Wait()
+	}
 	in, err := h.store.Info(context.Background(), t)
 	if err != nil {
 		h.Fatalf("info: %v", err)
@@ -355,9 +434,12 @@ func (h *harness) info(t broker.Target) broker.Info {
 // counts compares ready, delayed, leased, held and dead.
 func (h *harness) counts(t broker.Target, want string) {
 	h.Helper()
-	in := h.info(t)
-	got := fmt.Sprintf("ready %d delayed %d leased %d held %d dead %d", in.Ready, in.Delayed, in.Leased, in.Held, in.Dead)
-	if got != want {
+	var got string
+	if !h.becomes(func() bool {
+		in := h.info(t)
+		got = fmt.Sprintf("ready %d delayed %d leased %d held %d dead %d", in.Ready, in.Delayed, in.Leased, in.Held, in.Dead)
+		return got == want
+	}) {
 		h.Fatalf("counts are %s, want %s", got, want)
 	}
 }
@@ -365,8 +447,9 @@ func (h *harness) counts(t broker.Target, want string) {
 // payload compares the bytes of the payloads that a queue holds.
 func (h *harness) payload(t broker.Target, want int64) {
 	h.Helper()
-	if in := h.info(t); in.Payload != want {
-		h.Fatalf("payloads take %d bytes, want %d", in.Payload, want)
+	var got int64
+	if !h.becomes(func() bool { got = h.info(t).Payload; return got == want }) {
+		h.Fatalf("payloads take %d bytes, want %d", got, want)
 	}
 }
 
@@ -409,7 +492,7 @@ func (e *events) Dropped(_ broker.Target, why broker.Reason, n int) {
 
 // told returns what lapsed since the last call, after everything settled.
 func (h *harness) told() []lapsed {
-	synctest.Wait()
+	h.follows(func() int { return len(h.events.lapsed) })
 	h.events.mu.Lock()
 	defer h.events.mu.Unlock()
 	l := h.events.lapsed
@@ -419,7 +502,7 @@ func (h *harness) told() []lapsed {
 
 // droppedSince returns what was dropped since the last call.
 func (h *harness) droppedSince() string {
-	synctest.Wait()
+	h.follows(func() int { return len(h.events.dropped) })
 	h.events.mu.Lock()
 	defer h.events.mu.Unlock()
 	l := h.events.dropped
