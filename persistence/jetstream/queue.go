@@ -107,7 +107,7 @@ func (s *Store) openQueue(ctx context.Context, id broker.Target, d broker.Def) (
 		return nil, err
 	}
 	if d.Volatile { // it keeps nothing when the process ends, and this is a new one
-		if _, err := s.purge(ctx, q.stream, ""); err != nil {
+		if _, err := soon(ctx, func(ctx context.Context) (int, error) { return s.purge(ctx, q.stream, "") }); err != nil {
 			return nil, err
 		}
 	}
