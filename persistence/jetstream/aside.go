@@ -204,10 +204,9 @@ func (q *queue) byTime() []broker.ID {
 
 // mover brings delayed messages whose time has come into their queues.
 type mover struct {
-	s     *Store
-	inbox string
-	con   jetstream.ConsumeContext
-	c     jetstream.Consumer
+	s   *Store
+	con jetstream.ConsumeContext
+	c   jetstream.Consumer
 }
 
 func (s *Store) newMover(ctx context.Context) (*mover, error) {

@@ -15,11 +15,6 @@ import (
 	"millrace/persistence/jetstream/jetstreamtest"
 )
 
-// answered is a Completion that hands batches back.
-type answered chan *broker.Batch
-
-func (a answered) Done(b *broker.Batch) { a <- b }
-
 // spent is the CPU time of this process: servers, client and benchmark.
 func spent(b *testing.B) time.Duration {
 	b.Helper()

@@ -106,8 +106,9 @@ func (e *entry) shown() broker.EntryState {
 		return broker.Leased
 	case delayed:
 		return broker.Delayed
+	default:
+		return 0
 	}
-	return 0
 }
 
 // browseScheduled shows publishes that are delayed, the one due next first.

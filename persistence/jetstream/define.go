@@ -81,6 +81,7 @@ func refused(k broker.TargetKind) error {
 		what = "durable sessions"
 	case broker.SubscriptionTarget:
 		what = "subscriptions on streams"
+	default:
 	}
 	return fmt.Errorf("%w: the nats store does not keep %s yet; the embedded store does", broker.ErrConflict, what)
 }

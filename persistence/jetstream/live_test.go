@@ -66,5 +66,8 @@ func TestThreeServersPassTheSuite(t *testing.T) {
 		t.Skip("a cluster takes its time")
 	}
 	c := jetstreamtest.Start(t, jetstreamtest.Options{Servers: 3})
-	storetest.RunLive(t, func(tb testing.TB) storetest.Place { return newShared(tb, c) })
+	storetest.RunLive(t, func(tb testing.TB) storetest.Place {
+		tb.Helper()
+		return newShared(tb, c)
+	})
 }

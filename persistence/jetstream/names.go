@@ -44,8 +44,9 @@ func (n names) scheduledSubject(t broker.Target, id broker.ID) string {
 }
 
 func (n names) scheduledOf(t broker.Target) string { return fmt.Sprintf("%s.d.s.%d.>", n.prefix, t) }
-func (n names) dueSubject(t broker.Target) string  { return fmt.Sprintf("%s.d.due.%d", n.prefix, t) }
-func (n names) dueAll() string                     { return n.prefix + ".d.due.*" }
+
+func (n names) dueSubject(t broker.Target) string { return fmt.Sprintf("%s.d.due.%d", n.prefix, t) }
+func (n names) dueAll() string                    { return n.prefix + ".d.due.*" }
 
 func (n names) deadSubject(t broker.Target, seq uint64) string {
 	return fmt.Sprintf("%s.x.%d.%d", n.prefix, t, seq)

@@ -19,9 +19,6 @@ const (
 	oldestVersion = "2.12"
 )
 
-// clockLimit is how far our clock and the servers' may be apart before that is said.
-const clockLimit = time.Second
-
 // Errors of Open that a caller tells apart; the text says more.
 var (
 	ErrUnreachable = errors.New("not reachable") // no server, or none that lets us in, in time

@@ -170,6 +170,7 @@ func (q *queue) begin() {
 		case heldBack:
 			held = append(held, e.seq)
 			e.arm(q)
+		default: // JetStream hands it out
 		}
 	}
 	q.plan(now)

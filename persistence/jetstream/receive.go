@@ -36,7 +36,6 @@ type pull struct {
 type waiter struct {
 	w     *broker.Wait
 	timer *time.Timer
-	ended bool
 	bytes int
 	got   []taken
 }

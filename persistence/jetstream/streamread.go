@@ -241,7 +241,7 @@ func (p *partition) batch(ctx context.Context, from uint64, n int) ([]*stored, e
 		return nil, err
 	}
 	if err := s.nc.PublishRequest("$JS.API.DIRECT.GET."+p.stream, inbox, ask); err != nil {
-		return nil, nil //nolint:nilerr // the leader is asked instead, again and again
+		return nil, nil // the leader is asked instead, again and again
 	}
 	ctx, cancel := context.WithTimeout(ctx, readWait)
 	defer cancel()

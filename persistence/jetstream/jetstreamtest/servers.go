@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -75,7 +76,7 @@ func routesOf(tb testing.TB, n int) []*url.URL {
 	tb.Helper()
 	var routes []*url.URL
 	for range n {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
+		l, err := new(net.ListenConfig).Listen(tb.Context(), "tcp", "127.0.0.1:0")
 		if err != nil {
 			tb.Fatal(err)
 		}
@@ -143,14 +144,29 @@ func (c *Cluster) waitLeader(tb testing.TB) {
 
 // URL is where the servers listen.
 func (c *Cluster) URL() string {
-	var u string
+	urls := make([]string, len(c.Servers))
 	for i, s := range c.Servers {
-		if i > 0 {
-			u += ","
-		}
-		u += s.ClientURL()
+		urls[i] = s.ClientURL()
 	}
-	return u
+	return strings.Join(urls, ",")
+}
+
+// Restart stops a server and starts it again at its address, with what it kept.
+func (c *Cluster) Restart(tb testing.TB, i int) {
+	tb.Helper()
+	o := c.options[i].Clone()
+	o.Port = c.Servers[i].Addr().(*net.TCPAddr).Port
+	c.Servers[i].Shutdown()
+	c.Servers[i].WaitForShutdown()
+	s, err := server.NewServer(o)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	go s.Start()
+	if !s.ReadyForConnections(ready) {
+		tb.Fatalf("server %s is not ready again", o.ServerName)
+	}
+	c.Servers[i] = s
 }
 
 // Dial connects to the server of InProcess.
