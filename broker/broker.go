@@ -70,6 +70,7 @@ type Broker struct {
 	ids        idSource
 	receipts   *receiptKey
 	receives   sync.Pool // of *receive that were delivered
+	publishes  sync.Pool // of *waitingPublish whose outcomes were read
 	dead       *deadLetters
 	retained   retained
 	delayed    delayed
@@ -77,6 +78,7 @@ type Broker struct {
 	sessions   sessions
 	attempts   attempts
 	stats      counters
+	watches    watches
 	joined     atomic.Uint64 // live subscriptions ever made
 	durability Durability    // of the store; fixed
 	waiting    atomic.Int64  // receives that wait
@@ -134,6 +136,9 @@ func Open(ctx context.Context, o Options) (*Broker, error) {
 	b.retained.store = b.store
 	if err := b.retained.load(ctx); err != nil {
 		return nil, fmt.Errorf("read the retained messages: %w", err)
+	}
+	if err := b.watches.load(ctx, NewKeys(b.store, SpaceSystem)); err != nil {
+		return nil, fmt.Errorf("read the watched topics: %w", err)
 	}
 	if err := b.loadSessions(ctx, defs); err != nil {
 		return nil, fmt.Errorf("read the sessions: %w", err)

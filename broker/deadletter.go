@@ -116,13 +116,12 @@ func (d *deadLetters) run() {
 // settle ends a number of lapsed messages of one queue. What the store refuses
 // for good stays held, and is told again after the next start.
 func (d *deadLetters) settle(q *queue, l lapsed) {
-	w := &waitingPublish{done: make(chan struct{})}
-	p := d.b.newPending(w)
-	p.stats = &d.stats
+	w := d.b.newWaitingPublish() // never released: it counts elsewhere
+	p := &w.pending
+	p.stats, p.lazy = &d.stats, false
 	for i := range l.ds {
 		d.decide(p, q, l, i)
 	}
-	p.lazy = false
 	p.submit()
 	<-w.done
 	var park []Delivery

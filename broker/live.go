@@ -23,9 +23,9 @@ type Subscription struct {
 	Sink      Sink
 	Member    any // the sink's own
 
-	// asked is there where something the filter matches is denied, so that
-	// every delivery is asked about.
-	asked *verdicts
+	// asked is set where something the filter matches is denied, so that every
+	// delivery is asked about.
+	asked bool
 }
 
 func (*Subscription) destination() {}
@@ -42,16 +42,16 @@ func (b *Broker) Subscribe(s *Subscription) error {
 	if !d.Allowed {
 		return forbidden(s.Principal, auth.Subscribe, r, d.Rule)
 	}
-	s.asked = verdictsFor(d.Overlap)
+	s.asked = d.Overlap
 	b.tree.Insert(s.Filter, s)
 	b.joined.Add(1)
 	return nil
 }
 
-// Delivers reports whether a message of topic, which the filter of s matches,
-// may be delivered to it. A sink that keeps messages for later asks again.
-func (b *Broker) Delivers(s *Subscription, topic string) bool {
-	return s.asked.allow(b.auth, s.Principal, topic)
+// Delivers reports whether s may be given a message that its filter matches, from
+// those who may read its topic. A sink that keeps messages for later asks again.
+func (s *Subscription) Delivers(readers *auth.Readers) bool {
+	return !s.asked || readers.Include(s.Principal)
 }
 
 // Unsubscribe takes s out again. Messages under way may still be delivered.
@@ -82,9 +82,8 @@ func (c *pending) latecomers(p *publish) []*Subscription {
 // fanOut delivers m to the subscriptions it matched, sink by sink. It may
 // reorder and shorten subs.
 func (b *Broker) fanOut(m *Message, subs []*Subscription) {
-	subs = slices.DeleteFunc(subs, func(s *Subscription) bool {
-		return !b.Delivers(s, m.Topic)
-	})
+	readers := b.auth.Readers(m.Topic)
+	subs = slices.DeleteFunc(subs, func(s *Subscription) bool { return !s.Delivers(&readers) })
 	for len(subs) > 0 {
 		sink, n := subs[0].Sink, 1
 		for i := n; i < len(subs); i++ { // gather this sink's at the front

@@ -206,6 +206,7 @@ func (c *pending) route(p *auth.Principal, m *Message, tag uint64) {
 	var r matches
 	r, c.found, c.routes, c.subs = c.b.match(p, m, c.found, c.routes[:0], c.subs)
 	c.own += r.own
+	c.b.countIn(m, r.Matched)
 	if m.NotBefore > m.Published {
 		// Live subscribers get it when it is due.
 		c.routes, c.subs = append(c.routes, Route{Target: c.b.delayed.target}), c.subs[:first]

@@ -126,12 +126,12 @@ func (b *Broker) Send(ctx context.Context, queue string, ms ...*Message) ([]Publ
 	if err != nil {
 		return nil, err
 	}
-	most := q.config().MaxPayload
+	most, topic := q.config().MaxPayload, "$queue/"+queue
 	ps, err := b.commitAll(ctx, ms, func(c *pending, p *auth.Principal, m *Message, tag uint64) error {
 		if most > 0 && int64(len(m.Payload)) > most {
 			return errorf(TooLarge, PayloadSubject, "payload of %d bytes is over the %d that queue %s may hold in all", len(m.Payload), most, queue)
 		}
-		m.Topic = "$queue/" + queue
+		m.Topic = topic
 		if err := b.stamp(p, m, b.Now()); err != nil {
 			return err
 		}
@@ -164,32 +164,28 @@ func (b *Broker) publish(ctx context.Context, ms []*Message) ([]Published, error
 
 // commitAll adds each of ms to one unit, commits it and waits.
 func (b *Broker) commitAll(ctx context.Context, ms []*Message, add func(*pending, *auth.Principal, *Message, uint64) error) ([]Published, error) {
-	principal := auth.From(ctx)
-	if err := b.spend(ctx, principal, ms); err != nil {
-		b.stats.refused.Add(uint64(len(ms)))
+	principal, size := auth.From(ctx), 0
+	for _, m := range ms {
+		size += len(m.Payload)
+	}
+	if err := b.book(ctx, principal, len(ms), size); err != nil {
 		return nil, err
 	}
-	trace(ctx, ms)
-	w := &waitingPublish{done: make(chan struct{}), outcomes: make([]Outcome, 0, len(ms))}
-	p := b.newPending(w)
-	p.every = true
+	trace := traceFrom(ctx)
+	w := b.newWaitingPublish()
 	for i, m := range ms {
-		if err := add(p, principal, m, uint64(i)); err != nil {
+		trace.mark(m)
+		if err := add(&w.pending, principal, m, uint64(i)); err != nil {
 			b.stats.refused.Add(uint64(len(ms)))
+			w.release()
 			return nil, &BatchError{Index: i, Err: err}
 		}
 	}
-	p.closeUnit()
-	if len(p.batch.Ops) == 0 {
-		p.Done(&p.batch)
-	} else {
-		p.submit()
+	w.closeUnit()
+	if err := w.commit(ctx); err != nil {
+		return nil, err
 	}
-	select {
-	case <-w.done:
-	case <-ctx.Done():
-		return nil, storeError(ErrUnknown)
-	}
+	defer w.release()
 	ps := make([]Published, len(ms))
 	for i := range w.outcomes {
 		if err := w.outcomes[i].Err; err != nil {
@@ -199,28 +195,6 @@ func (b *Broker) commitAll(ctx context.Context, ms []*Message, add func(*pending
 	}
 	return ps, nil
 }
-
-// spend books ms at the rates of the principal.
-func (b *Broker) spend(ctx context.Context, p *auth.Principal, ms []*Message) error {
-	u := auth.Usage{Messages: len(ms)}
-	for _, m := range ms {
-		u.Bytes += len(m.Payload)
-	}
-	err := b.auth.Spend(ctx, p, u)
-	if err == nil {
-		return nil
-	}
-	return &Error{Kind: Full, Subject: RateSubject, Message: "nothing was stored", Err: err}
-}
-
-// waitingPublish is the owner of a pending whose caller waits for it.
-type waitingPublish struct {
-	done     chan struct{}
-	outcomes []Outcome
-}
-
-func (w *waitingPublish) finished(_ *pending, os []Outcome) { w.outcomes = append(w.outcomes, os...) }
-func (w *waitingPublish) fannedOut(*pending)                { close(w.done) }
 
 // admit checks that p may publish m to its topic, and stamps it.
 func (b *Broker) admit(p *auth.Principal, m *Message, now time.Time) error {
@@ -300,6 +274,7 @@ type matches struct {
 func (b *Broker) match(p *auth.Principal, m *Message, found []destination, routes []Route, subs []*Subscription) (matches, []destination, []Route, []*Subscription) {
 	var r matches
 	found = b.tree.Match(m.Topic, found[:0])
+	readers := b.auth.Readers(m.Topic)
 	disk, mixed := false, false
 	for _, d := range found {
 		switch d := d.(type) {
@@ -327,7 +302,7 @@ func (b *Broker) match(p *auth.Principal, m *Message, found []destination, route
 				r.own++
 				continue
 			}
-			if !d.may(m) {
+			if !d.may(&readers) {
 				continue
 			}
 			r.Subscribers++
@@ -342,7 +317,7 @@ func (b *Broker) match(p *auth.Principal, m *Message, found []destination, route
 		}
 	}
 	if mixed {
-		subs = toRest(m, found, routes, subs)
+		subs = toRest(m, &readers, found, routes, subs)
 	}
 	r.durability = b.durability
 	if !disk && r.Queues > 0 {

@@ -118,7 +118,7 @@ func (b *Broker) restoreSession(s *Session) {
 	}
 	for _, d := range s.subs {
 		dec := b.auth.Decide(s.owner, auth.Subscribe, auth.TopicResource(d.filter))
-		d.asked.Store(verdictsFor(dec.Overlap || !dec.Allowed))
+		d.asked.Store(dec.Overlap || !dec.Allowed)
 		if d.routed() {
 			b.tree.Insert(d.filter, d)
 		}

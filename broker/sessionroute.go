@@ -36,13 +36,16 @@ func (d *sessionSub) tag(qos byte, retain bool) uint32 {
 // MQTT 5 section 3.8.3.1.
 func (d *sessionSub) own(m *Message) bool { return d.o.NoLocal && m.Publisher == d.s.id }
 
-// may reports whether the client may have m, which the filter matches.
-func (d *sessionSub) may(m *Message) bool {
-	return d.asked.Load().allow(d.s.b.auth, d.s.principal(), m.Topic)
+// may reports whether the client may have a message that the filter matches,
+// from those who may read its topic.
+func (d *sessionSub) may(readers *auth.Readers) bool {
+	return !d.asked.Load() || readers.Include(d.s.principal())
 }
 
 // wants reports whether m, which the filter matches, is for the client.
-func (d *sessionSub) wants(m *Message) bool { return !d.own(m) && d.may(m) }
+func (d *sessionSub) wants(m *Message, readers *auth.Readers) bool {
+	return !d.own(m) && d.may(readers)
+}
 
 // route appends the one route of m to the session, or changes it when another
 // subscription has made it: MQTT 5 section 3.3.4, one copy at the highest QoS.
@@ -80,10 +83,10 @@ func (d *sessionSub) toLive(subs []*Subscription) []*Subscription {
 // toRest looks at the subscriptions among found that take m, which is of a
 // higher QoS, in QoS 0, and may not be the only ones of their sessions: where
 // another one made a route, that is the one copy.
-func toRest(m *Message, found []destination, routes []Route, subs []*Subscription) []*Subscription {
+func toRest(m *Message, readers *auth.Readers, found []destination, routes []Route, subs []*Subscription) []*Subscription {
 	for _, f := range found {
 		d, ok := f.(*sessionSub)
-		if !ok || d.o.QoS > 0 || !d.s.multi.Load() || !d.wants(m) {
+		if !ok || d.o.QoS > 0 || !d.s.multi.Load() || !d.wants(m, readers) {
 			continue
 		}
 		to := Target(d.s.target.Load())
@@ -130,9 +133,10 @@ func (s *Session) Terms(d *Delivery) (Terms, bool) {
 // identifiers are those of the subscriptions that match m now.
 func (s *Session) identifiers(m *Message) []uint32 {
 	var ids []uint32
+	readers := s.b.auth.Readers(m.Topic)
 	for _, d := range s.b.tree.Match(m.Topic, nil) {
 		sub, ok := d.(*sessionSub)
-		if ok && sub.s == s && sub.o.ID != 0 && sub.wants(m) && !slices.Contains(ids, sub.o.ID) {
+		if ok && sub.s == s && sub.o.ID != 0 && sub.wants(m, &readers) && !slices.Contains(ids, sub.o.ID) {
 			ids = append(ids, sub.o.ID)
 		}
 	}

@@ -26,7 +26,7 @@ type sessionSub struct {
 	s      *Session
 	filter string
 	o      SubscriptionOptions
-	asked  atomic.Pointer[verdicts] // see Subscription
+	asked  atomic.Bool // see Subscription
 	// live takes messages of QoS 0 while the client is connected.
 	live atomic.Pointer[Subscription]
 }
@@ -83,7 +83,7 @@ func (s *Session) Subscribe(ctx context.Context, live *Subscription, o Subscript
 			return err
 		}
 	}
-	live.asked = verdictsFor(dec.Overlap)
+	live.asked = dec.Overlap
 	d := &sessionSub{s: s, filter: live.Filter, o: o}
 	d.asked.Store(live.asked)
 	d.live.Store(live)
@@ -185,7 +185,7 @@ func (s *Session) Reattach(live *Subscription) bool {
 	if !known {
 		return false
 	}
-	live.asked = verdictsFor(dec.Overlap)
+	live.asked = dec.Overlap
 	s.subs[i].asked.Store(live.asked)
 	s.subs[i].live.Store(live)
 	return true

@@ -79,7 +79,11 @@ func TestStatsCountWhatIsOverARate(t *testing.T) {
 		if _, err := f.Publish(f.ctx, &broker.Message{Topic: "a", QoS: 1}); broker.KindOf(err) != broker.Full {
 			t.Fatalf("the second message of a second: %v", err)
 		}
-		if got, want := f.figures(), (figures{taken: 1, refused: 1, unmatched: 1}); got != want {
+		ms := []broker.StreamMessage{message("x"), message("y")}
+		if err := f.producer("s", "b", true).Publish(f.ctx, ms); broker.KindOf(err) != broker.Full {
+			t.Fatalf("two more to a stream: %v", err)
+		}
+		if got, want := f.figures(), (figures{taken: 1, refused: 3, unmatched: 1}); got != want {
 			t.Errorf("counted %+v, want %+v", got, want)
 		}
 	})

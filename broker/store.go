@@ -144,7 +144,7 @@ type Space uint8
 
 // The spaces. Their numbers are on disk: append only.
 const (
-	SpaceSystem Space = iota + 1 // the broker's own: receipt key
+	SpaceSystem Space = iota + 1 // the broker's own: receipt key, alarms, watched topics
 	SpaceAuth                    // users, API keys
 	SpaceSessions
 	SpaceRetained

@@ -7,21 +7,27 @@ import (
 	"millrace/broker/auth"
 )
 
-// StreamProducer publishes to a stream by its name. What it publishes goes
-// through the router like any publish, and into that stream in any case.
+// StreamProducer publishes to a stream by its name, for the principal that asked
+// for it. What it publishes goes through the router like any publish, and into
+// that stream in any case. Whether it may is asked when it is made, so that it
+// is good for one request and not to be kept.
 type StreamProducer struct {
-	b     *Broker
-	s     *stream
-	topic string
+	b         *Broker
+	s         *stream
+	principal *auth.Principal
+	topic     string
 }
 
-// StreamMessage is a message for one stream. Its topic is the producer's.
+// StreamMessage is a message for one stream, and what became of it. Its topic is
+// the producer's.
 type StreamMessage struct {
 	*Message
 
 	// Partition is where it goes; AnyPartition leaves the choice to its key,
 	// then to the turn.
 	Partition int
+	// Placed is filled in by Publish.
+	Placed Placed
 }
 
 // AnyPartition is no choice of a partition.
@@ -44,39 +50,43 @@ type Placed struct {
 // set, by whoever may publish: it is that topic kept, and nothing more.
 //
 // Errors: Invalid, Forbidden, NotFound.
-func (b *Broker) NewStreamProducer(ctx context.Context, c StreamConfig, create bool) (*StreamProducer, error) {
+func (b *Broker) NewStreamProducer(ctx context.Context, c StreamConfig, create bool) (StreamProducer, error) {
+	p := StreamProducer{b: b, s: b.streamNamed(c.Name), principal: auth.From(ctx), topic: c.Filter}
 	if err := b.CheckTopic(c.Filter); err != nil {
+		return p, err
+	}
+	if err := b.permit(p.principal, auth.Publish, auth.TopicResource(c.Filter)); err != nil {
+		return p, err
+	}
+	if p.s == nil && create {
+		var err error
+		if p.s, err = b.keepTopic(ctx, c); err != nil {
+			return p, err
+		}
+	}
+	if p.s == nil {
+		return p, noStream(c.Name)
+	}
+	if p.s.config().Filter != c.Filter { // it is more than the topic kept
+		return p, b.permit(p.principal, auth.Publish, auth.StreamResource(c.Name))
+	}
+	return p, nil
+}
+
+// keepTopic makes the stream that a producer asks for, unless it is there.
+func (b *Broker) keepTopic(ctx context.Context, c StreamConfig) (*stream, error) {
+	if b.closed.Load() {
+		return nil, errClosed
+	}
+	if err := b.validateStream(&c); err != nil {
 		return nil, err
 	}
-	if err := b.may(ctx, auth.Publish, auth.TopicResource(c.Filter)); err != nil {
-		return nil, err
+	b.defining.Lock()
+	defer b.defining.Unlock()
+	if s := b.streamNamed(c.Name); s != nil {
+		return s, nil
 	}
-	s := b.streamNamed(c.Name)
-	if s == nil && create {
-		if b.closed.Load() {
-			return nil, errClosed
-		}
-		if err := b.validateStream(&c); err != nil {
-			return nil, err
-		}
-		b.defining.Lock()
-		defer b.defining.Unlock()
-		if s = b.streamNamed(c.Name); s == nil {
-			var err error
-			if s, err = b.defineStream(ctx, &c); err != nil {
-				return nil, err
-			}
-		}
-	}
-	if s == nil {
-		return nil, noStream(c.Name)
-	}
-	if s.config().Filter != c.Filter { // it is more than the topic kept
-		if err := b.may(ctx, auth.Publish, auth.StreamResource(c.Name)); err != nil {
-			return nil, err
-		}
-	}
-	return &StreamProducer{b, s, c.Filter}, nil
+	return b.defineStream(ctx, &c)
 }
 
 // Partitions is how many the stream has.
@@ -85,83 +95,79 @@ func (p *StreamProducer) Partitions() int { return p.s.config().Partitions }
 // Incarnation tells this stream from others that had or will have its name.
 func (p *StreamProducer) Incarnation() uint64 { return uint64(p.s.target) }
 
-// Publish publishes each of ms for itself, in order, with one wait for all. The
-// outcomes of those that failed have an error. When ctx ends first, the error
-// is Unknown. Over the rates of who asks none is published, and the error is
-// Full. The messages and their bytes must not change any more.
-func (p *StreamProducer) Publish(ctx context.Context, ms []StreamMessage) ([]Placed, error) {
-	principal := auth.From(ctx)
-	all := make([]*Message, len(ms))
+// Publish publishes each of ms for itself, in order, with one wait for all, and
+// says of each what became of it. When ctx ends first, the error is Unknown. The
+// messages and their bytes must not change any more.
+//
+// Errors, of all at once: Full (a rate; nothing was stored), Unknown.
+func (p *StreamProducer) Publish(ctx context.Context, ms []StreamMessage) error {
+	size := 0
 	for i := range ms {
-		all[i] = ms[i].Message
+		size += len(ms[i].Payload)
 	}
-	if err := p.b.spend(ctx, principal, all); err != nil {
-		p.b.stats.refused.Add(uint64(len(ms)))
-		return nil, err
+	if err := p.b.book(ctx, p.principal, len(ms), size); err != nil {
+		return err
 	}
-	trace(ctx, all)
-	w := &waitingPublish{done: make(chan struct{}), outcomes: make([]Outcome, 0, len(ms))}
-	c := p.b.newPending(w)
-	c.every = true
+	trace := traceFrom(ctx)
+	w := p.b.newWaitingPublish()
 	for i := range ms {
 		m := &ms[i]
 		m.Topic = p.topic
-		if err := c.addTo(p.s, m.Partition, principal, m.Message, uint64(i)); err != nil {
-			c.refuse(m.Message, uint64(i), err)
+		trace.mark(m.Message)
+		if err := p.add(&w.pending, m, uint64(i)); err != nil {
+			w.refuse(m.Message, uint64(i), err)
 		}
-		c.closeUnit()
+		w.closeUnit()
 	}
-	if len(c.batch.Ops) == 0 {
-		c.Done(&c.batch)
-	} else {
-		c.submit()
+	if err := w.commit(ctx); err != nil {
+		return err
 	}
-	select {
-	case <-w.done:
-	case <-ctx.Done():
-		return nil, storeError(ErrUnknown)
-	}
-	placed := make([]Placed, len(ms))
-	for i := range placed {
-		at, o := &placed[i], &w.outcomes[i]
+	defer w.release()
+	for i := range ms {
+		m, o := &ms[i], &w.outcomes[i]
+		at := &m.Placed
 		at.Published, at.Err = o.Published, o.Err
-		switch u := &c.batch.Units[c.publishes[i].unit]; {
+		switch u := &w.batch.Units[w.publishes[i].unit]; {
 		case o.Err != nil:
 		case o.Duplicate:
-			p.find(ctx, ms[i].Partition, ms[i].Message, at)
+			p.find(ctx, m.Partition, m.Message, at)
 		default:
-			at.Partition, at.Offset, at.Known = c.batch.Ops[u.First].Routes[0].Partition, u.Result.Seq, true
+			at.Partition, at.Offset, at.Known = w.batch.Ops[u.First].Routes[0].Partition, u.Result.Seq, true
 		}
 	}
-	return placed, nil
+	return nil
 }
 
-// addTo is add with s as the first route of m, whatever its topic matches.
-func (c *pending) addTo(s *stream, partition int, p *auth.Principal, m *Message, tag uint64) error {
-	if n := s.config().Partitions; partition >= n {
-		return fieldError("partition", "is %d; stream %q has %d, counted from 0", partition, s.config().Name, n)
+// add appends m with the stream as its first route, whatever its topic matches.
+func (p *StreamProducer) add(c *pending, m *StreamMessage, tag uint64) error {
+	if n := p.Partitions(); m.Partition >= n {
+		return fieldError("partition", "is %d; stream %q has %d, counted from 0", m.Partition, p.s.config().Name, n)
 	}
-	if err := c.b.admit(p, m, c.b.Now()); err != nil {
+	if err := p.b.overloaded(); err != nil {
+		return err
+	}
+	if err := p.b.stamp(p.principal, m.Message, p.b.Now()); err != nil {
 		return err
 	}
 	first := len(c.subs)
 	var r matches
-	r, c.found, c.routes, c.subs = c.b.match(p, m, c.found, c.routes[:0], c.subs)
-	i := slices.IndexFunc(c.routes, func(r Route) bool { return r.Target == s.target })
+	r, c.found, c.routes, c.subs = p.b.match(p.principal, m.Message, c.found, c.routes[:0], c.subs)
+	i := slices.IndexFunc(c.routes, func(r Route) bool { return r.Target == p.s.target })
 	if i < 0 {
 		i = len(c.routes)
-		c.routes = append(c.routes, Route{Target: s.target, Partition: c.b.partition(s, p, m)})
+		c.routes = append(c.routes, Route{Target: p.s.target, Partition: p.b.partition(p.s, p.principal, m.Message)})
 		r.Streams++
-		r.durability = c.b.durability
+		r.durability = p.b.durability
 	}
+	p.b.countIn(m.Message, r.Matched)
 	c.routes[0], c.routes[i] = c.routes[i], c.routes[0]
-	if partition >= 0 {
-		c.routes[0].Partition = uint32(partition)
+	if m.Partition >= 0 {
+		c.routes[0].Partition = uint32(m.Partition)
 	}
 	if m.NotBefore > m.Published {
-		c.routes, c.subs = append(c.routes, Route{Target: c.b.delayed.target}), c.subs[:first]
+		c.routes, c.subs = append(c.routes, Route{Target: p.b.delayed.target}), c.subs[:first]
 	}
-	c.append(m, tag, r, c.routes, first)
+	c.append(m.Message, tag, r, c.routes, first)
 	return nil
 }
 

@@ -18,7 +18,7 @@ func (f *fixture) producer(name, topic string, create bool) *broker.StreamProduc
 	if err != nil {
 		f.tb.Fatal(err)
 	}
-	return p
+	return &p
 }
 
 func message(text string) broker.StreamMessage {
@@ -28,11 +28,11 @@ func message(text string) broker.StreamMessage {
 // place publishes and returns "partition/offset" of each, or its error's kind.
 func (f *fixture) place(p *broker.StreamProducer, ms ...broker.StreamMessage) (all []string) {
 	f.tb.Helper()
-	placed, err := p.Publish(f.ctx, ms)
-	if err != nil {
+	if err := p.Publish(f.ctx, ms); err != nil {
 		f.tb.Fatal(err)
 	}
-	for _, at := range placed {
+	for i := range ms {
+		at := &ms[i].Placed
 		text := fmt.Sprintf("%d/%d", at.Partition, at.Offset)
 		if at.Duplicate {
 			text += " again"

@@ -37,20 +37,20 @@ func TraceOf(m *Message) (t Trace) {
 	return t
 }
 
-// trace gives the trace of ctx to those of ms that have none.
-func trace(ctx context.Context, ms []*Message) {
-	t, ok := ctx.Value(traceKey{}).(Trace)
-	if !ok {
+// traceFrom returns the trace of a context; Parent is "" when it has none.
+func traceFrom(ctx context.Context) Trace {
+	t, _ := ctx.Value(traceKey{}).(Trace)
+	return t
+}
+
+// mark gives the trace to a message that has none of its own.
+func (t Trace) mark(m *Message) {
+	if t.Parent == "" || TraceOf(m).Parent != "" {
 		return
 	}
-	for _, m := range ms {
-		if TraceOf(m).Parent != "" {
-			continue
-		}
-		ps := append(slices.Clip(m.Properties), Property{Name: TraceParent, Value: t.Parent})
-		if t.State != "" {
-			ps = append(ps, Property{Name: TraceState, Value: t.State})
-		}
-		m.Properties = ps
+	ps := append(slices.Clip(m.Properties), Property{Name: TraceParent, Value: t.Parent})
+	if t.State != "" {
+		ps = append(ps, Property{Name: TraceState, Value: t.State})
 	}
+	m.Properties = ps
 }

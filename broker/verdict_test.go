@@ -23,6 +23,11 @@ func (f *fixture) rules(tb testing.TB, rules ...auth.Rule) {
 	}
 }
 
+func (f *fixture) delivers(s *broker.Subscription, topic string) bool {
+	readers := f.Auth().Readers(topic)
+	return s.Delivers(&readers)
+}
+
 func TestAVerdictAboutADeliveryEndsWithTheRules(t *testing.T) {
 	f := open(t)
 	reader := &auth.Principal{Kind: auth.Key, Name: "reader"}
@@ -43,7 +48,7 @@ func TestAVerdictAboutADeliveryEndsWithTheRules(t *testing.T) {
 		for range 2 { // the second time from memory, for some
 			for _, topic := range topics {
 				want := f.Auth().Allow(reader, auth.Subscribe, auth.TopicResource(topic))
-				if got := f.Delivers(s, topic); got != want {
+				if got := f.delivers(s, topic); got != want {
 					t.Errorf("round %d: delivery of %s: got %t, want %t", round, topic, got, want)
 				}
 				if !want {
@@ -65,7 +70,7 @@ func TestADeliveryUnderRulesAllocatesNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	if n := testing.AllocsPerRun(1000, func() {
-		if !f.Delivers(s, "t/1") || f.Delivers(s, "t/1/7") {
+		if !f.delivers(s, "t/1") || f.delivers(s, "t/1/7") {
 			t.Error("a wrong verdict")
 		}
 	}); n != 0 {
@@ -86,7 +91,7 @@ func BenchmarkDelivers(b *testing.B) {
 			}
 			b.ReportAllocs()
 			for b.Loop() {
-				if !f.Delivers(s, "t/1/temperature") {
+				if !f.delivers(s, "t/1/temperature") {
 					b.Fatal("refused")
 				}
 			}

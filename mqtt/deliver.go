@@ -182,5 +182,6 @@ func (s *session) write(e *encoder, p *pending, shed bool) written {
 	c.put.count(h.b[0], h.total)
 	c.put.payload += uint64(len(e.m.Payload))
 	c.wrote(h.total)
+	c.srv.o.Broker.CountOut(e.m.Topic, p.qos)
 	return sent
 }

@@ -213,6 +213,7 @@ func (g *group) send() {
 // give sends p to the member with the least in flight that has room, in turn
 // among equals. It answers false when p has to wait; QoS 0 does not.
 func (g *group) give(e *encoder, p pending) bool {
+	readers := g.srv.auth.Readers(p.m.Topic)
 	var best *broker.Subscription
 	var tried []*session // that said they had room, and had none
 	for {
@@ -221,7 +222,7 @@ func (g *group) give(e *encoder, p pending) bool {
 		for i := range g.members {
 			k := (g.turn + i) % len(g.members)
 			sub := g.members[k]
-			if !g.srv.o.Broker.Delivers(sub, p.m.Topic) {
+			if !sub.Delivers(&readers) {
 				continue
 			}
 			allowed = true

@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"millrace/broker/auth"
 	"millrace/mqtt"
 )
 
@@ -121,4 +122,80 @@ func TestShutdownSendsNoWillsYet(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.wantEnd(0)
+}
+
+// TestWillOfAUserWhoIsGoneIsNotSent: neither that of the connection which ends
+// with the user, nor one that waits for its delay.
+func TestWillOfAUserWhoIsGoneIsNotSent(t *testing.T) {
+	e := open(t)
+	for _, name := range []string{"ann", "bob", "cat"} {
+		if err := e.auth.AddUser(system(), auth.UserSpec{Username: name, Password: "long enough 1"}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s := login(t, e, true, "")
+	s.subscribe(1, 0, "w")
+	enter := func(name string, willProps []byte) *raw {
+		b := willPacket(name, 2, []byte{17, 0, 0, 1, 0}, willProps)[2:]
+		b[7] |= 0xC0
+		r := dial(t, e)
+		r.v5 = true
+		r.send(packet(0x10, str(str(b, name), "long enough 1")))
+		if head, body := r.packet(); head != 0x20 || body[1] != 0 {
+			t.Fatalf("CONNACK of %s is %x %x", name, head, body)
+		}
+		return r
+	}
+	soon := []byte{24, 0, 0, 0, 1}
+	connected := enter("ann", nil)
+	_ = enter("bob", soon).Close()
+	_ = enter("cat", soon).Close()
+	eventually(t, "the ends", func() bool { return e.Stats().Closed["client"] == 2 })
+	for _, name := range []string{"ann", "bob"} {
+		if err := e.auth.DeleteUser(system(), name); err != nil {
+			t.Fatal(err)
+		}
+	}
+	connected.wantEnd(0x87)
+	if m := s.recv(); m.payload != "gone" { // cat's, whose delay began last
+		t.Errorf("got %+v", m)
+	}
+	eventually(t, "two wills counted as dropped", func() bool { return e.Stats().Dropped["will"] == 2 })
+	s.quiet()
+}
+
+// TestRetainedMessagesAreSetAndReadWithTheRightAlone: a retained message is the
+// topic's, and those who lose the right neither change it nor read it.
+func TestRetainedMessagesAreSetAndReadWithTheRightAlone(t *testing.T) {
+	e := open(t)
+	r, s := login(t, e, true, ""), login(t, e, true, "")
+	retain := func(payload string, id uint16) (code byte) {
+		b := r.publishPacket("kept", payload, 1, id)
+		b[0] |= 1
+		r.send(b)
+		if head, body := r.packet(); head != 0x40 {
+			t.Fatalf("PUBACK is %x %x", head, body)
+		} else if len(body) > 2 {
+			code = body[2]
+		}
+		return code
+	}
+	if code := retain("first", 1); code >= 0x80 {
+		t.Errorf("with the right: %x", code)
+	}
+	e.rules(t, deny("publish", "kept"))
+	if code := retain("second", 2); code != 0x87 {
+		t.Errorf("without the right: %x", code)
+	}
+	if code := retain("", 3); code != 0x87 {
+		t.Errorf("cleared without the right: %x", code)
+	}
+	s.subscribe(1, 0, "kept")
+	if m := s.recv(); m.payload != "first" {
+		t.Errorf("got %+v", m)
+	}
+	e.rules(t, deny("subscribe", "kept"))
+	late := login(t, e, true, "")
+	late.subscribe(1, 0, "#")
+	late.quiet()
 }

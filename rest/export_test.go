@@ -10,9 +10,6 @@ func (s *Server) ServeOn(l net.Listener) error {
 	return s.open[0].http.Serve(&inspecting{Listener: l, log: s.options.Log})
 }
 
-// MaxNewcomers is the bound on connections without a request.
-const MaxNewcomers = maxNewcomers
-
 // MaxResets is how many streams of HTTP/2 a client may reset in a period.
 const MaxResets = maxResets
 

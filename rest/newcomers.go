@@ -7,9 +7,6 @@ import (
 	"sync"
 )
 
-// maxNewcomers bounds the connections that have not sent a request yet.
-const maxNewcomers = 4096
-
 // newcomers keeps connections without a request in order of their coming, and
 // closes the oldest when there are too many: whoever opens connections for
 // nothing displaces his own first.
@@ -17,9 +14,12 @@ type newcomers struct {
 	mu    sync.Mutex
 	order list.List // of net.Conn
 	at    map[net.Conn]*list.Element
+	most  int
 }
 
-func newNewcomers() *newcomers { return &newcomers{at: map[net.Conn]*list.Element{}} }
+func newNewcomers(most int) *newcomers {
+	return &newcomers{at: map[net.Conn]*list.Element{}, most: most}
+}
 
 // track is an http.Server's ConnState.
 func (n *newcomers) track(c net.Conn, state http.ConnState) {
@@ -42,7 +42,7 @@ func (n *newcomers) update(c net.Conn, arrived bool) (oldest net.Conn) {
 		return nil
 	}
 	n.at[c] = n.order.PushBack(c)
-	if n.order.Len() <= maxNewcomers {
+	if n.order.Len() <= n.most {
 		return nil
 	}
 	oldest = n.order.Remove(n.order.Front()).(net.Conn)

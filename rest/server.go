@@ -4,6 +4,7 @@
 package rest
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -47,6 +48,9 @@ type Options struct {
 	Identity func(tls.ConnectionState) (string, error)
 	// HSTS is how long browsers are told to use nothing but TLS; 0 = not told.
 	HSTS time.Duration
+	// MaxNewcomers bounds the connections of a listener that have sent no request
+	// yet: beyond it the oldest is closed; default 4,096.
+	MaxNewcomers int
 	// Origins are those that browsers may send requests from, besides our own.
 	Origins   []string
 	FastQueue fastqueue.Options
@@ -139,7 +143,7 @@ func (s *Server) httpServer(h http.Handler, l Listener) *http.Server {
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    maxHeaderBytes,
 		HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: maxHTTP2Streams},
-		ConnState:         newNewcomers().track,
+		ConnState:         newNewcomers(cmp.Or(s.options.MaxNewcomers, 4096)).track,
 		ErrorLog:          errorLog(s.options.Log, l.Name),
 	}
 }

@@ -90,14 +90,28 @@ func openRated(tb testing.TB, rates auth.Rates, change func(*rest.Options)) *sit
 // openLimited opens one where so many receives wait at once, 0 for the default.
 func openLimited(tb testing.TB, rates auth.Rates, waiting int, change func(*rest.Options)) *site {
 	tb.Helper()
+	return openSiteOf(tb, auth.Options{Rates: rates}, func(o *broker.Options) { o.MaxWaiting = waiting }, change)
+}
+
+// openWith opens one over a broker with other options.
+func openWith(tb testing.TB, options func(*broker.Options), change func(*rest.Options)) *site {
+	tb.Helper()
+	return openSiteOf(tb, auth.Options{}, options, change)
+}
+
+func openSiteOf(tb testing.TB, accounts auth.Options, options func(*broker.Options), change func(*rest.Options)) *site {
+	tb.Helper()
 	ctx := context.WithoutCancel(tb.Context())
 	store, err := local.Open(local.Options{})
 	must(tb, err)
-	a, err := auth.Open(ctx, auth.Options{Store: broker.NewKeys(store, broker.SpaceAuth), Rates: rates})
+	accounts.Store = broker.NewKeys(store, broker.SpaceAuth)
+	a, err := auth.Open(ctx, accounts)
 	must(tb, err)
 	_, _, err = a.AddKey(ctx, auth.KeySpec{ID: "root", Secret: "sixteen-or-more-characters", Role: "administrator"})
 	must(tb, err)
-	b, err := broker.Open(ctx, broker.Options{Store: store, Auth: a, MaxWaiting: waiting})
+	bo := broker.Options{Store: store, Auth: a}
+	options(&bo)
+	b, err := broker.Open(ctx, bo)
 	must(tb, err)
 	log := newLogged()
 	o := rest.Options{

@@ -65,7 +65,7 @@ func inFakeTime(t *testing.T, f func(t *testing.T, p *pipes)) {
 		must(t, err)
 		b, err := broker.Open(ctx, broker.Options{Store: store, Auth: a})
 		must(t, err)
-		s, err := rest.Listen(ctx, rest.Options{Broker: b, Log: zerolog.Nop(), Listeners: []rest.Listener{
+		s, err := rest.Listen(ctx, rest.Options{Broker: b, Log: zerolog.Nop(), MaxNewcomers: newcomers, Listeners: []rest.Listener{
 			{Name: "http", Address: "127.0.0.1:0", Dialects: []rest.Dialect{rest.FlowMQ, rest.EMQX}},
 		}})
 		must(t, err)
@@ -185,10 +185,13 @@ func TestALongPollOutlivesItsWriteDeadline(t *testing.T) {
 	})
 }
 
+// newcomers is how many connections without a request the tests allow.
+const newcomers = 100
+
 func TestTheOldestOfTooManyNewConnectionsIsClosed(t *testing.T) {
 	inFakeTime(t, func(t *testing.T, p *pipes) {
-		conns := make([]net.Conn, 0, rest.MaxNewcomers+1)
-		for range rest.MaxNewcomers + 1 {
+		conns := make([]net.Conn, 0, newcomers+1)
+		for range newcomers + 1 {
 			conns = append(conns, p.dial())
 		}
 		synctest.Wait()

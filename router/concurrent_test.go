@@ -133,3 +133,43 @@ func TestLoopsSeeEveryNameThatStandsAndNoneThatIsGone(t *testing.T) {
 	wantLen(t, names.Len(), 0)
 	wantLen(t, names.Nodes(), 0)
 }
+
+// TestAValueThatIsReplacedIsNeverMissed puts a new value in beside the old
+// before that goes, as who changes a subscription does: at no time is there none.
+func TestAValueThatIsReplacedIsNeverMissed(t *testing.T) {
+	for _, others := range []int{0, 3, 50} {
+		var tree router.Tree[int]
+		for i := range others {
+			tree.Insert("a/#", -1-i)
+		}
+		tree.Insert("a/#", 0)
+		var wait sync.WaitGroup
+		done := make(chan struct{})
+		wait.Go(func() {
+			defer close(done)
+			for i := range 50_000 {
+				tree.Insert("a/#", i+1)
+				tree.Remove("a/#", i)
+			}
+		})
+		for range 2 {
+			wait.Go(func() {
+				var dst []int
+				for {
+					select {
+					case <-done:
+						return
+					default:
+					}
+					dst = tree.Match("a/b", dst[:0])
+					slices.Sort(dst)
+					if n := len(dst) - others; n < 1 || len(slices.Compact(dst)) != others+n {
+						t.Errorf("beside %d others: %d values, %v", others, n, dst[others:])
+						return
+					}
+				}
+			})
+		}
+		wait.Wait()
+	}
+}

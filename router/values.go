@@ -1,6 +1,9 @@
 package router
 
-import "sync/atomic"
+import (
+	"slices"
+	"sync/atomic"
+)
 
 // values is the set of values under one filter, in the order they came.
 // Readers take no lock: a filled slot keeps its value, and only its gone mark
@@ -11,6 +14,7 @@ import "sync/atomic"
 type values[T comparable] struct {
 	slots []slot[T]
 	used  atomic.Int32 // slots filled; readers look no further
+	marks atomic.Int32 // slots that were marked gone: counted before the mark is there
 	live  int32        // of those, not gone
 	index map[T]int32  // slot of each value, when there are too many to scan
 }
@@ -30,12 +34,30 @@ func (s *values[T]) appendTo(dst []T) []T {
 	if s == nil {
 		return dst
 	}
+	first, marks := len(dst), s.marks.Load()
 	// used is read before any gone mark: a value that is removed and added
 	// again in the meantime is then never taken twice.
 	slots := s.slots[:s.used.Load()]
 	for i := range slots {
 		if !slots[i].gone.Load() {
 			dst = append(dst, slots[i].value)
+		}
+	}
+	if s.marks.Load() == marks {
+		return dst
+	}
+	return s.appendNewer(dst, first, len(slots))
+}
+
+// appendNewer appends the values that came behind the slots that were looked
+// at: one of those may have been removed for the sake of a newer, and who looks
+// for both must find one of them. What was found already begins at first.
+func (s *values[T]) appendNewer(dst []T, first, at int) []T {
+	for used := int(s.used.Load()); at < used; used = int(s.used.Load()) {
+		for ; at < used; at++ {
+			if x := &s.slots[at]; !x.gone.Load() && !slices.Contains(dst[first:], x.value) {
+				dst = append(dst, x.value)
+			}
 		}
 	}
 	return dst
@@ -71,6 +93,7 @@ func (s *values[T]) without(v T) (next *values[T], ok bool) {
 	if i < 0 {
 		return s, false
 	}
+	s.marks.Add(1)
 	s.slots[i].gone.Store(true)
 	s.live--
 	delete(s.index, v)

@@ -1,10 +1,15 @@
 // Package alarms keeps what somebody should look at: conditions that hold now,
-// and those that held. Whoever knows a condition raises it here. Alarms live in
-// memory and begin anew with the process.
+// and those that held. Whoever knows a condition raises it here. What is over
+// outlives the process where there is a store for it; a condition that still
+// holds after a start is raised anew by who knows it. A book that is kept has one
+// goroutine, which records.
 package alarms
 
 import (
 	"cmp"
+	"context"
+	"encoding/json"
+	"fmt"
 	"maps"
 	"slices"
 	"sync"
@@ -29,9 +34,12 @@ type Alarm struct {
 type Book struct {
 	log zerolog.Logger
 
-	mu     sync.Mutex
-	active map[string]*held
-	past   []Alarm // oldest first
+	mu        sync.Mutex
+	active    map[string]*held
+	past      []Alarm // oldest first
+	number    uint64  // of the next that is over
+	forgotten uint64  // those before it are
+	kept      *keeper // nil = in memory only
 }
 
 // held is an active alarm, which may end by itself.
@@ -60,12 +68,16 @@ func (b *Book) raise(name, message string, details map[string]any, d time.Durati
 	defer b.mu.Unlock()
 	b.sweep(now)
 	h := b.active[name]
-	if h == nil {
+	raised := h == nil
+	if raised {
 		h = &held{Alarm: Alarm{Name: name, Since: now}}
 		b.active[name] = h
 		b.log.Warn().Str("alarm", name).Str("what", message).Msg("alarm raised")
 	}
 	h.Message, h.Details = message, maps.Clone(details)
+	if raised { // what it says later is recorded when it is over
+		b.write(activePrefix+name, h.Alarm)
+	}
 	if h.ends = (time.Time{}); d > 0 {
 		h.ends = now.Add(d)
 	}
@@ -101,12 +113,20 @@ func (b *Book) sweep(now time.Time) {
 
 func (b *Book) end(h *held, at time.Time) {
 	delete(b.active, h.Name)
+	b.write(activePrefix+h.Name, nil)
 	h.Until = at
+	b.over(h.Alarm)
+}
+
+// over adds to those that are over. The caller holds mu.
+func (b *Book) over(a Alarm) {
 	if len(b.past) >= maxPast {
 		b.past = slices.Delete(b.past, 0, len(b.past)-maxPast+1)
 	}
-	b.past = append(b.past, h.Alarm)
-	b.log.Info().Str("alarm", h.Name).Msg("alarm over")
+	b.past = append(b.past, a)
+	b.write(pastKey(b.number), past{b.number, a})
+	b.number++
+	b.log.Info().Str("alarm", a.Name).Msg("alarm over")
 }
 
 // Active lists the alarms that hold, newest first.
@@ -132,10 +152,23 @@ func (b *Book) Past() []Alarm {
 	return all
 }
 
-// Forget drops the alarms that are over.
-func (b *Book) Forget() {
+// Forget drops the alarms that are over. It returns nil when they would stay
+// away after a crash.
+func (b *Book) Forget(ctx context.Context) error {
 	b.mu.Lock()
-	defer b.mu.Unlock()
 	b.sweep(time.Now())
-	b.past = nil
+	b.past, b.forgotten = nil, b.number
+	kept, mark := b.kept, b.forgotten
+	b.mu.Unlock()
+	if kept == nil {
+		return nil
+	}
+	value, err := json.Marshal(mark)
+	if err == nil {
+		err = kept.keys.Put(ctx, forgottenKey, value)
+	}
+	if err != nil {
+		return fmt.Errorf("forget the alarms: %w", err)
+	}
+	return nil
 }

@@ -38,17 +38,18 @@ type Auth struct {
 	log       zerolog.Logger
 	now       func() time.Time
 
-	hasher   *hasher
-	brake    *brake
-	meters   *meters
-	used     *lastUse
-	audit    *audit
-	refusals refusals
-	verified *remembered
-	signers  atomic.Pointer[ring]
-	policy   atomic.Pointer[policy]
-	changing chan struct{} // holds one token: the turn to change something
-	bans     *bans
+	hasher    *hasher
+	brake     *brake
+	meters    *meters
+	used      *lastUse
+	audit     *audit
+	refusals  refusals
+	verified  *remembered
+	signers   atomic.Pointer[ring]
+	policy    atomic.Pointer[policy]
+	maxSheets int64
+	changing  chan struct{} // holds one token: the turn to change something
+	bans      *bans
 
 	mu       sync.RWMutex // never held while the store is called
 	users    map[account]*user
@@ -65,6 +66,7 @@ type policy struct {
 	generation uint64
 	rules      *ruleset
 	over       chan struct{} // closed when the next one is in force
+	term       atomic.Pointer[term]
 }
 
 // Open reads what is stored. It fails on anything it does not understand,
@@ -94,6 +96,7 @@ func Open(ctx context.Context, o Options) (*Auth, error) {
 		meters:    newMeters(o.Rates),
 		audit:     newAudit(o.Audit, o.Log, o.Now),
 		verified:  newRemembered(),
+		maxSheets: maxSheets,
 		changing:  make(chan struct{}, 1),
 		bans:      newBans(),
 		users:     make(map[account]*user),

@@ -194,6 +194,35 @@ func TestADisabledUserStaysOut(t *testing.T) {
 	}
 }
 
+// TestADescriptionStaysAndEndsNothing: what people write about a user has no say
+// in who the user is.
+func TestADescriptionStaysAndEndsNothing(t *testing.T) {
+	ctx, store := t.Context(), &memory{}
+	a := open(t, store)
+	must(t, a.AddUser(ctx, auth.UserSpec{Username: "ann", Password: "correct horse", Description: "runs the plant"}))
+	p, err := a.LoginPassword(ctx, "ann", "correct horse", "")
+	must(t, err)
+	text, long := "ran the plant", strings.Repeat("x", 257)
+	must(t, a.ChangeUser(ctx, "ann", auth.UserChange{Description: &text}))
+	if !a.Valid(p) {
+		t.Error("a description ended the login")
+	}
+	other := "another horse"
+	must(t, a.ChangeUser(ctx, "ann", auth.UserChange{Password: &other}))
+	for _, b := range []*auth.Auth{a, open(t, store)} {
+		if u, err := b.User("ann"); err != nil || u.Description != text {
+			t.Errorf("%+v, %v", u, err)
+		}
+	}
+	var invalid *auth.InvalidError
+	if err := a.ChangeUser(ctx, "ann", auth.UserChange{Description: &long}); !errors.As(err, &invalid) || invalid.Field != "description" {
+		t.Errorf("257 bytes: %v", err)
+	}
+	if err := a.AddUser(ctx, auth.UserSpec{Username: "bob", Password: "correct horse", Description: "a\x00"}); !errors.As(err, &invalid) {
+		t.Errorf("a control character: %v", err)
+	}
+}
+
 func TestAPasswordIsTheSameHoweverItIsWritten(t *testing.T) {
 	a := open(t, &memory{})
 	composed := norm.NFC.String("ünïcödé ångström")

@@ -5,6 +5,7 @@ import (
 	"crypto/ed25519"
 	"encoding/base64"
 	"encoding/json"
+	"math/bits"
 	"testing"
 )
 
@@ -132,3 +133,18 @@ var LineHash = lineHash
 const MaxMeters = maxMeters
 
 func Meters(a *Auth) int { return len(a.meters.byID) }
+
+// SetMaxSheets changes how much room sheets have.
+func (a *Auth) SetMaxSheets(bytes int64) { a.maxSheets = bytes }
+
+// SheetsFilled is how many decisions are on the sheets of the present term.
+func (a *Auth) SheetsFilled() (n int) {
+	a.policy.Load().term.Load().sheets.Range(func(_, at any) bool {
+		words := *at.(*sheet).words.Load()
+		for i := range words {
+			n += bits.OnesCount64(words[i].Load() & 0x5555555555555555)
+		}
+		return true
+	})
+	return n
+}

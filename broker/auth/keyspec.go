@@ -67,9 +67,17 @@ func validSecret(secret string) error {
 
 func (r *keyRecord) validTexts() error {
 	for _, t := range []struct{ field, text string }{{"name", r.Name}, {"owner", r.Owner}, {"description", r.Description}} {
-		if len(t.text) > maxNameBytes || !utf8.ValidString(t.text) || strings.ContainsFunc(t.text, unicode.IsControl) {
-			return &InvalidError{Field: t.field, Reason: "must have at most 256 bytes of UTF-8 without control characters"}
+		if err := validText(t.field, t.text); err != nil {
+			return err
 		}
+	}
+	return nil
+}
+
+// validText is the rule for what people write about keys and users.
+func validText(field, text string) error {
+	if len(text) > maxNameBytes || !utf8.ValidString(text) || strings.ContainsFunc(text, unicode.IsControl) {
+		return &InvalidError{Field: field, Reason: "must have at most 256 bytes of UTF-8 without control characters"}
 	}
 	return nil
 }

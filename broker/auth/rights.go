@@ -78,15 +78,28 @@ func (a *Auth) compile(p *Principal, now *policy) *rights {
 	}
 	if m.named {
 		m.allow = given
-	} else if len(m.deny) == 0 {
-		m.freeBy = m.roleText()
-		for _, c := range m.byRole {
-			if c.reach != literal {
-				m.free[c.kind] |= c.do
-			}
-		}
+	} else {
+		m.setFree()
 	}
 	return m
+}
+
+// setFree finds what the role gives as a whole and no rule denies in part.
+func (m *rights) setFree() {
+	m.freeBy = m.roleText()
+	for _, c := range m.byRole {
+		if c.reach != literal {
+			m.free[c.kind] |= c.do
+		}
+	}
+	reading := Subscribe.bit() | Consume.bit()
+	for i := range m.deny {
+		c := &m.deny[i]
+		m.free[c.kind] &^= c.do
+		if c.do&reading != 0 { // who looks has to be allowed to read, too
+			m.free[c.kind] &^= reading | View.bit()
+		}
+	}
 }
 
 // ended says why a principal that logged in stands for nobody any more.

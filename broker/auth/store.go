@@ -35,11 +35,12 @@ const (
 
 // userRecord is a user on disk.
 type userRecord struct {
-	Password  string    `json:"password"` // PHC string
-	Superuser bool      `json:"superuser,omitempty"`
-	Disabled  bool      `json:"disabled,omitempty"`
-	Tokens    string    `json:"tokens,omitempty"` // what its tokens must carry
-	Created   time.Time `json:"created"`
+	Password    string    `json:"password"` // PHC string
+	Description string    `json:"description,omitempty"`
+	Superuser   bool      `json:"superuser,omitempty"`
+	Disabled    bool      `json:"disabled,omitempty"`
+	Tokens      string    `json:"tokens,omitempty"` // what its tokens must carry
+	Created     time.Time `json:"created"`
 }
 
 // keyRecord is an API key on disk.

@@ -10,9 +10,10 @@ import (
 
 // UserChange says what becomes different of a user; nil stays as it is.
 type UserChange struct {
-	Password  *string `json:"-"`
-	Superuser *bool
-	Disabled  *bool // a disabled user cannot log in
+	Password    *string `json:"-"`
+	Description *string
+	Superuser   *bool
+	Disabled    *bool // a disabled user cannot log in
 }
 
 // String leaves the password out.
@@ -21,9 +22,10 @@ func (UserChange) String() string { return "change of a user" }
 // GoString leaves the password out.
 func (c UserChange) GoString() string { return c.String() }
 
-// ChangeUser changes an existing user and ends what logged in before. A new
-// password and disabling end all its tokens too; otherwise tokens stay good and
-// have the new rights. It returns nil when the change is on disk.
+// ChangeUser changes an existing user and, unless only the description changes,
+// ends what logged in before. A new password and disabling end all its tokens
+// too; otherwise tokens stay good and have the new rights. It returns nil when
+// the change is on disk.
 func (a *Auth) ChangeUser(ctx context.Context, name string, c UserChange) error {
 	return a.changeUser(ctx, ofBroker(name), c, nil)
 }
@@ -32,6 +34,11 @@ func (a *Auth) ChangeUser(ctx context.Context, name string, c UserChange) error 
 func (a *Auth) changeUser(ctx context.Context, n account, c UserChange, in *era) error {
 	if a.findUser(n) == nil {
 		return ErrNotFound
+	}
+	if c.Description != nil {
+		if err := validText("description", *c.Description); err != nil {
+			return err
+		}
 	}
 	hash := ""
 	if c.Password != nil {
@@ -51,6 +58,12 @@ func (a *Auth) changeUser(ctx context.Context, n account, c UserChange, in *era)
 			return nil, ErrNotFound
 		}
 		record := old.record
+		if c.Description != nil {
+			record.Description = *c.Description
+			if c.Superuser == nil && c.Disabled == nil && hash == "" {
+				return old.with(record)
+			}
+		}
 		if hash != "" {
 			record.Password, record.Tokens = hash, newVersion()
 		}
@@ -119,6 +132,9 @@ func (r *userRecord) differs(old *user) string {
 	var words []string
 	if old != nil && r.Password != before.Password {
 		words = append(words, "password")
+	}
+	if r.Description != before.Description {
+		words = append(words, "description")
 	}
 	if r.Superuser != before.Superuser {
 		words = append(words, "superuser "+onOff(r.Superuser))

@@ -19,6 +19,8 @@ type UserSpec struct {
 	Username  string
 	Password  string `json:"-"`
 	Superuser bool
+	// Description is for people, at most 256 bytes.
+	Description string
 	// Door makes it an account of that door, letters a to z, and no user of the
 	// broker: see the package comment. "" is a user.
 	Door string
@@ -36,11 +38,12 @@ func (s UserSpec) GoString() string { return s.String() }
 
 // UserInfo is what may be shown of a user.
 type UserInfo struct {
-	Name      string
-	Superuser bool
-	Disabled  bool
-	Created   time.Time
-	LastLogin time.Time // with the password, to the minute; zero for never
+	Name        string
+	Description string
+	Superuser   bool
+	Disabled    bool
+	Created     time.Time
+	LastLogin   time.Time // with the password, to the minute; zero for never
 }
 
 // era is the time in which what a user may do stays the same. Principals end
@@ -108,7 +111,7 @@ func (a *Auth) User(name string) (UserInfo, error) {
 
 func (u *user) info() UserInfo {
 	return UserInfo{
-		Name: u.name, Superuser: u.record.Superuser, Disabled: u.record.Disabled, Created: u.record.Created,
+		Name: u.name, Description: u.record.Description, Superuser: u.record.Superuser, Disabled: u.record.Disabled, Created: u.record.Created,
 		LastLogin: timeOf(u.lastUse),
 	}
 }
@@ -123,6 +126,9 @@ func (a *Auth) AddUser(ctx context.Context, s UserSpec) error {
 	if err := validPassword(s.Username, s.Password); err != nil {
 		return err
 	}
+	if err := validText("description", s.Description); err != nil {
+		return err
+	}
 	if err := validDoor(s); err != nil {
 		return err
 	}
@@ -134,7 +140,7 @@ func (a *Auth) AddUser(ctx context.Context, s UserSpec) error {
 	if err != nil {
 		return err
 	}
-	record := userRecord{Password: hash, Superuser: s.Superuser, Created: a.now().UTC(), Tokens: newVersion()}
+	record := userRecord{Password: hash, Description: s.Description, Superuser: s.Superuser, Created: a.now().UTC(), Tokens: newVersion()}
 	return a.storeUser(ctx, n, UserMade, func(old *user) (*user, error) {
 		if old != nil || s.Distinct && a.looksTaken(n) {
 			return nil, ErrExists

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"path/filepath"
+	"sync/atomic"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -21,6 +22,7 @@ import (
 	"millrace/mqtt"
 	"millrace/persistence/local"
 	"millrace/rest"
+	"millrace/rest/emqx"
 	"millrace/router"
 )
 
@@ -47,6 +49,7 @@ type app struct {
 
 	clients clients.Registry // of the MQTT edge, for those who manage it
 	alarms  *alarms.Book
+	shown   atomic.Pointer[[]emqx.Setting] // the settings, to the management API
 	history *history.History
 }
 
@@ -115,6 +118,10 @@ func (a *app) openBroker(ctx context.Context) error {
 	if err := a.openStore(ctx); err != nil {
 		return err
 	}
+	if err := a.alarms.Keep(ctx, broker.NewKeys(a.store, broker.SpaceSystem)); err != nil {
+		return err
+	}
+	a.stack.push("alarms", a.alarms.Close)
 	accounts, err := a.openAccounts(ctx)
 	if err != nil {
 		return err

@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/eclipse/paho.golang/packets"
 	"github.com/eclipse/paho.golang/paho"
 )
 
@@ -30,8 +31,16 @@ type doors struct {
 
 func openDoors(t *testing.T, bootstrap string, secrets ...string) *doors {
 	t.Helper()
+	return openDoorsWith(t, nil, bootstrap, secrets...)
+}
+
+// openDoorsWith starts the broker with more arguments.
+func openDoorsWith(t *testing.T, args []string, bootstrap string, secrets ...string) *doors {
+	t.Helper()
 	data := t.TempDir()
-	s := startServer(t, "--data", data, "--log-level", "debug", "--allow-anonymous", "--memfifo-listen", "127.0.0.1:0", "--bootstrap-file", bootstrapFile(t, testKeyYAML+bootstrap))
+	s := startServer(t, append([]string{
+		"--data", data, "--log-level", "debug", "--allow-anonymous", "--memfifo-listen", "127.0.0.1:0", "--bootstrap-file", bootstrapFile(t, testKeyYAML+bootstrap),
+	}, args...)...)
 	return &doors{t: t, s: s, data: data, secrets: append(secrets, testSecret), client: http.Client{Timeout: 30 * time.Second}}
 }
 
@@ -45,6 +54,12 @@ func (d *doors) call(authorization, method, path, body string, telling bool) (st
 // request is call at the listener of any dialect.
 func (d *doors) request(base, authorization, method, path, body string, telling bool) (status int, answer []byte) {
 	d.t.Helper()
+	return d.requestBy(&d.client, base, authorization, method, path, body, telling)
+}
+
+// requestBy is request by another client.
+func (d *doors) requestBy(client *http.Client, base, authorization, method, path, body string, telling bool) (status int, answer []byte) {
+	d.t.Helper()
 	r, err := http.NewRequestWithContext(d.t.Context(), method, base+path, strings.NewReader(body))
 	if err != nil {
 		d.t.Fatal(err)
@@ -54,7 +69,7 @@ func (d *doors) request(base, authorization, method, path, body string, telling 
 	if authorization != "" {
 		r.Header.Set("Authorization", authorization)
 	}
-	w, err := d.client.Do(r)
+	w, err := client.Do(r)
 	if err != nil {
 		d.t.Fatal(err)
 	}
@@ -110,9 +125,15 @@ func (d *doors) device(id, user, password string) *device {
 	if err != nil {
 		d.t.Fatal(err)
 	}
+	return d.deviceOn(conn, id, user, password)
+}
+
+// deviceOn is a device on a connection that is open.
+func (d *doors) deviceOn(conn net.Conn, id, user, password string) *device {
+	d.t.Helper()
 	v := &device{ended: make(chan byte, 1), arrived: make(chan string, 100)}
 	v.Client = paho.NewClient(paho.ClientConfig{
-		ClientID: id, Conn: conn,
+		ClientID: id, Conn: packets.NewThreadSafeConn(conn), // which TLS needs
 		OnServerDisconnect: func(p *paho.Disconnect) { v.ended <- p.ReasonCode },
 		OnPublishReceived: []func(paho.PublishReceived) (bool, error){func(r paho.PublishReceived) (bool, error) {
 			select {

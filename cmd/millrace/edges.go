@@ -155,7 +155,7 @@ func (a *app) openHTTP(ctx context.Context) error {
 	}
 	s, err := rest.Listen(ctx, rest.Options{
 		Broker: a.broker, Log: a.log, Listeners: listeners, Origins: a.cfg.HTTP.AllowedOrigins, Notice: notice, Mounts: a.mounts,
-		Bodies: a.bodies(), Identity: a.certifiedOverHTTP(), HSTS: time.Duration(a.cfg.HTTP.HSTS),
+		Bodies: a.bodies(), MaxNewcomers: a.cfg.Limits.Connecting, Identity: a.certifiedOverHTTP(), HSTS: time.Duration(a.cfg.HTTP.HSTS),
 		MemfifoOpen: !a.cfg.Memfifo.Auth, Metrics: a.metrics(),
 		FastQueue: fastqueue.Options{Registration: a.cfg.FastQueue.Registration}, EMQX: a.management(), //nolint:contextcheck // it outlives the start
 		Pulsar: pulsar.Options{CreateTopics: a.cfg.Pulsar.AutoCreateTopics, PublicURL: a.cfg.PublicURL},

@@ -15,7 +15,7 @@ import (
 	"millrace/cmd/millrace/wire"
 )
 
-var fleetSize = flag.Int("fleet", 200, "clients of the fleet that the management API is tried on")
+var fleetSize = flag.Int("fleet", 1000, "clients of the fleet that the management API is tried on")
 
 // management is the management API of a running server.
 type management struct {
@@ -193,31 +193,67 @@ func TestAFleetIsListedCountedKickedAndBanned(t *testing.T) {
 	if got := m.count("like_clientid=fleet-00"); got != 100 {
 		t.Errorf("%d clients fleet-00, want 100", got)
 	}
-	m.cursors(n)
-	var subs struct{ Meta struct{ Count int } }
-	m.must(200, "GET", "/subscriptions?limit=1", "", &subs)
-	if subs.Meta.Count != 2*n {
-		t.Errorf("%d subscriptions, want %d", subs.Meta.Count, 2*n)
+	if got := m.count("ip_address=127.0.0.1&conn_state=disconnected"); got != 0 {
+		t.Errorf("%d clients are away, want none", got)
+	}
+	m.cursors("", n)
+	m.cursors("&like_clientid=7", sevens(n))
+	for query, want := range map[string]int{"": 2 * n, "match_topic=all/1": n, "topic=all/%23": n, "match_topic=cmd/17": 1, "clientid=fleet-0007": 2} {
+		if got := m.subscriptions(query); got != want {
+			t.Errorf("%s: %d subscriptions, want %d", query, got, want)
+		}
 	}
 	m.traffic(fleet)
 	m.kickSome(fleet)
 	m.banSome(fleet)
 }
 
-// cursors reads all clients by cursor.
-func (m *management) cursors(n int) {
+// sevens is how many of the numbers below n have a 7 among four digits.
+func sevens(n int) (k int) {
+	for i := range n {
+		if strings.Contains(fmt.Sprintf("%04d", i), "7") {
+			k++
+		}
+	}
+	return k
+}
+
+// subscriptions counts by going through the pages.
+func (m *management) subscriptions(query string) (n int) {
+	m.t.Helper()
+	for page := 1; ; page++ {
+		var p struct {
+			Data []struct{ Topic string }
+			Meta struct {
+				Count   *int
+				HasNext bool
+			}
+		}
+		m.must(200, "GET", fmt.Sprintf("/subscriptions?limit=300&page=%d&%s", page, query), "", &p)
+		if n += len(p.Data); p.Meta.HasNext {
+			continue
+		}
+		if p.Meta.Count != nil && *p.Meta.Count != n {
+			m.t.Errorf("%s: %d subscriptions were listed, %d counted", query, n, *p.Meta.Count)
+		}
+		return n
+	}
+}
+
+// cursors reads clients by cursor.
+func (m *management) cursors(query string, n int) {
 	m.t.Helper()
 	seen, cursor := 0, ""
 	for {
 		var p clientPage
-		m.must(200, "GET", "/clients_v2?limit=30&cursor="+cursor, "", &p)
+		m.must(200, "GET", "/clients_v2?limit=30&cursor="+cursor+query, "", &p)
 		if seen += len(p.Data); !p.Meta.HasNext {
 			break
 		}
 		cursor = p.Meta.Cursor
 	}
 	if seen != n {
-		m.t.Errorf("%d clients by cursor, want %d", seen, n)
+		m.t.Errorf("%d clients by cursor%s, want %d", seen, query, n)
 	}
 }
 
@@ -243,6 +279,7 @@ func (m *management) traffic(fleet []*member) {
 		"messages.received": n, "messages.qos1.received": n, "messages.sent": 2 * n, "messages.qos1.sent": 2 * n,
 		"packets.puback.sent": n, "packets.puback.received": 2 * n, "messages.acked": 2 * n, "messages.publish": n + 1,
 		"client.connected": 0, "messages.dropped": 0, "delivery.dropped": 0,
+		"client.authorize": n, "authorization.allow": n, "authorization.deny": 0,
 	}
 	var after map[string]int
 	m.await("counters that agree with what the clients saw", func() bool {
@@ -320,6 +357,58 @@ func (m *management) banSome(fleet []*member) {
 	}
 	if _, err := join(m.t, m.s.ports["mqtt"], "fleet-0100", "even"); err != nil {
 		m.t.Errorf("after the ban: %v", err)
+	}
+}
+
+func TestAnAlarmIsStillKnownAfterARestart(t *testing.T) {
+	data := t.TempDir()
+	args := []string{"--data", data, "--allow-anonymous", "--emqx-listen", "127.0.0.1:0", "--bootstrap-file", bootstrapFile(t, testKeyYAML+
+		"queues:\n- {name: short, topic_filter: x, max_messages: 1}\n")}
+	s := startServer(t, args...)
+	m := &management{t, s, "http://" + s.ports["emqx"] + "/api/v5"}
+	var page struct {
+		Data []struct {
+			Name         string
+			DeactivateAt string `json:"deactivate_at"`
+		}
+	}
+	for range 2 {
+		m.must(200, "POST", "/publish", `{"topic":"x","payload":"","qos":1}`, nil)
+	}
+	m.await("an alarm about the full queue", func() bool {
+		m.must(200, "GET", "/alarms?activated=true", "", &page)
+		return len(page.Data) == 1 && page.Data[0].Name == "queue_overflow:short"
+	})
+	s.stop()
+	s = startServer(t, args...)
+	m = &management{t, s, "http://" + s.ports["emqx"] + "/api/v5"}
+	m.must(200, "GET", "/alarms?activated=true", "", &page)
+	if len(page.Data) != 0 {
+		t.Errorf("still active: %+v", page.Data)
+	}
+	m.must(200, "GET", "/alarms?activated=false", "", &page)
+	if len(page.Data) != 1 || page.Data[0].Name != "queue_overflow:short" || page.Data[0].DeactivateAt == "infinity" {
+		t.Errorf("over: %+v", page.Data)
+	}
+	m.must(204, "DELETE", "/alarms", "", nil)
+	m.must(200, "GET", "/alarms?activated=false", "", &page)
+	if len(page.Data) != 0 {
+		t.Errorf("forgotten, and there: %+v", page.Data)
+	}
+}
+
+func TestTheManagementAPIShowsTheSettingsInForce(t *testing.T) {
+	m := manage(t)
+	var c struct {
+		Anonymous string `json:"allow_anonymous"`
+		MQTT      struct {
+			MaxInflight int    `json:"max_inflight"`
+			Listen      string `json:"listen"`
+		}
+	}
+	m.must(200, "GET", "/configs", "", &c)
+	if c.Anonymous != "true" || c.MQTT.MaxInflight != 1024 || c.MQTT.Listen != "127.0.0.1:0" {
+		t.Errorf("%+v", c)
 	}
 }
 

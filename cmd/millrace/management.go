@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"millrace/broker/history"
+	"millrace/cmd/millrace/config"
 	"millrace/mqtt"
 	"millrace/rest/emqx"
 )
@@ -17,8 +18,9 @@ const nodeName = "millrace@127.0.0.1"
 func (a *app) management() emqx.Options {
 	o := emqx.Options{
 		Node: nodeName, Version: build().Short(), MaxPayload: int(a.cfg.Limits.Payload),
-		Clients: &a.clients, Alarms: a.alarms, History: a.history, System: system,
+		Clients: &a.clients, Alarms: a.alarms, History: a.history, System: system, Settings: func() []emqx.Setting { return *a.shown.Load() },
 	}
+	a.showSettings()
 	if a.cfg.MQTT.DenyAction == "close" {
 		o.DenyAction = "disconnect"
 	}
@@ -26,6 +28,15 @@ func (a *app) management() emqx.Options {
 		o.Listeners, o.Counters = listeners{a.mqtt}, a.mqtt.Counters
 	}
 	return o
+}
+
+// showSettings has the management API show the settings as they are now.
+func (a *app) showSettings() {
+	all := make([]emqx.Setting, 0, len(config.Settings()))
+	for _, s := range config.Settings() {
+		all = append(all, emqx.Setting{Key: s.Key, Value: a.cfg.Value(s)})
+	}
+	a.shown.Store(&all)
 }
 
 // listeners are those of the MQTT edge in the management API's words.
@@ -63,6 +74,7 @@ func (a *app) keepHistory() {
 		if a.local != nil {
 			a.watchClock()
 		}
+		a.broker.SampleTopics()
 		now, _ := a.clients.Counts()
 		n := a.broker.Stats()
 		r := history.Reading{

@@ -17,7 +17,7 @@ type kept struct {
 // open opens the session of an identity, as it was left.
 func (k *kept) open(i *identity) *observer {
 	k.t.Helper()
-	c, err := wire.Dial(k.t.Context(), k.s.ports["mqtt"], wire.Login{ClientID: i.client + "-kept", User: i.login[0], Password: i.login[1], Keep: true})
+	c, err := k.dial(i, wire.Login{ClientID: i.client + "-kept", Keep: true})
 	if err != nil {
 		k.t.Fatal(err)
 	}

@@ -43,9 +43,9 @@ type mourning struct {
 
 const endOfRound = "matrix/end"
 
-func (m *matrix) connect(client string, login [2]string) *observer {
+func (m *matrix) connect(client string, i *identity) *observer {
 	m.t.Helper()
-	c, err := wire.Dial(m.t.Context(), m.s.ports["mqtt"], wire.Login{ClientID: client, User: login[0], Password: login[1]})
+	c, err := m.dial(i, wire.Login{ClientID: client})
 	if err != nil {
 		m.t.Fatal(err)
 	}
@@ -61,11 +61,11 @@ func (m *matrix) observe() *observers {
 	m.t.Helper()
 	o := &observers{matrix: m, plain: map[*identity]*observer{}, share: map[*identity]*observer{}, group: map[*identity]*observer{}}
 	for _, i := range m.all {
-		o.plain[i] = m.connect(i.client+"-live", i.login)
-		o.share[i] = m.connect(i.client+"-share", i.login)
-		o.group[i] = m.connect(i.client+"-group", i.login)
+		o.plain[i] = m.connect(i.client+"-live", i)
+		o.share[i] = m.connect(i.client+"-share", i)
+		o.group[i] = m.connect(i.client+"-group", i)
 	}
-	sue := [2]string{"sue", matrixPassword}
+	sue := &identity{login: [2]string{"sue", matrixPassword}}
 	o.publisher, o.watcher = m.connect("matrix-publisher", sue), m.connect("matrix-watcher", sue)
 	for _, topic := range matrixTopics {
 		o.publish(topic, "kept", true)
@@ -242,9 +242,7 @@ func (o *observers) wills() {
 		for k := range 3 {
 			client := fmt.Sprintf("%s-will-%d-%d", i.client, o.set, k)
 			q := question{door: "mqtt", action: "publish", kind: "topic", subject: matrixTopics[(o.set+n+k*3)%len(matrixTopics)], path: "will at CONNECT", client: client}
-			c, err := wire.Dial(o.t.Context(), o.s.ports["mqtt"], wire.Login{
-				ClientID: client, User: i.login[0], Password: i.login[1], WillTopic: q.subject, WillPayload: "will of " + client,
-			})
+			c, err := o.dial(i, wire.Login{ClientID: client, WillTopic: q.subject, WillPayload: "will of " + client})
 			refused, ok := errors.AsType[*wire.RefusedError](err)
 			if err != nil && (!ok || refused.Code != 5) {
 				o.t.Fatalf("%s: %v", client, err)

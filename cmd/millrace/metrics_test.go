@@ -2,6 +2,7 @@ package main_test
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -16,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/goccy/go-yaml"
 	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
 )
 
@@ -256,6 +258,86 @@ func TestPrometheusScrapes(t *testing.T) {
 	if got := ask(`count(ALERTS{alertstate="firing"}) or vector(0)`); got != "0" {
 		t.Errorf("%s alerts fire over a healthy broker", got)
 	}
+	everyExpression(t, "http://"+web)
+}
+
+// everyExpression has Prometheus evaluate each expression of deploy/, and looks
+// for every series and label that it names.
+func everyExpression(t *testing.T, prometheus string) {
+	t.Helper()
+	selector := regexp.MustCompile(`\b((?:millrace|process|go)_[a-z_]+)(\{[^}]*\})?`)
+	matcher := regexp.MustCompile(`(\w+)\s*(?:=~|!~|!=|=)\s*"[^"]*"`)
+	for file, exprs := range expressions(t) {
+		if len(exprs) < 10 {
+			t.Errorf("%s has %d expressions only", file, len(exprs))
+		}
+		for _, expr := range exprs {
+			expr = strings.NewReplacer("$instance", ".*", "$__rate_interval", "1m").Replace(expr)
+			if _, err := evaluate(prometheus, expr); err != nil || strings.Contains(expr, "$") {
+				t.Errorf("%s: %s: %v", file, expr, err)
+			}
+			for _, m := range selector.FindAllStringSubmatch(expr, -1) {
+				there := m[1] + matcher.ReplaceAllString(m[2], `$1!=""`) // whatever the value is
+				if n, err := evaluate(prometheus, there); err != nil || n == 0 {
+					t.Errorf("%s: %s: there is no %s, %v", file, expr, there, err)
+				}
+			}
+		}
+	}
+}
+
+// expressions are those of each file of deploy/ that has some.
+func expressions(t *testing.T) map[string][]string {
+	t.Helper()
+	all := map[string][]string{}
+	for _, file := range []string{"grafana/millrace.json", "prometheus/alerts.yml"} {
+		text, err := os.ReadFile(filepath.Join("../../deploy", file))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var doc any
+		if err := yaml.Unmarshal(text, &doc); err != nil { // JSON is YAML
+			t.Fatal(err)
+		}
+		var find func(v any)
+		find = func(v any) {
+			switch v := v.(type) {
+			case []any:
+				for _, part := range v {
+					find(part)
+				}
+			case map[string]any:
+				for key, part := range v {
+					if expr, ok := part.(string); ok && key == "expr" {
+						all[file] = append(all[file], expr)
+					}
+					find(part)
+				}
+			}
+		}
+		find(doc)
+	}
+	return all
+}
+
+// evaluate returns how many series an expression has now.
+func evaluate(prometheus, expr string) (int, error) {
+	resp, err := http.Get(prometheus + "/api/v1/query?query=" + url.QueryEscape(expr))
+	if err != nil {
+		return 0, err
+	}
+	defer resp.Body.Close()
+	var answer struct {
+		Status, Error string
+		Data          struct{ Result []any }
+	}
+	if err := json.NewDecoder(resp.Body).Decode(&answer); err != nil {
+		return 0, err
+	}
+	if answer.Status != "success" {
+		return 0, errors.New(answer.Error)
+	}
+	return len(answer.Data.Result), nil
 }
 
 // freeAddress is a loopback address where nobody listened a moment ago.

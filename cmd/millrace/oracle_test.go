@@ -1,6 +1,8 @@
 package main_test
 
 import (
+	"crypto/tls"
+	"net/http"
 	"slices"
 	"strings"
 )
@@ -17,9 +19,11 @@ type rule struct {
 type identity struct {
 	who, role string // user:ann; super is a superuser
 	scopes    []string
-	login     [2]string // of MQTT
-	client    string    // MQTT client id
-	bearer    string    // of HTTP; "" has no way in
+	login     [2]string   // of MQTT
+	client    string      // MQTT client id
+	bearer    string      // of HTTP; "" has no way in
+	tls       *tls.Config // with its certificate, which is all it shows; nil = it has none
+	web       *http.Client
 }
 
 // name is what %u stands for.
@@ -30,17 +34,21 @@ func (i *identity) name() string {
 
 // question is one cell: who asks for what at which door.
 type question struct {
-	door          string // mqtt, rest, fastqueue or memfifo
+	door          string // mqtt, rest, emqx, fastqueue, memfifo or pulsar
 	action        string
-	kind, subject string // topic, queue, stream or server
-	path          string // by which it is asked, for what more than one leads to
-	client        string // MQTT client id
+	kind, subject string    // topic, queue, stream or server
+	path          string    // by which it is asked, for what more than one leads to
+	client        string    // MQTT client id
+	also          *question // has to be answered yes as well
 }
 
 // oracle answers a question by the words of docs/access.md and of package auth,
 // and knows nothing of how the broker decides.
 func oracle(i *identity, rules []rule, q question) bool {
 	client := q.client
+	if q.also != nil && !oracle(i, rules, *q.also) {
+		return false
+	}
 	if q.kind == "server" {
 		return i.role == "super" || i.role == "administrator" || i.role == "viewer" && q.action == "view"
 	}

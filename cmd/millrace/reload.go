@@ -44,6 +44,7 @@ func (a *app) reload(ctx context.Context, source config.Source) {
 			restart = append(restart, s.Key)
 		}
 	}
+	a.showSettings()
 	if boot != nil {
 		if err := boot.apply(ctx, cfg.BootstrapFile, a.broker, a.log); err != nil {
 			a.log.Error().Err(err).Msg("bootstrap file applied in part")

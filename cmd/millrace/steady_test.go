@@ -42,6 +42,7 @@ var mayAskTheMachine = map[string]string{
 	"rest/emqx/keys.go":                      calendar,
 	"rest/emqx/monitor.go":                   shows,
 	"rest/flowmq/flowmq.go":                  measures,
+	"rest/inspect.go":                        measures, // frames in a second
 	"rest/internal/":                         connects,
 	"rest/pulsar/produce.go":                 calendar, // deliverAt, which becomes a time of messages there
 }

@@ -234,21 +234,28 @@ func TestAPowerCutAnywhereLosesNothingAnsweredAndBringsNothingBack(t *testing.T)
 	for name, system := range systems {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			rounds := uint64(2)
-			if testing.Short() {
-				rounds = 1
-			}
-			states, err := strconv.Atoi(cmp.Or(os.Getenv("MILLRACE_CRASH_STATES"), "0"))
-			if err != nil {
-				t.Fatalf("MILLRACE_CRASH_STATES: %v", err)
-			}
-			cuts := 0
-			for seed := uint64(0); !t.Failed() && (seed < rounds || cuts < states/2); seed++ {
-				cuts += crashRound(t, system(), seed)
-			}
-			t.Logf("%d power cuts", cuts)
+			crashRounds(t, 2, func(seed uint64) int { return crashRound(t, system(), seed) })
 		})
 	}
+}
+
+// crashRounds runs rounds that return how often each cut the power, until its
+// share of the wanted states, a half or all, was looked at.
+func crashRounds(t *testing.T, share int, round func(seed uint64) int) {
+	t.Helper()
+	rounds := uint64(2)
+	if testing.Short() {
+		rounds = 1
+	}
+	states, err := strconv.Atoi(cmp.Or(os.Getenv("MILLRACE_CRASH_STATES"), "0"))
+	if err != nil {
+		t.Fatalf("MILLRACE_CRASH_STATES: %v", err)
+	}
+	cuts := 0
+	for seed := uint64(0); !t.Failed() && (seed < rounds || cuts < states/share); seed++ {
+		cuts += round(seed)
+	}
+	t.Logf("%d power cuts", cuts)
 }
 
 // crashRound runs one workload and cuts the power after each operation that

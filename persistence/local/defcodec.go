@@ -56,6 +56,9 @@ func encodeDef(b []byte, id broker.Target, d *broker.Def) []byte {
 	return append(appendNums(b, uint64(id)), j...)
 }
 
+// maxPartitions of a stream: a sequence of a subscription holds no more.
+const maxPartitions = 1 << 16
+
 // decodeDef reads the body of a define record.
 func decodeDef(b []byte) (broker.Target, broker.Def, error) {
 	f := fields{b: b}
@@ -64,7 +67,7 @@ func decodeDef(b []byte) (broker.Target, broker.Def, error) {
 	if err := json.Unmarshal(f.b, &d); err != nil {
 		return 0, broker.Def{}, fmt.Errorf("definition of target %d: %w", id, err)
 	}
-	if !knownKind(broker.TargetKind(d.Kind)) {
+	if !knownKind(broker.TargetKind(d.Kind)) || id == 0 || d.Partitions > maxPartitions {
 		return 0, broker.Def{}, errRecord
 	}
 	var start []broker.Offset

@@ -125,7 +125,7 @@ func (w confirmation) Done(err error) {
 // alterable reports whether t can become d.
 func (t target) alterable(d *broker.Def) bool {
 	old := t.def()
-	if old.Volatile != d.Volatile {
+	if old.Kind != d.Kind || old.Volatile != d.Volatile {
 		return false
 	}
 	if t.st != nil {

@@ -90,6 +90,27 @@ func (f *buffer) WriteAt(off int64, bufs ...[]byte) error {
 
 func (f *buffer) SyncData() error { return nil }
 
+// RecMove is the type of a move record.
+const RecMove = recMove
+
+// RecordsOf returns the type and body of every record in a log.
+func RecordsOf(tb testing.TB, o journal.Options) (types []byte, bodies [][]byte) {
+	tb.Helper()
+	j, err := journal.Open(o, func(group []journal.Record) error {
+		for i := range group {
+			types, bodies = append(types, group[i].Type), append(bodies, append([]byte(nil), group[i].Body...))
+		}
+		return nil
+	})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	if err := j.Close(context.Background()); err != nil {
+		tb.Fatal(err)
+	}
+	return types, bodies
+}
+
 // SampleMove is the body of a move of the first message of the first queue.
 func (s *Store) SampleMove() []byte {
 	q := s.targets[1].q
@@ -101,8 +122,26 @@ func (s *Store) SampleMove() []byte {
 	return append(binary.AppendUvarint(nil, e.pos), body...)
 }
 
-// AppendMove appends a move record to a log.
-func AppendMove(tb testing.TB, o journal.Options, body []byte) {
+// SealStreamFile sets the checksums of what looks like entries of a file of a
+// stream, behind its header.
+func SealStreamFile(b []byte) {
+	le := binary.LittleEndian
+	f := streamFile{seed: le.Uint32(b[fileHeader-4:])}
+	for at := fileHeader; at+fileEntry <= len(b); {
+		size, whole := int(le.Uint32(b[at:])&^entryLost), fileEntry
+		if size < fileEntry || size > len(b)-at {
+			return
+		}
+		if le.Uint32(b[at:])&entryLost == 0 {
+			whole = size
+		}
+		le.PutUint32(b[at+4:], f.checksum(b[at:at+whole]))
+		at += size
+	}
+}
+
+// AppendRecord appends a record to a log.
+func AppendRecord(tb testing.TB, o journal.Options, typ byte, body []byte) {
 	tb.Helper()
 	j, err := journal.Open(o, func([]journal.Record) error { return nil })
 	if err != nil {
@@ -112,7 +151,7 @@ func AppendMove(tb testing.TB, o journal.Options, body []byte) {
 		tb.Fatal(err)
 	}
 	if err := j.Reserve(journal.RecordHeader + len(body)); err == nil {
-		j.End(append(j.Start(recMove), body...), false)
+		j.End(append(j.Start(typ), body...), false)
 	}
 	j.Unlock(journal.Lazy, nil)
 	if err := j.Close(context.Background()); err != nil {

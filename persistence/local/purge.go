@@ -1,6 +1,10 @@
 package local
 
-import "millrace/broker"
+import (
+	"math"
+
+	"millrace/broker"
+)
 
 // seqRun is a run of sequences of one queue.
 type seqRun struct{ first, n uint64 }
@@ -81,12 +85,25 @@ func (u *unit) purge(q *queue) {
 
 // settleRun removes the messages of a run that are there.
 func (q *queue) settleRun(r seqRun, why broker.Reason) int {
-	n := 0
-	for seq := r.first; seq-r.first < r.n; seq++ {
-		if c, i := q.known(seq); c != nil && c.entries[i].state() != gone {
-			q.remove(c, i, why)
-			n++
+	if q.source != nil {
+		if r = q.reached(r); r.n == 0 {
+			return 0
 		}
+	}
+	return q.removeRun(q.chunksOf(r.first), r.first, r.first+min(r.n, math.MaxUint64-r.first), why)
+}
+
+// removeRun removes what is there from a sequence up to another one.
+func (q *queue) removeRun(cs *chunks, first, end uint64, why broker.Reason) (n int) {
+	for c := cs.from(first); c != nil && c.base < end; {
+		after := c.end()
+		for i := int(max(first, c.base) - c.base); i < len(c.entries) && c.base+uint64(i) < end; i++ {
+			if c.entries[i].state() != gone {
+				q.remove(c, i, why)
+				n++
+			}
+		}
+		c = cs.from(after)
 	}
 	return n
 }

@@ -8,6 +8,9 @@ import (
 	"millrace/persistence/journal"
 )
 
+// maxSequence is more than any message of a queue or offset of a stream has.
+const maxSequence = 1 << 62
+
 // seqGap is what a start of the process skips of the sequences of each queue:
 // what an earlier one handed out and then lost in a power cut (it was lazy, or
 // the store relaxed) must not name another message now. It is more than a
@@ -39,7 +42,12 @@ func (s *Store) replay(group []journal.Record) error {
 		case recDefine:
 			var id broker.Target
 			var d broker.Def
-			if id, d, err = decodeDef(r.Body); err == nil {
+			if id, d, err = decodeDef(r.Body); err != nil {
+				break
+			}
+			if t, known := s.targets[id]; known && !t.alterable(&d) {
+				err = errRecord
+			} else {
 				s.define(id, d)
 			}
 		case recTrim:
@@ -129,6 +137,7 @@ func (s *Store) parse(r *journal.Record) (*stored, error) {
 	keyed := false
 	for n := f.num(); n > 0 && !f.bad; n-- {
 		to := route{broker.Target(f.num()), uint32(f.num()), f.num()}
+		f.bad = f.bad || to.seq >= maxSequence
 		st.routes = append(st.routes, to)
 		if q := s.targets[to.id].q; q != nil && !q.volatile {
 			p.routes = append(p.routes, seqOf{to.id, to.seq})

@@ -82,25 +82,19 @@ func TestAPowerCutAnywhereKeepsStreamsWholeAndTheirOffsets(t *testing.T) {
 	for name, system := range systems {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			rounds := 2
-			if testing.Short() {
-				rounds = 1
-			}
-			for seed := range uint64(rounds) {
-				streamRound(t, system(), seed)
-			}
+			crashRounds(t, 2, func(seed uint64) int { return streamRound(t, system(), seed) })
 		})
 	}
 }
 
 // streamRound publishes, copies and cuts off at random, and cuts the power
-// after each operation that changes the disk.
-func streamRound(t *testing.T, disk journaltest.Crashable, seed uint64) {
+// after each operation that changes the disk. It returns how often.
+func streamRound(t *testing.T, disk journaltest.Crashable, seed uint64) (cuts int) {
 	t.Helper()
 	l := &streamLedger{}
 	var mu sync.Mutex // of rng and cuts
 	rng := rand.New(rand.NewPCG(seed, 7))
-	armed, cuts := false, 0
+	armed := false
 	fs := journaltest.Watch(disk, func(op journaltest.Op, run func() error) error {
 		err := run()
 		mu.Lock()
@@ -155,7 +149,7 @@ func streamRound(t *testing.T, disk journaltest.Crashable, seed uint64) {
 		t.Errorf("nothing was cut off or copied: first offsets %v, %d copies", f.first, copies)
 	}
 	shut(t, s)
-	t.Logf("%d power cuts, %d messages, %d copies", cuts, l.sent[0]+l.sent[1], copies)
+	return cuts
 }
 
 // verifyStream opens the disk after a power cut, works on, and opens it again.

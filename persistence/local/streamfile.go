@@ -29,10 +29,15 @@ import (
 // with that of the header, so that no bytes of another file pass for its own.
 // What lies behind the length that the next file, or for the last one the
 // newest copied record, names is the rest of a copy that did not end.
+//
+// An entry whose size has the bit entryLost takes the place of messages that
+// were given up: offset is that of the message behind them, and the crc does not
+// cover what is there besides.
 const (
 	fileVersion = 1
 	fileHeader  = 64
 	fileEntry   = 24
+	entryLost   = 1 << 31
 
 	fileBlock = 256 << 10 // read at once
 	markEvery = 16 << 10  // bytes between two marks of the index
@@ -108,31 +113,45 @@ func (f *streamFile) header(store [16]byte) []byte {
 	return b
 }
 
-// readHeader checks the header, and learns from it and the first message.
+// readHeader checks the header, and learns from it.
 func (f *streamFile) readHeader(store [16]byte) error {
 	file, err := f.acquire()
 	if err != nil {
 		return err
 	}
 	defer f.release()
-	b := make([]byte, fileHeader+fileEntry)
-	n, err := file.ReadAt(b, 0)
-	if err != nil && !errors.Is(err, io.EOF) {
+	b := make([]byte, fileHeader)
+	if n, err := file.ReadAt(b, 0); errors.Is(err, io.EOF) {
+		return f.damage(int64(n), "the file is cut off")
+	} else if err != nil {
 		return fmt.Errorf("read %s: %w", f.name, err)
 	}
-	if f.lost = n == fileHeader && bytes.Equal(b[:8], lostMagic); n < len(b) && !f.lost {
-		return f.damage(int64(n), "the file is cut off")
-	}
+	f.lost = f.size == fileHeader && bytes.Equal(b[:8], lostMagic)
 	le := binary.LittleEndian
 	if v := le.Uint32(b[8:]); bytes.Equal(b[:8], fileMagic) && v > fileVersion {
 		return &journal.VersionError{File: f.name, Version: v}
 	}
 	f.prev, f.prevSize = le.Uint64(b[32:]), le.Uint32(b[56:])
-	if !bytes.Equal(b[:fileHeader], f.header(store)) {
+	if !bytes.Equal(b, f.header(store)) {
 		return f.damage(0, "not the header of this file")
 	}
-	f.time = int64(le.Uint64(b[fileHeader+16:]))
 	return nil
+}
+
+// readFirst learns the time of the first message.
+func (f *streamFile) readFirst() error {
+	if f.lost {
+		return nil
+	}
+	first := false
+	err := f.scan(fileHeader, 512, func(r *fileRecord) bool {
+		f.time, first = r.time, true
+		return false
+	})
+	if err == nil && !first {
+		err = f.damage(f.size, "the file is cut off")
+	}
+	return err
 }
 
 func (f *streamFile) damage(at int64, reason string) error {
@@ -189,20 +208,33 @@ func (f *streamFile) length() int64 {
 	return f.size
 }
 
-// fileRecord is one message of a file.
+// fileRecord is one message of a file, or a place where some were given up.
 type fileRecord struct {
 	at     int64
 	size   int64
-	offset uint64
+	offset uint64 // or that of the message behind those given up
 	time   int64
 	body   []byte
+	lost   bool
+}
+
+// next is the offset that comes behind it.
+func (r *fileRecord) next() uint64 {
+	if r.lost {
+		return r.offset
+	}
+	return r.offset + 1
 }
 
 // appendEntry appends a message as it stands in the file.
 func (f *streamFile) appendEntry(b []byte, offset uint64, time int64, body []byte) []byte {
+	return f.appendSized(b, uint32(fileEntry+len(body)), offset, time, body)
+}
+
+func (f *streamFile) appendSized(b []byte, size uint32, offset uint64, time int64, body []byte) []byte {
 	le := binary.LittleEndian
 	start := len(b)
-	b = le.AppendUint32(b, uint32(fileEntry+len(body)))
+	b = le.AppendUint32(b, size)
 	b = le.AppendUint32(b, 0)
 	b = le.AppendUint64(b, offset)
 	b = le.AppendUint64(b, uint64(time))
@@ -215,7 +247,30 @@ func (f *streamFile) checksum(entry []byte) uint32 {
 	return crc32.Update(f.seed^binary.LittleEndian.Uint32(entry), castagnoli, entry[8:])
 }
 
-// scan calls fn for the messages from place at on, until it returns false or
+// parse reads the entry that b begins with, at a place of the file of which
+// left bytes follow. It is not whole if there are fewer than whole bytes in b.
+func (f *streamFile) parse(b []byte, at, left int64, r *fileRecord) (whole int64, err error) {
+	le := binary.LittleEndian
+	size := le.Uint32(b)
+	*r = fileRecord{at: at, size: int64(size &^ entryLost), lost: size&entryLost != 0}
+	if r.size < fileEntry || r.size > left {
+		return 0, f.damage(at, "no message begins here")
+	}
+	if whole = r.size; r.lost {
+		whole = fileEntry
+	}
+	if whole > int64(len(b)) {
+		return whole, nil
+	}
+	e := b[:whole:whole]
+	if f.checksum(e) != le.Uint32(e[4:]) {
+		return 0, f.damage(at, "the checksum of the message does not match")
+	}
+	r.offset, r.time, r.body = le.Uint64(e[8:]), int64(le.Uint64(e[16:])), e[fileEntry:]
+	return whole, nil
+}
+
+// scan calls fn for what is there from place at on, until it returns false or
 // the end. It reads ahead by block bytes. Bodies may be kept.
 func (f *streamFile) scan(at int64, block int, fn func(r *fileRecord) bool) error {
 	file, err := f.acquire()
@@ -224,7 +279,6 @@ func (f *streamFile) scan(at int64, block int, fn func(r *fileRecord) bool) erro
 	}
 	defer f.release()
 	end := f.length()
-	le := binary.LittleEndian
 	var r fileRecord
 	for at < end {
 		b := make([]byte, min(int64(block), end-at))
@@ -236,28 +290,23 @@ func (f *streamFile) scan(at int64, block int, fn func(r *fileRecord) bool) erro
 		}
 		pos := 0
 		for pos+fileEntry <= len(b) {
-			size := int64(le.Uint32(b[pos:]))
-			if size < fileEntry || at+int64(pos)+size > end {
-				return f.damage(at+int64(pos), "no message begins here")
+			whole, err := f.parse(b[pos:], at+int64(pos), end-at-int64(pos), &r)
+			if err != nil {
+				return err
 			}
-			if int64(pos)+size > int64(len(b)) {
+			if whole > int64(len(b)-pos) {
 				break
 			}
-			e := b[pos : pos+int(size) : pos+int(size)]
-			if f.checksum(e) != le.Uint32(e[4:]) {
-				return f.damage(at+int64(pos), "the checksum of the message does not match")
-			}
-			r = fileRecord{at: at + int64(pos), size: size, offset: le.Uint64(e[8:]), time: int64(le.Uint64(e[16:])), body: e[fileEntry:]}
 			if !fn(&r) {
 				return nil
 			}
-			pos += int(size)
+			pos += int(r.size)
 		}
 		if pos == 0 { // a message larger than the block, or the rest of nothing
 			if len(b) < fileEntry {
 				return f.damage(at, "no message begins here")
 			}
-			block = int(le.Uint32(b))
+			block = int(r.size)
 			continue
 		}
 		at += int64(pos)
@@ -275,7 +324,9 @@ func (f *streamFile) index() ([]mark, error) {
 		return marks, nil
 	}
 	err := f.scan(fileHeader, 1<<20, func(r *fileRecord) bool {
-		marks = appendMark(marks, r)
+		if !r.lost {
+			marks = appendMark(marks, r)
+		}
 		return true
 	})
 	if err != nil && len(marks) == 0 {
@@ -336,7 +387,8 @@ func (p *partition) readFile(f *streamFile, from uint64, limit, maxBytes int, ds
 	total, n := 0, 0
 	bad := error(nil)
 	err = f.scan(at, block, func(r *fileRecord) bool {
-		if r.offset < from {
+		if r.lost || r.offset < from {
+			next = max(next, r.next())
 			return true
 		}
 		total += int(r.size)

@@ -33,22 +33,25 @@ func (p *partition) giveUpFiles(damaged map[*streamFile]error) error {
 		p.files = append(p.files, missing(p.newest))
 	}
 	for i, f := range p.files {
-		after, want := p.copied, p.newestSize
+		what := stretch{end: p.copied, size: p.newestSize}
 		if i+1 < len(p.files) {
 			n := p.files[i+1]
-			after, want = n.base, int64(n.prevSize)
+			what = stretch{end: n.prev, size: int64(n.prevSize)}
 			if damaged[n] != nil || n.lost {
-				want = 0 // what it said of this one is not known
+				what = stretch{end: n.base, open: true} // what it said of this one is not known
 			}
 		}
 		err := damaged[f]
-		if err == nil && !f.lost && f.size < want {
-			err = f.damage(f.size, "the file is cut off")
+		if err == nil && !f.lost {
+			err = p.mend(f, what)
 		}
 		if err == nil {
 			continue
 		}
-		if err := p.giveUp(f, err, after); err != nil {
+		if _, ok := errors.AsType[*journal.DamageError](err); !ok {
+			return fmt.Errorf("give up what is damaged in %s: %w", f.name, err)
+		}
+		if err := p.giveUp(f, err, what.end); err != nil {
 			return fmt.Errorf("give up %s: %w", f.name, err)
 		}
 	}
@@ -58,20 +61,15 @@ func (p *partition) giveUpFiles(damaged map[*streamFile]error) error {
 // giveUp puts one file aside, reports it, and writes what takes its place.
 func (p *partition) giveUp(f *streamFile, damage error, after uint64) error {
 	s := p.st.s
-	kept := filepath.Join(s.losses.dir, fmt.Sprintf("%016x-%04x-%s", uint64(f.target), f.partition, filepath.Base(f.name)))
-	x := journal.Loss{From: fileHeader, Kept: kept}
+	x := journal.Loss{From: fileHeader, Kept: p.keptName(f)}
 	if d, ok := errors.AsType[*journal.DamageError](damage); ok {
 		x.Damage = *d
 	}
-	first := max(f.base, p.first)
-	s.losses.all.Missing = append(s.losses.all.Missing, Missing{
-		Kind: "stream", Name: p.st.def.Name, Partition: p.number, First: first, Messages: after - min(first, after),
-	})
-	if err := s.losses.add(x); err != nil {
+	if err := p.report(x, f.base, after); err != nil {
 		return err
 	}
 	f.close()
-	if err := s.files.fs.Rename(f.name, kept); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := s.files.fs.Rename(f.name, x.Kept); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	if err := s.files.makeDir(filepath.Dir(f.name)); err != nil {
@@ -79,4 +77,19 @@ func (p *partition) giveUp(f *streamFile, damage error, after uint64) error {
 	}
 	f.gone, f.lost, f.prev, f.prevSize, f.size, f.time = false, true, f.base, 0, fileHeader, p.copiedLast
 	return errors.Join(writeWhole(s.files.fs, f.name, f.header(s.journal.State().StoreID)), s.files.fs.SyncDir(s.losses.dir))
+}
+
+// keptName is where what was in a file is kept.
+func (p *partition) keptName(f *streamFile) string {
+	return filepath.Join(p.st.s.losses.dir, fmt.Sprintf("%016x-%04x-%s", uint64(f.target), f.partition, filepath.Base(f.name)))
+}
+
+// report notes the messages from an offset up to another one as given up.
+func (p *partition) report(x journal.Loss, first, after uint64) error {
+	l := &p.st.s.losses
+	first = max(first, p.first)
+	l.all.Missing = append(l.all.Missing, Missing{
+		Kind: "stream", Name: p.st.def.Name, Partition: p.number, First: first, Messages: after - min(first, after),
+	})
+	return l.add(x)
 }

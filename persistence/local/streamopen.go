@@ -76,13 +76,16 @@ func (p *partition) open(acceptLoss bool) error {
 			p.doomed = append(p.doomed, f)
 			continue
 		}
+		if f.size, err = f.fileSize(); err != nil {
+			return err
+		}
 		if err := f.readHeader(store); err != nil {
 			if _, ok := errors.AsType[*journal.DamageError](err); !ok || !acceptLoss {
 				return err
 			}
 			damaged[f] = err
 		}
-		if f.size, err = f.fileSize(); err != nil {
+		if err := f.readFirst(); err != nil && !acceptLoss {
 			return err
 		}
 		p.files = append(p.files, f)

@@ -107,8 +107,8 @@ var founds = sync.Pool{New: func() any { return new(found) }}
 var errCopied = errors.New("copied out of the journal")
 
 // look notes up to limit messages from offset from on, of together no more than
-// maxBytes, but one at least.
-func (p *partition) look(from uint64, limit, maxBytes int, f *found) error {
+// maxBytes, but with one set one in any case.
+func (p *partition) look(from uint64, limit, maxBytes int, one bool, f *found) error {
 	p.mu.RLock()
 	defer p.mu.RUnlock()
 	if p.dropped {
@@ -133,7 +133,7 @@ func (p *partition) look(from uint64, limit, maxBytes int, f *found) error {
 			r := &list[at]
 			o := c.base + uint64(at)
 			total += int(r.size)
-			if o >= p.shown || len(f.entries) >= limit || maxBytes > 0 && total > maxBytes && len(f.entries) > 0 {
+			if o >= p.shown || len(f.entries) >= limit || maxBytes > 0 && total > maxBytes && (!one || len(f.entries) > 0) {
 				return nil
 			}
 			e := entryAt{offset: o, time: c.time + int64(r.time)}
@@ -159,6 +159,7 @@ func (p *partition) read(from uint64, limit, maxBytes int, dst []broker.Delivery
 		f.entries, f.spots = f.entries[:0], f.spots[:0]
 		founds.Put(f)
 	}()
+	start := len(dst)
 	var lost journal.Position
 	for limit > 0 {
 		n := len(dst)
@@ -174,7 +175,7 @@ func (p *partition) read(from uint64, limit, maxBytes int, dst []broker.Delivery
 			break
 		}
 		f.entries, f.spots = f.entries[:0], f.spots[:0]
-		if err := p.look(from, min(limit, readAtOnce), maxBytes, f); errors.Is(err, errCopied) {
+		if err := p.look(from, min(limit, readAtOnce), maxBytes, len(dst) == start, f); errors.Is(err, errCopied) {
 			continue
 		} else if err != nil {
 			return dst, from, err

@@ -209,7 +209,7 @@ func (u *unit) moveTo(op *broker.Op, q *queue) {
 // replayUpTo settles what a record says.
 func (s *Store) replayUpTo(f *fields) {
 	q := s.replayedQueue(f)
-	o := broker.Offset{Partition: uint32(f.num()), Offset: f.num()}
+	o := f.offsetIn(q)
 	why := broker.Reason(f.byte())
 	if why >= broker.Reasons {
 		f.bad = true
@@ -219,11 +219,21 @@ func (s *Store) replayUpTo(f *fields) {
 	}
 }
 
+// offsetIn reads an offset in the stream of q, which must be a subscription; nil
+// if it is not there any more.
+func (f *fields) offsetIn(q *queue) broker.Offset {
+	o := broker.Offset{Partition: uint32(f.num()), Offset: f.num()}
+	if q != nil && (q.source == nil || q.source.st.partition(o.Partition) == nil) || o.Offset >= laneMask {
+		f.bad = true
+	}
+	return o
+}
+
 // replaySeek moves a subscription.
 func (s *Store) replaySeek(f *fields) {
 	q := s.replayedQueue(f)
 	for len(f.b) > 0 && !f.bad {
-		o := broker.Offset{Partition: uint32(f.num()), Offset: f.num()}
+		o := f.offsetIn(q)
 		if !f.bad && q != nil {
 			q.seek(o)
 		}

@@ -69,7 +69,9 @@ func (s *Store) newSubscription(id broker.Target, d broker.Def) *queue {
 	q.mu.q = q
 	q.next, q.shown = 1, ^uint64(0)
 	for _, o := range d.Start {
-		q.source.lane(o.Partition).next = o.Offset
+		if st.partition(o.Partition) != nil {
+			q.source.lane(o.Partition).next = o.Offset
+		}
 	}
 	st.subscribe(q)
 	return q
@@ -161,10 +163,25 @@ func (q *queue) putBack(c *chunk, i int) {
 
 // known finds the entry of a sequence that a record, or a receipt, names.
 func (q *queue) known(seq uint64) (*chunk, int) {
-	if q.source != nil {
-		q.reach(offsetOf(seq))
+	if q.source != nil && q.reached(seqRun{first: seq, n: 1}).n == 0 {
+		return nil, 0
 	}
 	return q.find(seq)
+}
+
+// reached takes what a run names, and returns as much of it as the stream has.
+func (q *queue) reached(r seqRun) seqRun {
+	o := offsetOf(r.first)
+	p := q.source.st.partition(o.Partition)
+	if p == nil {
+		return seqRun{}
+	}
+	_, shown := p.limits()
+	if r.n = min(r.n, shown-min(o.Offset, shown)); r.n > 0 {
+		o.Offset += r.n - 1
+		q.reach(o)
+	}
+	return r
 }
 
 // delivered finds the entry that r is the newest delivery of.
@@ -225,18 +242,7 @@ func (q *queue) skip(ln *lane, to uint64, why broker.Reason) int {
 
 // leave removes what a lane has taken before an offset.
 func (q *queue) leave(ln *lane, to broker.Offset, why broker.Reason) (n int) {
-	end := sequence(to)
-	for c := ln.chunks.from(0); c != nil && c.base < end; {
-		after := c.end()
-		for i := 0; i < len(c.entries) && c.base+uint64(i) < end; i++ {
-			if c.entries[i].state() != gone {
-				q.remove(c, i, why)
-				n++
-			}
-		}
-		c = ln.chunks.from(after)
-	}
-	return n
+	return q.removeRun(&ln.chunks, 0, sequence(to), why)
 }
 
 // settleUpTo removes everything of a partition up to and including o.

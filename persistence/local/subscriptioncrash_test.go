@@ -111,23 +111,17 @@ func subscriptionOf(t testing.TB, s *local.Store, st broker.Target) broker.Targe
 }
 
 func TestAPowerCutAnywhereKeepsWhatASubscriptionSettled(t *testing.T) {
-	rounds := uint64(2)
-	if testing.Short() {
-		rounds = 1
-	}
-	for seed := range rounds {
-		subscriptionRound(t, journaltest.NewSectorFS(), seed)
-	}
+	crashRounds(t, 1, func(seed uint64) int { return subscriptionRound(t, journaltest.NewSectorFS(), seed) })
 }
 
 // subscriptionRound works at random, and cuts the power after each operation
-// that changes the disk.
-func subscriptionRound(t *testing.T, disk journaltest.Crashable, seed uint64) {
+// that changes the disk. It returns how often.
+func subscriptionRound(t *testing.T, disk journaltest.Crashable, seed uint64) (cuts int) {
 	t.Helper()
 	w := &subWork{t: t, rng: rand.New(rand.NewPCG(seed, 11))}
 	w.facts = subFacts{settling: map[broker.Offset]bool{}, settled: map[broker.Offset]bool{}}
 	var mu sync.Mutex // of rng and cuts
-	armed, cuts := false, 0
+	armed := false
 	fs := journaltest.Watch(disk, func(op journaltest.Op, run func() error) error {
 		err := run()
 		mu.Lock()
@@ -173,7 +167,7 @@ func subscriptionRound(t *testing.T, disk journaltest.Crashable, seed uint64) {
 	mu.Unlock()
 	checkSubscription(t, w.s, w.st, w.sub, w.snapshot(), w.snapshot(), "at the end")
 	shut(t, w.s)
-	t.Logf("%d power cuts, %d settled", cuts, len(w.facts.settled))
+	return cuts
 }
 
 // verifySubscription opens the disk after a power cut.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"millrace/broker"
@@ -130,6 +131,13 @@ var streamWaitTests = []test{
 		w.MaxBytes = 1 << 20
 		h.store.Receive(w)
 		h.same(h.outcome(w), "b", "c")
+		long := strings.Repeat("x", 100<<10)
+		h.append(s, 0, long, long, long)
+		w.MaxBytes = 500 << 10
+		h.store.Receive(w)
+		if got := h.outcome(w); len(got) != 2 {
+			h.Fatalf("%d messages of 100 KiB , and their topics, within 500 KiB", len(got))
+		}
 	}},
 	{"waits on a stream that is dropped or closed end", func(h *harness) {
 		s, other := h.stream(broker.Def{}), h.stream(broker.Def{Name: "other"})

@@ -42,7 +42,18 @@ func (a *api) guard(act auth.Action, h httpx.Handler) httpx.Handler {
 	}
 }
 
-// login guards what EMQX lets users do and no key: make keys and users.
+// noViewer refuses those who only look, whatever they send. Who else may publish
+// what is asked of each topic.
+func (a *api) noViewer(h httpx.Handler) httpx.Handler {
+	return func(w http.ResponseWriter, r *httpx.Request) error {
+		if p := auth.From(r.Context()); p.Role == auth.Viewer {
+			return problemf(http.StatusForbidden, unauthorizedRole, "%s may not publish", p)
+		}
+		return h(w, r)
+	}
+}
+
+// loggedIn guards what EMQX lets users do and no key: make keys and users.
 func (a *api) loggedIn(h httpx.Handler) httpx.Handler {
 	return func(w http.ResponseWriter, r *httpx.Request) error {
 		if auth.From(r.Context()).Kind != auth.User {

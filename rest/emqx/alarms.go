@@ -53,8 +53,10 @@ func (a *api) listAlarms(w http.ResponseWriter, r *httpx.Request) error {
 }
 
 // forgetAlarms drops those that are over.
-func (a *api) forgetAlarms(w http.ResponseWriter, _ *httpx.Request) error {
-	a.options.Alarms.Forget()
+func (a *api) forgetAlarms(w http.ResponseWriter, r *httpx.Request) error {
+	if err := a.options.Alarms.Forget(r.Context()); err != nil {
+		return err
+	}
 	return httpx.WriteNothing(w)
 }
 

@@ -43,6 +43,45 @@ func (a *api) getSource(w http.ResponseWriter, r *httpx.Request) error {
 	return answer(w, r, sourceView{builtIn, true})
 }
 
+// accessMetrics are the questions of MQTT clients whether they may publish or
+// subscribe. Each is answered by the one source there is, and none passed on.
+type accessMetrics struct {
+	Total   int64 `json:"total"`
+	Allow   int64 `json:"allow"`
+	Deny    int64 `json:"deny"`
+	Ignore  int64 `json:"ignore"`
+	NoMatch int64 `json:"nomatch"`
+}
+
+type sourceStatusView struct {
+	Status      string              `json:"status"`
+	Metrics     accessMetrics       `json:"metrics"`
+	NodeMetrics []nodeAccessMetrics `json:"node_metrics"`
+	NodeStatus  []nodeStatusView    `json:"node_status"`
+	NodeError   []string            `json:"node_error"`
+}
+
+type nodeAccessMetrics struct {
+	Node    string        `json:"node"`
+	Metrics accessMetrics `json:"metrics"`
+}
+
+// sourcePart serves GET /authorization/sources/:type/status.
+func (a *api) sourcePart(w http.ResponseWriter, r *httpx.Request) error {
+	switch {
+	case r.Param("type") != builtIn:
+		return noSource(r)
+	case r.Param("part") != "status":
+		return httpx.ErrNoRoute
+	}
+	n := a.counters()
+	m := accessMetrics{Total: n["mqtt.access.asked"], Allow: n["mqtt.access.allowed"], Deny: n["mqtt.access.denied"]}
+	return answer(w, r, sourceStatusView{
+		Status: "connected", Metrics: m, NodeMetrics: []nodeAccessMetrics{{a.options.Node, m}},
+		NodeStatus: []nodeStatusView{{a.options.Node, "connected"}}, NodeError: []string{},
+	})
+}
+
 func noSource(r *httpx.Request) error {
 	return missing(notFound, "there is no source %q, only %s", httpx.Clip(r.Param("type")), builtIn)
 }

@@ -44,6 +44,7 @@ type Options struct {
 	History    *history.History  // nil = no samples are taken
 	Listeners  Listeners         // nil = MQTT is not served
 	System     func() System     // nil = nothing is known
+	Settings   func() []Setting  // those in force; nil = none are shown
 	// Counters yields those of the MQTT edge; nil = MQTT is not served.
 	Counters iter.Seq2[string, int64]
 }
@@ -147,6 +148,7 @@ func (a *api) accessRoutes() []httpx.Route {
 		{Method: http.MethodGet, Path: Prefix + "/authorization/settings", Handler: a.view(a.authorizationSettings)},
 		{Method: http.MethodGet, Path: Prefix + "/authorization/sources", Handler: a.view(a.listSources)},
 		{Method: http.MethodGet, Path: source, Handler: a.view(a.getSource)},
+		{Method: http.MethodGet, Path: source + "/:part", Handler: a.view(a.sourcePart), Covers: []string{"/authorization/sources/{type}/status"}},
 		{Method: http.MethodDelete, Path: source + "/:part", Handler: a.manage(a.purgeRules), Covers: covers(database, "")},
 		{Method: http.MethodGet, Path: rules, Handler: a.view(a.listRules), Covers: covers(database, "/users", "/clients", "/all")},
 		{Method: http.MethodPost, Path: rules, Handler: a.manage(a.createRules), Covers: covers(database, "/users", "/clients", "/all")},
@@ -189,17 +191,26 @@ func (a *api) clientRoutes() []httpx.Route {
 }
 
 func (a *api) messageRoutes() []httpx.Route {
-	const retained, delayed = Prefix + "/mqtt/retainer/message", Prefix + "/mqtt/delayed/messages"
+	const (
+		retained = Prefix + "/mqtt/retainer/message"
+		delayed  = Prefix + "/mqtt/delayed/messages"
+		counted  = Prefix + "/mqtt/topic_metrics"
+	)
 	return []httpx.Route{
-		// Who may publish what is asked of each topic.
-		{Method: http.MethodPost, Path: Prefix + "/publish", Handler: a.publish},
-		{Method: http.MethodPost, Path: Prefix + "/publish/bulk", Handler: a.publishBulk},
+		{Method: http.MethodPost, Path: Prefix + "/publish", Handler: a.noViewer(a.publish)},
+		{Method: http.MethodPost, Path: Prefix + "/publish/bulk", Handler: a.noViewer(a.publishBulk)},
 
 		{Method: http.MethodGet, Path: Prefix + "/mqtt/retainer", Handler: a.view(a.retainer)},
 		{Method: http.MethodGet, Path: Prefix + "/mqtt/retainer/messages", Handler: a.view(a.listRetained)},
 		{Method: http.MethodDelete, Path: Prefix + "/mqtt/retainer/messages", Handler: a.manage(a.clearAllRetained)},
 		{Method: http.MethodGet, Path: retained + "/:topic", Handler: a.view(a.getRetained)},
 		{Method: http.MethodDelete, Path: retained + "/:topic", Handler: a.manage(a.clearRetained)},
+
+		{Method: http.MethodGet, Path: counted, Handler: a.view(a.listTopicMetrics)},
+		{Method: http.MethodPost, Path: counted, Handler: a.manage(a.createTopicMetrics)},
+		{Method: http.MethodPut, Path: counted, Handler: a.manage(a.resetTopicMetrics)},
+		{Method: http.MethodGet, Path: counted + "/:topic", Handler: a.view(a.getTopicMetrics)},
+		{Method: http.MethodDelete, Path: counted + "/:topic", Handler: a.manage(a.deleteTopicMetrics)},
 
 		{Method: http.MethodGet, Path: Prefix + "/mqtt/delayed", Handler: a.view(a.delayed)},
 		{Method: http.MethodPut, Path: Prefix + "/mqtt/delayed", Handler: a.manage(a.setDelayed)},
@@ -217,6 +228,9 @@ func (a *api) figureRoutes() []httpx.Route {
 		{Method: http.MethodGet, Path: node, Handler: a.view(a.getNode)},
 		{Method: http.MethodGet, Path: node + "/:part", Handler: a.view(a.nodePart), Covers: []string{"/nodes/{node}/stats", "/nodes/{node}/metrics"}},
 		{Method: http.MethodGet, Path: Prefix + "/cluster", Handler: a.view(a.cluster)},
+		{Method: http.MethodGet, Path: Prefix + "/cluster/topology", Handler: a.view(a.topology)},
+		{Method: http.MethodGet, Path: Prefix + "/configs", Handler: a.view(a.getConfigs)},
+		{Method: http.MethodGet, Path: Prefix + "/configs/:root", Handler: a.view(a.getConfig)},
 		{Method: http.MethodGet, Path: Prefix + "/stats", Handler: a.view(a.getStats)},
 		{Method: http.MethodGet, Path: Prefix + "/metrics", Handler: a.view(a.getMetrics)},
 		{Method: http.MethodGet, Path: Prefix + "/monitor", Handler: a.view(a.monitor)},
@@ -240,24 +254,24 @@ func (a *api) figureRoutes() []httpx.Route {
 	}
 }
 
-// logRoutes are about queues and streams. Who may do what is asked of each by
-// its name. EMQX had them under other paths first, which still work.
+// logRoutes are about queues and streams; rules about one of them are asked of
+// it besides. EMQX had them under other paths first, which still work.
 func (a *api) logRoutes() (all []httpx.Route) {
 	for _, at := range []struct{ queues, queue, streams, stream string }{
 		{"/queues", "/queue/:name", "/streams", "/stream/:name"},
 		{"/message_queues/queues", "/message_queues/queues/:name", "/message_streams/streams", "/message_streams/streams/:name"},
 	} {
 		all = append(all, []httpx.Route{
-			{Method: http.MethodGet, Path: Prefix + at.queues, Handler: a.listQueues},
-			{Method: http.MethodPost, Path: Prefix + at.queues, Handler: a.createQueue},
-			{Method: http.MethodGet, Path: Prefix + at.queue, Handler: a.getQueue},
-			{Method: http.MethodPut, Path: Prefix + at.queue, Handler: a.changeQueue},
-			{Method: http.MethodDelete, Path: Prefix + at.queue, Handler: a.deleteQueue},
-			{Method: http.MethodGet, Path: Prefix + at.streams, Handler: a.listStreams},
-			{Method: http.MethodPost, Path: Prefix + at.streams, Handler: a.createStream},
-			{Method: http.MethodGet, Path: Prefix + at.stream, Handler: a.getStream},
-			{Method: http.MethodPut, Path: Prefix + at.stream, Handler: a.changeStream},
-			{Method: http.MethodDelete, Path: Prefix + at.stream, Handler: a.deleteStream},
+			{Method: http.MethodGet, Path: Prefix + at.queues, Handler: a.view(a.listQueues)},
+			{Method: http.MethodPost, Path: Prefix + at.queues, Handler: a.manage(a.createQueue)},
+			{Method: http.MethodGet, Path: Prefix + at.queue, Handler: a.view(a.getQueue)},
+			{Method: http.MethodPut, Path: Prefix + at.queue, Handler: a.manage(a.changeQueue)},
+			{Method: http.MethodDelete, Path: Prefix + at.queue, Handler: a.manage(a.deleteQueue)},
+			{Method: http.MethodGet, Path: Prefix + at.streams, Handler: a.view(a.listStreams)},
+			{Method: http.MethodPost, Path: Prefix + at.streams, Handler: a.manage(a.createStream)},
+			{Method: http.MethodGet, Path: Prefix + at.stream, Handler: a.view(a.getStream)},
+			{Method: http.MethodPut, Path: Prefix + at.stream, Handler: a.manage(a.changeStream)},
+			{Method: http.MethodDelete, Path: Prefix + at.stream, Handler: a.manage(a.deleteStream)},
 		}...)
 	}
 	return all

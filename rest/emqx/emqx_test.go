@@ -66,6 +66,9 @@ func newDoor(t *testing.T, o local.Options) *door {
 func (d *door) speak(t *testing.T, o emqx.Options) {
 	t.Helper()
 	o.Version, o.Clients, o.Alarms, o.MaxPayload = "1.2.3", d.clients, d.alarms, 4<<20
+	o.Settings = func() []emqx.Setting {
+		return []emqx.Setting{{"data", "/var/lib/millrace"}, {"mqtt.listen", "127.0.0.1:1883"}, {"mqtt.max_inflight", 1024}, {"mqtt.proxy_from", []string{}}, {"store.url", "******"}}
+	}
 	d.Mux = emqx.New(d.Broker, d.Shared, o)
 }
 

@@ -158,6 +158,7 @@ type fact struct {
 var bySubject = map[fact]problem{
 	{broker.Invalid, broker.TopicSubject}:         {status: http.StatusBadRequest, code: badTopic},
 	{broker.Invalid, broker.FilterSubject}:        {status: http.StatusBadRequest, code: badTopic},
+	{broker.Conflict, broker.TopicSubject}:        {status: http.StatusConflict, code: alreadyExists},
 	{broker.Conflict, broker.QueueSubject}:        {status: http.StatusConflict, code: alreadyExists},
 	{broker.Conflict, broker.StreamSubject}:       {status: http.StatusConflict, code: alreadyExists},
 	{broker.Conflict, httpx.AccountSubject}:       {status: http.StatusConflict, code: alreadyExists},

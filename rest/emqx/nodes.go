@@ -98,6 +98,15 @@ func (a *api) cluster(w http.ResponseWriter, r *httpx.Request) error {
 	}{"millrace", []string{a.options.Node}, a.options.Node})
 }
 
+// topology tells who keeps data for whom: one node, for itself.
+func (a *api) topology(w http.ResponseWriter, r *httpx.Request) error {
+	type core struct {
+		Node       string   `json:"core_node"`
+		Replicants []string `json:"replicant_nodes"`
+	}
+	return answer(w, r, []core{{a.options.Node, []string{}}})
+}
+
 // status is for load balancers: it asks for no credentials.
 func (a *api) status(w http.ResponseWriter, r *httpx.Request) error {
 	format, err := r.Query("format")

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"net/http"
+	"strconv"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -35,13 +36,45 @@ type refusedError struct {
 
 func (e *refusedError) Unwrap() error { return &e.problem }
 
-// receipt is the answer to one publish.
+// receipt is the answer to one publish: the id, or why there is none.
 type receipt struct {
-	ID         string `json:"id,omitempty"`
-	ReasonCode *int   `json:"reason_code,omitempty"`
-	Message    string `json:"message,omitempty"`
-	Code       code   `json:"code,omitempty"`
-	Reason     string `json:"reason,omitempty"`
+	id      broker.ID
+	reason  int // 0 = there is an id
+	message string
+	code    code
+	text    string
+}
+
+// append writes a receipt; what it has not is left out, as EMQX does.
+func (p *receipt) append(dst []byte) []byte {
+	if p.reason == 0 {
+		return append(appendMessageID(append(dst, `{"id":"`...), p.id), `"}`...)
+	}
+	dst = strconv.AppendInt(append(dst, `{"reason_code":`...), int64(p.reason), 10)
+	for _, member := range [...]struct{ name, value string }{{"message", p.message}, {"code", string(p.code)}, {"reason", p.text}} {
+		if member.value != "" {
+			dst = append(append(append(dst, `,"`...), member.name...), `":`...)
+			dst = httpx.AppendString(dst, member.value)
+		}
+	}
+	return append(dst, '}')
+}
+
+func (p *receipt) answer(w http.ResponseWriter, r *httpx.Request, status int) error {
+	return httpx.WriteJSON(w, r, status, p.append(r.Buffer()))
+}
+
+// answerEach answers so many receipts.
+func answerEach(w http.ResponseWriter, r *httpx.Request, status, n int, one func(i int) receipt) error {
+	body := append(r.Buffer(), '[')
+	for i := range n {
+		if i > 0 {
+			body = append(body, ',')
+		}
+		p := one(i)
+		body = p.append(body)
+	}
+	return httpx.WriteJSON(w, r, status, append(body, ']'))
 }
 
 func (a *api) publish(w http.ResponseWriter, r *httpx.Request) error {
@@ -60,7 +93,7 @@ func (a *api) publish(w http.ResponseWriter, r *httpx.Request) error {
 	}
 	httpx.SetDurability(w, p.Durability)
 	status, out := published(&p, delayed)
-	return answerStatus(w, r, status, out)
+	return out.answer(w, r, status)
 }
 
 // publishBulk publishes all entries in one commit, or none.
@@ -90,15 +123,17 @@ func (a *api) publishBulk(w http.ResponseWriter, r *httpx.Request) error {
 	if err != nil {
 		return a.refuseBulk(w, r, dispatchError(err), len(ms))
 	}
-	all, overall := make([]receipt, len(ps)), http.StatusOK
+	overall := http.StatusOK
 	for i := range ps {
-		var status int
-		if status, all[i] = published(&ps[i], delayed[i]); status != http.StatusOK {
+		if status, _ := published(&ps[i], delayed[i]); status != http.StatusOK {
 			overall = status
 		}
 	}
 	httpx.SetDurability(w, a.broker.Durability(""))
-	return answerStatus(w, r, overall, all)
+	return answerEach(w, r, overall, len(ps), func(i int) receipt {
+		_, out := published(&ps[i], delayed[i])
+		return out
+	})
 }
 
 // refuseBulk answers a batch of which nothing was sent. An entry that cannot be
@@ -108,12 +143,8 @@ func (a *api) refuseBulk(w http.ResponseWriter, r *httpx.Request, err error, n i
 	if !ok || e.status != http.StatusServiceUnavailable {
 		return refusePublish(w, r, err)
 	}
-	all := make([]receipt, n)
-	for i := range all {
-		all[i] = e.receipt()
-	}
 	w.Header().Set("Retry-After", "1")
-	return answerStatus(w, r, e.status, all)
+	return answerEach(w, r, e.status, n, func(int) receipt { return e.receipt() })
 }
 
 // published is what EMQX answers to a publish that was taken: 202 when nobody
@@ -121,14 +152,13 @@ func (a *api) refuseBulk(w http.ResponseWriter, r *httpx.Request, err error, n i
 // wait of a delayed message.
 func published(p *broker.Published, delayed bool) (int, receipt) {
 	if p.Matched == (broker.Matched{}) && !delayed && !p.Duplicate {
-		code := noMatchingSubscribers
-		return http.StatusAccepted, receipt{ReasonCode: &code, Message: "no_matching_subscribers"}
+		return http.StatusAccepted, receipt{reason: noMatchingSubscribers, message: "no_matching_subscribers"}
 	}
-	return http.StatusOK, receipt{ID: messageID(p.ID)}
+	return http.StatusOK, receipt{id: p.ID}
 }
 
 func (e *refusedError) receipt() receipt {
-	return receipt{ReasonCode: &e.reason, Code: e.code, Message: e.message(), Reason: e.text}
+	return receipt{reason: e.reason, message: e.message(), code: e.code, text: e.text}
 }
 
 // message is EMQX's word where it has one.
@@ -151,7 +181,8 @@ func refusePublish(w http.ResponseWriter, r *httpx.Request, err error) error {
 	if e.status == http.StatusServiceUnavailable {
 		w.Header().Set("Retry-After", "1")
 	}
-	return answerStatus(w, r, e.status, e.receipt())
+	out := e.receipt()
+	return out.answer(w, r, e.status)
 }
 
 // dispatchError gives an error of the broker its reason code.
@@ -187,31 +218,39 @@ func publisher(r *httpx.Request) string { return auth.From(r.Context()).Name }
 // readMessage reads the body of a publish. clientid is deprecated and not
 // looked at, as in EMQX: the publisher is who asks.
 func (a *api) readMessage(d *httpx.Decoder, from string) (*broker.Message, error) {
-	m := &broker.Message{Publisher: from}
-	var payload *[]byte
-	encoding := "plain"
-	err := fields{
-		"topic":            text(&m.Topic),
-		"payload":          given(&payload, func(v *[]byte) func(*httpx.Decoder) error { return into(v, (*httpx.Decoder).Bytes) }),
-		"payload_encoding": text(&encoding),
-		"encoding":         text(&encoding),
-		"qos":              whole(&m.QoS, 0, 2),
-		"retain":           flag(&m.Retain),
-		"properties":       func(d *httpx.Decoder) error { return a.readProperties(d, m) },
-	}.read(d)
+	m, given, encoding := &broker.Message{Publisher: from}, false, "plain"
+	err := d.Object(func(name []byte) (err error) {
+		switch string(name) {
+		case "topic":
+			err = readInto(d, &m.Topic, (*httpx.Decoder).String)
+		case "payload":
+			given = given || d.Peek() != 'n'
+			err = readInto(d, &m.Payload, (*httpx.Decoder).Bytes)
+		case "payload_encoding", "encoding":
+			err = readInto(d, &encoding, (*httpx.Decoder).String)
+		case "qos":
+			err = readInto(d, &m.QoS, readQoS)
+		case "retain":
+			err = readInto(d, &m.Retain, readFlag)
+		case "properties":
+			err = a.readProperties(d, m)
+		default:
+			err = d.Skip()
+		}
+		return err
+	})
 	switch {
 	case err != nil:
 		return nil, err
 	case m.Topic == "":
 		return nil, httpx.Problem("has no topic")
-	case payload == nil:
+	case !given:
 		return nil, httpx.Problem("has no payload")
 	}
-	m.Payload = *payload
 	switch encoding {
 	case "plain":
 	case "base64":
-		if m.Payload, err = base64.StdEncoding.AppendDecode(nil, *payload); err != nil {
+		if m.Payload, err = base64.StdEncoding.AppendDecode(nil, m.Payload); err != nil {
 			return nil, &refusedError{problem{http.StatusBadRequest, badRequest, "the payload is not base64, which payload_encoding says it is"}, implementationError}
 		}
 	default:
@@ -221,6 +260,11 @@ func (a *api) readMessage(d *httpx.Decoder, from string) (*broker.Message, error
 		return nil, &refusedError{problem{http.StatusBadRequest, badRequest, "the payload is not UTF-8, which payload_format_indicator says it is"}, formatInvalid}
 	}
 	return m, nil
+}
+
+func readQoS(d *httpx.Decoder) (byte, error) {
+	n, err := readWhole(d, 0, 2)
+	return byte(n), err
 }
 
 func (a *api) readProperties(d *httpx.Decoder, m *broker.Message) error {

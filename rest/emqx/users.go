@@ -12,9 +12,10 @@ import (
 // a login, everybody else a client.
 
 type userView struct {
-	Username string `json:"username"`
-	Role     string `json:"role"`
-	Backend  string `json:"backend"`
+	Username    string `json:"username"`
+	Role        string `json:"role"`
+	Description string `json:"description"`
+	Backend     string `json:"backend"`
 }
 
 func viewUser(u *auth.UserInfo) userView {
@@ -22,7 +23,7 @@ func viewUser(u *auth.UserInfo) userView {
 	if u.Superuser {
 		role = auth.Administrator
 	}
-	return userView{u.Name, role.String(), "local"}
+	return userView{u.Name, role.String(), u.Description, "local"}
 }
 
 func (a *api) listUsers(w http.ResponseWriter, r *httpx.Request) error {
@@ -47,9 +48,12 @@ func superuserOf(role string) (bool, error) {
 // createUser makes an administrator unless a role is given: whoever logs in to
 // EMQX administers it.
 func (a *api) createUser(w http.ResponseWriter, r *httpx.Request) error {
-	var name, password string
+	var name, password, description string
 	role := "administrator"
-	if err := readBody(r, maxBody, fields{"username": text(&name), "password": text(&password), "role": text(&role)}.read); err != nil {
+	err := readBody(r, maxBody, fields{
+		"username": text(&name), "password": text(&password), "role": text(&role), "description": text(&description),
+	}.read)
+	if err != nil {
 		return err
 	}
 	superuser, err := superuserOf(role)
@@ -59,7 +63,7 @@ func (a *api) createUser(w http.ResponseWriter, r *httpx.Request) error {
 	case name == "" || password == "":
 		return bad("username and password are needed")
 	}
-	if err := a.auth.AddUser(r.Context(), auth.UserSpec{Username: name, Password: password, Superuser: superuser}); err != nil {
+	if err := a.auth.AddUser(r.Context(), auth.UserSpec{Username: name, Password: password, Superuser: superuser, Description: description}); err != nil {
 		return userError(err, "user "+name)
 	}
 	return a.answerUser(w, r, name)
@@ -77,10 +81,10 @@ func (a *api) answerUser(w http.ResponseWriter, r *httpx.Request, name string) e
 func (a *api) changeUser(w http.ResponseWriter, r *httpx.Request) error {
 	name := r.Param("username")
 	var role *string
-	if err := readBody(r, maxBody, fields{"role": given(&role, text)}.read); err != nil {
+	var c auth.UserChange
+	if err := readBody(r, maxBody, fields{"role": given(&role, text), "description": given(&c.Description, text)}.read); err != nil {
 		return err
 	}
-	var c auth.UserChange
 	if role != nil {
 		superuser, err := superuserOf(*role)
 		if err != nil {

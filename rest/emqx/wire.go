@@ -58,7 +58,15 @@ func readTime(s string) (time.Time, bool) {
 }
 
 // messageID shows an id as EMQX does: 32 hex digits.
-func messageID(id broker.ID) string { return strings.ToUpper(hex.EncodeToString(id[:])) }
+func messageID(id broker.ID) string { return string(appendMessageID(nil, id)) }
+
+func appendMessageID(dst []byte, id broker.ID) []byte {
+	const digits = "0123456789ABCDEF"
+	for _, b := range id {
+		dst = append(dst, digits[b>>4], digits[b&15])
+	}
+	return dst
+}
 
 // readMessageID reads one.
 func readMessageID(s string) (id broker.ID, ok bool) {
@@ -94,52 +102,60 @@ func readBody(r *httpx.Request, limit httpx.Limit, read func(d *httpx.Decoder) e
 	return r.ReadJSON(limit, httpx.IgnoreUnknown, false, read)
 }
 
-// into returns a reader of a value into v. null leaves what is there.
+// into returns a readInto for the table of a body.
 func into[T any](v *T, read func(d *httpx.Decoder) (T, error)) func(d *httpx.Decoder) error {
-	return func(d *httpx.Decoder) (err error) {
-		if d.Null() {
-			return nil
-		}
-		got, err := read(d)
-		if err == nil {
-			*v = got
-		}
-		return err
+	return func(d *httpx.Decoder) error { return readInto(d, v, read) }
+}
+
+// readInto reads a value into v. null leaves what is there.
+func readInto[T any](d *httpx.Decoder, v *T, read func(d *httpx.Decoder) (T, error)) error {
+	if d.Null() {
+		return nil
 	}
+	got, err := read(d)
+	if err == nil {
+		*v = got
+	}
+	return err
 }
 
 func text(v *string) func(d *httpx.Decoder) error { return into(v, (*httpx.Decoder).String) }
 
-// flag reads true or false, also written as text or as 1 and 0, which EMQX takes.
-func flag(v *bool) func(d *httpx.Decoder) error {
-	return into(v, func(d *httpx.Decoder) (bool, error) {
-		switch d.Peek() {
-		case '"':
-			s, err := d.String()
-			if err == nil && s != "true" && s != "false" {
-				err = httpx.Problem("is %q, it must be true or false", httpx.Clip(s))
-			}
-			return s == "true", err
-		case '0':
-			n, err := d.Int()
-			if err == nil && n != 0 && n != 1 {
-				err = httpx.Problem("is %d, it must be true or false", n)
-			}
-			return n == 1, err
+func flag(v *bool) func(d *httpx.Decoder) error { return into(v, readFlag) }
+
+// readFlag reads true or false, also written as text or as 1 and 0, which EMQX takes.
+func readFlag(d *httpx.Decoder) (bool, error) {
+	switch d.Peek() {
+	case '"':
+		s, err := d.String()
+		if err == nil && s != "true" && s != "false" {
+			err = httpx.Problem("is %q, it must be true or false", httpx.Clip(s))
 		}
-		return d.Bool()
-	})
+		return s == "true", err
+	case '0':
+		n, err := d.Int()
+		if err == nil && n != 0 && n != 1 {
+			err = httpx.Problem("is %d, it must be true or false", n)
+		}
+		return n == 1, err
+	}
+	return d.Bool()
 }
 
 // whole reads a whole number from low to high.
 func whole[T ~int | ~int64 | ~uint32 | ~byte](v *T, low, high int64) func(d *httpx.Decoder) error {
 	return into(v, func(d *httpx.Decoder) (T, error) {
-		n, err := d.Int()
-		if err == nil && (n < low || n > high) {
-			err = httpx.Problem("is %d, it must be %d to %d", n, low, high)
-		}
+		n, err := readWhole(d, low, high)
 		return T(n), err
 	})
+}
+
+func readWhole(d *httpx.Decoder, low, high int64) (int64, error) {
+	n, err := d.Int()
+	if err == nil && (n < low || n > high) {
+		err = httpx.Problem("is %d, it must be %d to %d", n, low, high)
+	}
+	return n, err
 }
 
 // given makes a pointer of a value that was read, to tell it from none.

@@ -146,8 +146,9 @@ func (c *call) readEntries(d *httpx.Decoder) error {
 		if i == maxEntries {
 			return httpx.Problem("is over the limit of %d entries", maxEntries)
 		}
-		var e entry
-		err := d.Object(func(name []byte) error {
+		c.entries = append(c.entries, entry{})
+		e := &c.entries[i]
+		return d.Object(func(name []byte) error {
 			if string(name) == "Id" {
 				return readOptional(d, &e.id)
 			}
@@ -160,8 +161,6 @@ func (c *call) readEntries(d *httpx.Decoder) error {
 			}
 			return err
 		})
-		c.entries = append(c.entries, e)
-		return err
 	})
 }
 

@@ -20,7 +20,8 @@ func (a *api) send(w http.ResponseWriter, r *httpx.Request, c *call) error {
 	if err != nil {
 		return err
 	}
-	ps, err := a.broker.Send(r.Context(), r.Param("queue"), c.newMessage(r, key, a.broker.Now()))
+	m := c.message(r, key, a.broker.Now())
+	ps, err := a.broker.Send(r.Context(), r.Param("queue"), &m)
 	if err != nil {
 		return err
 	}
@@ -33,9 +34,9 @@ func (a *api) send(w http.ResponseWriter, r *httpx.Request, c *call) error {
 	return httpx.WriteJSON(w, r, http.StatusOK, append(body, '}'))
 }
 
-// newMessage makes the message of a call or of an entry of a batch, which is sent now.
-func (m *outgoing) newMessage(r *httpx.Request, key string, now time.Time) *broker.Message {
-	out := &broker.Message{
+// message makes the message of a call or of an entry of a batch, which is sent now.
+func (m *outgoing) message(r *httpx.Request, key string, now time.Time) broker.Message {
+	out := broker.Message{
 		Payload: m.body, Properties: m.attributes, QoS: 1, UTF8: true,
 		ContentType: "text/plain", Publisher: auth.From(r.Context()).Name, DedupKey: key,
 	}
@@ -54,10 +55,12 @@ func (a *api) sendMany(w http.ResponseWriter, r *httpx.Request, c *call) error {
 	if err != nil {
 		return err
 	}
-	now := a.broker.Now()
-	entryKey, ms := httpx.EntryKeys(key), make([]*broker.Message, len(c.entries))
+	// In one piece: no subscriber keeps a part of what is sent to a queue alone.
+	all, ms := make([]broker.Message, len(c.entries)), make([]*broker.Message, len(c.entries))
+	entryKey, now := httpx.EntryKeys(key), a.broker.Now()
 	for i := range c.entries {
-		ms[i] = c.entries[i].newMessage(r, entryKey(i), now)
+		all[i] = c.entries[i].message(r, entryKey(i), now)
+		ms[i] = &all[i]
 	}
 	ps, err := a.broker.Send(r.Context(), r.Param("queue"), ms...)
 	if err != nil {

@@ -130,6 +130,6 @@ func (a *api) deleteQueue(w http.ResponseWriter, r *httpx.Request) error {
 	if err := a.broker.DeleteQueue(r.Context(), c.Name); err != nil {
 		return err
 	}
-	httpx.SetDurability(w, a.broker.State().Durability)
+	httpx.SetDurability(w, a.durability(&c))
 	return httpx.WriteJSON(w, r, http.StatusOK, append(r.Buffer(), '{', '}'))
 }

@@ -457,6 +457,7 @@ func TestDurabilityIsThatOfTheDriver(t *testing.T) {
 			{"PATCH", "/queues/" + driver, `{}`},
 			{"POST", "/queues/" + driver + "/messages", "x"},
 			{"GET", "/queues/" + driver + "/messages", ""},
+			{"DELETE", "/queues/" + driver, ""},
 		} {
 			if got := d.do(t, c[0], c[1], c[2]).Header().Get("Millrace-Durability"); got != want {
 				t.Errorf("%s %s: durability %q, want %s", c[0], c[1], got, want)

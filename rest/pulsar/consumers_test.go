@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"strconv"
 	"strings"
 	"sync"
@@ -352,4 +353,32 @@ func TestARestartKeepsCursorsAndNoConsumers(t *testing.T) {
 			t.Errorf("message %d, partition %d, acknowledged %v: left %v", i, m.Partition, acked, left[m.MessageID])
 		}
 	}
+}
+
+func TestAfterAKillWhatAConsumerHeldIsBackWithinAMinute(t *testing.T) {
+	dir, kept := t.TempDir(), t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		d := openOver(t, local.Options{Dir: dir})
+		d.produce(t, topic, `"held"`)
+		if got := d.fetch(t, d.join(t, "")); texts(got) != `"held"` {
+			t.Fatalf("fetched %s", texts(got))
+		}
+		d.produce(t, topic, `"free"`) // the lease is written with it
+		synctest.Wait()
+		must(t, os.CopyFS(kept, os.DirFS(dir)))
+		d.End()
+		d = openOver(t, local.Options{Dir: kept})
+		defer d.End()
+		c, start := d.join(t, ""), time.Now()
+		if got := d.fetch(t, c); texts(got) != `"free"` {
+			t.Fatalf("at once: %s", texts(got))
+		}
+		var got []message
+		for len(got) == 0 && time.Since(start) < 2*time.Minute {
+			got = ok[read](t, d, 200, "GET", c+"/messages?timeout=30000", "").Messages
+		}
+		if took := time.Since(start); texts(got) != `"held"` || got[0].RedeliveryCount != 1 || took > time.Minute {
+			t.Errorf("after %v: %s, %+v", took, texts(got), got)
+		}
+	})
 }

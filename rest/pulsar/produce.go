@@ -14,8 +14,8 @@ import (
 // produce publishes each message for itself: those that fail are told in the
 // answer, beside those that did not.
 func (a *api) produce(w http.ResponseWriter, r *httpx.Request, at *place) error {
-	q, err := readProduce(r)
-	if err != nil {
+	q := produceRequest{schema: schemaRequest{version: noVersion}}
+	if err := q.readFrom(r); err != nil {
 		return err
 	}
 	schema, err := q.schema.compile()
@@ -26,50 +26,42 @@ func (a *api) produce(w http.ResponseWriter, r *httpx.Request, at *place) error 
 	if err != nil {
 		return err
 	}
-	schema, version, err := register(r, p, &q.schema, schema)
-	if err != nil {
+	f := finisher{
+		producer: q.producer, publisher: auth.From(r.Context()).Name, partition: at.partition,
+		wall: time.Now(), now: a.broker.Now(),
+	}
+	if f.schema, f.version, err = register(r, &p, &q.schema, schema); err != nil {
 		return err
 	}
-	results := make([]result, len(q.messages))
-	ms, of := make([]broker.StreamMessage, 0, len(results)), make([]int, 0, len(results))
-	publisher, wall, now := auth.From(r.Context()).Name, time.Now(), a.broker.Now()
+	ms := make([]broker.StreamMessage, 0, len(q.messages))
 	for i := range q.messages {
 		e := &q.messages[i]
-		if err := e.choose(at); err != nil {
-			results[i].err = err
-			continue
+		if e.err = f.finish(e); e.err == nil {
+			ms = append(ms, broker.StreamMessage{Message: &e.Message, Partition: e.partition})
+			e.placed = &ms[len(ms)-1].Placed
 		}
-		m, err := e.message(schema, version, q.producer, publisher, wall, now)
-		if err != nil {
-			results[i].err = err
-			continue
-		}
-		ms, of = append(ms, broker.StreamMessage{Message: m, Partition: e.partition}), append(of, i)
 	}
-	placed, err := p.Publish(r.Context(), ms)
-	if err != nil {
+	if err := p.Publish(r.Context(), ms); err != nil {
 		return err
 	}
-	var stored broker.Durability // that of the stream: the same for all
-	for i := range placed {
-		results[of[i]].set(p.Incarnation(), &placed[i])
-		if placed[i].Err == nil {
-			stored = placed[i].Durability
+	for i := range ms {
+		if ms[i].Placed.Err == nil { // that of the stream: the same for all
+			httpx.SetDurability(w, ms[i].Placed.Durability)
+			break
 		}
 	}
-	httpx.SetDurability(w, stored)
-	return answerProduced(w, r, results, version)
+	return answerProduced(w, r, q.messages, p.Incarnation(), f.version)
 }
 
 // producer opens the topic, which need not be there yet.
-func (a *api) producer(r *httpx.Request, at *place) (*broker.StreamProducer, error) {
+func (a *api) producer(r *httpx.Request, at *place) (broker.StreamProducer, error) {
 	create := a.options.CreateTopics && !partitionName(at.topic)
 	p, err := a.broker.NewStreamProducer(r.Context(), broker.NewStreamConfig(at.stream, at.topic), create)
 	if err != nil {
-		return nil, err
+		return p, err
 	}
 	if n := p.Partitions(); at.partition >= n {
-		return nil, &codeError{noPartition, "topic " + at.stream + " has " + strconv.Itoa(n) + " partitions, counted from 0; there is no " + strconv.Itoa(at.partition)}
+		return p, &codeError{noPartition, "topic " + at.stream + " has " + strconv.Itoa(n) + " partitions, counted from 0; there is no " + strconv.Itoa(at.partition)}
 	}
 	return p, nil
 }
@@ -83,18 +75,6 @@ func partitionName(topic string) bool {
 	}
 	_, err := strconv.ParseUint(topic[i+len("-partition-"):], 10, 32)
 	return err == nil
-}
-
-// choose merges the partition of the path with that of the message.
-func (e *entry) choose(at *place) error {
-	if at.partition == broker.AnyPartition {
-		return nil
-	}
-	if e.partition != broker.AnyPartition && e.partition != at.partition {
-		return httpx.FieldError("partition", "is %d, and the path says %d", e.partition, at.partition)
-	}
-	e.partition = at.partition
-	return nil
 }
 
 // compile makes the schema of a request ready; it is nil if only a version is given.
@@ -135,72 +115,73 @@ func register(r *httpx.Request, p *broker.StreamProducer, q *schemaRequest, c *c
 	return c, version, err
 }
 
-// result is the end of one message.
-type result struct {
-	id        messageID
-	known     bool
-	duplicate bool
-	err       error
-}
-
-func (s *result) set(ledger uint64, p *broker.Placed) {
-	*s = result{id: messageID{ledger, p.Offset, p.Partition}, known: p.Known, duplicate: p.Duplicate, err: p.Err}
-}
-
 // answerProduced writes the answer of the page, and that of Pulsar's server.
-func answerProduced(w http.ResponseWriter, r *httpx.Request, results []result, version int) error {
+func answerProduced(w http.ResponseWriter, r *httpx.Request, es []entry, ledger uint64, version int) error {
 	body := append(appendVersion(append(r.Buffer(), `{"schema_version":`...), version), `,"messageIds":[`...)
-	for i := range results {
+	for i := range es {
 		if i > 0 {
 			body = append(body, ',')
 		}
-		body = results[i].appendID(body)
+		body = es[i].appendID(body, ledger)
 	}
 	body = append(appendVersion(append(body, `],"schemaVersion":`...), version), `,"messagePublishResults":[`...)
-	for i := range results {
+	for i := range es {
 		if i > 0 {
 			body = append(body, ',')
 		}
-		body = results[i].appendPublished(body, version)
+		body = es[i].appendPublished(body, ledger, version)
 	}
 	return httpx.WriteJSON(w, r, http.StatusOK, append(body, "]}"...))
 }
 
-// appendID writes a result as the page does.
-func (s *result) appendID(dst []byte) []byte {
-	if !s.known {
-		dst = append(dst, `{"partition":null,"messageId":null`...)
-	} else {
-		dst = strconv.AppendUint(append(dst, `{"partition":`...), uint64(s.id.partition), 10)
-		dst = appendID(append(dst, `,"messageId":`...), s.id)
+// failure is why a message is not there; nil if it is.
+func (e *entry) failure() error {
+	if e.err == nil {
+		return e.placed.Err
 	}
-	if s.err == nil {
-		dst = append(dst, `,"error_code":null,"error":null`...)
+	return e.err
+}
+
+// id is where a message is, if that is known.
+func (e *entry) id(ledger uint64) (id messageID, known bool) {
+	if e.placed == nil || !e.placed.Known {
+		return id, false
+	}
+	return messageID{ledger, e.placed.Offset, e.placed.Partition}, true
+}
+
+// appendID writes what became of an entry as the page does.
+func (e *entry) appendID(dst []byte, ledger uint64) []byte {
+	if id, known := e.id(ledger); known {
+		dst = strconv.AppendUint(append(dst, `{"partition":`...), uint64(id.partition), 10)
+		dst = appendID(append(dst, `,"messageId":`...), id)
 	} else {
-		code, message := classifyOne(s.err)
+		dst = append(dst, `{"partition":null,"messageId":null`...)
+	}
+	if err := e.failure(); err != nil {
+		code, message := classifyOne(err)
 		dst = strconv.AppendInt(append(dst, `,"error_code":`...), int64(code), 10)
 		dst = httpx.AppendString(append(dst, `,"error":`...), message)
-	}
-	if s.duplicate {
+	} else if dst = append(dst, `,"error_code":null,"error":null`...); e.placed.Duplicate {
 		dst = append(dst, `,"duplicate":true`...)
 	}
 	return append(dst, '}')
 }
 
-// appendPublished writes a result as Pulsar's server does.
-func (s *result) appendPublished(dst []byte, version int) []byte {
+// appendPublished writes what became of an entry as Pulsar's server does.
+func (e *entry) appendPublished(dst []byte, ledger uint64, version int) []byte {
 	dst = append(dst, `{"messageId":`...)
-	if s.known {
-		dst = append(s.id.appendText(append(dst, '"')), '"')
+	if id, known := e.id(ledger); known {
+		dst = append(id.appendText(append(dst, '"')), '"')
 	} else {
 		dst = append(dst, "null"...)
 	}
-	if s.err == nil {
-		dst = append(dst, `,"errorCode":0`...)
-	} else {
-		code, message := classifyOne(s.err)
+	if err := e.failure(); err != nil {
+		code, message := classifyOne(err)
 		dst = strconv.AppendInt(append(dst, `,"errorCode":`...), int64(code), 10)
 		dst = httpx.AppendString(append(dst, `,"errorMsg":`...), message)
+	} else {
+		dst = append(dst, `,"errorCode":0`...)
 	}
 	return append(appendVersion(append(dst, `,"schemaVersion":`...), version), '}')
 }

@@ -186,6 +186,11 @@ func TestReadsStopAtTheirLimits(t *testing.T) {
 			t.Errorf("%s: %s, want %s", query, got, want)
 		}
 	}
+	long := `"` + strings.Repeat("z", 1000) + `"`
+	d.produce(t, "/topics/public/default/long", long, long, long)
+	if got := texts(ok[read](t, d, 200, "GET", "/topics/public/default/long/partitions/0/messages?max_bytes=2500", "").Messages); got != long+" "+long {
+		t.Errorf("3 values of 1,000 bytes within 2,500: %d bytes", len(got))
+	}
 	for _, query := range []string{
 		"max_messages=0", "max_bytes=0", "timeout=x", "timeout=-1", "include_schema=yes", "position=middle", "offset=-1",
 		"message_id=x", "message_id=999:0:0", "offset=1&position=latest", "offset=1&offset=2",

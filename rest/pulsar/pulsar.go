@@ -103,7 +103,11 @@ func (a *api) routes() []httpx.Route {
 
 // dispatch finds the call that a path means.
 func (a *api) dispatch(w http.ResponseWriter, r *httpx.Request) error {
-	words := strings.Split(r.Param("rest")[1:], "/")
+	var longest [12]string // of the paths that there are
+	words := longest[:0]
+	for word := range strings.SplitSeq(r.Param("rest")[1:], "/") {
+		words = append(words, word)
+	}
 	var allow []string
 	for i := range a.endpoints {
 		e := &a.endpoints[i]

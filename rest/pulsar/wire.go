@@ -32,23 +32,26 @@ type produceRequest struct {
 	messages []entry
 }
 
-// entry is a message as it was asked for.
+// entry is a message as it was asked for, which becomes what is published.
 type entry struct {
+	broker.Message
+
 	key, value   []byte // as they are written; nil = not given
 	partition    int    // or broker.AnyPartition
-	properties   []broker.Property
-	eventTime    int64
-	sequence     int64 // or noSequence
+	sequence     int64  // or noSequence
 	deliverAt    int64
 	deliverAfter int64
 	clusters     []byte // as they are written
 	local        bool
+
+	err    error          // why it cannot be published
+	placed *broker.Placed // what became of it otherwise
 }
 
 const noSequence = -1
 
-func readProduce(r *httpx.Request) (*produceRequest, error) {
-	q := &produceRequest{schema: schemaRequest{version: noVersion}}
+// readFrom reads the body of a request.
+func (q *produceRequest) readFrom(r *httpx.Request) error {
 	given := false
 	err := r.ReadJSON(httpx.MaxBatch, httpx.IgnoreUnknown, false, func(d *httpx.Decoder) error {
 		return d.Object(func(name []byte) error {
@@ -67,15 +70,15 @@ func readProduce(r *httpx.Request) (*produceRequest, error) {
 	})
 	switch {
 	case err != nil:
-		return nil, err
+		return err
 	case !given:
-		return nil, httpx.FieldError("messages", "is missing")
+		return httpx.FieldError("messages", "is missing")
 	case len(q.messages) == 0:
-		return nil, httpx.FieldError("messages", "must hold at least one message")
+		return httpx.FieldError("messages", "must hold at least one message")
 	case len(q.producer) > maxProducer:
-		return nil, httpx.FieldError("producerName", "is of %d bytes; it may have %d", len(q.producer), maxProducer)
+		return httpx.FieldError("producerName", "is of %d bytes; it may have %d", len(q.producer), maxProducer)
 	}
-	return q, nil
+	return nil
 }
 
 func (q *produceRequest) readMessages(d *httpx.Decoder) error {
@@ -83,10 +86,9 @@ func (q *produceRequest) readMessages(d *httpx.Decoder) error {
 		if i == maxEntries {
 			return httpx.Problem("is over the limit of %d messages", maxEntries)
 		}
-		e := entry{partition: broker.AnyPartition, sequence: noSequence}
-		err := d.Object(func(name []byte) error { return e.read(d, name) })
-		q.messages = append(q.messages, e)
-		return err
+		q.messages = append(q.messages, entry{partition: broker.AnyPartition, sequence: noSequence})
+		e := &q.messages[i]
+		return d.Object(func(name []byte) error { return e.read(d, name) })
 	})
 }
 
@@ -106,9 +108,9 @@ func (e *entry) read(d *httpx.Decoder, name []byte) (err error) {
 		err = readWhole(d, &n, 0, math.MaxInt32)
 		e.partition = int(n)
 	case "properties":
-		e.properties, err = readProperties(d)
+		e.Properties, err = readProperties(d)
 	case "eventTime":
-		err = readMillis(d, &e.eventTime)
+		err = readMillis(d, &e.EventTime)
 	case "sequenceId":
 		err = readWhole(d, &e.sequence, noSequence, math.MaxInt64)
 	case "deliverAt":
@@ -208,51 +210,89 @@ func readMillis(d *httpx.Decoder, into *int64) error {
 	return nil
 }
 
-// message makes what is published of an entry, or says why it cannot be. now is
-// the time of messages, and wall the same by the wall clock.
-func (e *entry) message(c *compiled, version int, producer, publisher string, wall, now time.Time) (*broker.Message, error) {
-	m := &broker.Message{QoS: 1, Publisher: publisher, Properties: e.properties, EventTime: e.eventTime}
-	var err error
-	if e.value == nil {
-		return nil, httpx.FieldError("value", "is missing")
+// finisher makes what is published of the entries of a request.
+type finisher struct {
+	schema              *compiled
+	version             int // of schema, or noVersion
+	producer, publisher string
+	partition           int       // of the path, or broker.AnyPartition
+	wall, now           time.Time // by the wall clock, and of messages
+}
+
+// finish makes what is published of an entry, or says why it cannot be.
+func (f *finisher) finish(e *entry) error {
+	e.QoS, e.Publisher = 1, f.publisher
+	if err := e.choose(f.partition); err != nil {
+		return err
 	}
-	if m.Payload, err = c.value.encode(e.value); err != nil {
-		return nil, httpx.FieldError("value", "%s", err.Error())
+	if err := e.encode(f.schema); err != nil {
+		return err
 	}
-	if m.Key, err = c.keyText(e.key); err != nil {
-		return nil, httpx.FieldError("key", "%s", err.Error())
-	}
-	m.ContentType = c.value.contentType()
-	m.UTF8 = c.info.Type == typeString || c.info.Type == typeNone
-	if version != noVersion {
-		m.Properties = append(m.Properties, broker.Property{Name: schemaProperty, Value: strconv.Itoa(version)})
-	} else if c.info.Type == typeBytes {
-		m.Properties = append(m.Properties, broker.Property{Name: schemaProperty, Value: unversionedBytes})
+	if f.version != noVersion {
+		e.note(schemaProperty, strconv.Itoa(f.version))
+	} else if f.schema.info.Type == typeBytes {
+		e.note(schemaProperty, unversionedBytes)
 	}
 	if e.local { // as Pulsar writes it
-		m.Properties = append(m.Properties, broker.Property{Name: replicateProperty, Value: `["__local__"]`})
+		e.note(replicateProperty, `["__local__"]`)
 	} else if e.clusters != nil {
-		m.Properties = append(m.Properties, broker.Property{Name: replicateProperty, Value: string(e.clusters)})
+		e.note(replicateProperty, string(e.clusters))
 	}
 	if e.sequence != noSequence {
-		m.Producer, m.Sequence = producer, uint64(e.sequence)
-		if producer == "" {
-			m.Producer = defaultProducer
-		} else {
-			m.DedupKey = sequenceKey(producer, e.sequence)
+		e.Producer, e.Sequence = defaultProducer, uint64(e.sequence)
+		if f.producer != "" {
+			e.Producer, e.DedupKey = f.producer, sequenceKey(f.producer, e.sequence)
 		}
 	}
+	return e.delay(f.wall, f.now)
+}
+
+// choose merges the partition of the path with that of the message.
+func (e *entry) choose(partition int) error {
+	if partition == broker.AnyPartition {
+		return nil
+	}
+	if e.partition != broker.AnyPartition && e.partition != partition {
+		return httpx.FieldError("partition", "is %d, and the path says %d", e.partition, partition)
+	}
+	e.partition = partition
+	return nil
+}
+
+// encode turns value and key into what is kept of them.
+func (e *entry) encode(c *compiled) (err error) {
+	if e.value == nil {
+		return httpx.FieldError("value", "is missing")
+	}
+	if e.Payload, err = c.value.encode(e.value); err != nil {
+		return httpx.FieldError("value", "%s", err.Error())
+	}
+	if e.Key, err = c.keyText(e.key); err != nil {
+		return httpx.FieldError("key", "%s", err.Error())
+	}
+	e.ContentType = c.value.contentType()
+	e.UTF8 = c.info.Type == typeString || c.info.Type == typeNone
+	return nil
+}
+
+func (e *entry) note(name, value string) {
+	e.Properties = append(e.Properties, broker.Property{Name: name, Value: value})
+}
+
+// delay sets the time before which a message is not delivered. The one that is
+// asked for is by the wall clock, which may have been set since the start.
+func (e *entry) delay(wall, now time.Time) error {
 	switch {
 	case e.deliverAt > 0 && e.deliverAfter > 0:
-		return nil, httpx.FieldError("deliverAt", "is given beside deliverAfterMs; send one of them")
+		return httpx.FieldError("deliverAt", "is given beside deliverAfterMs; send one of them")
 	case e.deliverAfter > int64(broker.MaxDelay/time.Millisecond), e.deliverAt > wall.Add(broker.MaxDelay).UnixMilli():
-		return nil, httpx.FieldError("deliverAfterMs", "is over %d, which is the limit of a delay", broker.MaxDelay/time.Millisecond)
+		return httpx.FieldError("deliverAfterMs", "is over %d, which is the limit of a delay", broker.MaxDelay/time.Millisecond)
 	case e.deliverAfter > 0:
-		m.NotBefore = now.UnixMilli() + e.deliverAfter
-	case e.deliverAt > 0: // by the wall clock, which may have been set since the start
-		m.NotBefore = e.deliverAt + now.Sub(wall).Milliseconds()
+		e.NotBefore = now.UnixMilli() + e.deliverAfter
+	case e.deliverAt > 0:
+		e.NotBefore = e.deliverAt + now.Sub(wall).Milliseconds()
 	}
-	return m, nil
+	return nil
 }
 
 // defaultProducer has the messages of those who number them and give no name.

@@ -147,7 +147,7 @@ type Limits struct {
 	PerAddress  int  `yaml:"per_address" doc:"MQTT connections of one address; 0 has no limit"`
 	PerIdentity int  `yaml:"per_identity" doc:"MQTT connections of one user or key; 0 has no limit"`
 	AcceptRate  int  `yaml:"accept_rate" doc:"new MQTT connections a second, the others wait their turn; 0 has no limit"`
-	Connecting  int  `yaml:"connecting" doc:"MQTT connections that have not logged in yet; beyond it the oldest is dropped"`
+	Connecting  int  `yaml:"connecting" doc:"MQTT connections that have not logged in yet, and those of an HTTP listener that have sent no request; beyond it the oldest is dropped"`
 	Memory      Size `yaml:"memory" doc:"memory in all; from seven eighths of it in use on, new connections and publishes are refused, consumers are served; 0 has no limit"`
 	KeyRate     int  `yaml:"key_rate" doc:"HTTP requests of one user, key or anonymous client a second; 0 has no limit"`
 	KeyMessages int  `yaml:"key_messages" doc:"messages that one user, key or anonymous client may publish a second; 0 has no limit"`

@@ -82,6 +82,22 @@ func (c *Config) Get(s Setting) string {
 	return fmt.Sprint(v.Interface())
 }
 
+// Value returns the value of s as JSON has it: numbers, lists, and text for what
+// has a unit. A secret is hidden.
+func (c *Config) Value(s Setting) any {
+	text := c.Get(s)
+	if s.Secret && text != "" {
+		return "******"
+	}
+	switch v := reflect.ValueOf(c).Elem().FieldByIndex(s.index).Interface().(type) {
+	case int, bool:
+		return v
+	case []string:
+		return append([]string{}, v...)
+	}
+	return text
+}
+
 // set reads text into s and remembers where it came from.
 func (c *Config) set(s Setting, text string, from Origin) error {
 	if err := assign(reflect.ValueOf(c).Elem().FieldByIndex(s.index), text); err != nil {

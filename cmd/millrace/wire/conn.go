@@ -25,10 +25,15 @@ func Dial(ctx context.Context, addr string, l Login) (*Conn, error) {
 	if err != nil {
 		return nil, fmt.Errorf("dial %s: %w", addr, err)
 	}
+	return LogIn(nc, l)
+}
+
+// LogIn logs in on a connection that is open, and closes it where that fails.
+func LogIn(nc net.Conn, l Login) (*Conn, error) {
 	c := &Conn{Conn: nc, in: make([]byte, 64<<10)}
 	if err := c.login(l); err != nil {
 		_ = nc.Close() // the refusal is what matters
-		return nil, fmt.Errorf("log in to %s: %w", addr, err)
+		return nil, fmt.Errorf("log in to %s: %w", nc.RemoteAddr(), err)
 	}
 	return c, nil
 }

@@ -18,10 +18,11 @@ const (
 // the kind and the words that dialects answer. The cause stays inside, for
 // dialects that say more about it: a wait, a list of fields.
 func AccountError(err error, account string) error {
+	if err == nil {
+		return nil
+	}
 	e := &broker.Error{Err: err}
 	switch {
-	case err == nil:
-		return nil
 	case errors.Is(err, auth.ErrBusy):
 		e.Kind, e.Message = broker.Unavailable, "too many logins at once, try again"
 	case errors.Is(err, auth.ErrClosed):

@@ -4,19 +4,14 @@ package resttest
 
 import (
 	"syscall"
-	"testing"
+	"time"
 )
 
-// Cost reports the CPU time of the whole process per message, which a busy
-// machine does not change; call the result when the loop is over.
-func Cost(b *testing.B, messages int) func() {
-	b.Helper()
-	b.ReportAllocs()
-	used := func() int64 {
-		var u syscall.Rusage
-		Must(b, syscall.Getrusage(syscall.RUSAGE_SELF, &u))
-		return u.Utime.Nano() + u.Stime.Nano()
+// cpuTime is what the process has used so far.
+func cpuTime() time.Duration {
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		panic(err)
 	}
-	start := used()
-	return func() { b.ReportMetric(float64(used()-start)/float64(b.N*messages), "cpu-ns/message") }
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
