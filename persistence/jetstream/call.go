@@ -41,7 +41,6 @@ type call struct {
 	start time.Time
 	sent  time.Time
 	taken bool // a server may have it
-	again bool // it was sent more than once
 	place *list.Element
 }
 
@@ -113,7 +112,7 @@ func (c *calls) answer(m *nats.Msg) {
 	case m.Header.Get("Status") == "503": // no leader just now
 		k.taken = false
 		k = nil
-	case k.again && bytes.Contains(m.Data, inProcess): // the first one is not decided yet
+	case bytes.Contains(m.Data, inProcess): // the first one is not decided yet
 		k = nil
 	}
 	if k != nil {
@@ -145,7 +144,6 @@ func (c *calls) sweep() {
 			c.drop(k)
 			over = append(over, k)
 		case now.Sub(k.sent) >= resendAfter:
-			k.again = true
 			c.send(k)
 		}
 	}

@@ -174,7 +174,7 @@ func (t *stream) cancel(w *broker.Wait) bool {
 }
 
 // copyFrom appends messages from an offset on, at most limit and, if that is
-// given, so many bytes of payload. It returns where to go on. A replica that is
+// given, so many bytes as stored. It returns where to go on. A replica that is
 // behind is asked no more: the leader is.
 func (p *partition) copyFrom(ctx context.Context, from uint64, b broker.PartitionInfo, limit, bytes int, dst []broker.Delivery) ([]broker.Delivery, uint64, error) {
 	want, taken := len(dst)+limit, 0
@@ -204,7 +204,7 @@ func (p *partition) copyFrom(ctx context.Context, from uint64, b broker.Partitio
 			if err := broker.DecodeMessage(m.Data, &d.Message); err != nil {
 				return dst, from, fmt.Errorf("stream %s, message %d: %w", p.stream, m.Seq, err)
 			}
-			if taken += len(d.Payload); bytes > 0 && taken > bytes && len(dst) > want-limit {
+			if taken += len(m.Data); bytes > 0 && taken > bytes && len(dst) > want-limit {
 				return dst, from, nil
 			}
 			d.Ref = broker.Ref{Target: p.of.id, Seq: from}

@@ -113,6 +113,7 @@ type harness struct {
 	store  broker.Store
 	events *events
 	ids    uint64
+	slept  time.Duration
 	live   bool // in real time, where things follow a moment later
 }
 
@@ -168,6 +169,14 @@ func (h *harness) follows(count func() int) {
 	}
 }
 
+// grace is how much later than asked a wait may end.
+func (h *harness) grace() time.Duration {
+	if h.live {
+		return liveWait
+	}
+	return 5 * time.Millisecond
+}
+
 // becomes waits until ok is true, and reports whether it was.
 func (h *harness) becomes(ok func() bool) bool {
 	if !h.live {
@@ -220,7 +229,7 @@ func (h *harness) check() {
 // sleep lets time pass, which in a bubble takes none.
 func (h *harness) sleep(d time.Duration) {
 	h.Helper()
-	if h.live && d > liveSleep {
+	if h.slept += d; h.live && h.slept > liveSleep {
 		h.Skipf("%s have to pass: that is for fake time", d)
 	}
 	<-time.After(d)

@@ -86,7 +86,7 @@ var streamWaitTests = []test{
 		w := h.ask(s, broker.Pos{End: true}, 1, 10*time.Second)
 		h.same(h.outcome(w))
 		h.goesOn(w, 0, 1)
-		if took := time.Since(begin); took < 10*time.Second || took > 10*time.Second+5*time.Millisecond {
+		if took := time.Since(begin); took < 10*time.Second || took > 10*time.Second+h.grace() {
 			h.Fatalf("wait took %v, want 10s", took)
 		}
 		w = h.ask(s, broker.Pos{Seq: 7}, 1, 0)
