@@ -242,6 +242,20 @@ func DecodeMessage(b []byte, m *Message) error {
 	return nil
 }
 
+// MessageTopic is the topic in what DecodeMessage reads, over the same memory.
+func MessageTopic(b []byte) (string, error) {
+	if len(b) < codecFixed || b[0] != codecVersion {
+		return "", errCodec
+	}
+	d := decoder{b: b[codecFixed:]}
+	d.uint()
+	topic := d.string()
+	if d.bad {
+		return "", errCodec
+	}
+	return topic, nil
+}
+
 // decoder takes fields from b. After the first that does not fit it is bad,
 // and every further field is empty.
 type decoder struct {

@@ -38,8 +38,18 @@ func (c *commit) submit(ctx context.Context, s Store) error {
 
 // store submits a batch of one unit, waits for its outcome and words it.
 func (c *commit) store(ctx context.Context, s Store, l Level) error {
+	c.hand(s, l)
+	return c.outcome(ctx)
+}
+
+// hand submits a batch of one unit, whose outcome has to be waited for.
+func (c *commit) hand(s Store, l Level) {
 	c.End()
 	s.Submit(&c.Batch, l, c)
+}
+
+// outcome waits for the outcome of what was handed over, and words it.
+func (c *commit) outcome(ctx context.Context) error {
 	select {
 	case <-c.done:
 	case <-ctx.Done():

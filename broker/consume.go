@@ -51,7 +51,8 @@ func (s Source) Receive(ctx context.Context, o ReceiveOptions) ([]Received, erro
 		return nil, fieldError("visibility_timeout_seconds", "is %v; it must be 0 to %v", o.Lease.Seconds(), maxLease.Seconds())
 	}
 	w := b.newReceive()
-	w.Target, w.Max, w.MaxBytes, w.Lease = q.target, o.Max, cmp.Or(o.MaxBytes, receiveBytes), o.Lease
+	w.Target, w.Filter = q.target, s.filter
+	w.Max, w.MaxBytes, w.Lease = o.Max, cmp.Or(o.MaxBytes, receiveBytes), o.Lease
 	if o.Wait > 0 {
 		if err := b.startWaiting(); err != nil {
 			return nil, err

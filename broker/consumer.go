@@ -48,7 +48,9 @@ func (s Source) Consume(sink ConsumerSink) (*Consumer, error) {
 	if s.b.closed.Load() {
 		return nil, errClosed
 	}
-	return s.b.newConsumer(s.q.target, s.q, sink), nil
+	c := s.b.newConsumer(s.q.target, s.q, sink)
+	c.wait.Filter = s.filter
+	return c, nil
 }
 
 func (b *Broker) newConsumer(t Target, q *queue, sink ConsumerSink) *Consumer {

@@ -75,33 +75,25 @@ func (d *delayed) run(ctx context.Context) {
 	}
 }
 
-// publish fans out what is due, and then forgets it: a crash in between
-// delivers it again.
+// publish gives clients what is due, and forgets it in the same commit.
 func (d *delayed) publish(ctx context.Context, due []Delivery) {
-	c := newCommit()
-	for i := range due {
-		m := &due[i].Message
-		m.NotBefore = 0
-		if m.Retain {
-			d.b.retained.record(&c.Batch, m)
-		}
-		c.Settle(due[i].Ref, ReasonAcked)
-		c.End()
-	}
-	if len(due) == 0 || c.submit(ctx, d.b.store) != nil {
+	if len(due) == 0 {
 		return
 	}
-	defer c.release()
+	w := &waitingPublish{done: make(chan struct{})}
+	c := d.b.newPending(w)
+	c.who, c.every, c.lazy, c.stats = clientsOnly, true, false, new(counters) // it was counted when it was taken
 	for i := range due {
-		if c.Units[i].Result.Err != nil {
-			continue
-		}
 		m := &due[i].Message
-		if m.Retain {
-			d.b.retained.committed(m)
-		}
-		_, _, _, subs := d.b.match(nil, m, nil, nil, nil)
-		d.b.fanOut(m, subs)
+		m.NotBefore, m.DedupKey = 0, "" // it was stored once under its key
+		c.route(nil, m, 0)
+		c.batch.Settle(due[i].Ref, ReasonAcked)
+		c.closeUnit()
+	}
+	c.submit()
+	select {
+	case <-w.done:
+	case <-ctx.Done():
 	}
 }
 

@@ -1,6 +1,7 @@
 package broker_test
 
 import (
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -48,6 +49,35 @@ func TestDelayedRetainedMessageIsRetainedWhenItIsDue(t *testing.T) {
 		time.Sleep(6 * time.Second)
 		if got := f.retained(admin, "#"); got != "t=x" {
 			t.Errorf("when due: %q", got)
+		}
+	})
+}
+
+// TestDelayedMessageReachesTheSessionsThatAreThereWhenItIsDue: as with live
+// subscribers, it does not matter who was there when it was published.
+func TestDelayedMessageReachesTheSessionsThatAreThereWhenItIsDue(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		f := open(t)
+		f.kept("before", "t", broker.SubscriptionOptions{QoS: 1})
+		for _, key := range []string{"", "key"} {
+			m := &broker.Message{Topic: "$delayed/10/t", Payload: []byte("x" + key), QoS: 1, DedupKey: key}
+			if p, err := f.Publish(f.ctx, m); err != nil || p.Matched.Subscribers != 1 {
+				t.Fatalf("%+v, %v", p, err)
+			}
+		}
+		f.kept("after", "t", broker.SubscriptionOptions{QoS: 1})
+		time.Sleep(9 * time.Second)
+		if got := f.waiting("before"); len(got) != 0 {
+			t.Errorf("before it was due the session has %q", got)
+		}
+		time.Sleep(2 * time.Second)
+		for _, id := range []string{"before", "after"} {
+			if got := f.waiting(id); !slices.Equal(got, []string{"x", "xkey"}) {
+				t.Errorf("%s has %q", id, got)
+			}
+		}
+		if n := f.Stats().Published; n != 2 {
+			t.Errorf("%d messages were taken, want 2", n)
 		}
 	})
 }

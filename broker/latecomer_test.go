@@ -3,6 +3,7 @@ package broker_test
 import (
 	"slices"
 	"testing"
+	"testing/synctest"
 
 	"millrace/broker"
 	"millrace/persistence/local"
@@ -66,5 +67,62 @@ func TestARetainedMessageReachesWhoSubscribesDuringItsCommit(t *testing.T) {
 	there.want(t, "t=new")
 	if n := len(late.got) + len(there.got); n != 0 {
 		t.Errorf("%d messages came twice", n)
+	}
+}
+
+// TestARetainedMessageReachesASessionThatSubscribesDuringItsCommit is the same
+// for a durable session, whose message comes to its backlog.
+func TestARetainedMessageReachesASessionThatSubscribesDuringItsCommit(t *testing.T) {
+	for _, qos := range []byte{0, 1} {
+		synctest.Test(t, func(t *testing.T) { lateSession(t, qos) })
+	}
+}
+
+func lateSession(t *testing.T, qos byte) {
+	t.Helper()
+	inner, err := local.Open(local.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	store := &slowStore{Store: inner}
+	f := openOver(t, store)
+	retain := func(text string) {
+		if _, err := f.Publish(f.ctx, &broker.Message{Topic: "t", Payload: []byte(text), QoS: 1, Retain: true}); err != nil {
+			t.Error(err)
+		}
+	}
+	retain("old")
+	f.kept("there", "t", broker.SubscriptionOptions{QoS: 1})
+
+	store.held = make(chan func())
+	done := make(chan struct{})
+	go func() { defer close(done); retain("new") }()
+	release := <-store.held // it has been matched
+	store.held = nil
+	live := &collect{got: make(chan string, 10)}
+	s, _, err := f.OpenSession(f.ctx, broker.SessionOptions{ClientID: "late", Principal: admin, Expiry: 1 << 30})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for filter, o := range map[string]broker.SubscriptionOptions{"+": {QoS: qos}, "t/#": {QoS: qos, Handling: 2}} {
+		if err := s.Subscribe(f.ctx, &broker.Subscription{Filter: filter, Principal: admin, Sink: live}, o); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := s.Commit(f.ctx); err != nil {
+		t.Fatal(err)
+	}
+	release()
+	<-done
+	if qos == 0 {
+		live.want(t, "t=new")
+	} else {
+		synctest.Wait()
+		if got := f.waiting("late"); !slices.Equal(got, []string{"new"}) {
+			t.Errorf("the late session has %q", got)
+		}
+	}
+	if got := f.waiting("there"); !slices.Equal(got, []string{"new"}) {
+		t.Errorf("who was there has %q", got)
 	}
 }

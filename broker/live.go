@@ -26,6 +26,7 @@ type Subscription struct {
 	// asked is set where something the filter matches is denied, so that every
 	// delivery is asked about.
 	asked bool
+	seat  auth.Seat
 }
 
 func (*Subscription) destination() {}
@@ -51,7 +52,7 @@ func (b *Broker) Subscribe(s *Subscription) error {
 // Delivers reports whether s may be given a message that its filter matches, from
 // those who may read its topic. A sink that keeps messages for later asks again.
 func (s *Subscription) Delivers(readers *auth.Readers) bool {
-	return !s.asked || readers.Include(s.Principal)
+	return !s.asked || readers.Include(s.Principal, &s.seat)
 }
 
 // Unsubscribe takes s out again. Messages under way may still be delivered.
@@ -59,7 +60,8 @@ func (b *Broker) Unsubscribe(s *Subscription) { b.tree.Remove(s.Filter, s) }
 
 // latecomers adds to those that matched a retained message who has subscribed
 // between that and its commit. They may have been given what was retained
-// before, and whoever comes later is given this: see RetainedMark.
+// before, and whoever comes later is given this: see RetainedMark. A session
+// whose backlog takes it gets it there, as if it had been found.
 func (c *pending) latecomers(p *publish) []*Subscription {
 	subs := c.subs[p.first:p.last]
 	if !p.m.Retain || p.m.NotBefore > p.m.Published || c.b.joined.Load() == p.joined {
@@ -70,10 +72,22 @@ func (c *pending) latecomers(p *publish) []*Subscription {
 		known[s] = true
 	}
 	c.found = c.b.tree.Match(p.m.Topic, c.found[:0])
+	readers := c.b.auth.Readers(p.m.Topic)
 	subs = slices.Clone(subs) // those of the next publish stand behind them
 	for _, d := range c.found {
-		if s, ok := d.(*Subscription); ok && !known[s] {
-			subs = append(subs, s)
+		switch d := d.(type) {
+		case *Subscription:
+			if !known[d] {
+				subs = append(subs, d)
+			}
+		case *sessionSub:
+			switch live := d.live.Load(); {
+			case p.op >= 0 && d.s.in(c.batch.Ops[p.op].Routes) || !d.wants(p.m, &readers):
+			case min(d.o.QoS, p.m.QoS) > 0:
+				c.b.sessions.owe(d, p.m)
+			case live != nil && !known[live]:
+				subs = append(subs, live)
+			}
 		}
 	}
 	return subs

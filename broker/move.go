@@ -163,7 +163,7 @@ func (m *mover) unit(b *Batch, d *Delivery) bool {
 		msg.Topic, msg.Origins = m.o.To, nil
 		now := m.b.Now()
 		msg.ID, msg.Published = m.b.ids.next(now), now.UnixMilli()
-		_, _, routes, _ = m.b.match(nil, &msg, nil, nil, nil)
+		_, _, routes, _ = m.b.match(nil, &msg, clientsToo, nil, nil, nil)
 	} else {
 		home := m.home(&msg)
 		if home == nil {

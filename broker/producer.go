@@ -164,6 +164,7 @@ type pending struct {
 	subs      []*Subscription
 	open      int // publishes in closed units
 	bytes     int
+	who       who       // gets the messages
 	joined    uint64    // of the message that is matched now
 	stats     *counters // where it is counted
 	passed    int       // QoS 0 messages that nobody waits for, delivered and forgotten
@@ -201,16 +202,9 @@ func (c *pending) add(p *auth.Principal, m *Message, tag uint64) error {
 
 // route appends a message that was admitted.
 func (c *pending) route(p *auth.Principal, m *Message, tag uint64) {
-	first := len(c.subs)
-	c.joined = c.b.joined.Load()
-	var r matches
-	r, c.found, c.routes, c.subs = c.b.match(p, m, c.found, c.routes[:0], c.subs)
+	r, first := c.match(p, m)
 	c.own += r.own
 	c.b.countIn(m, r.Matched)
-	if m.NotBefore > m.Published {
-		// Live subscribers get it when it is due.
-		c.routes, c.subs = append(c.routes, Route{Target: c.b.delayed.target}), c.subs[:first]
-	}
 	if len(c.routes) == 0 && m.QoS == 0 && !m.Retain && !c.every {
 		c.b.fanOut(m, c.subs[first:])
 		c.subs = c.subs[:first]
@@ -221,6 +215,22 @@ func (c *pending) route(p *auth.Principal, m *Message, tag uint64) {
 		return
 	}
 	c.append(m, tag, r, c.routes, first)
+}
+
+// match finds where m goes: c.routes, and c.subs from first on. Clients get
+// what is delayed when it is due.
+func (c *pending) match(p *auth.Principal, m *Message) (r matches, first int) {
+	w, later := c.who, m.NotBefore > m.Published
+	if later {
+		w = storesOnly
+	}
+	first = len(c.subs)
+	c.joined = c.b.joined.Load()
+	r, c.found, c.routes, c.subs = c.b.match(p, m, w, c.found, c.routes[:0], c.subs)
+	if later {
+		c.routes = append(c.routes, Route{Target: c.b.delayed.target})
+	}
+	return r, first
 }
 
 // append adds a message with its routes and the subscriptions from first on.
@@ -319,7 +329,7 @@ func (c *pending) reset() {
 	clear(c.outcomes)
 	clear(c.subs)
 	c.publishes, c.outcomes, c.subs = c.publishes[:0], c.outcomes[:0], c.subs[:0]
-	c.open, c.bytes, c.lazy, c.began = 0, 0, true, time.Time{}
+	c.open, c.bytes, c.own, c.lazy, c.began = 0, 0, 0, true, time.Time{}
 }
 
 // publishError words the refusal of a publish.

@@ -269,9 +269,18 @@ type matches struct {
 	durability Durability
 }
 
+// who says which of the destinations that match are wanted.
+type who uint8
+
+const (
+	clientsToo who = iota // all of them
+	storesOnly            // queues and streams, while clients are only counted
+	clientsOnly
+)
+
 // match appends where m goes to routes and subs. Queues named in m.Origins,
 // which dead-lettered it, are left out.
-func (b *Broker) match(p *auth.Principal, m *Message, found []destination, routes []Route, subs []*Subscription) (matches, []destination, []Route, []*Subscription) {
+func (b *Broker) match(p *auth.Principal, m *Message, w who, found []destination, routes []Route, subs []*Subscription) (matches, []destination, []Route, []*Subscription) {
 	var r matches
 	found = b.tree.Match(m.Topic, found[:0])
 	readers := b.auth.Readers(m.Topic)
@@ -279,22 +288,28 @@ func (b *Broker) match(p *auth.Principal, m *Message, found []destination, route
 	for _, d := range found {
 		switch d := d.(type) {
 		case *Subscription:
-			r.Subscribers++
-			subs = append(subs, d)
+			if r.Subscribers++; w != storesOnly {
+				subs = append(subs, d)
+			}
 		case *queue:
-			if d.deadLettered(m) {
+			if w == clientsOnly || d.deadLettered(m) {
 				continue
 			}
 			r.Queues++
 			routes = append(routes, Route{Target: d.target})
 			disk = disk || !d.volatile
 		case *stream:
+			if w == clientsOnly {
+				continue
+			}
 			r.Streams++
 			routes = append(routes, Route{Target: d.target, Partition: b.partition(d, p, m)})
 			disk = true
 		case *sharedGroup:
-			if m.QoS > 0 {
-				r.Subscribers++
+			if m.QoS == 0 {
+				continue
+			}
+			if r.Subscribers++; w != storesOnly {
 				routes, disk = append(routes, Route{Target: d.target}), true
 			}
 		case *sessionSub:
@@ -307,6 +322,7 @@ func (b *Broker) match(p *auth.Principal, m *Message, found []destination, route
 			}
 			r.Subscribers++
 			switch {
+			case w == storesOnly:
 			case min(d.o.QoS, m.QoS) > 0:
 				routes, disk = d.route(m, routes), true
 			case m.QoS > 0 && d.s.multi.Load():

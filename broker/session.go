@@ -2,6 +2,7 @@ package broker
 
 import (
 	"context"
+	"hash/maphash"
 	"math"
 	"slices"
 	"strings"
@@ -31,33 +32,58 @@ type SessionOptions struct {
 // One connection holds it at a time, from OpenSession to Close, and calls its
 // methods. One that does not outlive its connection has nothing but a will.
 type Session struct {
-	b       *Broker
-	id      string
-	owner   *auth.Principal
-	durable bool
+	b     *Broker
+	id    string
+	owner *auth.Principal
 	// target is where its messages wait; 0 until a subscription wants some.
 	target atomic.Uint64
 	// multi says that it had two subscriptions at a time, ever, so that a
 	// message may match more than one of them.
-	multi atomic.Bool
+	multi   atomic.Bool
+	durable bool
 
 	// Under sessions.mu.
-	held bool          // by a connection
-	gone chan struct{} // not nil once it is ending; closed when nothing is left of it
-	busy chan struct{} // not nil while the broker holds it; closed then
-	due  int64         // when its will or its end is, as sessions counts time; 0 = not
+	held   bool          // by a connection
+	ending bool          // for good
+	wait   chan struct{} // not nil while it is ending, or the broker holds it; closed after that
+	due    int64         // when its will or its end is, Unix milliseconds; 0 = not
 
-	mu         sync.Mutex // protects what follows
-	expiry     uint32
-	since      int64         // when its connection ended, Unix milliseconds; 0 = it has one
-	subs       []*sessionSub // by filter
-	changes    []sessionPut  // of subscriptions, to be recorded by Commit
+	mu     sync.Mutex // protects what follows
+	small  bool       // its subscriptions are in its own record
+	expiry uint32
+	since  int64         // when its connection ended, Unix milliseconds; 0 = it has one
+	subs   []*sessionSub // by filter
+	endDue int64         // when the session ends, Unix milliseconds; 0 = not
+	*affairs
+}
+
+// affairs are what most sessions do not have while their clients are away: who
+// holds lock finds them, and rest gives them back. There are many sessions.
+type affairs struct {
+	changes    []sessionPut // of subscriptions, to be recorded by Commit
 	received   map[uint16]struct{}
 	released   []uint16 // oldest first
 	will       *Will
 	willStored bool
 	willDue    int64 // when a delayed one is to be published, Unix milliseconds
-	endDue     int64 // and when the session ends; 0 = not
+}
+
+// lock locks mu for one who looks at affairs.
+func (s *Session) lock() {
+	s.mu.Lock()
+	if s.affairs == nil {
+		s.affairs = new(affairs)
+	}
+}
+
+// rest gives back affairs that are settled.
+func (s *Session) rest() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	a := s.affairs
+	if a != nil && len(a.changes)+len(a.received)+len(a.released) == 0 && a.will == nil && !a.willStored && a.willDue == 0 {
+		s.affairs = nil
+	}
 }
 
 // sessionPut is a key to be written, or deleted if value is nil.
@@ -70,11 +96,15 @@ type sessionPut struct {
 type sessions struct {
 	b *Broker
 
-	mu    sync.Mutex // protects byID, wakes, and the fields of a Session that say so
+	mu    sync.Mutex // protects byID, wakes, owed, and the fields of a Session that say so
 	byID  map[string]*Session
 	wakes wakes
+	owed  []owedRetained
 
-	wake chan struct{} // holds one: look at wakes
+	turns [64]sync.Mutex
+	seed  maphash.Seed
+
+	wake chan struct{} // holds one: look at wakes and owed
 	stop chan struct{}
 	done sync.WaitGroup
 	// ended is told of each session that is forgotten; under mu.
@@ -118,7 +148,7 @@ func (b *Broker) OpenSession(ctx context.Context, o SessionOptions) (s *Session,
 		case s == nil:
 			s, err := b.newSession(ctx, &o)
 			return s, false, err
-		case s.gone == nil: // read by the one who holds it
+		case !s.ending: // read by the one who holds it
 			return s, true, s.resume(ctx, &o)
 		default: // the will of a client that came back in time is not sent
 			err = s.end(ctx, s.durable || !sameIdentity(s.owner, o.Principal))
@@ -139,16 +169,13 @@ func (ss *sessions) hold(ctx context.Context, o *SessionOptions) (*Session, erro
 			ss.mu.Unlock()
 			return nil, nil
 		}
-		wait := s.gone
-		if wait == nil {
-			wait = s.busy
-		}
+		wait := s.wait
 		if wait == nil {
 			err := s.takeable(o)
 			if err == nil {
 				s.held, s.due = true, 0
 				if !s.resumable(o) {
-					s.gone = make(chan struct{})
+					s.wait, s.ending = make(chan struct{}), true
 				}
 			}
 			ss.mu.Unlock()
@@ -206,7 +233,7 @@ func (b *Broker) newSession(ctx context.Context, o *SessionOptions) (*Session, e
 	case durable && b.store.State().Full:
 		return nil, storeError(ErrFull)
 	}
-	s := &Session{b: b, id: strings.Clone(o.ClientID), owner: o.Principal, durable: durable, expiry: o.Expiry, will: o.Will, held: true}
+	s := &Session{b: b, id: o.ownID(), owner: o.Principal, durable: durable, small: true, expiry: o.Expiry, affairs: &affairs{will: o.Will}, held: true}
 	ss := &b.sessions
 	ss.mu.Lock()
 	if ss.byID[s.id] != nil {
@@ -226,9 +253,17 @@ func (b *Broker) newSession(ctx context.Context, o *SessionOptions) (*Session, e
 	return s, nil
 }
 
+// ownID is the client id in memory of its own: the principal's, if it is that.
+func (o *SessionOptions) ownID() string {
+	if o.Principal.ClientID == o.ClientID {
+		return o.Principal.ClientID
+	}
+	return strings.Clone(o.ClientID)
+}
+
 // resume gives s, which is held, to a connection of its owner.
 func (s *Session) resume(ctx context.Context, o *SessionOptions) error {
-	s.mu.Lock()
+	s.lock()
 	s.owner = o.Principal
 	// A record that says when the connection ended counts towards an expiry.
 	same := s.expiry == NeverExpires && o.Expiry == NeverExpires && o.Will == nil && !s.willStored
@@ -251,7 +286,9 @@ func (s *Session) resume(ctx context.Context, o *SessionOptions) error {
 // record writes the session's own key and its will.
 func (s *Session) record(ctx context.Context, level Level) error {
 	c := newCommit()
-	s.mu.Lock()
+	turn := s.b.sessions.turn(s)
+	turn.Lock()
+	s.lock()
 	if s.durable {
 		c.Put(SpaceSessions, s.id, s.encode(), 0)
 	}
@@ -263,7 +300,15 @@ func (s *Session) record(ctx context.Context, level Level) error {
 		c.Put(SpaceSessions, willKey(s.id), nil, 0)
 	}
 	s.mu.Unlock()
-	return c.store(ctx, s.b.store, level)
+	c.hand(s.b.store, level)
+	turn.Unlock()
+	return c.outcome(ctx)
+}
+
+// turn is held by one who writes down what a session is now, until that is
+// handed to the store: nobody's older view of it comes behind.
+func (ss *sessions) turn(s *Session) *sync.Mutex {
+	return &ss.turns[maphash.String(ss.seed, s.id)%uint64(len(ss.turns))]
 }
 
 // SetExpiry changes how long the session outlives its connection.
@@ -282,7 +327,7 @@ func (s *Session) Expiry() uint32 {
 
 // CancelWill takes the will back.
 func (s *Session) CancelWill() {
-	s.mu.Lock()
+	s.lock()
 	s.will = nil
 	s.mu.Unlock()
 }
@@ -293,7 +338,7 @@ func (s *Session) CancelWill() {
 // after the next start, as if the process had been killed.
 func (s *Session) Close(ctx context.Context, goingDown bool) {
 	s.detach()
-	s.mu.Lock()
+	s.lock()
 	expiry, will := s.expiry, s.will
 	s.mu.Unlock()
 	switch {
@@ -317,7 +362,7 @@ func (s *Session) Close(ctx context.Context, goingDown bool) {
 func (s *Session) leave(ctx context.Context, delay time.Duration) {
 	ss := &s.b.sessions
 	now := ss.now()
-	s.mu.Lock()
+	s.lock()
 	s.willDue, s.endDue, s.since = 0, 0, now
 	if delay > 0 {
 		s.willDue = now + delay.Milliseconds()
@@ -335,6 +380,7 @@ func (s *Session) leave(ctx context.Context, delay time.Duration) {
 // letGo makes s free to be held again.
 func (ss *sessions) letGo(s *Session) {
 	s.principal().Rest()
+	s.rest()
 	ss.mu.Lock()
 	s.held = false
 	s.idle()
@@ -344,19 +390,19 @@ func (ss *sessions) letGo(s *Session) {
 
 // idle says that the broker does not hold s any more. The caller holds mu.
 func (s *Session) idle() {
-	if s.busy != nil {
-		close(s.busy)
-		s.busy = nil
+	if s.wait != nil && !s.ending {
+		close(s.wait)
+		s.wait = nil
 	}
 }
 
 // ending says that s will be ended by the caller, who holds it.
 func (ss *sessions) ending(s *Session) {
 	ss.mu.Lock()
-	if s.gone == nil {
-		s.gone = make(chan struct{})
+	if !s.ending {
+		s.idle()
+		s.wait, s.ending = make(chan struct{}), true
 	}
-	s.idle()
 	ss.mu.Unlock()
 }
 
@@ -364,8 +410,8 @@ func (ss *sessions) ending(s *Session) {
 func (ss *sessions) forget(s *Session) {
 	ss.mu.Lock()
 	delete(ss.byID, s.id)
-	if s.gone != nil {
-		close(s.gone)
+	if s.ending {
+		close(s.wait)
 	}
 	ended := ss.ended
 	ss.mu.Unlock()
@@ -382,8 +428,8 @@ func (s *Session) end(ctx context.Context, will bool) error {
 	if will {
 		s.publishWill(ctx)
 	}
-	s.mu.Lock()
-	subs, received, released, stored := s.subs, s.received, s.released, s.willStored
+	s.lock()
+	subs, small, received, released, stored := s.subs, s.small, s.received, s.released, s.willStored
 	s.subs, s.received, s.released, s.changes, s.will, s.willStored = nil, nil, nil, nil, nil, false
 	s.mu.Unlock()
 	c, level := newCommit(), Lazy
@@ -391,7 +437,9 @@ func (s *Session) end(ctx context.Context, will bool) error {
 		if d.routed() {
 			s.b.tree.Remove(d.filter, d)
 		}
-		c.Put(SpaceSessions, subscriptionKey(s.id, d.filter), nil, 0)
+		if !small {
+			c.Put(SpaceSessions, subscriptionKey(s.id, d.filter), nil, 0)
+		}
 		if d.shared() {
 			s.report("shared subscription was not ended", s.b.leaveGroup(ctx, d.filter))
 		}
@@ -438,7 +486,7 @@ func lifetime(expiry uint32) time.Duration { return time.Duration(expiry) * time
 // Received are the packet ids of publishes of QoS 2 that were stored and not
 // yet released.
 func (s *Session) Received() []uint16 {
-	s.mu.Lock()
+	s.lock()
 	defer s.mu.Unlock()
 	ids := make([]uint16, 0, len(s.received))
 	for id := range s.received {
@@ -450,7 +498,7 @@ func (s *Session) Received() []uint16 {
 // Released are the packet ids of deliveries of QoS 2 that the client has, and
 // whose PUBCOMP is still to come, oldest first.
 func (s *Session) Released() []uint16 {
-	s.mu.Lock()
+	s.lock()
 	defer s.mu.Unlock()
 	return slices.Clone(s.released)
 }

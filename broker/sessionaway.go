@@ -15,11 +15,11 @@ func (b *Broker) OnSessionEnded(f func(*Session)) {
 func (ss *sessions) borrow(ctx context.Context, s *Session) (bool, error) {
 	for {
 		ss.mu.Lock()
-		wait := s.busy
-		if wait == nil {
-			free := !s.held && s.gone == nil && ss.byID[s.id] == s
+		wait := s.wait
+		if wait == nil || s.ending {
+			free := !s.held && !s.ending && ss.byID[s.id] == s
 			if free {
-				s.held, s.due, s.busy = true, 0, make(chan struct{})
+				s.held, s.due, s.wait = true, 0, make(chan struct{})
 			}
 			ss.mu.Unlock()
 			return free, nil
@@ -98,7 +98,7 @@ func (s *Session) away(ctx context.Context, do func() error) error {
 func (s *Session) Ended() bool {
 	s.b.sessions.mu.Lock()
 	defer s.b.sessions.mu.Unlock()
-	return s.gone != nil
+	return s.ending
 }
 
 // DeliveredQoS is the QoS with which a message of a session's backlog is delivered.

@@ -10,8 +10,9 @@ import (
 // What is stored of a session, in SpaceSessions. A client id has no control
 // characters, so that the first NUL ends it.
 //
-//	ID              the session: format u8, expiry, since, owner
-//	ID NUL s FILTER a subscription: options u8, Subscription Identifier
+//	ID              the session: format u8, expiry, since, owner; and in format 2
+//	                n × (options u8, Subscription Identifier, filter), in order
+//	ID NUL s FILTER with format 1, a subscription: options u8, Subscription Identifier
 //	ID NUL i ID16   a packet id of a publish of QoS 2 that is not released
 //	ID NUL o ID16   a packet id of a delivery of QoS 2 that the client has
 //	ID NUL w        a will: format u8, due, delay, expiry + 1, flags u8, owner, message
@@ -25,6 +26,11 @@ const (
 	keyWill         = 'w'
 
 	sessionFormat = 1
+	sessionSmall  = 2
+
+	// A session with more subscriptions, or longer filters, is not small any more.
+	smallSubs    = 8
+	smallFilters = 512
 )
 
 func sessionPart(id string, kind byte, rest string) string {
@@ -62,11 +68,42 @@ func splitSessionKey(key string) (id string, kind byte, rest string) {
 // errSession is a record of a session that this program cannot read.
 var errSession = errors.New("record of a session is malformed")
 
-// encode is called with mu held.
+// encode is called with mu held. The subscriptions of a small session are in its
+// record, because a key of its own for each costs more memory than all the rest.
 func (s *Session) encode() []byte {
-	b := binary.AppendUvarint([]byte{sessionFormat}, uint64(s.expiry))
+	b := append(make([]byte, 0, 64), sessionFormat)
+	if s.small {
+		b[0] = sessionSmall
+	}
+	b = binary.AppendUvarint(b, uint64(s.expiry))
 	b = binary.AppendUvarint(b, uint64(s.since))
-	return appendText(b, s.owner.String())
+	b = appendText(b, s.owner.String())
+	if s.small {
+		for _, d := range s.subs {
+			b = appendText(append(b, d.o.encode()...), d.filter)
+		}
+	}
+	return b
+}
+
+// encodeChanges puts subscriptions that changed. It is called with mu held.
+func (s *Session) encodeChanges(b *Batch, changes []sessionPut) {
+	if !s.small {
+		for _, p := range changes {
+			b.Put(SpaceSessions, p.key, p.value, 0)
+		}
+		return
+	}
+	size := 0
+	for _, d := range s.subs {
+		size += len(d.filter)
+	}
+	if s.small = len(s.subs) <= smallSubs && size <= smallFilters; !s.small {
+		for _, d := range s.subs {
+			b.Put(SpaceSessions, subscriptionKey(s.id, d.filter), d.o.encode(), 0)
+		}
+	}
+	b.Put(SpaceSessions, s.id, s.encode(), 0)
 }
 
 // sessionRecord is the decoded record of a session.
@@ -74,14 +111,27 @@ type sessionRecord struct {
 	expiry uint32
 	since  int64
 	owner  string
+	small  bool
+	subs   []subscriptionRecord
+}
+
+type subscriptionRecord struct {
+	filter string
+	o      SubscriptionOptions
 }
 
 func decodeSession(b []byte) (r sessionRecord, err error) {
 	f := sessionFields{b: b}
-	if f.byte() != sessionFormat {
+	format := f.byte()
+	if format != sessionFormat && format != sessionSmall {
 		return r, errSession
 	}
 	r.expiry, r.since, r.owner = uint32(f.num()), int64(f.num()), f.text()
+	r.small = format == sessionSmall
+	for r.small && len(f.b) > 0 {
+		o := f.options()
+		r.subs = append(r.subs, subscriptionRecord{o: o, filter: f.text()})
+	}
 	return r, f.err
 }
 
@@ -140,11 +190,16 @@ func (o SubscriptionOptions) encode() []byte {
 
 func decodeOptions(b []byte) (o SubscriptionOptions, err error) {
 	f := sessionFields{b: b}
+	o = f.options()
+	return o, f.err
+}
+
+func (f *sessionFields) options() (o SubscriptionOptions) {
 	bits := f.byte()
 	o.QoS, o.Handling = bits&optionQoS, bits>>optionHandling&3
 	o.NoLocal, o.RetainAsPublished = bits&optionNoLocal != 0, bits&optionRAP != 0
 	o.ID = uint32(f.num())
-	return o, f.err
+	return o
 }
 
 func appendText(b []byte, s string) []byte {

@@ -38,7 +38,7 @@ func (s *Session) Receive(sink ConsumerSink) *Consumer {
 
 // receive notes a publish that was stored under its packet id.
 func (s *Session) receive(packet uint16) {
-	s.mu.Lock()
+	s.lock()
 	if s.received == nil {
 		s.received = make(map[uint16]struct{})
 	}
@@ -53,7 +53,7 @@ func (s *Settlements) Release(of *Session, packet uint16, done func(error)) {
 	s.batch.Put(SpaceSessions, receivedKey(of.id, packet), nil, 0)
 	s.end(func(err error) {
 		if err == nil {
-			of.mu.Lock()
+			of.lock()
 			delete(of.received, packet)
 			of.mu.Unlock()
 		}
@@ -67,7 +67,7 @@ func (s *Settlements) Release(of *Session, packet uint16, done func(error)) {
 func (s *Settlements) Handed(of *Session, r Ref, packet uint16, done func(error)) {
 	s.batch.Settle(r, ReasonAcked)
 	s.batch.Put(SpaceSessions, releasedKey(of.id, packet), []byte{}, 0)
-	of.mu.Lock()
+	of.lock()
 	of.released = append(of.released, packet)
 	of.mu.Unlock()
 	s.end(done)
@@ -87,7 +87,7 @@ func (s *Settlements) Sent(of *Session, packet uint16) {
 // Abandon is Sent for a delivery that was given back: the id is released when
 // the client is back.
 func (s *Settlements) Abandon(of *Session, packet uint16) {
-	of.mu.Lock()
+	of.lock()
 	of.released = append(of.released, packet)
 	of.mu.Unlock()
 	s.Sent(of, packet)
@@ -95,7 +95,7 @@ func (s *Settlements) Abandon(of *Session, packet uint16) {
 
 // Complete forgets the packet id of a delivery of QoS 2.
 func (s *Settlements) Complete(of *Session, packet uint16) {
-	of.mu.Lock()
+	of.lock()
 	of.released = slices.DeleteFunc(of.released, func(id uint16) bool { return id == packet })
 	of.mu.Unlock()
 	s.batch.Put(SpaceSessions, releasedKey(of.id, packet), nil, 0)

@@ -43,7 +43,7 @@ func (b *Broker) Sessions() iter.Seq[SessionInfo] {
 func (ss *sessions) named(id string) *Session {
 	ss.mu.Lock()
 	defer ss.mu.Unlock()
-	if s := ss.byID[id]; s != nil && s.durable && s.gone == nil {
+	if s := ss.byID[id]; s != nil && s.durable && !s.ending {
 		return s
 	}
 	return nil
@@ -52,10 +52,14 @@ func (ss *sessions) named(id string) *Session {
 func (s *Session) info() SessionInfo {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return SessionInfo{
+	i := SessionInfo{
 		ClientID: s.id, Owner: s.owner.String(), Connected: s.since == 0, Expiry: s.expiry, Disconnected: Time(s.since),
-		Subscriptions: len(s.subs), Awaiting: len(s.received), Releasing: len(s.released), Will: s.will != nil,
+		Subscriptions: len(s.subs),
 	}
+	if s.affairs != nil {
+		i.Awaiting, i.Releasing, i.Will = len(s.received), len(s.released), s.will != nil
+	}
+	return i
 }
 
 // Session finds one by its client id. Its methods that hold a connection are
@@ -112,11 +116,11 @@ func (ss *sessions) take(ctx context.Context, id string) (*Session, error) {
 		ss.mu.Lock()
 		s := ss.byID[id]
 		switch {
-		case s == nil || !s.durable || s.gone != nil:
+		case s == nil || !s.durable || s.ending:
 			ss.mu.Unlock()
 			return nil, noSession(id)
-		case s.busy != nil:
-			wait := s.busy
+		case s.wait != nil:
+			wait := s.wait
 			ss.mu.Unlock()
 			select {
 			case <-wait:
@@ -128,7 +132,7 @@ func (ss *sessions) take(ctx context.Context, id string) (*Session, error) {
 			ss.mu.Unlock()
 			return nil, errorf(Conflict, ClientSubject, "client %q is connected", id)
 		}
-		s.held, s.due, s.gone = true, 0, make(chan struct{})
+		s.held, s.due, s.wait, s.ending = true, 0, make(chan struct{}), true
 		ss.mu.Unlock()
 		return s, nil
 	}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"slices"
 	"strings"
 
@@ -35,6 +36,7 @@ func (b *Broker) sessionDef(id string) Def {
 func (b *Broker) loadSessions(ctx context.Context, defs []Definition) error {
 	ss := &b.sessions
 	ss.b, ss.byID, ss.wake = b, make(map[string]*Session), make(chan struct{}, 1)
+	ss.seed = maphash.MakeSeed()
 	targets := make(map[string]Definition)
 	for _, d := range defs {
 		if d.Def.Kind == SessionTarget {
@@ -124,6 +126,7 @@ func (b *Broker) restoreSession(s *Session) {
 		}
 	}
 	s.owner.Rest()
+	s.rest()
 	s.multi.Store(len(s.subs) > 1)
 	ss.mu.Lock()
 	ss.schedule(s)
@@ -173,7 +176,11 @@ func (l *sessionLoader) session(id string, v []byte) error {
 	if err != nil {
 		return err
 	}
-	s := &Session{b: l.b, id: id, durable: true, expiry: r.expiry, since: r.since}
+	s := &Session{b: l.b, id: id, durable: true, expiry: r.expiry, since: r.since, affairs: new(affairs)}
+	s.small = r.small
+	for i := range r.subs {
+		s.subs = append(s.subs, &sessionSub{s: s, filter: r.subs[i].filter, o: r.subs[i].o})
+	}
 	l.own(s, r.owner)
 	l.b.sessions.byID[id] = s
 	return nil
@@ -197,7 +204,7 @@ func (l *sessionLoader) will(id string, v []byte) error {
 	}
 	s := l.b.sessions.byID[id]
 	if s == nil {
-		s = &Session{b: l.b, id: id, since: 1}
+		s = &Session{b: l.b, id: id, since: 1, affairs: new(affairs)}
 		l.own(s, r.owner)
 		l.b.sessions.byID[id] = s
 	}

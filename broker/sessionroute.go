@@ -39,7 +39,7 @@ func (d *sessionSub) own(m *Message) bool { return d.o.NoLocal && m.Publisher ==
 // may reports whether the client may have a message that the filter matches,
 // from those who may read its topic.
 func (d *sessionSub) may(readers *auth.Readers) bool {
-	return !d.asked.Load() || readers.Include(d.s.principal())
+	return !d.asked.Load() || readers.Include(d.s.principal(), &d.seat)
 }
 
 // wants reports whether m, which the filter matches, is for the client.
@@ -99,6 +99,12 @@ func toRest(m *Message, readers *auth.Readers, found []destination, routes []Rou
 	return subs
 }
 
+// in reports whether one of the routes leads to the session's backlog.
+func (s *Session) in(routes []Route) bool {
+	to := Target(s.target.Load())
+	return to != 0 && slices.ContainsFunc(routes, func(r Route) bool { return r.Target == to })
+}
+
 // principal is whose the session is.
 func (s *Session) principal() *auth.Principal {
 	s.mu.Lock()
@@ -147,6 +153,50 @@ func (s *Session) identifiers(m *Message) []uint32 {
 func (b *Broker) stillRetained(m *Message) bool {
 	now, err := b.retained.get(context.Background(), m.Topic, 0)
 	return err != nil && !isGone(err) || err == nil && now.ID == m.ID
+}
+
+// owedRetained is a retained message for a subscription that was not there when
+// the message was matched, and was when it was committed.
+type owedRetained struct {
+	d *sessionSub
+	m *Message
+}
+
+// maxOwed is how many there may be, which is more than can come together.
+const maxOwed = 10_000
+
+// owe has m put into the backlog of d's session soon. It does not block.
+func (ss *sessions) owe(d *sessionSub, m *Message) {
+	if d.o.Handling == 2 {
+		return
+	}
+	ss.mu.Lock()
+	full := len(ss.owed) >= maxOwed
+	if !full {
+		ss.owed = append(ss.owed, owedRetained{d, m})
+	}
+	ss.mu.Unlock()
+	if full {
+		ss.b.log.Warn().Str("client", d.s.id).Int("waiting", maxOwed).Msg("retained message was not given to a new subscription")
+		return
+	}
+	select {
+	case ss.wake <- struct{}{}:
+	default:
+	}
+}
+
+// pay does what owe has promised.
+func (ss *sessions) pay() {
+	ss.mu.Lock()
+	owed := ss.owed
+	ss.owed = nil
+	ss.mu.Unlock()
+	for _, o := range owed {
+		ctx, cancel := context.WithTimeout(context.Background(), sessionStep)
+		o.d.s.report("retained message was not given to a new subscription", o.d.s.Replay(ctx, o.d.filter, []*Message{o.m}))
+		cancel()
+	}
 }
 
 // Replay puts retained messages into the backlog, for the subscription to

@@ -27,6 +27,7 @@ type sessionSub struct {
 	filter string
 	o      SubscriptionOptions
 	asked  atomic.Bool // see Subscription
+	seat   auth.Seat
 	// live takes messages of QoS 0 while the client is connected.
 	live atomic.Pointer[Subscription]
 }
@@ -99,13 +100,14 @@ func (s *Session) Remember(filter string, o SubscriptionOptions) {
 
 // add puts d in its place, and the one that it replaces away.
 func (s *Session) add(d *sessionSub) {
-	s.mu.Lock()
+	s.lock()
 	i, known := s.find(d.filter)
 	if known || len(s.subs) > 0 {
 		s.multi.Store(true) // before a message can match both
 	}
 	if d.routed() {
 		s.b.tree.Insert(d.filter, d)
+		s.b.joined.Add(1)
 	}
 	if known {
 		if old := s.subs[i]; old.routed() {
@@ -132,7 +134,7 @@ func (s *Session) Unsubscribe(filter string) bool {
 }
 
 func (s *Session) remove(filter string) *sessionSub {
-	s.mu.Lock()
+	s.lock()
 	defer s.mu.Unlock()
 	i, known := s.find(filter)
 	if !known {
@@ -150,20 +152,24 @@ func (s *Session) remove(filter string) *sessionSub {
 // Commit records what Subscribe and Unsubscribe have changed: only then may the
 // client be told. After an error the changes hold, and the next Commit tries again.
 func (s *Session) Commit(ctx context.Context) error {
-	s.mu.Lock()
+	turn := s.b.sessions.turn(s)
+	turn.Lock()
+	s.lock()
 	changes := s.changes
 	s.changes = nil
-	s.mu.Unlock()
 	if len(changes) == 0 {
+		s.mu.Unlock()
+		turn.Unlock()
 		return nil
 	}
 	c := newCommit()
-	for _, p := range changes {
-		c.Put(SpaceSessions, p.key, p.value, 0)
-	}
-	err := c.store(ctx, s.b.store, Durable)
+	s.encodeChanges(&c.Batch, changes)
+	s.mu.Unlock()
+	c.hand(s.b.store, Durable)
+	turn.Unlock()
+	err := c.outcome(ctx)
 	if err != nil {
-		s.mu.Lock()
+		s.lock()
 		s.changes = append(changes, s.changes...)
 		s.mu.Unlock()
 	}

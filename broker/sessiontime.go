@@ -42,7 +42,10 @@ func (ss *sessions) now() int64 { return ss.b.Now().UnixMilli() }
 // schedule has s looked at when its will or its end is due. The caller holds mu.
 func (ss *sessions) schedule(s *Session) {
 	s.mu.Lock()
-	due := s.willDue
+	var due int64
+	if s.affairs != nil {
+		due = s.willDue
+	}
 	if due == 0 || s.endDue != 0 && s.endDue < due {
 		due = s.endDue
 	}
@@ -69,7 +72,7 @@ func (ss *sessions) next() (*Session, time.Duration) {
 	defer ss.mu.Unlock()
 	for len(ss.wakes) > 0 {
 		w := ss.wakes[0]
-		if w.s.due != w.at || w.s.held || w.s.gone != nil {
+		if w.s.due != w.at || w.s.held || w.s.ending {
 			heap.Pop(&ss.wakes)
 			continue
 		}
@@ -77,7 +80,7 @@ func (ss *sessions) next() (*Session, time.Duration) {
 			return nil, time.Duration(wait) * time.Millisecond
 		}
 		heap.Pop(&ss.wakes)
-		w.s.held, w.s.due, w.s.busy = true, 0, make(chan struct{})
+		w.s.held, w.s.due, w.s.wait = true, 0, make(chan struct{})
 		return w.s, 0
 	}
 	return nil, time.Hour
@@ -93,11 +96,13 @@ func (ss *sessions) close() {
 	ss.done.Wait()
 }
 
-// run publishes wills and ends sessions when they are due.
+// run publishes wills and ends sessions when they are due, and gives sessions
+// what they are owed.
 func (ss *sessions) run() {
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
 	for {
+		ss.pay()
 		s, wait := ss.next()
 		if s != nil {
 			ctx, cancel := context.WithTimeout(context.Background(), sessionStep)
@@ -107,6 +112,7 @@ func (ss *sessions) run() {
 		timer.Reset(wait)
 		select {
 		case <-ss.stop:
+			ss.pay()
 			return
 		case <-ss.wake:
 		case <-timer.C:
@@ -117,7 +123,7 @@ func (ss *sessions) run() {
 // dueNow does what was scheduled for s, which the caller holds.
 func (s *Session) dueNow(ctx context.Context) {
 	ss := &s.b.sessions
-	s.mu.Lock()
+	s.lock()
 	ended := !s.durable || s.expired()
 	will := ended || s.willDue != 0 && s.willDue <= ss.now()
 	s.mu.Unlock()

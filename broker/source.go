@@ -10,21 +10,40 @@ import (
 // Source is what hands out messages and takes their settlements: a queue, or a
 // subscription on a stream. Whoever holds one was asked for the right to consume.
 type Source struct {
-	b *Broker
-	q *queue
+	b      *Broker
+	q      *queue
+	filter string // of topics; "" = all
 }
 
 // FromQueue returns a queue as a Source. Errors: Forbidden, NotFound.
 func (b *Broker) FromQueue(ctx context.Context, queue string) (Source, error) {
 	q, err := b.lookup(ctx, auth.Consume, queue)
-	return Source{b, q}, err
+	return Source{b: b, q: q}, err
 }
 
 // FromSubscription returns a subscription as a Source. Errors: Forbidden,
 // NotFound of the stream or the subscription.
 func (b *Broker) FromSubscription(ctx context.Context, stream, name string) (Source, error) {
 	q, err := b.lookupSubscription(ctx, stream, name)
-	return Source{b, q}, err
+	return Source{b: b, q: q}, err
+}
+
+// Part returns the part of a queue whose messages were published to topics that
+// match filter. Receive and Consume take nothing else from it, at no cost for
+// what is in between, and leave that to others. Errors: Invalid when the filter
+// is none, or when a part cannot be taken from this source or in this store.
+func (s Source) Part(filter string) (Source, error) {
+	if s.b.store.State().NoFilters {
+		return s, errorf(Invalid, FilterSubject, "messages cannot be received by topic from the store of this server: leave the filter %q out", filter)
+	}
+	if err := s.b.CheckFilter(filter); err != nil {
+		return s, err
+	}
+	if s.q.stream != nil || !s.b.store.State().Selective {
+		return s, errorf(Invalid, NoSubject, "a part of %s cannot be taken here; receive all of it", s.q)
+	}
+	s.filter = filter
+	return s, nil
 }
 
 // Durability is what a positive answer about the source means.

@@ -57,6 +57,7 @@ func (n *counters) published(c *pending) {
 	add(&n.duplicates, duplicates)
 	add(&n.stored, stored)
 	add(&n.unmatched, unmatched)
+	add(&n.own, c.own)
 	if !c.began.IsZero() {
 		n.commit.Observe(time.Since(c.began), stored)
 	}

@@ -114,12 +114,14 @@ type State struct {
 	StaleRefused bool          // an older Ref is refused after redelivery
 	Resolution   time.Duration // of leases and delays
 	Lag          time.Duration // of Info behind acks
+	Selective    bool          // Wait.Filter is obeyed
 	Nodes        int           // more than 1: other nodes share this store
 	Err          error         // nil: writes work now
 	Full         bool          // publishes are refused, acks and deletes go on
 
-	// What the store does not keep: a Define of it is ErrConflict.
-	NoSessions, NoSubscriptions, NoGroups bool
+	// What the store does not keep: a Define of it is ErrConflict, and so is a
+	// Wait with a Filter.
+	NoSessions, NoSubscriptions, NoGroups, NoFilters bool
 }
 
 // Target is a queue, a stream or a subscription. It is made new for every definition and never
@@ -302,8 +304,15 @@ type Pos struct {
 // offset below the first entry is a *RangeError at once. Deliver finds in From
 // where to go on, also when nothing came, so that the same Wait asks for what
 // follows, and in Bounds the partition as it was then.
+//
+// A Filter takes only messages of a queue whose topic it matches, each at its
+// place among them, and leaves the others alone; a wait is not woken for those.
+// With KeyedFIFO a key has still one message in flight. A receive that does not
+// wait may take a while, because its answer covers all that is there. A store
+// that cannot do this, or a target that is no queue, answers ErrNotSelective.
 type Wait struct {
 	Target   Target
+	Filter   string        // of topics; "" = all
 	From     Pos           // of a stream
 	Max      int           // messages, at least 1
 	MaxBytes int           // payload bytes; at least one message comes; 0 = no limit
@@ -341,6 +350,8 @@ var (
 	ErrStale    = errors.New("handed out again since")
 	ErrNotFound = errors.New("not found")
 	ErrClosed   = errors.New("store closed")
+	// ErrNotSelective answers a Wait with a Filter.
+	ErrNotSelective = errors.New("cannot select messages by topic")
 )
 
 // Batch collects units of work and is reused: no method allocates once it is

@@ -149,9 +149,7 @@ func (p *StreamProducer) add(c *pending, m *StreamMessage, tag uint64) error {
 	if err := p.b.stamp(p.principal, m.Message, p.b.Now()); err != nil {
 		return err
 	}
-	first := len(c.subs)
-	var r matches
-	r, c.found, c.routes, c.subs = p.b.match(p.principal, m.Message, c.found, c.routes[:0], c.subs)
+	r, first := c.match(p.principal, m.Message)
 	i := slices.IndexFunc(c.routes, func(r Route) bool { return r.Target == p.s.target })
 	if i < 0 {
 		i = len(c.routes)
@@ -163,9 +161,6 @@ func (p *StreamProducer) add(c *pending, m *StreamMessage, tag uint64) error {
 	c.routes[0], c.routes[i] = c.routes[i], c.routes[0]
 	if m.Partition >= 0 {
 		c.routes[0].Partition = uint32(m.Partition)
-	}
-	if m.NotBefore > m.Published {
-		c.routes, c.subs = append(c.routes, Route{Target: p.b.delayed.target}), c.subs[:first]
 	}
 	c.append(m.Message, tag, r, c.routes, first)
 	return nil

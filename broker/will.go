@@ -31,7 +31,7 @@ func (w *Will) expires() uint64 {
 // so is that of now. The will is taken from the session in the same commit, so
 // that a crash neither loses nor repeats it.
 func (s *Session) publishWill(ctx context.Context) {
-	s.mu.Lock()
+	s.lock()
 	w, stored := s.will, s.willStored
 	s.will, s.willStored, s.willDue = nil, false, 0
 	s.mu.Unlock()

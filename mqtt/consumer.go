@@ -54,8 +54,6 @@ func (s *session) consume(subID uint32, w want, o wanted) (reason, string) {
 	switch {
 	case !o.valid(b):
 		return badFilter, ""
-	case !o.stream && o.deep && o.rest != "#":
-		return implementation, "a part of a queue cannot be selected; use " + o.topic + "/#"
 	case w.qos == 0:
 		return implementation, "a " + o.kind() + " needs QoS 1 or 2: the acknowledgement is what takes a message out"
 	}
@@ -81,6 +79,9 @@ func (s *session) consume(subID uint32, w want, o wanted) (reason, string) {
 	ctx, cancel := context.WithTimeout(auth.WithPrincipal(context.Background(), s.who), endTimeout)
 	defer cancel()
 	from, err := o.open(ctx, b, s.id)
+	if err == nil && o.selects() && !o.stream {
+		from, err = from.Part(o.rest)
+	}
 	if err == nil {
 		t.c, err = from.Consume(t)
 	}
@@ -145,7 +146,7 @@ func (t *taking) Take(ds []broker.Delivery) {
 	var surplus []broker.Ref
 	s.mu.Lock()
 	for i := range ds {
-		if t.deep && t.rest != "#" && !router.Match(t.rest, ds[i].Topic) { // the cursor goes on without it
+		if t.stream && t.selects() && !router.Match(t.rest, ds[i].Topic) { // the cursor goes on without it
 			s.c.srv.keeper.drop(ds[i].Ref, broker.ReasonSkipped)
 			continue
 		}

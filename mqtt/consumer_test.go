@@ -122,7 +122,7 @@ func TestQueueSubscriptionRefused(t *testing.T) { // X-rows of 5.4, mochi.md 10 
 		{"$queue/#", 1, 0x8F, false},
 		{"$q/work/", 1, 0x8F, false},
 		{"$q/work/a#", 1, 0x8F, false},
-		{"$q/work/jobs/+", 1, 0x83, true},
+		{"$q/work/jobs/a+", 1, 0x8F, false},
 	} {
 		s.send(s.subscribePacket(1, row.qos, nil, row.filter))
 		_, body := s.packet()

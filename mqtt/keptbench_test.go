@@ -10,8 +10,8 @@ import (
 	"millrace/broker/auth"
 )
 
-// offlineSession makes a session with one subscription, whose client is away.
-func offlineSession(tb testing.TB, e *edge, i int) {
+// offlineSession makes a session with subscriptions, whose client is away.
+func offlineSession(tb testing.TB, e *edge, i, subscriptions int) {
 	tb.Helper()
 	id := fmt.Sprintf("device-%06d", i)
 	s, _, err := e.broker.OpenSession(tb.Context(), broker.SessionOptions{
@@ -20,8 +20,10 @@ func offlineSession(tb testing.TB, e *edge, i int) {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	if err := s.Subscribe(tb.Context(), &broker.Subscription{Filter: "devices/" + id + "/commands"}, broker.SubscriptionOptions{QoS: 1}); err != nil {
-		tb.Fatal(err)
+	for _, filter := range []string{"devices/" + id + "/commands", strings.Clone("broadcast/#")}[:subscriptions] {
+		if err := s.Subscribe(tb.Context(), &broker.Subscription{Filter: filter}, broker.SubscriptionOptions{QoS: 1}); err != nil {
+			tb.Fatal(err)
+		}
 	}
 	if err := s.Commit(tb.Context()); err != nil {
 		tb.Fatal(err)
@@ -29,19 +31,35 @@ func offlineSession(tb testing.TB, e *edge, i int) {
 	s.Close(tb.Context(), false)
 }
 
-// BenchmarkOfflineSession reports the memory of a session whose client is away
-// and for which nothing waits.
+// offlineMemory is what each of n such sessions takes, for which nothing waits.
+func offlineMemory(tb testing.TB, n, subscriptions int) int64 {
+	tb.Helper()
+	e := open(tb, silent)
+	defer e.stop(tb)
+	before := memory()
+	for i := range n {
+		offlineSession(tb, e, i, subscriptions)
+	}
+	heap, _ := memory().sub(before)
+	return int64(heap) / int64(n)
+}
+
+// TestMemoryOfOfflineSessions: a session with a subscription of its own takes a
+// KiB at most, and one to a topic that it shares with all others a little more.
+func TestMemoryOfOfflineSessions(t *testing.T) {
+	const n = 20_000
+	one, two := offlineMemory(t, n, 1), offlineMemory(t, n, 2)
+	t.Logf("%d bytes with one subscription, %d with two", one, two)
+	if one > 1024 || two-one > 192 {
+		t.Errorf("a session takes %d bytes, and %d for a second subscription; want at most 1024 and 192", one, two-one)
+	}
+}
+
+// BenchmarkOfflineSession reports that for more of them.
 func BenchmarkOfflineSession(b *testing.B) {
-	const n = 10_000
 	for b.Loop() {
-		e := open(b, silent)
-		before := memory()
-		for i := range n {
-			offlineSession(b, e, i)
-		}
-		heap, _ := memory().sub(before)
-		b.ReportMetric(float64(heap)/n, "heap-B/session")
-		e.stop(b)
+		b.ReportMetric(float64(offlineMemory(b, 100_000, 1)), "heap-B/one")
+		b.ReportMetric(float64(offlineMemory(b, 100_000, 2)), "heap-B/two")
 	}
 }
 

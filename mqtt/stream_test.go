@@ -199,7 +199,6 @@ func TestStreamSubscriptionRefused(t *testing.T) {
 		{"$stream/log/@first/a#", 1, 0x8F},
 		{"$share//$stream/log", 1, 0x8F},
 		{"$share/g/$stream/log", 0, 0x83},
-		{"$share/g/$q/work/jobs/1", 1, 0x83},
 	} {
 		s.send(s.subscribePacket(1, row.qos, nil, row.filter))
 		_, body := s.packet()

@@ -24,7 +24,7 @@ const startProperty = "stream-offset"
 
 // wanted is what a filter that names a queue or a stream says:
 //
-//	[$share/GROUP/]$queue/NAME[/#]
+//	[$share/GROUP/]$queue/NAME[/FILTER]
 //	[$share/GROUP/]$stream/NAME[/@START][/FILTER]
 type wanted struct {
 	filter string // as the client wrote it
@@ -82,6 +82,9 @@ func (o *wanted) valid(b *broker.Broker) bool {
 	return err == nil && !bad
 }
 
+// selects reports whether a part of the messages is wanted.
+func (o *wanted) selects() bool { return o.deep && o.rest != "#" }
+
 // resource is what the right to consume is asked for.
 func (o *wanted) resource() auth.Resource {
 	if o.stream {
@@ -105,7 +108,7 @@ func (o *wanted) cursor(client string) string {
 	if o.group != "" {
 		name = "mqtt/share/" + o.group
 	}
-	if o.deep && o.rest != "#" {
+	if o.selects() {
 		name += "/" + o.rest
 	}
 	return name

@@ -14,7 +14,7 @@ func (t *Tree[T]) Slots(filter string) int {
 	for level := range strings.SplitSeq(filter, "/") {
 		n = n.child(level)
 	}
-	return len(n.data.here.Load().slots)
+	return int(n.data.here.Load().room())
 }
 
 func countBranches[T comparable](n *node[branch[T]]) int {

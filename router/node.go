@@ -124,8 +124,13 @@ func (t *table[V]) full() bool {
 // start at most half full, so that a rebuild is paid for by the many changes
 // until the next. Writer.
 func (t *table[V]) rebuilt(more int) *table[V] {
-	if t == nil {
-		return &table[V]{slots: make([]atomic.Pointer[node[V]], more)}
+	if t == nil { // most nodes have one child, and it costs one allocation
+		one := &struct {
+			table[V]
+			slot [1]atomic.Pointer[node[V]]
+		}{}
+		one.slots = one.slot[:]
+		return &one.table
 	}
 	size := t.live + more
 	if size > tableScanned {

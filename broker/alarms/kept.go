@@ -62,7 +62,7 @@ func (b *Book) Keep(ctx context.Context, keys Keys) error {
 		b.kept = nil
 		return err
 	}
-	go b.kept.run(b)
+	go b.kept.run(b) //nolint:contextcheck // it lives until Close
 	return nil
 }
 

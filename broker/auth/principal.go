@@ -38,7 +38,7 @@ type Principal struct {
 	session *session   // where it came with an access token
 	rights  atomic.Pointer[rights]
 	meter   atomic.Pointer[meter]
-	seat    atomic.Uint64 // on sheets: the id of the term, and behind it the place
+	seat    Seat
 }
 
 // String is the principal's name for logs: user:dev, fastqueue:dev, key:kB3x, anonymous.

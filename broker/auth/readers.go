@@ -22,21 +22,36 @@ type Readers struct {
 // Readers returns those who may read topic now.
 func (a *Auth) Readers(topic string) Readers { return Readers{a: a, topic: topic} }
 
-// Include is Allow of Subscribe to the topic for p.
-func (r *Readers) Include(p *Principal) bool {
-	if p == nil || p.Kind == System || p.session != nil { // which ends by itself
-		return r.a.Allow(p, Subscribe, TopicResource(r.topic))
-	}
+// Include is Allow of Subscribe to the topic for p. The seat is p's, where its
+// subscription has it at hand.
+func (r *Readers) Include(p *Principal, at *Seat) bool {
 	if r.sheet == nil {
 		r.sheet = r.a.sheet(r.topic)
 	}
-	if allowed, known := r.sheet.find(p); known {
+	if allowed, known := r.sheet.find(at.v.Load()); known {
+		return allowed
+	}
+	return r.ask(p, at)
+}
+
+// ask is Include for one who had no seat, or about whom nothing is known yet.
+func (r *Readers) ask(p *Principal, at *Seat) bool {
+	if p == nil || p.Kind == System || p.session != nil { // which ends by itself
+		return r.a.Allow(p, Subscribe, TopicResource(r.topic))
+	}
+	seat := r.sheet.term.seat(p)
+	at.v.Store(seat)
+	if allowed, known := r.sheet.find(seat); known { // by another subscription
 		return allowed
 	}
 	allowed := r.a.Allow(p, Subscribe, TopicResource(r.topic))
-	r.sheet.keep(r.sheet.term.seat(p), allowed)
+	r.sheet.keep(uint32(seat), allowed)
 	return allowed
 }
+
+// Seat is the place of a principal on all sheets of a term: the id of the term,
+// and behind it a number. The zero value is none.
+type Seat struct{ v atomic.Uint64 }
 
 // maxSheets is what the sheets of a term take at most, in bytes, about.
 const maxSheets = 16 << 20
@@ -93,22 +108,21 @@ func (a *Auth) sheet(topic string) *sheet {
 }
 
 // seat gives p a seat if it has none in this term. A principal has its latest
-// seat only, with the term's id in front.
-func (t *term) seat(p *Principal) uint32 {
+// seat only.
+func (t *term) seat(p *Principal) uint64 {
 	for {
-		at := p.seat.Load()
+		at := p.seat.v.Load()
 		if uint32(at>>32) == t.id {
-			return uint32(at)
+			return at
 		}
-		if seat := t.seats.Add(1) - 1; p.seat.CompareAndSwap(at, uint64(t.id)<<32|uint64(seat)) {
+		if seat := uint64(t.id)<<32 | uint64(t.seats.Add(1)-1); p.seat.v.CompareAndSwap(at, seat) {
 			return seat
 		}
 	}
 }
 
-// find returns what was decided about p.
-func (s *sheet) find(p *Principal) (allowed, known bool) {
-	at := p.seat.Load()
+// find returns what was decided about who has a seat.
+func (s *sheet) find(at uint64) (allowed, known bool) {
 	if uint32(at>>32) != s.term.id {
 		return false, false
 	}

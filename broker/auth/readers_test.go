@@ -16,9 +16,17 @@ func within(n int) (rules []auth.Rule) {
 	return append(rules, auth.Rule{Effect: "deny", Who: "all", Do: []string{"subscribe"}, Filter: "own/%c/#"})
 }
 
-func readers(n int) (all []*auth.Principal) {
+// reader is a subscription's principal, with the seat that it has at hand.
+type reader struct {
+	*auth.Principal
+	seat auth.Seat
+}
+
+func (r *reader) in(who *auth.Readers) bool { return who.Include(r.Principal, &r.seat) }
+
+func readers(n int) (all []*reader) {
 	for i := range n {
-		all = append(all, &auth.Principal{Kind: auth.Key, Name: "reader", ClientID: fmt.Sprint("c", i)})
+		all = append(all, &reader{Principal: &auth.Principal{Kind: auth.Key, Name: "reader", ClientID: fmt.Sprint("c", i)}})
 	}
 	return all
 }
@@ -41,8 +49,8 @@ func TestReadersAreThoseWhoAreAllowed(t *testing.T) {
 				for _, topic := range topics {
 					who := a.Readers(topic)
 					for _, p := range all {
-						want := a.Allow(p, auth.Subscribe, auth.TopicResource(topic))
-						if got := who.Include(p); got != want {
+						want := a.Allow(p.Principal, auth.Subscribe, auth.TopicResource(topic))
+						if got := p.in(&who); got != want {
 							t.Fatalf("room %d, round %d: %s may read %s: got %t, want %t", room, round, p.ClientID, topic, got, want)
 						}
 						if !want {
@@ -68,7 +76,7 @@ func TestReadersAreAskedAboutOnce(t *testing.T) {
 		for i := range 1000 {
 			who := a.Readers(fmt.Sprintf("t/%d/%d", i, i%80))
 			for _, p := range all {
-				if who.Include(p) != (i%80 >= 40) {
+				if p.in(&who) != (i%80 >= 40) {
 					t.Fatalf("%d: wrong", i)
 				}
 			}
@@ -85,7 +93,7 @@ func TestReadersAreAskedAboutOnce(t *testing.T) {
 	who := a.Readers("t/1")
 	if n := testing.AllocsPerRun(1000, func() {
 		who = a.Readers("t/1")
-		who.Include(all[0])
+		all[0].in(&who)
 	}); n != 0 {
 		t.Errorf("%v allocations", n)
 	}
@@ -110,7 +118,7 @@ func TestReadersWhileRulesChange(t *testing.T) {
 				for _, topic := range []string{"t/secret", "t/x", "t/y"} {
 					who := a.Readers(topic)
 					for _, p := range all {
-						who.Include(p)
+						p.in(&who)
 					}
 				}
 			}
@@ -122,7 +130,7 @@ func TestReadersWhileRulesChange(t *testing.T) {
 		for topic, want := range map[string]bool{"t/secret": n == 0, "t/x": n < 2, "t/y": true} {
 			who := a.Readers(topic)
 			for _, p := range all {
-				if got := who.Include(p); got != want {
+				if got := p.in(&who); got != want {
 					t.Fatalf("round %d: %s may read %s: %t", round, p.ClientID, topic, got)
 				}
 			}
@@ -146,14 +154,14 @@ func BenchmarkReaders(b *testing.B) {
 			for _, topic := range topics {
 				who := a.Readers(topic)
 				for _, p := range all {
-					who.Include(p)
+					p.in(&who)
 				}
 			}
 			b.ReportAllocs()
 			for i := 0; b.Loop(); i++ {
 				who := a.Readers(topics[i%len(topics)])
 				for _, p := range all {
-					if !who.Include(p) {
+					if !p.in(&who) {
 						b.Fatal("refused")
 					}
 				}
@@ -168,7 +176,7 @@ func BenchmarkAllowUnderRules(b *testing.B) {
 	must(b, a.SetRules(b.Context(), within(40)))
 	p := readers(1)[0]
 	for b.Loop() {
-		if !a.Allow(p, auth.Subscribe, auth.TopicResource("t/1/temperature")) {
+		if !a.Allow(p.Principal, auth.Subscribe, auth.TopicResource("t/1/temperature")) {
 			b.Fatal("refused")
 		}
 	}

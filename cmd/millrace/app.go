@@ -41,6 +41,7 @@ type app struct {
 	local     *local.Store // the store, if it is the embedded one
 	broker    *broker.Broker
 	memory    *memory.Watch           // nil without limits.memory
+	exposed   atomic.Int64            // listeners without TLS that other machines reach
 	certs     *certs.Owner            // nil without tls.cert
 	mqtt      *mqtt.Server            // nil while its edge is closed
 	mounts    map[string]http.Handler // of MQTT, on the HTTP listener
@@ -101,6 +102,11 @@ func (a *app) start(ctx context.Context) error {
 		if err := writePorts(a.cfg.PortsFile, a.open); err != nil {
 			return &failure{code: exitConfig, err: err}
 		}
+	}
+	plain := exposed(a.open)
+	a.exposed.Store(int64(len(plain)))
+	for _, l := range plain {
+		a.log.Warn().Str("listener", l.name).Str("addr", l.addr).Msg("listens without TLS on an address that others reach: passwords and keys can be read on the way; use its TLS listener, or a proxy with TLS in front")
 	}
 	a.log.Info().Dur("took", time.Since(began)).Msg("ready")
 	if a.cfg.Dev == config.Off {

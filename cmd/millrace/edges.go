@@ -121,8 +121,9 @@ func (a *app) openMQTT() error {
 func (a *app) metrics() http.Handler {
 	return metrics.Handler(metrics.Registry(metrics.Source{
 		Version: build().Version, Broker: a.broker, Store: a.local,
-		MQTT: func() *mqtt.Server { return a.mqtt },
-		HTTP: func() *rest.Server { return a.http },
+		MQTT:    func() *mqtt.Server { return a.mqtt },
+		HTTP:    func() *rest.Server { return a.http },
+		Exposed: func() int { return int(a.exposed.Load()) },
 		// Each scrape reads the lists as the server itself.
 		Context: asSystem(context.Background(), "metrics"),
 	}))
@@ -157,7 +158,7 @@ func (a *app) openHTTP(ctx context.Context) error {
 		Broker: a.broker, Log: a.log, Listeners: listeners, Origins: a.cfg.HTTP.AllowedOrigins, Notice: notice, Mounts: a.mounts,
 		Bodies: a.bodies(), MaxNewcomers: a.cfg.Limits.Connecting, Identity: a.certifiedOverHTTP(), HSTS: time.Duration(a.cfg.HTTP.HSTS),
 		MemfifoOpen: !a.cfg.Memfifo.Auth, Metrics: a.metrics(),
-		FastQueue: fastqueue.Options{Registration: a.cfg.FastQueue.Registration}, EMQX: a.management(), //nolint:contextcheck // it outlives the start
+		FastQueue: fastqueue.Options{Registration: a.cfg.FastQueue.Registration}, EMQX: a.management(),
 		Pulsar: pulsar.Options{CreateTopics: a.cfg.Pulsar.AutoCreateTopics, PublicURL: a.cfg.PublicURL},
 	})
 	if err != nil {

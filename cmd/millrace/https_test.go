@@ -3,8 +3,10 @@ package main_test
 import (
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
+	"os"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -214,5 +216,38 @@ func TestAnonymousClientsOfTheHTTPPortAreJudgedByBothOfItsAddresses(t *testing.T
 			}
 		}
 		s.kill()
+	}
+}
+
+// TestAListenerInTheClearIsWarnedAbout, in the log and in the figures, and so
+// is a private key that others can read.
+func TestAListenerInTheClearIsWarnedAbout(t *testing.T) {
+	for address, want := range map[string]int{"127.0.0.1:0": 0, "0.0.0.0:0": 1} {
+		s := startSecured(t, "--http-listen", address, "--http-tls-listen", "0.0.0.0:0")
+		log := tail(s.log)
+		if got := strings.Count(log, "listens without TLS on an address that others reach"); got != want || strings.Contains(log, "chmod 600") {
+			t.Errorf("%s: %d warnings", address, got)
+		}
+		_, port, _ := strings.Cut(strings.TrimPrefix(s.ports["http"], "[::]"), ":")
+		w, err := http.Get("http://127.0.0.1:" + port + "/metrics")
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, _ := io.ReadAll(w.Body)
+		_ = w.Body.Close()
+		if !strings.Contains(string(text), fmt.Sprintf("\nmillrace_exposed_listeners %d\n", want)) {
+			t.Errorf("%s: no figure of exposed listeners", address)
+		}
+		s.kill()
+	}
+	dir, ca := t.TempDir(), certstest.NewCA(t, "authority")
+	ca.Issue(t, certstest.Server("127.0.0.1")).Write(t, dir, "server")
+	key := filepath.Join(dir, "server.key")
+	if err := os.Chmod(key, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	s := startServer(t, "--data", t.TempDir(), "--http-tls-listen", "127.0.0.1:0", "--tls-cert", filepath.Join(dir, "server.pem"), "--tls-key", key)
+	if !strings.Contains(tail(s.log), "chmod 600") {
+		t.Error("a key that others can read is not told of")
 	}
 }

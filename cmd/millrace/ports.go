@@ -3,14 +3,32 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
+	"slices"
+
+	"millrace/cmd/millrace/config"
 )
 
 // opened is a listener that is open. Its name is that of the flag, without
 // -listen: mqtt, mqtt-tls, mqtt-ws, mqtt-wss, mqtt-unix, http, emqx, fastqueue,
 // memfifo.
 type opened struct{ name, addr string }
+
+// exposed are the listeners without TLS that other machines reach.
+func exposed(open []opened) (plain []opened) {
+	for _, l := range open {
+		host, _, err := net.SplitHostPort(l.addr) // a Unix socket has none
+		if err == nil && !config.Loopback(host) && !slices.Contains(secure, l.name) {
+			plain = append(plain, l)
+		}
+	}
+	return plain
+}
+
+// secure names the listeners with TLS.
+var secure = []string{"mqtt-tls", "mqtt-wss", "https"}
 
 // writePorts writes the chosen addresses as {"mqtt": "127.0.0.1:1883", …}. The
 // file appears whole, so that a script can wait for it.

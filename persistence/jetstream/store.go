@@ -167,7 +167,7 @@ func (s *Store) open(ctx context.Context, o *Options) (err error) {
 func (s *Store) State() broker.State {
 	st := broker.State{
 		Durability: s.o.durability(), Resolution: resolution, Lag: lag, Nodes: 1,
-		NoSessions: true, NoSubscriptions: true, NoGroups: true,
+		NoSessions: true, NoSubscriptions: true, NoGroups: true, NoFilters: true,
 	}
 	st.Full = s.full.Load() > s.milli()
 	switch failed := s.failed.Load(); {
@@ -273,6 +273,9 @@ func (s *Store) Receive(w *broker.Wait) {
 	clear(w.Got)
 	w.Got, w.Err, w.Bounds = w.Got[:0], nil, broker.PartitionInfo{}
 	t, err := s.lookup(w.Target)
+	if err == nil && w.Filter != "" {
+		err = fmt.Errorf("%w: the nats store does not receive by topic; the embedded store does", broker.ErrConflict)
+	}
 	if err != nil {
 		w.Err = err
 		s.deliver(w)

@@ -129,7 +129,7 @@ func (u *unit) settle(op *broker.Op, q *queue) {
 
 // changed has the waits of q looked at when the unit is committed.
 func (u *unit) changed(q *queue) {
-	if q.waits.first != nil {
+	if q.waits.any() {
 		u.cm.touch(q, 0)
 	}
 }

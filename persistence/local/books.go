@@ -13,7 +13,7 @@ func (s *Store) Check() error {
 	for _, t := range s.all() {
 		if t.q != nil {
 			if err := t.q.check(); err != nil {
-				errs = append(errs, fmt.Errorf("queue %q: %w", t.q.def.Name, err))
+				errs = append(errs, fmt.Errorf("queue %q: %w", t.q.name, err))
 			}
 		}
 	}

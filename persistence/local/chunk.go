@@ -69,6 +69,7 @@ type chunk struct {
 	entries []entry
 	bodies  [][]byte // of a volatile queue: the encoded messages
 	keys    []uint64 // of a keyed queue: hashes of the keys
+	topics  []uint32 // as queue.topics counts them; nil: none is known
 }
 
 // end is the sequence after the last entry.

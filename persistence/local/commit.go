@@ -99,7 +99,7 @@ func (cm *commit) show() {
 		t := &cm.queues[i]
 		t.q.mu.Lock()
 		t.q.show(t.upto)
-		if t.waited = t.q.waits.first != nil || len(t.q.untold) > 0; !t.waited {
+		if t.waited = t.q.waits.any() || len(t.q.untold) > 0; !t.waited {
 			t.q.schedule()
 		}
 		t.q.mu.Unlock()
@@ -117,7 +117,7 @@ func (cm *commit) serve() {
 		}
 		for _, q := range t.p.st.subscriptions() {
 			q.mu.Lock()
-			if q.waits.first != nil {
+			if q.waits.any() {
 				q.attend(cm.s.milli(), &l)
 			}
 			q.mu.Unlock()

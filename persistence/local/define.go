@@ -3,6 +3,7 @@ package local
 import (
 	"context"
 	"fmt"
+	"reflect"
 	"slices"
 
 	"millrace/broker"
@@ -38,7 +39,9 @@ func (t target) def() broker.Def {
 	if t.q != nil {
 		t.q.mu.Lock()
 		defer t.q.mu.Unlock()
-		return t.q.def
+		d := *t.q.def
+		d.Name = t.q.name
+		return d
 	}
 	t.st.mu.RLock()
 	defer t.st.mu.RUnlock()
@@ -168,19 +171,31 @@ func (s *Store) newTarget(id broker.Target, d broker.Def) target {
 		return target{q: s.newSubscription(id, d)}
 	case broker.QueueTarget, broker.SessionTarget:
 	}
-	q := &queue{s: s, id: id, def: d, volatile: volatile, keyed: d.KeyedFIFO, next: 1}
+	q := &queue{s: s, id: id, name: d.Name, def: s.shape(d), volatile: volatile, keyed: d.KeyedFIFO, next: 1}
 	if volatile {
 		q.next += uint64(s.epoch) * seqEpoch
 	}
 	q.mu.q = q
 	if d.Kind != broker.SessionTarget || !s.bound.Load() { // what is read at the start takes no lock
-		q.contents = new(contents)
+		q.contents, q.flow = &contents{shown: q.next, cursor: q.next}, new(flow)
 	}
 	if q.keyed {
 		q.busy = map[uint64]*group{}
 	}
-	q.shown, q.cursor = q.next, q.next
 	return target{q: q}
+}
+
+// shape returns what a queue keeps of d. Sessions share it as long as they are
+// alike. The append lock is held.
+func (s *Store) shape(d broker.Def) *broker.Def {
+	d.Name = ""
+	if d.Kind == broker.SessionTarget && s.session != nil && reflect.DeepEqual(*s.session, d) {
+		return s.session
+	}
+	if d.Kind == broker.SessionTarget {
+		s.session = &d
+	}
+	return &d
 }
 
 // alter gives q a new definition. The ends of messages that came back are noted
@@ -188,7 +203,7 @@ func (s *Store) newTarget(id broker.Target, d broker.Def) target {
 func (s *Store) alter(q *queue, d broker.Def) {
 	q.mu.Lock()
 	ttl := q.def.TTL
-	q.def = d
+	q.def = s.shape(d)
 	if d.TTL != ttl {
 		q.expiries.filter(func(x expiry) bool { return !x.ttl })
 		for i := range q.slots.all {
@@ -257,6 +272,7 @@ func (s *Store) drop(id broker.Target) []target {
 		t.q.untold = nil
 		s.orphans.add(t.q)
 		t.q.chunks = chunks{}
+		t.q.topics = nil
 		if src := t.q.source; src != nil {
 			src.lanes = nil
 			src.st.unsubscribe(t.q)

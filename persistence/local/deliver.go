@@ -23,12 +23,49 @@ type pick struct {
 
 // serve hands what is ready to the waits in turn; those served go to l.
 func (q *queue) serve(now int64, l *waitQueue) {
+	if q.topics != nil {
+		q.serveParts(now, l)
+		return
+	}
 	for wt := q.waits.first; wt != nil; wt = q.waits.first {
 		if q.pick(wt, now) == 0 {
 			return
 		}
 		q.waits.remove(wt)
 		l.push(wt)
+	}
+}
+
+// serveParts is serve when some wait for a part of the queue: of those for whom
+// there is something, the one who came first.
+func (q *queue) serveParts(now int64, l *waitQueue) {
+	var stalled []*part
+	for whole := true; ; {
+		wt, p := q.waits.first, q.topics.roused.first()
+		if !whole {
+			wt = nil
+		}
+		if p != nil && (wt == nil || p.turn < wt.arrival) {
+			wt = p.waits.first
+		}
+		if wt == nil {
+			break
+		}
+		switch {
+		case q.pick(wt, now) > 0:
+			q.waits.remove(wt)
+			l.push(wt)
+		case wt.part == nil:
+			whole = false
+		default:
+			q.topics.roused.drop()
+			if !p.dry(q) {
+				stalled = append(stalled, p) // it is not committed yet, or not to be had now
+			}
+		}
+	}
+	for _, p := range stalled {
+		q.topics.roused.add(p)
 	}
 }
 
@@ -48,7 +85,7 @@ func (q *queue) pick(wt *waiter, now int64) int {
 	}
 	size := 0
 	for len(wt.picks) < room {
-		c, i := q.candidate(q.shown)
+		c, i := q.candidateFor(wt, q.shown)
 		if c == nil {
 			break
 		}
@@ -158,7 +195,7 @@ func (s *Store) fill(wt *waiter, l *waitQueue) {
 		p.fate = unread
 		if !errors.Is(err, broker.ErrGone) {
 			// The message keeps its lease: it is tried again when that ends.
-			s.log.Error().Err(err).Str("queue", q.def.Name).Msg("message cannot be read")
+			s.log.Error().Err(err).Str("queue", q.name).Msg("message cannot be read")
 			w.Err = err
 		}
 	}

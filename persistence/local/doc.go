@@ -48,6 +48,16 @@
 // from the partitions when they are handed out: a backlog costs nothing, what is
 // in flight as much as in a queue. Messages are read through the partition.
 //
+// # Parts
+//
+// Who receives with a filter asks for a part of a queue (part.go): its messages
+// that are ready, by sequence, and those that came back, by place. The queue
+// knows the topics of its messages (topics.go) as long as somebody asks for a part of it,
+// and gives each that becomes ready to the parts that its topic belongs to, so
+// that nobody ever looks at a message of another topic. What was there before the
+// first one asked is read once (look.go), about a second for a million
+// messages on disk; a further filter goes over the index, some 30 ms.
+//
 // # The way of a message
 //
 // Submit writes the unit's records under the append lock and adds the message
@@ -71,8 +81,8 @@
 // # Goroutines
 //
 // The timers' (ends leases, delays and messages, and calls Events), the
-// writer's (writes what is noted when no Submit does), the upkeep's, and those
-// of the log. None polls, and in an idle store no timer runs.
+// writer's (writes what is noted when no Submit does), the upkeep's, one that looks
+// through queues for new parts until they have all, and those of the log. None polls, and in an idle store no timer runs.
 //
 // # Locks
 //

@@ -8,6 +8,9 @@ import (
 	"millrace/persistence/journal"
 )
 
+// PartSpare is how many parts that nobody waits for are kept at least.
+const PartSpare = partSpare
+
 // Quiet reports whether everything noted is written and the writer sleeps.
 func (s *Store) Quiet() bool {
 	s.box.mu.Lock()
@@ -39,6 +42,20 @@ func (s *Store) Moved() int64 { return s.upkeep.moved.Load() }
 
 // Pause is how long a checkpoint held a queue at most.
 func (s *Store) Pause() time.Duration { return s.ckpts.wait }
+
+// Parts is how many parts of a queue there are, and how many topics it knows.
+func (s *Store) Parts(t broker.Target) (parts, topics int) {
+	q, err := s.queueOf(t)
+	if err != nil {
+		return 0, 0
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.topics == nil {
+		return 0, 0
+	}
+	return len(q.topics.parts), len(q.topics.numbers)
+}
 
 // Named is the target of a name.
 func (s *Store) Named(kind broker.TargetKind, name string) broker.Target {

@@ -78,11 +78,15 @@ func (h *heap) push(ss *slots, i uint32, key uint64, rank int64) {
 	s := &ss.all[i]
 	s.version++
 	h.live++
-	h.nodes = append(h.nodes, node{key: key, rank: rank, seq: s.seq, slot: i, version: s.version})
-	h.up(len(h.nodes) - 1)
+	h.insert(node{key: key, rank: rank, seq: s.seq, slot: i, version: s.version})
 	if len(h.nodes) > 2*h.live+64 {
 		h.sweep(ss)
 	}
+}
+
+func (h *heap) insert(n node) {
+	h.nodes = append(h.nodes, n)
+	h.up(len(h.nodes) - 1)
 }
 
 // leave makes the node of slot i stale.

@@ -72,14 +72,10 @@ func (q *queue) release(c *chunk, i int) {
 		return
 	}
 	g.owner = 0
-	n := g.blocked.top(&q.slots)
-	if n == nil {
+	if g.blocked.top(&q.slots) == nil {
 		delete(q.busy, key)
 		return
 	}
-	place, rank := n.key, n.rank
 	next := g.blocked.take(&q.slots)
-	bc, bi := q.chunks.find(q.slots.all[next].seq)
-	q.set(&bc.entries[bi], returned)
-	q.ready.push(&q.slots, next, place, rank)
+	q.comeBack(q.chunks.find(q.slots.all[next].seq))
 }

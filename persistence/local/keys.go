@@ -27,11 +27,15 @@ type spacedKey struct {
 	key   string
 }
 
-// value is a recorded value and its revision.
-type value struct {
-	bytes []byte
-	rev   uint64
+// value is a recorded value behind its revision, u64. There are many of them.
+type value []byte
+
+func newValue(rev uint64, v []byte) value {
+	return append(binary.LittleEndian.AppendUint64(make([]byte, 0, 8+len(v)), rev), v...)
 }
+
+func (v value) rev() uint64   { return binary.LittleEndian.Uint64(v) }
+func (v value) bytes() []byte { return v[8:] }
 
 // aheadKey is the newest value of a key that is not recorded yet.
 type aheadKey struct {
@@ -42,7 +46,8 @@ type aheadKey struct {
 // pendingPut is a Put whose record is under way.
 type pendingPut struct {
 	spacedKey
-	value
+	bytes []byte
+	rev   uint64
 }
 
 // check reports whether the condition of a Put holds. The append lock is held.
@@ -54,8 +59,11 @@ func (k *keys) check(op *broker.Op) error {
 	defer k.mu.RUnlock()
 	a, ok := k.ahead[spacedKey{op.Space, op.Key}]
 	if !ok {
-		v, there := k.maps[op.Space][op.Key]
-		a = aheadKey{rev: v.rev, absent: !there}
+		if v, there := k.maps[op.Space][op.Key]; there {
+			a = aheadKey{rev: v.rev()}
+		} else {
+			a = aheadKey{absent: true}
+		}
 	}
 	if op.Rev == broker.RevNone && a.absent || op.Rev == a.rev && !a.absent {
 		return nil
@@ -65,7 +73,7 @@ func (k *keys) check(op *broker.Op) error {
 
 // add notes a Put under way. A nil value deletes. The append lock is held.
 func (k *keys) add(s broker.Space, key string, v []byte, rev uint64) pendingPut {
-	p := pendingPut{spacedKey: spacedKey{s, key}, value: value{bytes: v, rev: rev}}
+	p := pendingPut{spacedKey: spacedKey{s, key}, bytes: v, rev: rev}
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.ahead == nil {
@@ -96,7 +104,7 @@ func (k *keys) apply(puts []pendingPut) {
 			m = map[string]value{}
 			k.maps[p.space] = m
 		}
-		m[p.key] = value{bytes: slices.Clone(p.bytes), rev: p.rev}
+		m[p.key] = newValue(p.rev, p.bytes)
 	}
 }
 
@@ -114,9 +122,9 @@ func (k *keys) capture(w *ckptWriter) {
 		// The lock is let go now and then, which a range over a map allows: what is
 		// written meanwhile may be missed, and is in the log behind the checkpoint.
 		for key, v := range k.maps[space] {
-			b = appendNums(b, v.rev, uint64(len(key)))
+			b = appendNums(b, v.rev(), uint64(len(key)))
 			b = append(b, key...)
-			b = append(binary.AppendUvarint(b, uint64(len(v.bytes))), v.bytes...)
+			b = append(binary.AppendUvarint(b, uint64(len(v.bytes()))), v.bytes()...)
 			if n++; n%keysAtOnce == 0 {
 				k.mu.RUnlock()
 				w.end(b)
@@ -140,9 +148,8 @@ func (k *keys) restore(f *fields) error {
 	for len(f.b) > 0 && !f.bad {
 		rev := f.num()
 		key := string(f.bytes())
-		v := append([]byte{}, f.bytes()...)
-		if !f.bad {
-			k.maps[space][key] = value{bytes: v, rev: rev}
+		if v := f.bytes(); !f.bad {
+			k.maps[space][key] = newValue(rev, v)
 		}
 	}
 	if f.bad {
@@ -162,7 +169,7 @@ func (s *Store) Get(_ context.Context, sp broker.Space, key string) (broker.Entr
 	if !ok {
 		return broker.Entry{}, broker.ErrNotFound
 	}
-	return broker.Entry{Key: key, Value: v.bytes, Rev: v.rev}, nil
+	return broker.Entry{Key: key, Value: v.bytes(), Rev: v.rev()}, nil
 }
 
 // List calls f with every entry whose key begins with prefix, in order.
@@ -174,7 +181,7 @@ func (s *Store) List(ctx context.Context, sp broker.Space, prefix string, f func
 	var list []broker.Entry
 	for key, v := range s.keys.maps[sp] {
 		if strings.HasPrefix(key, prefix) {
-			list = append(list, broker.Entry{Key: key, Value: v.bytes, Rev: v.rev})
+			list = append(list, broker.Entry{Key: key, Value: v.bytes(), Rev: v.rev()})
 		}
 	}
 	s.keys.mu.RUnlock()

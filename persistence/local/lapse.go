@@ -28,7 +28,10 @@ func (q *queue) advance(now int64, l *waitQueue) {
 			q.discard(c, i, broker.ReasonRetention)
 		}
 	}
-	for len(q.waits.until) > 0 && q.waits.until[0].until <= now {
+	if q.topics != nil && q.topics.check <= now {
+		q.topics.tidy(now)
+	}
+	for q.waits.any() && q.waits.until[0].until <= now {
 		wt := q.waits.until[0]
 		q.waits.remove(wt)
 		l.push(wt)
@@ -95,8 +98,7 @@ func (q *queue) giveBack(c *chunk, i int, now int64) {
 		}
 		q.noteTTL(c, i)
 	}
-	q.set(e, returned)
-	q.ready.push(&q.slots, e.slot-1, s.place, s.rank)
+	q.comeBack(c, i)
 }
 
 // noteTTL notes when the queue's time to live ends a message that the cursor
@@ -232,12 +234,12 @@ func (q *queue) over(more load) bool {
 			more = more.plus(q.loadOf(s))
 		}
 	}
-	return more.beyond(&q.def)
+	return more.beyond(q.def)
 }
 
 // fits reports whether more can be taken, if need be by making room.
 func (q *queue) fits(more load) bool {
-	return !q.over(more) || q.def.DropOldest && !more.plus(q.loadOf(leased)).beyond(&q.def)
+	return !q.over(more) || q.def.DropOldest && !more.plus(q.loadOf(leased)).beyond(q.def)
 }
 
 // nextEvent returns when something is due in q, 0 for never.
@@ -259,8 +261,11 @@ func (q *queue) nextEvent() int64 {
 	if len(q.expiries.list) > 0 {
 		sooner(q.expiries.list[0].time)
 	}
-	if len(q.waits.until) > 0 {
+	if q.waits.any() {
 		sooner(q.waits.until[0].until)
+	}
+	if q.topics != nil {
+		sooner(q.topics.check)
 	}
 	if ttl := q.def.TTL.Milliseconds(); ttl > 0 {
 		if c, i := q.front(q.shown); c != nil {

@@ -95,6 +95,17 @@ func (l *loader) message(picks []pick, i int, d *broker.Delivery) error {
 	return broker.DecodeMessage(f.body, &d.Message)
 }
 
+// topic returns the topic of the message of picks[i], of a queue. Errors as message.
+func (l *loader) topic(picks []pick, i int) (string, error) {
+	if len(l.found) == 0 {
+		return broker.MessageTopic(picks[i].body)
+	}
+	if err := l.found[i].err; err != nil {
+		return "", err
+	}
+	return broker.MessageTopic(l.found[i].body)
+}
+
 // end lets go of the records, so that no idle wait keeps them in memory.
 func (l *loader) end() {
 	clear(l.found)

@@ -18,32 +18,38 @@ type queue struct {
 	id       broker.Target
 	volatile bool
 	keyed    bool
+	locked   bool // the unit at hand holds mu; under the append lock
+	dropped  bool
 
 	source *source // of a subscription
 
-	mu      queueLock
-	def     broker.Def
-	dropped bool
+	mu   queueLock
+	name string
+	def  *broker.Def // without the name, and shared by those that are alike: never changed
 
-	next    uint64 // sequence of the next message
-	shown   uint64 // sequences from here on are not committed yet: nobody sees them
-	unshown int64  // messages there
-	cursor  uint64 // no entry before it is in the state waiting
-	clock   int64  // when the newest message was queued
+	next uint64 // sequence of the next message
 
+	*flow
+	*contents
+}
+
+// flow counts what went through a queue. One that was never used has none.
+type flow struct {
 	in    uint64
 	out   [broker.Reasons]uint64
 	since broker.Activity
-
-	wake    int64 // when the timers will look here; 0: they will not
-	telling bool
-
-	*contents
-	unit unitNotes
 }
 
 // contents are what a queue that holds nothing does not need.
 type contents struct {
+	shown   uint64 // sequences from here on are not committed yet: nobody sees them
+	unshown int64  // messages there
+	clock   int64  // when the newest message was queued
+	cursor  uint64 // no entry before it is in the state waiting
+	wake    int64  // when the timers will look here; 0: they will not
+	telling bool
+	unit    unitNotes
+
 	chunks   chunks
 	slots    slots
 	ready    heap // by place
@@ -52,6 +58,7 @@ type contents struct {
 	dead     heap // by time
 	expiries expiries
 	busy     map[uint64]*group // of a keyed queue: keys in flight
+	topics   *topics           // while parts of the queue are asked for
 
 	count   [states]int64
 	bytes   [states]int64 // as stored
@@ -62,8 +69,8 @@ type contents struct {
 	dropt  [broker.Reasons]int // dropped, and Events not told yet
 }
 
-// queueLock is the lock of a queue. Whoever holds it finds contents, which a
-// session that nothing waits for gives back: there are many of those.
+// queueLock is the lock of a queue. Whoever holds it finds contents and flow,
+// which a session that needs them not gives back: there are many of those.
 type queueLock struct {
 	sync.Mutex
 	q *queue
@@ -73,7 +80,10 @@ type queueLock struct {
 func (l *queueLock) Lock() {
 	l.Mutex.Lock()
 	if l.q.contents == nil {
-		l.q.contents = new(contents)
+		l.q.contents = &contents{shown: l.q.next}
+	}
+	if l.q.flow == nil {
+		l.q.flow = new(flow)
 	}
 }
 
@@ -81,13 +91,16 @@ func (l *queueLock) Lock() {
 func (l *queueLock) Unlock() {
 	if l.q.def.Kind == broker.SessionTarget && l.q.bare() {
 		l.q.contents = nil
+		if *l.q.flow == (flow{}) {
+			l.q.flow = nil
+		}
 	}
 	l.Mutex.Unlock()
 }
 
 // bare reports whether nothing in contents matters.
 func (q *queue) bare() bool {
-	if q.unshown != 0 || q.telling || q.waits.first != nil || len(q.untold) > 0 || !q.s.bound.Load() {
+	if q.unshown != 0 || q.telling || q.waits.any() || len(q.untold) > 0 || !q.s.bound.Load() {
 		return false
 	}
 	for _, n := range q.count {
@@ -130,13 +143,16 @@ func (q *queue) add(seq, pos uint64, size uint32, now int64, m *broker.Message, 
 	if m.Expires != 0 {
 		q.expiries.add(m.Expires, seq, false)
 	}
-	if due := dueOf(m, &q.def, now); due > now {
+	if due := dueOf(m, q.def, now); due > now {
 		p := &c.entries[i]
 		p.meta |= metaDelayed
 		s := q.slotOf(c, i)
 		s.place, s.rank, s.until, s.expires, s.id = 0, due, due, m.Expires, m.ID
 		q.set(p, delayed)
 		q.delayed.push(&q.slots, p.slot-1, uint64(due), 0)
+	}
+	if q.topics != nil {
+		q.topics.added(c, i, m.Topic)
 	}
 }
 
@@ -254,6 +270,17 @@ func (q *queue) set(e *entry, to state) {
 	q.payload[to] += e.payload()
 }
 
+// comeBack makes an entry that has a slot ready at its place.
+func (q *queue) comeBack(c *chunk, i int) {
+	e := &c.entries[i]
+	s := q.slotOf(c, i)
+	q.set(e, returned)
+	q.ready.push(&q.slots, e.slot-1, s.place, s.rank)
+	if q.topics != nil {
+		q.topics.ready(c, i)
+	}
+}
+
 // heapOf returns the heap that every entry of a state is in.
 func (q *queue) heapOf(s state) *heap {
 	switch s {
@@ -275,6 +302,9 @@ func (q *queue) remove(c *chunk, i int, why broker.Reason) {
 	e := &c.entries[i]
 	if q.keyed {
 		q.release(c, i)
+	}
+	if q.topics != nil {
+		q.topics.forget(c, i)
 	}
 	q.set(e, gone)
 	q.count[gone], q.bytes[gone], q.payload[gone] = 0, 0, 0
@@ -312,6 +342,11 @@ func (q *queue) forgetSlots() {
 	q.slots = slots{}
 	q.ready, q.delayed, q.leases, q.dead = heap{}, heap{}, heap{}, heap{}
 	clear(q.busy)
+	if q.topics != nil {
+		for _, p := range q.topics.parts {
+			p.back = byPlace{}
+		}
+	}
 }
 
 // front returns the first entry before limit in the state waiting, and moves
@@ -332,6 +367,14 @@ func (q *queue) front(limit uint64) (*chunk, int) {
 		}
 	}
 	return nil, 0
+}
+
+// candidateFor is candidate of what wt asks for.
+func (q *queue) candidateFor(wt *waiter, limit uint64) (*chunk, int) {
+	if wt.part != nil {
+		return wt.part.candidate(q, limit)
+	}
+	return q.candidate(limit)
 }
 
 // candidate returns the ready entry before limit with the first place, or nil.

@@ -284,7 +284,7 @@ func (r *recovery) checkPlaces(q *queue, o Options) error {
 	}
 	err := &journal.DamageError{
 		File:   filepath.Join(o.Dir, journalName),
-		Reason: fmt.Sprintf("%d messages of %s %q are missing, the first is number %d", n, kindName(q.def.Kind), q.def.Name, missing[0].first),
+		Reason: fmt.Sprintf("%d messages of %s %q are missing, the first is number %d", n, kindName(q.def.Kind), q.name, missing[0].first),
 	}
 	if !o.AcceptLoss {
 		return err
@@ -296,7 +296,7 @@ func (r *recovery) checkPlaces(q *queue, o Options) error {
 		}
 	}
 	for _, run := range missing {
-		l.all.Missing = append(l.all.Missing, Missing{Kind: kindName(q.def.Kind), Name: q.def.Name, First: run.first, Messages: run.n})
+		l.all.Missing = append(l.all.Missing, Missing{Kind: kindName(q.def.Kind), Name: q.name, First: run.first, Messages: run.n})
 	}
 	q.giveUp()
 	r.s.gaveUp = true

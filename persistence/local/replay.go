@@ -185,7 +185,7 @@ func (s *Store) replayMessage(r *journal.Record) error {
 		case r.Type == recMove:
 			t.q.replayMove(to.seq, m.old, uint64(r.Pos), &m.placed)
 		case to.seq >= t.q.next:
-			s.losses.gap(t.q.def, 0, t.q.next, to.seq)
+			s.losses.gap(t.def(), 0, t.q.next, to.seq)
 			t.q.add(to.seq, uint64(r.Pos), r.Size, m.time, m.m, nil)
 			t.q.show(to.seq + 1)
 		default:
@@ -288,7 +288,7 @@ func (s *Store) replayPark(f *fields) {
 func (s *Store) replayPut(f *fields, put bool) {
 	space, rev := f.byte(), f.num()
 	key := string(f.bytes())
-	p := pendingPut{spacedKey: spacedKey{broker.Space(space), key}, value: value{rev: rev}}
+	p := pendingPut{spacedKey: spacedKey{broker.Space(space), key}, rev: rev}
 	if put {
 		if p.bytes = f.bytes(); p.bytes == nil {
 			p.bytes = []byte{}

@@ -69,6 +69,7 @@ type Store struct {
 	nextTarget broker.Target
 	firstOwn   broker.Target // targets before it are not ours
 	rev        uint64
+	session    *broker.Def // that the newest sessions share
 	dedup      dedup
 	unstarted  bool           // the start record is not written
 	replayed   broker.Message // scratch of replay,
@@ -100,6 +101,7 @@ type Store struct {
 	orphans orphans
 	box     outbox
 	late    late
+	looks   looks
 
 	spareMu sync.Mutex
 	spare   *commit
@@ -243,7 +245,7 @@ func (s *Store) milli() int64 { return s.clock.Now().UnixMilli() }
 // State tells what the store promises and how it is.
 func (s *Store) State() broker.State {
 	st := broker.State{
-		Durability: s.durability, Atomic: true, Ordered: true, StaleRefused: true,
+		Durability: s.durability, Atomic: true, Ordered: true, StaleRefused: true, Selective: true,
 		Resolution: time.Millisecond, Nodes: 1, Err: s.closed(),
 	}
 	st.Full = s.short(s.milli())
@@ -344,7 +346,8 @@ func (s *Store) endWaitsAt(t target, err error) {
 func (s *Store) endWaitsOf(q *queue, err error) {
 	var l waitQueue
 	q.mu.Lock()
-	for wt := q.waits.first; wt != nil; wt = q.waits.first {
+	for q.waits.any() {
+		wt := q.waits.until[0]
 		q.waits.remove(wt)
 		wt.w.Err = err
 		l.push(wt)

@@ -299,7 +299,7 @@ func (s *Store) registerRead(wt *waiter, st *stream, l *waitQueue) error {
 		return nil
 	}
 	wt.until = w.Until.Add(time.Millisecond - 1).UnixMilli() // never before its time
-	p.waits.add(wt)
+	p.waits.add(wt, &p.waits.waitLine)
 	p.schedule()
 	return nil
 }

@@ -7,10 +7,10 @@ import (
 	"millrace/persistence/journal"
 )
 
-// unitNotes is what the unit at hand, or the batch, remembers in a queue.
-// Everything is under the append lock.
+// unitNotes is what the unit at hand, or the batch, remembers in a queue. It is
+// under the append lock and the queue's, and lost with the contents of a queue,
+// which go between two units only when the batch has nothing to show there.
 type unitNotes struct {
-	locked  bool   // the unit holds the queue's lock
 	added   load   // what the unit adds
 	first   uint64 // sequence of the first of them
 	commit  uint64 // the Submit that has the queue in commit.queues
@@ -95,11 +95,11 @@ func (u *unit) run(ops []broker.Op, r *broker.Result) {
 
 // lock takes the lock of q until the end of the unit.
 func (u *unit) lock(q *queue) {
-	if q.unit.locked {
+	if q.locked {
 		return
 	}
 	q.mu.Lock()
-	q.unit.locked = true
+	q.locked = true
 	q.unit.added, q.unit.first, q.unit.trim = load{}, q.next, false
 	u.locked = append(u.locked, q)
 }
@@ -109,7 +109,7 @@ func (u *unit) lock(q *queue) {
 func (u *unit) unlock() {
 	for i, q := range u.locked {
 		q.schedule()
-		q.unit.locked = false
+		q.locked = false
 		q.mu.Unlock()
 		u.locked[i] = nil
 	}

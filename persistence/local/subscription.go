@@ -65,7 +65,10 @@ func (src *source) lane(partition uint32) *lane {
 // newSubscription returns a subscription that begins where its definition says.
 func (s *Store) newSubscription(id broker.Target, d broker.Def) *queue {
 	st := s.targets[d.Source].st
-	q := &queue{s: s, id: id, def: d, volatile: st.volatile, source: &source{st: st}, contents: new(contents)}
+	q := &queue{
+		s: s, id: id, name: d.Name, def: s.shape(d), volatile: st.volatile, source: &source{st: st},
+		flow: new(flow), contents: new(contents),
+	}
 	q.mu.q = q
 	q.next, q.shown = 1, ^uint64(0)
 	for _, o := range d.Start {

@@ -272,7 +272,7 @@ func (s *Store) tellSome(q *queue, l *loader, picks []pick, whys []broker.Reason
 			if err := l.message(picks, i, &d); errors.Is(err, broker.ErrGone) {
 				continue
 			} else if err != nil {
-				s.log.Error().Err(err).Str("queue", q.def.Name).Msg("message cannot be read")
+				s.log.Error().Err(err).Str("queue", q.name).Msg("message cannot be read")
 				continue
 			}
 			ds = append(ds, d)

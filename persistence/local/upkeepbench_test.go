@@ -164,6 +164,65 @@ func BenchmarkBounded(b *testing.B) {
 	b.ReportMetric(float64(dirSize(b, dir)>>20), "MiB")
 }
 
+// BenchmarkFlow publishes, receives and settles at the same time, with no more
+// than 5,000 in the queue: what one message costs from its publish to its ack
+// when many share each sync.
+func BenchmarkFlow(b *testing.B) {
+	s := open(b, local.Options{Dir: b.TempDir()})
+	s.Bind(noEvents{})
+	q := defineBench(b, s, "q", broker.QueueTarget)
+	in, out := newPipeline(s, 16), newPipeline(s, 16)
+	routes := []broker.Route{{Target: q}}
+	publishAll(b, in, 100_000, routes) // past the small segments
+	consume(b, s, out, q, 100_000)
+	reads, writes := diskReads(b), s.Journal().State().Writes
+	room := make(chan struct{}, 50) // hundreds
+	m := &broker.Message{Topic: "devices/0001/temperature", Payload: make([]byte, 256), QoS: 1, Publisher: "device-0001"}
+	b.ReportAllocs()
+	b.ResetTimer()
+	begin := cpu()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for n := b.N; n > 0; n -= benchBatch {
+			room <- struct{}{}
+			batch := in.next()
+			for range min(n, benchBatch) {
+				batch.Publish(m, routes...)
+				batch.End()
+			}
+			in.flush(batch)
+		}
+	}()
+	c := &consumer{got: make(chan struct{}, 1)}
+	c.w = broker.Wait{Target: q, Lease: time.Minute, Sink: c}
+	for settled := 0; settled < b.N; {
+		c.w.Max, c.w.Until = 10*benchBatch, time.Now().Add(10*time.Second)
+		s.Receive(&c.w)
+		<-c.got
+		if c.w.Err != nil || len(c.w.Got) == 0 {
+			b.Fatalf("got %d, %v", len(c.w.Got), c.w.Err)
+		}
+		batch := out.next()
+		for i := range c.w.Got {
+			batch.Settle(c.w.Got[i].Ref, broker.ReasonAcked)
+			batch.End()
+			if settled++; settled%benchBatch == 0 {
+				<-room
+			}
+		}
+		out.flush(batch)
+	}
+	<-done
+	in.wait(b)
+	out.wait(b)
+	reportCPU(b, begin)
+	b.StopTimer()
+	b.ReportMetric(float64(diskReads(b)-reads), "B-read")
+	b.ReportMetric(float64(b.N)/float64(s.Journal().State().Writes-writes), "msg/write")
+	shut(b, s)
+}
+
 // BenchmarkStuck acks b.N messages around one that stays.
 func BenchmarkStuck(b *testing.B) {
 	dir := b.TempDir()

@@ -134,8 +134,8 @@ func (v *Verdict) queue(ctx context.Context, q *queue) {
 			l.begin(q, some, 0)
 			for i := range some {
 				if err := l.message(some, i, &d); err != nil {
-					v.found(fmt.Sprintf("message %d of %s %q", some[i].seq, kindName(q.def.Kind), q.def.Name), err)
-					v.Missing = append(v.Missing, Missing{Kind: kindName(q.def.Kind), Name: q.def.Name, First: some[i].seq, Messages: 1})
+					v.found(fmt.Sprintf("message %d of %s %q", some[i].seq, kindName(q.def.Kind), q.name), err)
+					v.Missing = append(v.Missing, Missing{Kind: kindName(q.def.Kind), Name: q.name, First: some[i].seq, Messages: 1})
 				}
 			}
 		}

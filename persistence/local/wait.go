@@ -24,6 +24,7 @@ type waiter struct {
 	hurry atomic.Bool // Cancel came while it was being served: it does not wait again
 	q     atomic.Pointer[queue]
 	p     atomic.Pointer[partition] // one of the two is nil
+	part  *part                     // of the queue; nil: all of it
 	picks []pick
 	load  loader
 	from  uint64 // of a partition: the offset that comes next,
@@ -31,7 +32,9 @@ type waiter struct {
 	loose bool   // no offset was asked for
 	until int64  // Unix milliseconds; 0: not in the list
 
-	prev, next *waiter // in queue.waits, or (next) in a waitQueue
+	line       *waitLine
+	prev, next *waiter // in line, or (next) in a waitQueue
+	arrival    uint64  // which came before which in a waitList
 	index      int     // in waitList.until
 	listed     bool
 }
@@ -97,17 +100,35 @@ func (s *Store) register(wt *waiter, l *waitQueue) {
 			w.Err = s.closed()
 		}
 		l.push(wt)
-	case q.waits.first == nil && q.pick(wt, now.UnixMilli()) > 0:
-		l.push(wt)
-	case !w.Until.After(now) || wt.hurry.Load():
+	case w.Filter != "" && q.source != nil:
+		w.Err = broker.ErrNotSelective
 		l.push(wt)
 	default:
-		// Rounded up: a wait never ends before its time.
-		wt.until = w.Until.Add(time.Millisecond - 1).UnixMilli()
-		q.waits.add(wt)
-		q.serve(now.UnixMilli(), l)
+		q.admit(wt, now, l)
 	}
 	q.schedule()
+}
+
+// admit serves wt now, lets it wait, or ends it.
+func (q *queue) admit(wt *waiter, now time.Time, l *waitQueue) {
+	w, line, until := wt.w, &q.waits.waitLine, wt.w.Until
+	if wt.part = nil; w.Filter != "" {
+		wt.part = q.partFor(w.Filter, now.UnixMilli())
+		line = &wt.part.waits
+		if soon := now.Add(lookMax); wt.part.next != complete && until.Before(soon) {
+			until = soon // see answerHasty
+		}
+	}
+	if q.waits.any() {
+		q.serve(now.UnixMilli(), l) // those who came before
+	}
+	if line.first == nil && q.pick(wt, now.UnixMilli()) > 0 || !until.After(now) || wt.hurry.Load() {
+		l.push(wt)
+		return
+	}
+	// Rounded up: a wait never ends before its time.
+	wt.until = until.Add(time.Millisecond - 1).UnixMilli()
+	q.waits.add(wt, line)
 }
 
 // Cancel withdraws w.
@@ -138,35 +159,46 @@ func (s *Store) Cancel(w *broker.Wait) bool {
 	return true
 }
 
-// waitList holds the waits of a queue in order of arrival, and by their end.
+// waitLine holds waits in order of arrival.
+type waitLine struct{ first, last *waiter }
+
+// waitList holds the waits of a queue by their end, and in a line each those for
+// the whole queue and, elsewhere, those for a part of it.
 type waitList struct {
-	first, last *waiter
-	until       []*waiter // a heap
+	waitLine
+	until    []*waiter // a heap
+	arrivals uint64
 }
 
-func (wl *waitList) add(wt *waiter) {
-	wt.listed, wt.prev, wt.next = true, wl.last, nil
-	if wl.last != nil {
-		wl.last.next = wt
+// any reports whether anybody waits.
+func (wl *waitList) any() bool { return len(wl.until) > 0 }
+
+func (wl *waitList) add(wt *waiter, ln *waitLine) {
+	wl.arrivals++
+	wt.line, wt.arrival = ln, wl.arrivals
+	wt.listed, wt.prev, wt.next = true, ln.last, nil
+	if ln.last != nil {
+		ln.last.next = wt
 	} else {
-		wl.first = wt
+		ln.first = wt
 	}
-	wl.last = wt
+	ln.last = wt
 	wt.index = len(wl.until)
 	wl.until = append(wl.until, wt)
 	wl.up(wt.index)
 }
 
 func (wl *waitList) remove(wt *waiter) {
+	ln := wt.line
 	if wt.prev != nil {
 		wt.prev.next = wt.next
 	} else {
-		wl.first = wt.next
+		ln.first = wt.next
 	}
 	if wt.next != nil {
 		wt.next.prev = wt.prev
 	} else {
-		wl.last = wt.prev
+		ln.last = wt.prev
 	}
 	wt.listed, wt.prev, wt.next = false, nil, nil
 	n := len(wl.until) - 1

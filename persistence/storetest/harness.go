@@ -36,14 +36,16 @@ func groups() []group {
 		{tests: slices.Concat(queueTests, timeTests, limitTests, waitTests, streamTests, streamWaitTests, streamKeepTests)},
 		{tests: slices.Concat(subscriptionTests, subscriptionLimitTests, subscriptionKeepTests), of: broker.SubscriptionTarget},
 		{tests: sessionTests, of: broker.SessionTarget},
+		{tests: selectTests, filter: true},
 		{tests: slices.Concat(keyTests, targetTests, batchTests, reopenTests)},
 	}
 }
 
 // group are tests of one kind of target; 0 is any.
 type group struct {
-	tests []test
-	of    broker.TargetKind
+	tests  []test
+	of     broker.TargetKind
+	filter bool // they receive by topic
 }
 
 // Run runs the suite. newPlace makes an empty place; it is called inside a
@@ -68,6 +70,11 @@ func (g group) run(h *harness, tc test) {
 		h.refuses(broker.Def{Name: "c", Kind: g.of})
 	case g.of == broker.SubscriptionTarget && st.NoSubscriptions:
 		h.refuses(broker.Def{Name: "sub", Kind: g.of, Source: h.stream(broker.Def{})})
+	case g.filter && st.NoFilters:
+		w := &broker.Wait{Target: h.queue(broker.Def{}), Filter: "a/#", Max: 1, Sink: make(sink, 1)}
+		h.store.Receive(w)
+		<-w.Sink.(sink)
+		h.fails(w.Err, broker.ErrConflict)
 	default:
 		tc.run(h)
 	}
@@ -344,20 +351,26 @@ func (h *harness) wait(t broker.Target, limit int, lease, until time.Duration) *
 // receive takes what is there now.
 func (h *harness) receive(t broker.Target, limit int, lease time.Duration) []broker.Delivery {
 	h.Helper()
-	until := time.Duration(0)
-	if h.live {
-		until = liveWait
+	if !h.live {
+		return h.take(t, "", limit, lease)
 	}
-	got := h.outcome(h.wait(t, limit, lease, until))
-	for h.live && lease > 0 && len(got) > 0 && len(got) < limit { // what is ready may come in pieces
-		more := &broker.Wait{Target: t, Max: limit - len(got), Lease: max(lease, time.Minute), Sink: make(sink, 1)}
-		h.store.Receive(more)
-		if len(h.outcome(more)) == 0 {
+	got := h.outcome(h.wait(t, limit, lease, liveWait))
+	for lease > 0 && len(got) > 0 && len(got) < limit { // what is ready may come in pieces
+		more := h.take(t, "", limit-len(got), lease)
+		if len(more) == 0 {
 			break
 		}
-		got = append(got, more.Got...)
+		got = append(got, more...)
 	}
 	return got
+}
+
+// take takes what is there now and matches a filter.
+func (h *harness) take(t broker.Target, filter string, limit int, lease time.Duration) []broker.Delivery {
+	h.Helper()
+	w := &broker.Wait{Target: t, Filter: filter, Max: limit, Lease: lease, Sink: make(sink, 1)}
+	h.store.Receive(w)
+	return h.outcome(w)
 }
 
 // outcome waits for the end of w.

@@ -15,6 +15,7 @@ import (
 	"pgregory.net/rapid"
 
 	"millrace/broker"
+	"millrace/router"
 )
 
 // The model is a slice of messages and the rules in plain words. Operations
@@ -39,7 +40,7 @@ var modelQueues = []broker.Def{
 // many as MILLRACE_MODEL_STEPS says.
 func RunModel(t *testing.T, newPlace func(tb testing.TB) Place) {
 	t.Helper()
-	kinds := []string{"publish", "publish", "publish", "receive", "receive", "settle", "settle", "nack", "extend", "park", "sleep", "purge", "reopen", "roll", "upkeep"}
+	kinds := []string{"publish", "publish", "publish", "receive", "receive", "select", "select", "settle", "settle", "nack", "extend", "park", "sleep", "purge", "reopen", "roll", "upkeep"}
 	runSteps(t, newPlace, kinds, func(h *harness, steps []step) error { return (&model{h: h}).run(steps) })
 }
 
@@ -130,6 +131,12 @@ type mmessage struct {
 	delivery broker.Delivery // the newest
 }
 
+// topic is where it was published.
+func (x *mmessage) topic() string { return fmt.Sprintf("t/%d/%d", x.n%3, x.n) }
+
+// modelFilters are the parts that are asked for.
+var modelFilters = []string{"t/0/#", "t/+/+", "t/1/+", "#", "t/2", "t/2/#"}
+
 // mqueue is a queue of the model.
 type mqueue struct {
 	def      broker.Def
@@ -173,7 +180,11 @@ func (m *model) do(q *mqueue, s step, now int64) error {
 	case "publish":
 		return m.publish(q, s, now)
 	case "receive":
-		return m.receive(q, 1+s.b%4, time.Duration(s.c*100+5)*time.Millisecond, now)
+		return m.receive(q, "", s, now)
+	case "select":
+		if m.h.store.State().Selective {
+			return m.receive(q, modelFilters[s.b%len(modelFilters)], s, now)
+		}
 	case "settle":
 		return m.settle(q, s, now)
 	case "nack", "extend":
@@ -206,6 +217,7 @@ func (m *model) publish(q *mqueue, s step, now int64) error {
 	m.n++
 	x := &mmessage{n: m.n, place: now}
 	b := m.h.message(fmt.Sprint(m.n))
+	b.Topic = x.topic()
 	if s.b == 1 {
 		x.state, x.late, x.place = mDelayed, true, now+int64(s.c)*100+5
 		x.until, b.NotBefore = x.place, x.place
@@ -327,9 +339,13 @@ func (q *mqueue) advanceOne(x *mmessage, now int64) bool {
 	return false
 }
 
-func (m *model) receive(q *mqueue, limit int, lease time.Duration, now int64) error {
-	got := m.h.receive(q.target, limit, lease)
+func (m *model) receive(q *mqueue, filter string, s step, now int64) error {
+	limit, lease := 1+s.b%4, time.Duration(s.c*100+5)*time.Millisecond
+	got := m.h.take(q.target, filter, limit, lease)
 	want := q.in2(mReady)
+	if filter != "" {
+		want = slices.DeleteFunc(want, func(x *mmessage) bool { return !router.Match(filter, x.topic()) })
+	}
 	want = want[:min(limit, len(want))]
 	if len(got) != len(want) {
 		return fmt.Errorf("received %s, want %d messages", bodies(got), len(want))

@@ -94,7 +94,7 @@ func TestThePageOfTheDialectNamesTheCodesThatNothingIsAnsweredWith(t *testing.T)
 	}
 	named, _, _ = strings.Cut(named, "\n\n")
 	codes := emqx.Codes()
-	for _, name := range strings.Fields(pageCodes) {
+	for name := range strings.FieldsSeq(pageCodes) {
 		_, never := unreachable[name]
 		instead := name == "MESSAGE_ID_SCHEMA_ERROR" // it stands there for another one
 		if stands := strings.Contains(named, "`"+name+"`"); stands != (never || instead) || !codes[name] {

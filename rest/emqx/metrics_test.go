@@ -40,7 +40,7 @@ func TestEveryCounterIsCountedOrSaysWhyNot(t *testing.T) {
 // TestNoCounterOfDashboardsIsMissing lists what EMQX's dashboards and exporters
 // read.
 func TestNoCounterOfDashboardsIsMissing(t *testing.T) {
-	for _, name := range strings.Fields(`
+	for name := range strings.FieldsSeq(`
 		bytes.received bytes.sent packets.received packets.sent
 		packets.connect.received packets.connack.sent packets.connack.error packets.connack.auth_error
 		packets.publish.received packets.publish.sent packets.publish.error packets.publish.auth_error packets.publish.dropped

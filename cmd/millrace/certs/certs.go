@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -137,6 +138,9 @@ func (o *Owner) Reload() error {
 		return err
 	}
 	o.now.Store(g)
+	if info, err := os.Stat(o.files.Key); err == nil && runtime.GOOS != "windows" && info.Mode().Perm()&0o077 != 0 {
+		o.log.Warn().Str("file", o.files.Key).Stringer("mode", info.Mode()).Msg("the private key can be read by others than its owner: chmod 600")
+	}
 	leaf := g.pair.Leaf
 	o.log.Info().Str("subject", leaf.Subject.String()).Time("expires", leaf.NotAfter).Msg("certificate read")
 	if left := time.Until(leaf.NotAfter); left < expiresSoon {

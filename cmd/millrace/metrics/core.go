@@ -4,6 +4,7 @@ import "strings"
 
 var (
 	buildInfo = gauge("build_info", "Always 1; the label is the version that runs.", "version")
+	exposed   = gauge("exposed_listeners", "Listeners without TLS that other machines reach.")
 
 	publishes   = counter("publishes", "Messages offered by producers of any protocol, by outcome.", "outcome")
 	stored      = counter("publishes_stored", "Published messages that something durable matched.")
@@ -13,7 +14,12 @@ var (
 	ready       = gauge("ready", "1 when publishes and acks work now.")
 )
 
-func (s Source) build(to *scrape) { to.set(buildInfo, 1, s.Version) }
+func (s Source) build(to *scrape) {
+	to.set(buildInfo, 1, s.Version)
+	if s.Exposed != nil {
+		to.set(exposed, float64(s.Exposed()))
+	}
+}
 
 func (s Source) core(to *scrape) {
 	st := s.Broker.Stats()

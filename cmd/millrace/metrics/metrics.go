@@ -30,6 +30,8 @@ type Source struct {
 	Store   *local.Store
 	MQTT    func() *mqtt.Server
 	HTTP    func() *rest.Server
+	// Exposed is how many listeners without TLS other machines reach.
+	Exposed func() int
 	// Context names who reads lists; it must see everything.
 	Context context.Context //nolint:containedctx // a principal, for every scrape
 }

@@ -1,0 +1,50 @@
+package local_test
+
+import (
+	"context"
+	"fmt"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"millrace/broker"
+	"millrace/persistence/local"
+)
+
+// TestPartsThatNobodyAsksForGo bounds what filters that come and go leave.
+func TestPartsThatNobodyAsksForGo(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, err := local.Open(local.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = s.Close(context.Background()) }()
+		s.Bind(noEvents{})
+		q, err := s.Define(t.Context(), broker.Def{Name: "q", Kind: broker.QueueTarget})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ask := func(filter string, wait time.Duration) {
+			r := newTaker(s, q, filter)
+			r.w.Until = time.Now().Add(wait)
+			s.Receive(&r.w)
+		}
+		for i := range 2000 {
+			ask(fmt.Sprint("waits/", i), time.Hour)
+		}
+		for i := range 10_000 {
+			ask(fmt.Sprint("passes/", i), 0)
+		}
+		if n, _ := s.Parts(q); n < 2000 || n > 2000+2000+local.PartSpare {
+			t.Errorf("%d parts, want 2000 that are waited for and no more than as many and %d others", n, local.PartSpare)
+		}
+		<-time.After(11 * time.Minute)
+		if n, _ := s.Parts(q); n != 2000 {
+			t.Errorf("%d parts after a while, want the 2000 that are waited for", n)
+		}
+		<-time.After(time.Hour)
+		if n, topics := s.Parts(q); n+topics != 0 {
+			t.Errorf("%d parts and %d topics when nobody waits", n, topics)
+		}
+	})
+}
