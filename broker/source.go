@@ -33,9 +33,6 @@ func (b *Broker) FromSubscription(ctx context.Context, stream, name string) (Sou
 // what is in between, and leave that to others. Errors: Invalid when the filter
 // is none, or when a part cannot be taken from this source or in this store.
 func (s Source) Part(filter string) (Source, error) {
-	if s.b.store.State().NoFilters {
-		return s, errorf(Invalid, FilterSubject, "messages cannot be received by topic from the store of this server: leave the filter %q out", filter)
-	}
 	if err := s.b.CheckFilter(filter); err != nil {
 		return s, err
 	}

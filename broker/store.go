@@ -119,9 +119,8 @@ type State struct {
 	Err          error         // nil: writes work now
 	Full         bool          // publishes are refused, acks and deletes go on
 
-	// What the store does not keep: a Define of it is ErrConflict, and so is a
-	// Wait with a Filter.
-	NoSessions, NoSubscriptions, NoGroups, NoFilters bool
+	// What the store does not keep: a Define of it is ErrConflict.
+	NoSessions, NoSubscriptions, NoGroups bool
 }
 
 // Target is a queue, a stream or a subscription. It is made new for every definition and never

@@ -167,7 +167,7 @@ func (s *Store) open(ctx context.Context, o *Options) (err error) {
 func (s *Store) State() broker.State {
 	st := broker.State{
 		Durability: s.o.durability(), Resolution: resolution, Lag: lag, Nodes: 1,
-		NoSessions: true, NoSubscriptions: true, NoGroups: true, NoFilters: true,
+		NoSessions: true, NoSubscriptions: true, NoGroups: true,
 	}
 	st.Full = s.full.Load() > s.milli()
 	switch failed := s.failed.Load(); {

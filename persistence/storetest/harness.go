@@ -70,7 +70,7 @@ func (g group) run(h *harness, tc test) {
 		h.refuses(broker.Def{Name: "c", Kind: g.of})
 	case g.of == broker.SubscriptionTarget && st.NoSubscriptions:
 		h.refuses(broker.Def{Name: "sub", Kind: g.of, Source: h.stream(broker.Def{})})
-	case g.filter && st.NoFilters:
+	case g.filter && !st.Selective:
 		w := &broker.Wait{Target: h.queue(broker.Def{}), Filter: "a/#", Max: 1, Sink: make(sink, 1)}
 		h.store.Receive(w)
 		<-w.Sink.(sink)
