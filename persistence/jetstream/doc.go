@@ -53,8 +53,8 @@
 // than it may goes when its time comes if the node runs, else when it is opened.
 //
 // Not kept: durable sessions, subscriptions on streams, FIFO groups. Define
-// refuses them with ErrConflict, and so does Receive a Wait with a Filter; State
-// says so.
+// refuses them with ErrConflict. Receive answers a Wait with a Filter with
+// ErrNotSelective. State says so.
 //
 // # Goroutines
 //

@@ -274,7 +274,7 @@ func (s *Store) Receive(w *broker.Wait) {
 	w.Got, w.Err, w.Bounds = w.Got[:0], nil, broker.PartitionInfo{}
 	t, err := s.lookup(w.Target)
 	if err == nil && w.Filter != "" {
-		err = fmt.Errorf("%w: the nats store does not receive by topic; the embedded store does", broker.ErrConflict)
+		err = broker.ErrNotSelective
 	}
 	if err != nil {
 		w.Err = err

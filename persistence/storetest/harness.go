@@ -74,7 +74,7 @@ func (g group) run(h *harness, tc test) {
 		w := &broker.Wait{Target: h.queue(broker.Def{}), Filter: "a/#", Max: 1, Sink: make(sink, 1)}
 		h.store.Receive(w)
 		<-w.Sink.(sink)
-		h.fails(w.Err, broker.ErrConflict)
+		h.fails(w.Err, broker.ErrNotSelective)
 	default:
 		tc.run(h)
 	}
