@@ -56,7 +56,7 @@ fuzz:
 # The same tests as every run, by the hundred thousand; hours. Each says how many
 # it really ran. docs/testing.md has the variables.
 torture:
-	MILLRACE_CRASH_STATES=$(CRASH_STATES) MILLRACE_FLIPS=all MILLRACE_FAULTS=all MILLRACE_MODEL_STEPS=$(MODEL_STEPS) \
+	MILLRACE_CLUSTER=all MILLRACE_CRASH_STATES=$(CRASH_STATES) MILLRACE_FLIPS=all MILLRACE_FAULTS=all MILLRACE_MODEL_STEPS=$(MODEL_STEPS) \
 	  $(GO) test -count 1 -timeout 6h -v ./persistence/... | $(COUNTS)
 	MILLRACE_KILL_ROUNDS=$(KILL_ROUNDS) MILLRACE_ACCESS_CELLS=$(ACCESS_CELLS) MILLRACE_FLEET=2000 \
 	  $(GO) test -count 1 -timeout 6h -v -run 'Kill|EveryDoorDecides|AFleet' ./cmd/millrace | $(COUNTS)

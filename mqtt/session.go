@@ -129,6 +129,8 @@ func (c *conn) openSession(ctx context.Context) *faultError {
 		return &faultError{badClientID, "client id has a session of another identity", closeAuth}
 	case broker.Full:
 		return &faultError{quotaExceeded, "the store is full and takes no new session", closeQuota}
+	case broker.Unavailable:
+		return &faultError{serverUnavailable, err.Error(), closeServer}
 	default:
 		if err != nil {
 			c.srv.log.Error().Str("client", clip(h.id)).Err(err).Msg("session was not opened")

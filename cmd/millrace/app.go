@@ -37,7 +37,8 @@ type app struct {
 	failed chan error
 
 	temporary bool // the data directory goes when the process goes
-	store     *local.Store
+	store     broker.Store
+	local     *local.Store // the store, if it is the embedded one
 	broker    *broker.Broker
 	memory    *memory.Watch           // nil without limits.memory
 	exposed   atomic.Int64            // listeners without TLS that other machines reach
@@ -120,26 +121,10 @@ func (a *app) start(ctx context.Context) error {
 
 // openBroker opens the store, the accounts in it, and the broker over both.
 func (a *app) openBroker(ctx context.Context) error {
-	if a.cfg.Data == "" {
-		if err := a.temporaryData(); err != nil {
-			return err
-		}
+	if err := a.openStore(ctx); err != nil {
+		return err
 	}
-	store, err := local.Open(local.Options{ //nolint:contextcheck // it ends with its Close
-		Dir: a.cfg.Data, Log: a.log,
-		Relaxed: a.cfg.Store.Sync == "interval", AcceptLoss: a.cfg.Store.AcceptLoss == config.On,
-		LowDisk: int64(a.cfg.Store.LowDisk), CompactRate: int64(a.cfg.Store.Compact),
-		Progress: a.reportRecovery,
-		Failed: func(err error) {
-			a.fail(&failure{code: exitDisk, err: fmt.Errorf("the store cannot write: %w", err), hint: "look at the disk, then start again: everything acknowledged is there"})
-		},
-	})
-	if err != nil {
-		return storeFailure(a.cfg.Data, err)
-	}
-	a.store = store
-	a.stack.push("store", store.Close)
-	if err := a.alarms.Keep(ctx, broker.NewKeys(store, broker.SpaceSystem)); err != nil {
+	if err := a.alarms.Keep(ctx, broker.NewKeys(a.store, broker.SpaceSystem)); err != nil {
 		return err
 	}
 	a.stack.push("alarms", a.alarms.Close)
@@ -148,7 +133,7 @@ func (a *app) openBroker(ctx context.Context) error {
 		return err
 	}
 	a.broker, err = broker.Open(ctx, broker.Options{
-		Store: store, Auth: accounts, Log: a.log, Alarms: a.alarms,
+		Store: a.store, Auth: accounts, Log: a.log, Alarms: a.alarms,
 		Limits: brokerLimits(a.cfg), MaxPayload: int(a.cfg.Limits.Payload), Overloaded: a.overloaded(),
 		Topics: router.Limits{MaxBytes: a.cfg.Limits.TopicBytes, MaxLevels: a.cfg.Limits.TopicLevels},
 	})

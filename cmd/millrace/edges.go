@@ -118,7 +118,7 @@ func (a *app) openMQTT() error {
 // metrics shows the figures of all parts.
 func (a *app) metrics() http.Handler {
 	return metrics.Handler(metrics.Registry(metrics.Source{
-		Version: build().Version, Broker: a.broker, Store: a.store,
+		Version: build().Version, Broker: a.broker, Store: a.local,
 		MQTT:    func() *mqtt.Server { return a.mqtt },
 		HTTP:    func() *rest.Server { return a.http },
 		Exposed: func() int { return int(a.exposed.Load()) },

@@ -16,19 +16,21 @@ var forbidden = []struct {
 	{"millrace/router", []string{"millrace/broker", "millrace/mqtt", "millrace/rest", "millrace/persistence", "millrace/cmd", "github.com", "golang.org/x"}, "the router is grammar and the standard library"},
 	{"millrace/broker", []string{"millrace/mqtt", "millrace/rest", "millrace/persistence", "millrace/cmd", "github.com/mochi-mqtt", "net/http"}, "the core knows no protocol and no store"},
 	{"millrace/broker/auth", []string{"millrace/broker"}, "auth is asked by all and asks nobody but the router"},
-	{"millrace/persistence", []string{"millrace/mqtt", "millrace/rest", "millrace/cmd", "github.com/mochi-mqtt", "net/http"}, "storage knows no protocol"},
-	{"millrace/persistence/journal", []string{"millrace/broker", "millrace/persistence/local"}, "the journal knows bytes"},
+	{"millrace/persistence", []string{"millrace/mqtt", "millrace/rest", "millrace/cmd", "github.com/mochi-mqtt"}, "storage knows no protocol"},
+	{"millrace/persistence/journal", []string{"millrace/broker", "millrace/persistence/local", "net/http"}, "the journal knows bytes"},
+	{"millrace/persistence/local", []string{"net/http", "github.com/nats-io"}, "the embedded store needs no network"},
 	{"millrace/mqtt", []string{"millrace/rest", "millrace/persistence", "millrace/cmd"}, "protocols meet only in the core"},
-	{"millrace/cmd/millrace", []string{"millrace/persistence/journal/journaltest", "millrace/persistence/storetest", "millrace/rest/internal/resttest", "github.com/cockroachdb", "testing"}, "the program carries no tests"},
+	{"millrace/cmd/millrace", []string{"millrace/persistence/journal/journaltest", "millrace/persistence/storetest", "millrace/rest/internal/resttest", "github.com/cockroachdb", "github.com/nats-io/nats-server", "testing"}, "the program carries no tests"},
 	{"millrace/rest", []string{"millrace/mqtt", "millrace/persistence", "millrace/cmd", "github.com/mochi-mqtt"}, "protocols meet only in the core"},
 }
 
 // testOnly are packages of tests; no program holds them.
 var testOnly = map[string]bool{
-	"millrace/persistence/journal/journaltest": true, // Pebble's crashable file system
-	"millrace/persistence/storetest":           true,
-	"millrace/cmd/millrace/certs/certstest":    true, // certificates for tests
-	"millrace/rest/internal/resttest":          true, // a broker over the memory driver
+	"millrace/persistence/journal/journaltest":     true, // Pebble's crashable file system
+	"millrace/persistence/storetest":               true,
+	"millrace/cmd/millrace/certs/certstest":        true, // certificates for tests
+	"millrace/persistence/jetstream/jetstreamtest": true, // NATS servers in process
+	"millrace/rest/internal/resttest":              true, // a broker over the memory driver
 }
 
 func TestImportsFollowTheArrows(t *testing.T) {

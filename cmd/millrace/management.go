@@ -61,10 +61,8 @@ const slowAlarm = time.Minute
 // keepHistory begins to take samples, and to watch what only a look at the
 // figures tells.
 func (a *app) keepHistory() {
-	if losses := a.store.Losses(); len(losses.Damage)+len(losses.Missing) > 0 {
-		a.alarms.Raise("damaged_start", "the store was opened without what was damaged: read the report", map[string]any{
-			"report": losses.Report, "places": len(losses.Damage), "gaps": len(losses.Missing),
-		})
+	if a.local != nil {
+		a.reportLosses()
 	}
 	slow := int64(0)
 	a.history = history.Start(func() history.Reading {
@@ -73,10 +71,8 @@ func (a *app) keepHistory() {
 		} else {
 			a.alarms.Clear("low_disk")
 		}
-		if ahead := a.store.Clock().Ahead(); ahead.Abs() > clockSet {
-			a.alarms.Raise("clock_set", "the clock of the machine was set while the broker runs: deadlines go on as they were, times are shown by the clock of before until a restart", map[string]any{"seconds": int64(ahead.Seconds())})
-		} else {
-			a.alarms.Clear("clock_set")
+		if a.local != nil {
+			a.watchClock()
 		}
 		a.broker.SampleTopics()
 		now, _ := a.clients.Counts()
@@ -111,4 +107,22 @@ func system() emqx.System {
 	s := emqx.System{MemoryUsed: m.Sys, MaxFiles: fileLimit()}
 	s.Load, s.MemoryTotal = machine()
 	return s
+}
+
+// reportLosses raises an alarm if the store was opened without what was damaged.
+func (a *app) reportLosses() {
+	if losses := a.local.Losses(); len(losses.Damage)+len(losses.Missing) > 0 {
+		a.alarms.Raise("damaged_start", "the store was opened without what was damaged: read the report", map[string]any{
+			"report": losses.Report, "places": len(losses.Damage), "gaps": len(losses.Missing),
+		})
+	}
+}
+
+// watchClock raises an alarm while the wall clock is not that of deadlines.
+func (a *app) watchClock() {
+	if ahead := a.local.Clock().Ahead(); ahead.Abs() > clockSet {
+		a.alarms.Raise("clock_set", "the clock of the machine was set while the broker runs: deadlines go on as they were, times are shown by the clock of before until a restart", map[string]any{"seconds": int64(ahead.Seconds())})
+	} else {
+		a.alarms.Clear("clock_set")
+	}
 }

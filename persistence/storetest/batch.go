@@ -227,13 +227,14 @@ var batchTests = []test{
 		q, other := h.queue(broker.Def{}), h.queue(broker.Def{Name: "other", Volatile: true})
 		const publishers, each = 4, 500
 		var wg sync.WaitGroup
-		for range publishers {
+		for p := range publishers {
 			wg.Go(func() {
 				b, d := &broker.Batch{}, make(done, 1)
 				for n := 0; n < each; n += 10 {
 					b.Reset()
-					for range 10 {
-						m := &broker.Message{Topic: "t", Payload: []byte("x")}
+					for i := range 10 {
+						m := &broker.Message{Topic: "t", Payload: []byte("x"), ID: broker.ID{0: 1, 13: byte(p), 14: byte(n), 15: byte(n >> 8)}}
+						m.ID[12] = byte(i)
 						b.Publish(m, broker.Route{Target: q}, broker.Route{Target: other})
 						b.End()
 					}

@@ -7,6 +7,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -28,26 +30,81 @@ type Checker interface{ Check() error }
 // suite asks after every Close.
 type Verifier interface{ Verify() error }
 
+// groups are all tests of the suite, with what a store may refuse to keep.
+func groups() []group {
+	return []group{
+		{tests: slices.Concat(queueTests, timeTests, limitTests, waitTests, streamTests, streamWaitTests, streamKeepTests)},
+		{tests: slices.Concat(subscriptionTests, subscriptionLimitTests, subscriptionKeepTests), of: broker.SubscriptionTarget},
+		{tests: sessionTests, of: broker.SessionTarget},
+		{tests: selectTests, filter: true},
+		{tests: slices.Concat(keyTests, targetTests, batchTests, reopenTests)},
+	}
+}
+
+// group are tests of one kind of target; 0 is any.
+type group struct {
+	tests  []test
+	of     broker.TargetKind
+	filter bool // they receive by topic
+}
+
 // Run runs the suite. newPlace makes an empty place; it is called inside a
 // synctest bubble, once for each test.
 func Run(t *testing.T, newPlace func(tb testing.TB) Place) {
 	t.Helper()
-	for _, group := range [][]test{
-		queueTests, timeTests, limitTests, waitTests, selectTests, streamTests, streamWaitTests, streamKeepTests,
-		subscriptionTests, subscriptionLimitTests, subscriptionKeepTests,
-		sessionTests, keyTests, targetTests, batchTests, reopenTests,
-	} {
-		for _, tc := range group {
+	for _, g := range groups() {
+		for _, tc := range g.tests {
 			t.Run(tc.name, func(t *testing.T) {
-				synctest.Test(t, func(t *testing.T) {
-					h := &harness{T: t, place: newPlace(t)}
-					h.open()
-					tc.run(h)
-					h.close()
-				})
+				synctest.Test(t, func(t *testing.T) { g.run(&harness{T: t, place: newPlace(t)}, tc) })
 			})
 		}
 	}
+}
+
+// run runs one test, or sees that its kind of target is refused.
+func (g group) run(h *harness, tc test) {
+	h.open()
+	st := h.store.State()
+	switch {
+	case g.of == broker.SessionTarget && st.NoSessions:
+		h.refuses(broker.Def{Name: "c", Kind: g.of})
+	case g.of == broker.SubscriptionTarget && st.NoSubscriptions:
+		h.refuses(broker.Def{Name: "sub", Kind: g.of, Source: h.stream(broker.Def{})})
+	case g.filter && !st.Selective:
+		w := &broker.Wait{Target: h.queue(broker.Def{}), Filter: "a/#", Max: 1, Sink: make(sink, 1)}
+		h.store.Receive(w)
+		<-w.Sink.(sink)
+		h.fails(w.Err, broker.ErrNotSelective)
+	default:
+		tc.run(h)
+	}
+	h.close()
+}
+
+// refuses fails unless a definition is refused, and leaves nothing behind.
+func (h *harness) refuses(d broker.Def) {
+	h.Helper()
+	before, err := h.store.Definitions(context.Background())
+	if err != nil {
+		h.Fatal(err)
+	}
+	_, err = h.store.Define(context.Background(), d)
+	h.fails(err, broker.ErrConflict)
+	after, err := h.store.Definitions(context.Background())
+	if err != nil || len(after) != len(before) {
+		h.Fatalf("%d definitions, %v; want %d", len(after), err, len(before))
+	}
+}
+
+// grouped is a test of keyed queues.
+func grouped(name string, run func(h *harness)) test {
+	return test{name, func(h *harness) {
+		if h.store.State().NoGroups {
+			h.refuses(broker.Def{Name: "q", Kind: broker.QueueTarget, KeyedFIFO: true})
+			return
+		}
+		run(h)
+	}}
 }
 
 // test is one sentence of the contract.
@@ -63,6 +120,82 @@ type harness struct {
 	store  broker.Store
 	events *events
 	ids    uint64
+	slept  time.Duration
+	live   bool // in real time, where things follow a moment later
+}
+
+// What real time costs at most: a longer sleep is left to fake time, and what
+// is to follow is waited for that long.
+const (
+	liveSleep = 1500 * time.Millisecond
+	liveWait  = 5 * time.Second
+	liveQuiet = 100 * time.Millisecond
+)
+
+// RunLive runs the suite in real time, for stores that need sockets. Tests that
+// let much time pass are skipped, and say so. Of the others every tenth runs,
+// unless MILLRACE_CLUSTER is all.
+func RunLive(t *testing.T, newPlace func(tb testing.TB) Place) {
+	t.Helper()
+	n := 0
+	for _, g := range groups() {
+		for _, tc := range g.tests {
+			if n++; n%10 != 1 && os.Getenv("MILLRACE_CLUSTER") != "all" {
+				continue
+			}
+			t.Run(tc.name, func(t *testing.T) {
+				t.Parallel()
+				g.run(&harness{T: t, place: newPlace(t), live: true}, tc)
+			})
+		}
+	}
+}
+
+// quiet waits until nothing is under way.
+func (h *harness) quiet() {
+	if h.live {
+		<-time.After(liveQuiet)
+		return
+	}
+	synctest.Wait()
+}
+
+// follows waits until events have come, or none can.
+func (h *harness) follows(count func() int) {
+	if !h.live {
+		synctest.Wait()
+		return
+	}
+	for end := time.Now().Add(time.Second); time.Now().Before(end); <-time.After(liveQuiet) {
+		h.events.mu.Lock()
+		n := count()
+		h.events.mu.Unlock()
+		if n > 0 {
+			return
+		}
+	}
+}
+
+// grace is how much later than asked a wait may end.
+func (h *harness) grace() time.Duration {
+	if h.live {
+		return liveWait
+	}
+	return 5 * time.Millisecond
+}
+
+// becomes waits until ok is true, and reports whether it was.
+func (h *harness) becomes(ok func() bool) bool {
+	if !h.live {
+		synctest.Wait()
+		return ok()
+	}
+	for end := time.Now().Add(liveWait); time.Now().Before(end); <-time.After(10 * time.Millisecond) {
+		if ok() {
+			return true
+		}
+	}
+	return ok()
 }
 
 // open opens the store and binds its events.
@@ -92,7 +225,7 @@ func (h *harness) close() {
 // check has the store verify its books.
 func (h *harness) check() {
 	h.Helper()
-	synctest.Wait()
+	h.quiet()
 	if c, ok := h.store.(Checker); ok && h.store.State().Err == nil {
 		if err := c.Check(); err != nil {
 			h.Fatalf("the store's own check: %v", err)
@@ -101,7 +234,13 @@ func (h *harness) check() {
 }
 
 // sleep lets time pass, which in a bubble takes none.
-func (h *harness) sleep(d time.Duration) { <-time.After(d) }
+func (h *harness) sleep(d time.Duration) {
+	h.Helper()
+	if h.slept += d; h.live && h.slept > liveSleep {
+		h.Skipf("%s have to pass: that is for fake time", d)
+	}
+	<-time.After(d)
+}
 
 // reopen closes the store and opens it again.
 func (h *harness) reopen() {
@@ -212,7 +351,18 @@ func (h *harness) wait(t broker.Target, limit int, lease, until time.Duration) *
 // receive takes what is there now.
 func (h *harness) receive(t broker.Target, limit int, lease time.Duration) []broker.Delivery {
 	h.Helper()
-	return h.take(t, "", limit, lease)
+	if !h.live {
+		return h.take(t, "", limit, lease)
+	}
+	got := h.outcome(h.wait(t, limit, lease, liveWait))
+	for lease > 0 && len(got) > 0 && len(got) < limit { // what is ready may come in pieces
+		more := h.take(t, "", limit-len(got), lease)
+		if len(more) == 0 {
+			break
+		}
+		got = append(got, more...)
+	}
+	return got
 }
 
 // take takes what is there now and matches a filter.
@@ -236,7 +386,7 @@ func (h *harness) outcome(w *broker.Wait) []broker.Delivery {
 // pending fails if w has ended.
 func (h *harness) pending(w *broker.Wait) {
 	h.Helper()
-	synctest.Wait()
+	h.quiet()
 	select {
 	case <-w.Sink.(sink):
 		h.Fatalf("wait ended with %s and error %v, want it to wait on", bodies(w.Got), w.Err)
@@ -247,7 +397,16 @@ func (h *harness) pending(w *broker.Wait) {
 // expect takes what is there and compares the bodies.
 func (h *harness) expect(t broker.Target, want ...string) []broker.Delivery {
 	h.Helper()
-	got := h.receive(t, 100, time.Minute)
+	if h.live && len(want) > 0 { // they are there soon
+		first := h.outcome(h.wait(t, len(want), time.Minute, liveWait))
+		got := slices.Clone(first)
+		if len(got) < len(want) {
+			got = append(got, h.receive(t, len(want)-len(got), time.Minute)...)
+		}
+		h.same(got, want...)
+		return got
+	}
+	got := h.outcome(h.wait(t, 100, time.Minute, 0))
 	h.same(got, want...)
 	return got
 }
@@ -301,7 +460,9 @@ func (h *harness) fails(got, want error) {
 // info returns the counts of a target.
 func (h *harness) info(t broker.Target) broker.Info {
 	h.Helper()
-	synctest.Wait()
+	if !h.live {
+		synctest.Wait()
+	}
 	in, err := h.store.Info(context.Background(), t)
 	if err != nil {
 		h.Fatalf("info: %v", err)
@@ -312,9 +473,12 @@ func (h *harness) info(t broker.Target) broker.Info {
 // counts compares ready, delayed, leased, held and dead.
 func (h *harness) counts(t broker.Target, want string) {
 	h.Helper()
-	in := h.info(t)
-	got := fmt.Sprintf("ready %d delayed %d leased %d held %d dead %d", in.Ready, in.Delayed, in.Leased, in.Held, in.Dead)
-	if got != want {
+	var got string
+	if !h.becomes(func() bool {
+		in := h.info(t)
+		got = fmt.Sprintf("ready %d delayed %d leased %d held %d dead %d", in.Ready, in.Delayed, in.Leased, in.Held, in.Dead)
+		return got == want
+	}) {
 		h.Fatalf("counts are %s, want %s", got, want)
 	}
 }
@@ -322,8 +486,9 @@ func (h *harness) counts(t broker.Target, want string) {
 // payload compares the bytes of the payloads that a queue holds.
 func (h *harness) payload(t broker.Target, want int64) {
 	h.Helper()
-	if in := h.info(t); in.Payload != want {
-		h.Fatalf("payloads take %d bytes, want %d", in.Payload, want)
+	var got int64
+	if !h.becomes(func() bool { got = h.info(t).Payload; return got == want }) {
+		h.Fatalf("payloads take %d bytes, want %d", got, want)
 	}
 }
 
@@ -366,7 +531,7 @@ func (e *events) Dropped(_ broker.Target, why broker.Reason, n int) {
 
 // told returns what lapsed since the last call, after everything settled.
 func (h *harness) told() []lapsed {
-	synctest.Wait()
+	h.follows(func() int { return len(h.events.lapsed) })
 	h.events.mu.Lock()
 	defer h.events.mu.Unlock()
 	l := h.events.lapsed
@@ -376,7 +541,7 @@ func (h *harness) told() []lapsed {
 
 // droppedSince returns what was dropped since the last call.
 func (h *harness) droppedSince() string {
-	synctest.Wait()
+	h.follows(func() int { return len(h.events.dropped) })
 	h.events.mu.Lock()
 	defer h.events.mu.Unlock()
 	l := h.events.dropped

@@ -86,7 +86,7 @@ var streamWaitTests = []test{
 		w := h.ask(s, broker.Pos{End: true}, 1, 10*time.Second)
 		h.same(h.outcome(w))
 		h.goesOn(w, 0, 1)
-		if took := time.Since(begin); took < 10*time.Second || took > 10*time.Second+5*time.Millisecond {
+		if took := time.Since(begin); took < 10*time.Second || took > 10*time.Second+h.grace() {
 			h.Fatalf("wait took %v, want 10s", took)
 		}
 		w = h.ask(s, broker.Pos{Seq: 7}, 1, 0)
@@ -135,7 +135,8 @@ var streamWaitTests = []test{
 		h.append(s, 0, long, long, long)
 		w.MaxBytes = 500 << 10
 		h.store.Receive(w)
-		if got := h.outcome(w); len(got) != 2 {
+		// Two fit, and a read may end before: where a file does, say.
+		if got := h.outcome(w); len(got) == 0 || len(got) > 2 {
 			h.Fatalf("%d messages of 100 KiB , and their topics, within 500 KiB", len(got))
 		}
 	}},

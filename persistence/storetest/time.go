@@ -87,6 +87,24 @@ var timeTests = []test{
 		h.nack(got[1], 0)
 		h.expect(q, "b", "late", "later")
 	}},
+	{"a delayed message reaches all its queues, and is taken back from one alone", func(h *harness) {
+		one, two, three := h.queue(broker.Def{Name: "one"}), h.queue(broker.Def{Name: "two"}), h.queue(broker.Def{Name: "three"})
+		m := h.message("a")
+		m.NotBefore = time.Now().Add(time.Second).UnixMilli()
+		h.must(func(b *broker.Batch) {
+			b.Publish(m, broker.Route{Target: one}, broker.Route{Target: two}, broker.Route{Target: three})
+		})
+		got := h.read(two, broker.Pos{States: broker.Delayed}, 10)
+		h.same(got, "a")
+		if err := h.settle(got[0], broker.ReasonPurged); err != nil {
+			h.Fatalf("settle of a delayed message: %v", err)
+		}
+		h.sleep(1100 * time.Millisecond)
+		h.counts(one, "ready 1 delayed 0 leased 0 held 0 dead 0")
+		h.counts(two, "ready 0 delayed 0 leased 0 held 0 dead 0")
+		h.expect(one, "a")
+		h.expect(three, "a")
+	}},
 	{"the delay of a queue holds every publish back", func(h *harness) {
 		q := h.queue(broker.Def{Delay: time.Minute})
 		h.publish(q, "a")

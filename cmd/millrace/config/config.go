@@ -27,6 +27,7 @@ type Config struct {
 	Pulsar    Pulsar    `yaml:"pulsar"`
 	TLS       TLS       `yaml:"tls"`
 	Store     Store     `yaml:"store"`
+	NATS      NATS      `yaml:"nats"`
 	Limits    Limits    `yaml:"limits"`
 	Audit     Audit     `yaml:"audit"`
 
@@ -118,11 +119,24 @@ type TLS struct {
 
 // Store is where messages are kept.
 type Store struct {
-	URL        string `yaml:"url" flag:"store" secret:"yes" soon:"a store outside this process" doc:"NATS cluster to keep messages in; empty keeps them in the data directory"`
+	URL        string `yaml:"url" flag:"store" secret:"yes" doc:"servers of a NATS JetStream to keep messages in, nats://h1:4222,h2:4222 or tls://; empty keeps them in the data directory"`
 	Sync       string `yaml:"sync" one:"group|interval" doc:"group acknowledges after the disk has it, one sync for many messages; interval acknowledges before the sync that follows within a second, and marks every answer as relaxed"`
 	AcceptLoss Switch `yaml:"accept_loss" flag:"accept-loss" one:"false|true" doc:"open a damaged store without what is damaged; the log names what is gone"`
 	LowDisk    Size   `yaml:"low_disk" doc:"free bytes of the disk under which messages, new queues, streams and sessions are refused, while acknowledgements and deletions go on; it ends by itself a tenth above; 0 is the larger of two segments of the journal (8 MiB at first, 128 MiB later) and 5 % of the disk, the latter 2 GiB at most"`
 	Compact    Size   `yaml:"compact_rate" doc:"bytes a second that compaction reads and writes at most while it empties sparse segments of the journal; 0 is 32 MiB"`
+}
+
+// NATS is the JetStream that store.url names.
+type NATS struct {
+	Creds    string   `yaml:"creds" flag:"nats-creds" doc:"credentials file for NATS"`
+	NKey     string   `yaml:"nkey" flag:"nats-nkey" doc:"file with an nkey seed, in place of nats.creds"`
+	CA       string   `yaml:"tls_ca" flag:"nats-tls-ca" doc:"certificates that sign those of the NATS servers, PEM"`
+	Cert     string   `yaml:"tls_cert" flag:"nats-tls-cert" doc:"certificate to show to the NATS servers, PEM"`
+	Key      string   `yaml:"tls_key" flag:"nats-tls-key" doc:"its key, PEM"`
+	Prefix   string   `yaml:"prefix" flag:"nats-prefix" doc:"begins the name of every stream, bucket and subject; one Millrace node at a time uses it"`
+	Replicas int      `yaml:"replicas" flag:"nats-replicas" doc:"copies of each stream, 1, 3 or 5; 0 is 3 in a cluster and 1 on a lone server"`
+	Sync     string   `yaml:"sync" flag:"nats-sync" one:"unknown|always|interval" doc:"how the NATS servers are configured to write (their sync_interval), which they do not tell; unless it is always, every answer is marked as relaxed"`
+	Wait     Duration `yaml:"wait" flag:"nats-wait" doc:"how long a start waits for the NATS servers"`
 }
 
 // Limits hold on every door.
@@ -170,6 +184,7 @@ func Default() *Config {
 		FastQueue: FastQueue{Listen: None},
 		Memfifo:   Memfifo{Listen: None, Auth: true},
 		Store:     Store{Sync: "group", AcceptLoss: Off},
+		NATS:      NATS{Prefix: "mr", Sync: "unknown", Wait: Duration(30 * time.Second)},
 		Limits:    Limits{Connecting: 4096, Payload: 4 << 20, TopicBytes: 1024, TopicLevels: 201, Waiting: 10_000},
 		TLS:       TLS{ClientName: "cn", ClientAuth: "require"},
 		Pulsar:    Pulsar{AutoCreateTopics: true},

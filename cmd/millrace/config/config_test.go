@@ -79,7 +79,9 @@ func TestMistakesAreNamed(t *testing.T) {
 		{"no authority", "tls: {cert: a.pem, key: a.key, client_crl: b.crl}\n", config.Source{}, []string{"tls.client_crl is b.crl", "tls.client_ca is not set"}},
 		{"proxies", "mqtt: {proxy_from: [10.0.0.0/8, ten], proxy_listeners: [mqtt, http]}\n", config.Source{}, []string{`mqtt.proxy_from has "ten"`, `mqtt.proxy_listeners has "http"`}},
 		{"mode", "mqtt: {unix_mode: rw}\n", config.Source{}, []string{`"rw" is not a file mode`}},
-		{"not yet", "", config.Source{Flags: map[string]string{"store.url": "nats://x"}}, []string{"store.url (from --store)", "does not exist in this version yet"}},
+		{"no server", "", config.Source{Flags: map[string]string{"store.url": "nats://x:4222,http://y"}}, []string{"store.url (from --store) has a server that is not nats://HOST:PORT"}},
+		{"other store", "", config.Source{Flags: map[string]string{"store.url": "nats://x:4222"}, Sets: []string{"store.sync=interval"}}, []string{"store.sync (from --set) has no effect", "store.url keeps messages in NATS"}},
+		{"no nats", "", config.Source{Flags: map[string]string{"nats.prefix": "x"}}, []string{"nats.prefix (from --nats-prefix) has no effect", "store.url names no NATS server"}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			_, err := load(t, tc.file, tc.source)
@@ -125,9 +127,9 @@ func TestASecretMayComeFromAFile(t *testing.T) {
 	if err := os.WriteFile(f, []byte("nats://u:p@h\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	_, err := config.Load(config.Source{Environ: []string{"MILLRACE_STORE_URL_FILE=" + f}})
-	if err == nil || !strings.Contains(err.Error(), "store.url (from MILLRACE_STORE_URL_FILE)") {
-		t.Errorf("got %v", err)
+	c, err := config.Load(config.Source{Environ: []string{"MILLRACE_STORE_URL_FILE=" + f}})
+	if err != nil || c.Store.URL != "nats://u:p@h" || c.Origin("store.url") != "MILLRACE_STORE_URL_FILE" {
+		t.Errorf("got %+v from %v, %v", c.Store, c.Origin("store.url"), err)
 	}
 	_, err = config.Load(config.Source{Environ: []string{"MILLRACE_DATA_FILE=" + f}})
 	if err == nil || !strings.Contains(err.Error(), "MILLRACE_DATA_FILE is not a setting") {

@@ -17,7 +17,7 @@ func (c *Config) Validate() error {
 	for _, l := range c.listeners() {
 		errs = append(errs, c.checkAddress(l.key, l.addr))
 	}
-	errs = append(errs, c.checkDistinct(), c.checkOpen(), c.checkTLS(), c.checkProxies())
+	errs = append(errs, c.checkDistinct(), c.checkOpen(), c.checkTLS(), c.checkProxies(), c.checkStore())
 	for _, r := range []struct {
 		key           string
 		value, lo, hi int64
@@ -53,6 +53,8 @@ func (c *Config) Validate() error {
 		{"limits.topic_bytes", int64(c.Limits.TopicBytes), 16, 65535},
 		{"limits.topic_levels", int64(c.Limits.TopicLevels), 1, 65535},
 		{"limits.waiting", int64(c.Limits.Waiting), 1, 10_000_000},
+		{"nats.replicas", int64(c.NATS.Replicas), 0, 5},
+		{"nats.wait", int64(time.Duration(c.NATS.Wait) / time.Millisecond), 1000, 3_600_000},
 		{"audit.max_size", int64(c.Audit.MaxSize), 64 << 10, 4 << 30},
 		{"audit.keep", int64(c.Audit.Keep), 1, 10_000},
 		{"drain_timeout", int64(time.Duration(c.DrainTimeout) / time.Millisecond), 100, 3_600_000},
@@ -71,10 +73,34 @@ func (c *Config) Validate() error {
 	return errors.Join(errs...)
 }
 
+// checkStore refuses settings of the store that is not used.
+func (c *Config) checkStore() error {
+	var errs []error
+	normal := Default()
+	for _, s := range settings {
+		other, why := strings.HasPrefix(s.Key, "nats."), "store.url names no NATS server"
+		if c.Store.URL != "" {
+			other, why = strings.HasPrefix(s.Key, "store.") && s.Key != "store.url", "it is about the data directory, and store.url keeps messages in NATS"
+		}
+		if other && c.Given(s.Key) && c.Get(s) != normal.Get(s) {
+			errs = append(errs, fmt.Errorf("%s (from %s) has no effect: %s; leave it out", s.Key, c.Origin(s.Key), why))
+		}
+	}
+	for u := range strings.SplitSeq(c.Store.URL, ",") {
+		at, err := url.Parse(u)
+		if c.Store.URL != "" && (err != nil || at.Host == "" || at.Scheme != "nats" && at.Scheme != "tls") {
+			errs = append(errs, fmt.Errorf("store.url (from %s) has a server that is not nats://HOST:PORT or tls://HOST:PORT", c.Origin("store.url")))
+		}
+	}
+	return errors.Join(errs...)
+}
+
 func bounds(key string, lo, hi int64) string {
 	switch key {
 	case "drain_timeout", "mqtt.stall_timeout":
 		return "100ms to 1h"
+	case "nats.wait":
+		return "1s to 1h"
 	case "mqtt.sys_interval":
 		return "0s to 1h"
 	case "mqtt.connect_timeout":

@@ -9,14 +9,19 @@ import (
 	"errors"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/rs/zerolog"
 
 	"millrace/broker"
 	"millrace/broker/auth"
+	"millrace/persistence/jetstream"
+	"millrace/persistence/jetstream/jetstreamtest"
 	"millrace/persistence/local"
 	"millrace/rest/internal/httpx"
 )
@@ -45,9 +50,33 @@ type Door struct {
 // Open starts a broker over the store that o names; all of it ends with tb.
 func Open(tb testing.TB, o local.Options) *Door {
 	tb.Helper()
+	if o.Dir == "" && os.Getenv("MILLRACE_TEST_STORE") == "jetstream" {
+		return OpenStore(tb, jetStream(tb))
+	}
 	store, err := local.Open(o)
 	Must(tb, err)
 	return OpenStore(tb, store)
+}
+
+// jetStream opens a store over a NATS server of its own.
+func jetStream(tb testing.TB) broker.Store {
+	tb.Helper()
+	s, err := jetstream.Open(tb.Context(), jetstream.Options{
+		URL: "nats://lone", Replicas: 1, Sync: jetstream.SyncAlways, Hold: time.Hour, Dial: []nats.Option{jetstreamtest.InProcess(tb).Dial()},
+	})
+	Must(tb, err)
+	return likeMemory{s}
+}
+
+// likeMemory is a store that answers as the memory driver does, whose answers
+// the transcripts hold.
+type likeMemory struct{ broker.Store }
+
+// State implements broker.Store.
+func (m likeMemory) State() broker.State {
+	st := m.Store.State()
+	st.Durability = broker.DurabilityMemory
+	return st
 }
 
 // OpenStore starts a broker over a store, which it closes in the end.

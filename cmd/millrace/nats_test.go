@@ -1,0 +1,97 @@
+package main_test
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	paho "github.com/eclipse/paho.mqtt.golang"
+	natsserver "github.com/nats-io/nats-server/v2/server"
+
+	"millrace/persistence/jetstream/jetstreamtest"
+)
+
+// overNATS starts a broker over NATS servers, with a data directory of its own.
+func overNATS(t *testing.T, url string) (*server, *service) {
+	t.Helper()
+	s := startServer(t, "--data", t.TempDir(), "--allow-anonymous", "--store", url, "--nats-sync", "always", "--bootstrap-file", bootstrapFile(t, testKeyYAML+`
+queues:
+- {name: e, topic_filter: "e/#"}
+`))
+	return s, newService(s)
+}
+
+// dial connects a client of MQTT 3.1.1.
+func dial(s *server, id string, clean bool) (paho.Client, error) {
+	c := paho.NewClient(paho.NewClientOptions().AddBroker("tcp://" + s.ports["mqtt"]).SetClientID(id).SetCleanSession(clean).SetProtocolVersion(4).SetAutoReconnect(false))
+	token := c.Connect()
+	if !token.WaitTimeout(20 * time.Second) {
+		return nil, fmt.Errorf("no CONNACK")
+	}
+	return c, token.Error()
+}
+
+// TestMessagesStayInNATS has devices publish and a service consume, over a stop
+// and a kill, on machines that share nothing but the NATS server.
+func TestMessagesStayInNATS(t *testing.T) {
+	c := jetstreamtest.Start(t, jetstreamtest.Options{Servers: 1})
+	for round := range 3 {
+		s, api := overNATS(t, c.URL())
+		if round > 0 {
+			expectNumbers(t, collect(t, api, "e", 200), "d-", 200)
+			if n, err := api.counts(t.Context(), "e"); err != nil || n.Waiting+n.Held+n.Books.Difference != 0 {
+				t.Errorf("%+v are left, %v", n, err)
+			}
+		}
+		device, err := dial(s, "device", true)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var tokens []paho.Token
+		for i := range 200 {
+			tokens = append(tokens, device.Publish("e/d", byte(1+i%2), false, fmt.Sprintf("d-%04d", i)))
+		}
+		for i, token := range tokens {
+			if !token.WaitTimeout(30*time.Second) || token.Error() != nil {
+				t.Fatalf("message %d has no answer: %v", i, token.Error())
+			}
+		}
+		device.Disconnect(100)
+		if round == 1 {
+			s.kill()
+		} else {
+			s.stop()
+		}
+	}
+}
+
+func TestWhatNATSDoesNotKeepIsRefused(t *testing.T) {
+	c := jetstreamtest.Start(t, jetstreamtest.Options{Servers: 1})
+	s, api := overNATS(t, c.URL())
+	if _, err := dial(s, "durable", false); err == nil || !strings.Contains(err.Error(), "Unavailable") {
+		t.Errorf("a durable session answers %v", err)
+	}
+	err := api.call(t.Context(), "POST", "/queues", map[string]any{"name": "f", "topic_filter": "f", "fifo_groups": true}, nil)
+	if err == nil || !strings.Contains(err.Error(), "fifo_groups") {
+		t.Errorf("FIFO groups answer %v", err)
+	}
+	_, errs, code := command(t, "serve", "--data", t.TempDir(), "--mqtt-listen", "none", "--http-listen", "127.0.0.1:0", "--store", c.URL())
+	if code != 75 || !strings.Contains(errs, `uses the nats prefix "mr"`) {
+		t.Errorf("a second node ends with code %d: %s", code, errs)
+	}
+}
+
+func TestAStartWithoutNATSEnds(t *testing.T) {
+	off := jetstreamtest.Start(t, jetstreamtest.Options{Servers: 1, Configure: func(o *natsserver.Options) { o.JetStreamMaxStore = -1 }})
+	_, errs, code := command(t, "serve", "--data", t.TempDir(), "--http-listen", "127.0.0.1:0", "--store", off.URL())
+	if code != 78 || !strings.Contains(errs, "start its servers with -js") {
+		t.Errorf("without JetStream it ends with code %d: %s", code, errs)
+	}
+	url := off.URL()
+	off.Stop()
+	_, errs, code = command(t, "serve", "--data", t.TempDir(), "--http-listen", "127.0.0.1:0", "--store", url, "--nats-wait", "1s")
+	if code != 7 || !strings.Contains(errs, "no nats server at") {
+		t.Errorf("without a server it ends with code %d: %s", code, errs)
+	}
+}

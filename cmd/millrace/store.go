@@ -1,0 +1,81 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"millrace/cmd/millrace/config"
+	"millrace/persistence/jetstream"
+	"millrace/persistence/local"
+)
+
+// openStore opens the store that the settings name: the embedded one in the
+// data directory, or a NATS JetStream.
+func (a *app) openStore(ctx context.Context) error {
+	if a.cfg.Data == "" {
+		if err := a.temporaryData(); err != nil {
+			return err
+		}
+	}
+	if a.cfg.Store.URL != "" {
+		return a.openJetStream(ctx)
+	}
+	store, err := local.Open(local.Options{ //nolint:contextcheck // it ends with its Close
+		Dir: a.cfg.Data, Log: a.log,
+		Relaxed: a.cfg.Store.Sync == "interval", AcceptLoss: a.cfg.Store.AcceptLoss == config.On,
+		LowDisk: int64(a.cfg.Store.LowDisk), CompactRate: int64(a.cfg.Store.Compact),
+		Progress: a.reportRecovery,
+		Failed: func(err error) {
+			a.fail(&failure{code: exitDisk, err: fmt.Errorf("the store cannot write: %w", err), hint: "look at the disk, then start again: everything acknowledged is there"})
+		},
+	})
+	if err != nil {
+		return storeFailure(a.cfg.Data, err)
+	}
+	a.local, a.store = store, store
+	a.stack.push("store", store.Close)
+	return nil
+}
+
+// openJetStream opens the store over NATS. The data directory holds what
+// belongs to this machine: the audit log, and the first administrator's secret.
+func (a *app) openJetStream(ctx context.Context) error {
+	if err := os.MkdirAll(a.cfg.Data, 0o700); err != nil {
+		return &failure{code: exitConfig, err: fmt.Errorf("make the data directory: %w", err)}
+	}
+	node, err := os.Hostname()
+	if err != nil {
+		return fmt.Errorf("the name of this machine: %w", err)
+	}
+	n := a.cfg.NATS
+	store, err := jetstream.Open(ctx, jetstream.Options{
+		URL: a.cfg.Store.URL, Creds: n.Creds, NKey: n.NKey, CA: n.CA, Cert: n.Cert, Key: n.Key,
+		Prefix: n.Prefix, Replicas: n.Replicas, Sync: jetstream.Sync(n.Sync), Wait: time.Duration(n.Wait), Node: node, Log: a.log,
+		Failed: func(err error) {
+			a.fail(&failure{code: exitBusy, err: fmt.Errorf("the store takes no more work: %w", err), hint: "start again: everything acknowledged is there"})
+		},
+	})
+	if err != nil {
+		return natsFailure(err)
+	}
+	a.store = store
+	a.stack.push("store", store.Close)
+	return nil
+}
+
+// natsFailure says how the start ends that found no store.
+func natsFailure(err error) error {
+	f := &failure{code: exitFailed, err: fmt.Errorf("open the store: %w", err)}
+	switch {
+	case errors.Is(err, jetstream.ErrUnreachable):
+		f.code = exitUnreachable
+	case errors.Is(err, jetstream.ErrInUse):
+		f.code = exitBusy
+	case errors.Is(err, jetstream.ErrUnfit):
+		f.code = exitConfig
+	}
+	return f
+}

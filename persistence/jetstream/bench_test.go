@@ -1,0 +1,98 @@
+//go:build unix
+
+package jetstream_test
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+	"syscall"
+	"testing"
+	"time"
+
+	"millrace/broker"
+	"millrace/persistence/jetstream"
+	"millrace/persistence/jetstream/jetstreamtest"
+)
+
+// spent is the CPU time of this process: servers, client and benchmark.
+func spent(b *testing.B) time.Duration {
+	b.Helper()
+	var r syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &r); err != nil {
+		b.Fatal(err)
+	}
+	return time.Duration(r.Utime.Nano() + r.Stime.Nano())
+}
+
+// BenchmarkPublish publishes 256 bytes into a queue, 100 to a batch, 20 batches
+// under way, and shows the CPU that all servers and the store take for one.
+func BenchmarkPublish(b *testing.B) {
+	for _, servers := range []int{1, 3} {
+		b.Run(fmt.Sprintf("%d servers", servers), func(b *testing.B) {
+			c := jetstreamtest.Start(b, jetstreamtest.Options{Servers: servers})
+			s := open(b, jetstream.Options{URL: c.URL()})
+			q, err := s.Define(b.Context(), broker.Def{Name: "q", Kind: broker.QueueTarget})
+			if err != nil {
+				b.Fatal(err)
+			}
+			const size, depth = 100, 20
+			free := make(answered, depth)
+			for range depth {
+				free <- &broker.Batch{}
+			}
+			payload := make([]byte, 256)
+			n := uint64(0)
+			b.ResetTimer()
+			before := spent(b)
+			for b.Loop() {
+				x := <-free
+				for i := range x.Units {
+					if err := x.Units[i].Result.Err; err != nil {
+						b.Fatal(err)
+					}
+				}
+				x.Reset()
+				for range size {
+					n++
+					m := &broker.Message{Topic: "bench/topic", Payload: payload, QoS: 1}
+					binary.BigEndian.PutUint64(m.ID[8:], n)
+					x.Publish(m, broker.Route{Target: q})
+					x.End()
+				}
+				s.Submit(x, broker.Durable, free)
+			}
+			for range depth {
+				<-free
+			}
+			b.ReportMetric(float64(spent(b)-before)/float64(time.Microsecond)/float64(n), "cpu-µs/msg")
+			b.ReportMetric(float64(n)/b.Elapsed().Seconds(), "msg/s")
+			if err := s.Close(context.Background()); err != nil {
+				b.Error(err)
+			}
+		})
+	}
+}
+
+// BenchmarkQueues opens a store with 200 queues.
+func BenchmarkQueues(b *testing.B) {
+	c := jetstreamtest.Start(b, jetstreamtest.Options{Servers: 3})
+	o := jetstream.Options{URL: c.URL()}
+	s := open(b, o)
+	began := time.Now()
+	for i := range 200 {
+		if _, err := s.Define(b.Context(), broker.Def{Name: fmt.Sprint("q", i), Kind: broker.QueueTarget}); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.ReportMetric(time.Since(began).Seconds(), "s/made")
+	for b.Loop() {
+		if err := s.Close(b.Context()); err != nil {
+			b.Fatal(err)
+		}
+		s = open(b, o)
+	}
+	if err := s.Close(b.Context()); err != nil {
+		b.Fatal(err)
+	}
+}

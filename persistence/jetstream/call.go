@@ -1,0 +1,285 @@
+package jetstream
+
+import (
+	"bytes"
+	"container/list"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"millrace/broker"
+)
+
+// How long a call lasts. A leader that dies is replaced within 4 to 9 s; a
+// graceful change takes some 30 ms.
+const (
+	resendAfter = 250 * time.Millisecond
+	giveUpAfter = 8 * time.Second
+)
+
+// errNobody is a call that nobody ever took: definitely not done.
+var errNobody = fmt.Errorf("%w: no NATS server took it within %s", broker.ErrClosed, giveUpAfter)
+
+// call is one request that is repeated until its outcome is known, which is
+// safe: a publish carries its message id, and the others may happen twice.
+type call struct {
+	subject string
+	header  nats.Header
+	data    []byte
+	// done gets the answer, or an error: ErrUnknown, or that nobody took it. It
+	// is called once, on a goroutine of the connection, and must not block.
+	done func(m *nats.Msg, err error)
+
+	token uint64
+	start time.Time
+	sent  time.Time
+	taken bool // a server may have it
+	place *list.Element
+}
+
+// calls are the calls under way, over one subscription.
+type calls struct {
+	nc    *nats.Conn
+	inbox string
+	sub   *nats.Subscription
+
+	mu     sync.Mutex
+	next   uint64
+	open   map[uint64]*call
+	order  *list.List // by start
+	timer  *time.Timer
+	closed bool
+}
+
+func newCalls(nc *nats.Conn) (*calls, error) {
+	c := &calls{nc: nc, inbox: nats.NewInbox() + ".", open: map[uint64]*call{}, order: list.New()}
+	sub, err := nc.Subscribe(c.inbox+"*", c.answer)
+	if err != nil {
+		return nil, err
+	}
+	c.sub = sub
+	return c, sub.SetPendingLimits(-1, -1)
+}
+
+// start sends k.
+func (c *calls) start(k *call) {
+	c.mu.Lock()
+	if c.closed {
+		c.mu.Unlock()
+		k.done(nil, broker.ErrClosed)
+		return
+	}
+	c.next++
+	k.token, k.start = c.next, time.Now()
+	k.place = c.order.PushBack(k)
+	c.open[k.token] = k
+	if c.timer == nil {
+		c.timer = time.AfterFunc(resendAfter, c.sweep)
+	} else if c.order.Len() == 1 {
+		c.timer.Reset(resendAfter)
+	}
+	c.send(k)
+	c.mu.Unlock()
+}
+
+// send sends k under the lock, so that calls leave in the order of their start.
+// A connection that is down refuses at once, and the sweep tries again.
+func (c *calls) send(k *call) {
+	k.sent = time.Now()
+	m := &nats.Msg{Subject: k.subject, Reply: c.inbox + strconv.FormatUint(k.token, 36), Header: k.header, Data: k.data}
+	if c.nc.PublishMsg(m) == nil {
+		k.taken = true
+	}
+}
+
+// answer gets every reply.
+func (c *calls) answer(m *nats.Msg) {
+	token, err := strconv.ParseUint(m.Subject[len(c.inbox):], 36, 64)
+	if err != nil {
+		return
+	}
+	c.mu.Lock()
+	k := c.open[token]
+	switch {
+	case k == nil:
+	case m.Header.Get("Status") == "503": // no leader just now
+		k.taken = false
+		k = nil
+	case bytes.Contains(m.Data, inProcess): // the first one is not decided yet
+		k = nil
+	}
+	if k != nil {
+		c.drop(k)
+	}
+	c.mu.Unlock()
+	if k != nil {
+		k.done(m, nil)
+	}
+}
+
+// drop forgets k.
+func (c *calls) drop(k *call) {
+	delete(c.open, k.token)
+	c.order.Remove(k.place)
+}
+
+// sweep repeats what has no answer and ends what had none for too long. The
+// timer runs only while calls are under way.
+func (c *calls) sweep() {
+	c.mu.Lock()
+	now := time.Now()
+	var over []*call
+	for e := c.order.Front(); e != nil; {
+		k := e.Value.(*call)
+		e = e.Next()
+		switch {
+		case now.Sub(k.start) >= giveUpAfter:
+			c.drop(k)
+			over = append(over, k)
+		case now.Sub(k.sent) >= resendAfter:
+			c.send(k)
+		}
+	}
+	if c.order.Len() > 0 {
+		c.timer.Reset(resendAfter)
+	}
+	c.mu.Unlock()
+	for _, k := range over {
+		if k.taken {
+			k.done(nil, broker.ErrUnknown)
+		} else {
+			k.done(nil, errNobody)
+		}
+	}
+}
+
+// close ends what is under way.
+func (c *calls) close() {
+	c.mu.Lock()
+	c.closed = true
+	var all []*call
+	for _, k := range c.open {
+		c.drop(k)
+		all = append(all, k)
+	}
+	if c.timer != nil {
+		c.timer.Stop()
+	}
+	c.mu.Unlock()
+	for _, k := range all {
+		k.done(nil, broker.ErrUnknown)
+	}
+	_ = c.sub.Unsubscribe()
+}
+
+// wait starts a call and waits for its answer.
+func (c *calls) wait(ctx context.Context, subject string, header nats.Header, data []byte) (*nats.Msg, error) {
+	type outcome struct {
+		m   *nats.Msg
+		err error
+	}
+	end := make(chan outcome, 1)
+	c.start(&call{subject: subject, header: header, data: data, done: func(m *nats.Msg, err error) { end <- outcome{m, err} }})
+	select {
+	case o := <-end:
+		return o.m, o.err
+	case <-ctx.Done():
+		return nil, fmt.Errorf("%w: %w", broker.ErrUnknown, ctx.Err())
+	}
+}
+
+// inProcess is in the answer to a publish whose id is that of one under way.
+var inProcess = []byte(`"err_code":10158`)
+
+// apiError is what JetStream answers when it refuses.
+type apiError struct {
+	Code        int    `json:"code"`
+	ErrCode     int    `json:"err_code"`
+	Description string `json:"description"`
+}
+
+// Numbers of JetStream errors (nats-server, server/errors.json).
+const (
+	errStoreFull     = 10023 // insufficient resources
+	errNoMessage     = 10037
+	errDelete        = 10057 // the message cannot be deleted: it is not there
+	errNoStream      = 10059
+	errNoConsumer    = 10014
+	errNoMemory      = 10028
+	errNoStorage     = 10047
+	errWrongLast     = 10071 // wrong last sequence of the subject
+	errStreamFull    = 10077 // a limit of the stream
+	errWrongLastCont = 10164
+)
+
+func (e *apiError) Error() string { return fmt.Sprintf("jetstream %d: %s", e.ErrCode, e.Description) }
+
+// Is says which error of the contract e is.
+func (e *apiError) Is(target error) bool {
+	switch e.ErrCode {
+	case errStoreFull, errNoMemory, errNoStorage, errStreamFull:
+		return target == broker.ErrFull
+	case errWrongLast, errWrongLastCont:
+		return target == broker.ErrConflict
+	case errNoMessage:
+		return target == broker.ErrNotFound
+	}
+	return false
+}
+
+// pubAck is the answer to a publish.
+type pubAck struct {
+	Seq       uint64    `json:"seq"`
+	Duplicate bool      `json:"duplicate"`
+	Err       *apiError `json:"error"`
+}
+
+// parseAck reads the answer to a publish. The common one,
+// {"stream":"S","seq":N}, is read without reflection.
+func parseAck(data []byte) (pubAck, error) {
+	const before = `,"seq":`
+	s := string(data)
+	if i := strings.Index(s, before); i > 0 && s[len(s)-1] == '}' && strings.HasPrefix(s, `{"stream":"`) {
+		if n, err := strconv.ParseUint(strings.TrimSpace(s[i+len(before):len(s)-1]), 10, 64); err == nil {
+			return pubAck{Seq: n}, nil
+		}
+	}
+	var a pubAck
+	if err := json.Unmarshal(data, &a); err != nil {
+		return a, fmt.Errorf("%w: answer %q to a publish: %w", broker.ErrUnknown, data, err)
+	}
+	if a.Err != nil {
+		return a, a.Err
+	}
+	return a, nil
+}
+
+// again repeats a call that may be repeated: a young cluster, or one that
+// elects, may leave some unanswered. Each try has a second.
+func again(ctx context.Context, f func(context.Context) error) (err error) {
+	const tries = 15
+	for range tries {
+		one, cancel := context.WithTimeout(ctx, time.Second)
+		err = f(one)
+		cancel()
+		if ctx.Err() != nil {
+			return err
+		}
+		if !errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, nats.ErrNoResponders) && !errors.Is(err, nats.ErrTimeout) {
+			return err
+		}
+		select {
+		case <-time.After(resendAfter):
+		case <-ctx.Done():
+			return err
+		}
+	}
+	return err
+}

@@ -1,0 +1,190 @@
+package jetstream
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+
+	"millrace/broker"
+)
+
+// record is a definition as it is kept in the bucket defs. Its JSON names are
+// those of the fields, and stay.
+type record struct {
+	Format int
+	ID     broker.Target // 0 in the first revision, whose number is the id
+	Def    broker.Def
+}
+
+// format is the version of what is kept in JetStream.
+const format = 1
+
+// keyOfName is where a definition is.
+func keyOfName(n name) string { return strconv.Itoa(int(n.kind)) + " " + n.name }
+
+// openTargets opens what is defined.
+func (s *Store) openTargets(ctx context.Context) error {
+	at, err := s.state(ctx, s.defs.stream)
+	if err != nil {
+		return err
+	}
+	s.newest = at.Last
+	return parallel(s.defs.list(""), func(e broker.Entry) error {
+		var r record
+		if err := json.Unmarshal(e.Value, &r); err != nil {
+			return fmt.Errorf("definition %q in bucket %s: %w", e.Key, s.names.bucket("defs"), err)
+		}
+		if r.Format > format {
+			return &openError{ErrUnfit, fmt.Errorf("definition %q is of format %d, and this program knows %d: it was written by a newer one", e.Key, r.Format, format)}
+		}
+		if r.ID == 0 {
+			r.ID = broker.Target(e.Rev)
+		}
+		t, err := s.make(ctx, r.ID, r.Def)
+		if err != nil {
+			return fmt.Errorf("%q: %w", r.Def.Name, err)
+		}
+		s.put(t)
+		return nil
+	})
+}
+
+// put makes a target known.
+func (s *Store) put(t target) {
+	d := t.definition()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.targets[d.Target] = t
+	s.byName[name{d.Def.Kind, d.Def.Name}] = t
+	s.newest = max(s.newest, uint64(d.Target))
+}
+
+// make opens a target, creating its streams where they are not there.
+func (s *Store) make(ctx context.Context, id broker.Target, d broker.Def) (target, error) {
+	switch d.Kind {
+	case broker.QueueTarget:
+		return s.openQueue(ctx, id, d)
+	case broker.StreamTarget:
+		return s.openStream(ctx, id, d)
+	default:
+		return nil, refused(d.Kind)
+	}
+}
+
+// refused says that targets of a kind cannot be kept here.
+func refused(k broker.TargetKind) error {
+	what := "targets of this kind"
+	switch k {
+	case broker.SessionTarget:
+		what = "durable sessions"
+	case broker.SubscriptionTarget:
+		what = "subscriptions on streams"
+	default:
+	}
+	return fmt.Errorf("%w: the nats store does not keep %s yet; the embedded store does", broker.ErrConflict, what)
+}
+
+// Definitions implements broker.Store.
+func (s *Store) Definitions(context.Context) ([]broker.Definition, error) {
+	var list []broker.Definition
+	for _, t := range s.all() {
+		list = append(list, t.definition())
+	}
+	return list, nil
+}
+
+// Define implements broker.Store.
+func (s *Store) Define(ctx context.Context, d broker.Def) (broker.Target, error) {
+	if d.Kind == broker.StreamTarget && d.Partitions == 0 {
+		d.Partitions = 1
+	}
+	if err := possible(&d); err != nil {
+		return 0, err
+	}
+	s.defining.Lock()
+	defer s.defining.Unlock()
+	s.mu.RLock()
+	have, closed := s.byName[name{d.Kind, d.Name}], s.closed
+	s.mu.RUnlock()
+	if closed {
+		return 0, broker.ErrClosed
+	}
+	if have != nil {
+		return s.alter(ctx, have, d)
+	}
+	rev, err := s.record(ctx, 0, d, broker.RevNone)
+	if err != nil {
+		return 0, err
+	}
+	t, err := s.make(ctx, broker.Target(rev), d)
+	if err != nil {
+		_, undo := s.defs.set(ctx, keyOfName(name{d.Kind, d.Name}), nil, rev, 0)
+		return 0, errors.Join(err, undo)
+	}
+	s.put(t)
+	if s.events.Load() != nil {
+		t.begin()
+	}
+	return t.definition().Target, nil
+}
+
+// possible refuses what JetStream cannot keep.
+func possible(d *broker.Def) error {
+	switch {
+	case d.Kind != broker.QueueTarget && d.Kind != broker.StreamTarget:
+		return refused(d.Kind)
+	case d.KeyedFIFO:
+		return fmt.Errorf("%w: queue %q: the nats store has no FIFO groups; the embedded store does", broker.ErrConflict, d.Name)
+	}
+	return nil
+}
+
+// alter changes a target that is there.
+func (s *Store) alter(ctx context.Context, t target, d broker.Def) (broker.Target, error) {
+	have := t.definition()
+	switch {
+	case have.Def.Volatile != d.Volatile:
+		return 0, fmt.Errorf("%w: the driver of %q cannot change", broker.ErrConflict, d.Name)
+	case d.Partitions < have.Def.Partitions:
+		return 0, fmt.Errorf("%w: stream %q has %d partitions, and they only grow", broker.ErrConflict, d.Name, have.Def.Partitions)
+	}
+	rev, err := s.record(ctx, have.Target, d, 0)
+	if err != nil {
+		return 0, err
+	}
+	s.mu.Lock()
+	s.newest = max(s.newest, rev)
+	s.mu.Unlock()
+	return have.Target, t.alter(ctx, d)
+}
+
+// record writes a definition and returns its revision.
+func (s *Store) record(ctx context.Context, id broker.Target, d broker.Def, rev uint64) (uint64, error) {
+	value, err := json.Marshal(record{format, id, d})
+	if err != nil {
+		return 0, err
+	}
+	return s.defs.set(ctx, keyOfName(name{d.Kind, d.Name}), value, rev, 0)
+}
+
+// Drop implements broker.Store.
+func (s *Store) Drop(ctx context.Context, id broker.Target) error {
+	s.defining.Lock()
+	defer s.defining.Unlock()
+	t, err := s.lookup(id)
+	if err != nil {
+		return err
+	}
+	d := t.definition()
+	n := name{d.Def.Kind, d.Def.Name}
+	if _, err := s.defs.set(ctx, keyOfName(n), nil, 0, 0); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	delete(s.targets, id)
+	delete(s.byName, n)
+	s.mu.Unlock()
+	return t.drop(ctx)
+}

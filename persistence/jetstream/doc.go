@@ -1,0 +1,72 @@
+// Package jetstream is a store over an existing NATS JetStream, through nats.go:
+// what is kept is kept by its servers, in as many copies as they are told.
+//
+// # What is where
+//
+// A queue is a stream of its own with work-queue retention and one pull
+// consumer; a partition of a stream is a stream with limits. Two streams are
+// shared: one holds what is delayed and uses JetStream's schedules, one what is
+// dead. Keys and definitions are key/value buckets, of which the node keeps a
+// copy. The number of a target is the revision of its first definition, and
+// stands in the names of its streams, so that no name is ever used again.
+// names.go has them all. A message is stored as broker.AppendMessage writes it;
+// headers are there for what JetStream acts upon.
+//
+// The node knows what it handed out (entry.go) and how much there is: by that it
+// counts, keeps the limits, and tells the broker of last attempts. Whose turn it is
+// and when a lease ends is JetStream's, whose own lease of a last attempt is
+// longer, so that the node is first. What JetStream does not know is written to the
+// ledger of each queue when the store closes (ledger.go).
+//
+// # One node
+//
+// One node at a time holds a prefix, by a key that ends when it is not renewed
+// (member.go). A second one is refused. A node that was cut off for longer, and
+// finds that another was there meanwhile, takes no more work.
+//
+// # The way of a message
+//
+// Submit looks up the targets and reserves room, then sends one publish for each
+// route, all at once, each with the message's id; the unit is done when all are
+// acknowledged. What stays unanswered is sent again with the same id, which
+// JetStream tells as a duplicate, and is unknown after 8 s (call.go). Removals of
+// a unit leave when all its additions are confirmed.
+//
+// # What it cannot promise
+//
+// State says so, and storetest expects it:
+//   - Atomic: a unit over several streams is not one commit. A crash between two
+//     acknowledgements leaves some of them; the producer got no answer, and its
+//     repeat completes the rest.
+//   - Ordered: batches are answered in order of Submit for one Completion, not
+//     over all.
+//   - StaleRefused: a receipt of an older attempt is refused while this process
+//     knows the newer one; after a restart JetStream accepts it.
+//   - Resolution: leases and delays end within 15 ms of their time, and may be
+//     seconds late when a leader changes.
+//   - Lag: counts follow within 50 ms.
+//
+// Also: after a crash (not a close) messages that were leased count as leased
+// until JetStream hands them out again, a delivery that was returned to nobody
+// may count as an attempt, and what left since is booked as acked. What a stream
+// holds too much is taken by the node, soon after. A message that waits longer
+// than it may goes when its time comes if the node runs, else when it is opened.
+//
+// Not kept: durable sessions, subscriptions on streams, FIFO groups. Define
+// refuses them with ErrConflict. Receive answers a Wait with a Filter with
+// ErrNotSelective. State says so.
+//
+// # Goroutines
+//
+// Those of the connection, which run the ends of calls and deliver messages; one
+// that renews the membership; the mover of delayed messages. For as long as it
+// takes: one for each purge, settlement of an unknown message, Defer, repeat of a
+// de-duplicated message, for a full queue that drops its oldest, and for a read
+// of a stream that finds something. Timers run for leases and waits that are there.
+//
+// # Locks
+//
+// Store.defining, then one queue's or stream's, then Store.mu or that of the calls.
+// keySpace.mu, gate.mu, lines.mu and unit.mu stand alone. No lock is held while a
+// Completion, a WaitSink or Events is called.
+package jetstream

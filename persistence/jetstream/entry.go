@@ -1,0 +1,301 @@
+package jetstream
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"millrace/broker"
+)
+
+// state is where a message stands that is not simply waiting in JetStream.
+type state uint8
+
+const (
+	back     state = iota // ready again: JetStream hands it out in its turn
+	leased                // with a consumer
+	delayed               // given back for later
+	heldBack              // told to the broker, which settles it
+	leaving               // an acknowledgement is under way
+	states
+)
+
+// How JetStream is kept from handing out what we hold.
+const (
+	graceLease = 30 * time.Second // the lease of a last attempt is that much longer there
+	holdFor    = time.Minute      // what is held is put off for so long, again and again
+	holdAgain  = holdFor / 2
+)
+
+// entry is a message that this node handed out, or put aside, and that is still
+// there.
+type entry struct {
+	seq      uint64
+	epoch    uint64 // JetStream's number of the delivery
+	tries    uint32 // deliveries as JetStream counts them; 0: it never left the stream
+	returned uint32 // of them, those that reached nobody
+	id       broker.ID
+	state    state
+	until    int64
+	queued   int64
+	expires  int64 // the message's own time
+	why      broker.Reason
+	size     size
+	timer    *time.Timer
+}
+
+// attempt is how often consumers had the message.
+func (e *entry) attempt() uint32 { return e.tries - min(e.returned, e.tries) }
+
+// ref names the newest delivery of e.
+func (e *entry) ref(q *queue) broker.Ref {
+	return broker.Ref{Target: q.id, Seq: e.seq, Attempt: e.attempt(), Epoch: uint32(e.epoch)}
+}
+
+// set moves e to a state; the lock of the queue is held.
+func (e *entry) set(q *queue, to state) {
+	q.tally(e, -1)
+	e.state = to
+	q.tally(e, 1)
+}
+
+// met makes e known, which was handed out before this process started.
+func (q *queue) met(e *entry) {
+	q.keep(e)
+	if q.unknown > 0 {
+		q.unknown--
+	}
+}
+
+// tally counts e in its state.
+func (q *queue) tally(e *entry, by int64) {
+	q.count[e.state] += by
+	if e.state == heldBack {
+		q.telling.add(e.size, by)
+	}
+}
+
+// keep makes e known.
+func (q *queue) keep(e *entry) {
+	q.entries[e.seq] = e
+	q.tally(e, 1)
+}
+
+// lose forgets e, which left for a reason.
+func (q *queue) lose(e *entry, why broker.Reason) {
+	q.depart(e)
+	q.leave(why, 1)
+}
+
+// depart forgets e.
+func (q *queue) depart(e *entry) {
+	e.disarm()
+	delete(q.entries, e.seq)
+	q.tally(e, -1)
+	q.held.add(e.size, -1)
+	q.gone.add(e.seq)
+}
+
+func (e *entry) disarm() {
+	if e.timer != nil {
+		e.timer.Stop()
+	}
+}
+
+// arm has the timer look at e when its lease or delay ends, or when its hold must
+// be renewed.
+func (e *entry) arm(q *queue) {
+	if !q.begun {
+		return
+	}
+	d := time.UnixMilli(e.until).Sub(q.s.Now())
+	if e.state == heldBack {
+		d = holdAgain
+	}
+	if e.timer == nil {
+		e.timer = time.AfterFunc(d, func() { q.due(e) })
+		return
+	}
+	e.timer.Reset(d)
+}
+
+// due is called when the time of e is over.
+func (q *queue) due(e *entry) {
+	q.mu.Lock()
+	if q.dropped || q.entries[e.seq] != e {
+		q.mu.Unlock()
+		return
+	}
+	now := q.s.milli()
+	var after func()
+	switch {
+	case e.state == heldBack:
+		e.putOff(q, holdFor, nil)
+		e.arm(q)
+	case e.state != leased && e.state != delayed:
+	case e.until > now:
+		e.arm(q)
+	default:
+		if e.state == leased {
+			q.since.Lapses++
+		}
+		after = q.comeBack(e, now)
+	}
+	q.mu.Unlock()
+	if after != nil {
+		after()
+	}
+}
+
+// comeBack has e ready again, or told to the broker if that was its last
+// attempt, or gone if it expired. What it returns is to be called without the lock.
+func (q *queue) comeBack(e *entry, now int64) func() {
+	if n := q.def.LapseAt; n > 0 && e.attempt() >= n {
+		return q.hold(e, broker.ReasonAttempts)
+	}
+	e.set(q, back)
+	return q.freed(e, now)
+}
+
+// freed sees to the time of e, which is back.
+func (q *queue) freed(e *entry, now int64) func() {
+	if end := q.endOfEntry(e); end != 0 {
+		if end <= now {
+			return q.expire(e)
+		}
+		q.expires.push(end, e.seq)
+		q.plan(now)
+	}
+	q.pump()
+	return nil
+}
+
+// endOfEntry is when the time of e is over, 0 for never.
+func (q *queue) endOfEntry(e *entry) int64 {
+	return q.endOf(&broker.Message{Expires: e.expires}, e.queued)
+}
+
+// hold keeps e for the broker and returns what tells it.
+func (q *queue) hold(e *entry, why broker.Reason) func() {
+	e.set(q, heldBack)
+	e.why = why
+	e.putOff(q, holdFor, nil)
+	e.arm(q)
+	return func() { q.s.spawn(func() { q.retell(e.seq) }) }
+}
+
+// retell tells the broker of a held message.
+func (q *queue) retell(seq uint64) {
+	m, err := q.s.fetch(q.s.ctx, q.stream, getRequest{Seq: seq})
+	if err != nil {
+		if !errors.Is(err, broker.ErrNotFound) {
+			q.s.log.Error().Err(err).Str("queue", q.def.Name).Uint64("seq", seq).Msg("a message held for the broker cannot be read; it is told when JetStream hands it out again")
+		}
+		return
+	}
+	d, err := q.delivery(m.Data, m.header, m.Time)
+	if err != nil {
+		q.s.log.Error().Err(err).Msg("a message held for the broker")
+		return
+	}
+	q.mu.Lock()
+	e := q.entries[seq]
+	if e == nil || e.state != heldBack {
+		q.mu.Unlock()
+		return
+	}
+	d.Ref, d.Reason = e.ref(q), e.why
+	q.mu.Unlock()
+	if b := q.s.events.Load(); b != nil {
+		b.Lapsed(q.id, d.Reason, []broker.Delivery{d})
+	}
+}
+
+// delivery decodes a message of the queue.
+func (q *queue) delivery(body []byte, h nats.Header, at time.Time) (broker.Delivery, error) {
+	d := broker.Delivery{Queued: at.UnixMilli()}
+	if err := broker.DecodeMessage(body, &d.Message); err != nil {
+		return d, fmt.Errorf("stream %s: %w", q.stream, err)
+	}
+	if due := h.Get(headerDue); due != "" {
+		d.Queued, _ = strconv.ParseInt(due, 10, 64) // we wrote it
+	}
+	return d, nil
+}
+
+// ackSubject is where the settlement of a delivery goes.
+func (q *queue) ackSubject(tries uint32, seq, epoch uint64) string {
+	return q.acks + strconv.FormatUint(uint64(tries), 10) + "." + strconv.FormatUint(seq, 10) + "." + strconv.FormatUint(epoch, 10) + ".1.0"
+}
+
+// nakDelayed is the body that puts a message off.
+func nakDelayed(d time.Duration) []byte {
+	return strconv.AppendInt(append(make([]byte, 0, 32), `-NAK {"delay":`...), int64(max(d, 1)), 10)
+}
+
+// putOff has JetStream keep e for so long. With done the answer is waited for.
+func (e *entry) putOff(q *queue, d time.Duration, done func(error)) {
+	q.settlement(e, append(nakDelayed(d), '}'), done)
+}
+
+// settlement sends what ends or moves the lease of e in JetStream. What never
+// left the stream has none.
+func (q *queue) settlement(e *entry, body []byte, done func(error)) {
+	if e.tries == 0 {
+		if done != nil {
+			q.s.spawn(func() { done(nil) })
+		}
+		return
+	}
+	subject := q.ackSubject(e.tries, e.seq, e.epoch)
+	if done == nil {
+		_ = q.s.nc.Publish(subject, body) // a cut loses it, and the lease ends earlier
+		return
+	}
+	q.s.calls.start(&call{subject: subject, data: body, done: func(_ *nats.Msg, err error) { done(err) }})
+}
+
+// find returns the newest delivery of a message that is still there.
+func (q *queue) find(id broker.ID) (broker.Ref, error) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for _, e := range q.entries {
+		if e.id == id && e.attempt() > 0 {
+			return e.ref(q), nil
+		}
+	}
+	return broker.Ref{}, broker.ErrNotFound
+}
+
+// recent remembers the last sequences that left, which tells a repeated
+// acknowledgement without asking.
+type recent struct {
+	ring [1024]uint64
+	next int
+	set  map[uint64]struct{}
+}
+
+func (r *recent) add(seq uint64) {
+	if r.set == nil {
+		r.set = map[uint64]struct{}{}
+	}
+	delete(r.set, r.ring[r.next])
+	r.ring[r.next] = seq
+	r.set[seq] = struct{}{}
+	r.next = (r.next + 1) % len(r.ring)
+}
+
+func (r *recent) has(seq uint64) bool { _, ok := r.set[seq]; return ok }
+
+// there reports whether the stream still has a message.
+func (q *queue) there(ctx context.Context, seq uint64) (*stored, error) {
+	m, err := q.s.fetch(ctx, q.stream, getRequest{Seq: seq})
+	if errors.Is(err, broker.ErrNotFound) {
+		return nil, broker.ErrGone
+	}
+	return m, err
+}

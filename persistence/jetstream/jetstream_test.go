@@ -1,0 +1,40 @@
+package jetstream_test
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"millrace/broker"
+	"millrace/persistence/jetstream"
+	"millrace/persistence/jetstream/jetstreamtest"
+	"millrace/persistence/storetest"
+)
+
+// lone is a place on one server, without a socket.
+type lone struct{ c *jetstreamtest.Cluster }
+
+func newLone(tb testing.TB) storetest.Place {
+	tb.Helper()
+	return lone{jetstreamtest.InProcess(tb)}
+}
+
+func (l lone) Open(tb testing.TB) broker.Store {
+	tb.Helper()
+	return open(tb, jetstream.Options{URL: "nats://lone", Replicas: 1, Sync: jetstream.SyncAlways, Hold: time.Hour, Dial: []nats.Option{l.c.Dial()}})
+}
+
+func open(tb testing.TB, o jetstream.Options) *jetstream.Store {
+	tb.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	s, err := jetstream.Open(ctx, o)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return s
+}
+
+func TestOneServerPassesTheSuite(t *testing.T) { storetest.Run(t, newLone) }

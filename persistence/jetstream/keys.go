@@ -1,0 +1,257 @@
+package jetstream
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/tidwall/btree"
+
+	"millrace/broker"
+)
+
+// kinds names the bucket of each space.
+var kinds = map[broker.Space]string{
+	broker.SpaceSystem: "sys", broker.SpaceAuth: "auth", broker.SpaceSessions: "sess",
+	broker.SpaceRetained: "ret", broker.SpaceCursors: "cur", broker.SpaceSchemas: "schema",
+}
+
+// Headers that JetStream, its key/value buckets and we ourselves read.
+const (
+	headerID       = "Nats-Msg-Id"
+	headerTTL      = "Nats-TTL"
+	headerExpected = "Nats-Expected-Last-Subject-Sequence"
+	headerKV       = "KV-Operation"
+	headerKey      = "Mr-Key" // the key, where the subject has its hash
+)
+
+// markerTTL is how long the mark of a deleted key stays in its bucket.
+const markerTTL = "3600s"
+
+// keySpace is a bucket, and a copy of it: one node writes it.
+type keySpace struct {
+	s       *Store
+	stream  string
+	subject string
+	age     time.Duration // of a key, 0 = for ever
+
+	mu   sync.Mutex
+	tree btree.Map[string, broker.Entry]
+	gone map[string]uint64 // deleted keys whose mark may still be there, with its revision
+	busy map[string][]*put // puts under way and those that wait for them, by key
+}
+
+// put is one write of a key.
+type put struct {
+	key   string
+	value []byte
+	rev   uint64
+	ttl   time.Duration
+	done  func(rev uint64, err error)
+	again bool
+}
+
+// openKeys makes the buckets that are not there, and reads them.
+func (s *Store) openKeys(ctx context.Context) error {
+	var list []*keySpace
+	add := func(kind string, age time.Duration) *keySpace {
+		k := &keySpace{
+			s: s, stream: s.names.bucketStream(kind), subject: s.names.bucketSubject(kind), age: age,
+			gone: map[string]uint64{}, busy: map[string][]*put{},
+		}
+		list = append(list, k)
+		return k
+	}
+	for space, kind := range kinds {
+		s.keys[space] = add(kind, 0)
+	}
+	s.defs, s.node, s.dedup = add("defs", 0), add("node", 0), add("dedup", dedupWindow)
+	return parallel(list, func(k *keySpace) error { return k.open(ctx) })
+}
+
+// open makes the bucket if it is not there, and reads it.
+func (k *keySpace) open(ctx context.Context) error {
+	err := k.s.createStream(ctx, jetstream.StreamConfig{
+		Name: k.stream, Subjects: []string{k.subject + ">"}, MaxMsgsPerSubject: 1, Discard: jetstream.DiscardNew,
+		AllowRollup: true, DenyDelete: true, AllowDirect: true, AllowMsgTTL: true, MaxAge: k.age, Duplicates: 2 * time.Minute,
+	})
+	if err != nil {
+		return err
+	}
+	return k.load(ctx)
+}
+
+// load reads the bucket into the copy.
+func (k *keySpace) load(ctx context.Context) error {
+	return k.s.each(ctx, k.stream, k.subject+">", func(m *stored) error {
+		key, err := k.keyOf(m)
+		if err != nil {
+			return err
+		}
+		k.apply(key, m.value(), m.Seq, m.header.Get(headerKV) != "")
+		return nil
+	})
+}
+
+// keyOf returns the key that a message of the bucket is of.
+func (k *keySpace) keyOf(m *stored) (string, error) {
+	if key := m.header.Get(headerKey); key != "" {
+		return key, nil
+	}
+	key, err := decodeKey(m.Subject[len(k.subject):])
+	if err != nil {
+		return "", fmt.Errorf("stream %s, message %d: %w", k.stream, m.Seq, err)
+	}
+	return key, nil
+}
+
+// apply puts what was recorded into the copy, unless it has something newer.
+func (k *keySpace) apply(key string, value []byte, rev uint64, deleted bool) {
+	if e, ok := k.tree.Get(key); ok && e.Rev >= rev || k.gone[key] >= rev {
+		return
+	}
+	if deleted {
+		k.tree.Delete(key)
+		k.gone[key] = rev
+		return
+	}
+	delete(k.gone, key)
+	k.tree.Set(key, broker.Entry{Key: key, Value: value, Rev: rev})
+}
+
+// start writes a key. Writes of one key leave one after the other, so that one
+// which is repeated never overtakes a newer one.
+func (k *keySpace) start(p *put) {
+	k.mu.Lock()
+	k.busy[p.key] = append(k.busy[p.key], p)
+	first := len(k.busy[p.key]) == 1
+	k.mu.Unlock()
+	if first {
+		k.send(p)
+	}
+}
+
+// send publishes p, which is at the head of its key.
+func (k *keySpace) send(p *put) {
+	encoded, hashed := encodeKey(p.key)
+	h := nats.Header{headerID: {nats.NewInbox()[len("_INBOX."):]}}
+	if hashed {
+		h[headerKey] = []string{p.key}
+	}
+	if p.ttl > 0 {
+		h[headerTTL] = []string{strconv.Itoa(int(p.ttl/time.Second)) + "s"}
+	}
+	if p.value == nil {
+		h[headerKV], h[headerTTL] = []string{"DEL"}, []string{markerTTL}
+	}
+	switch {
+	case p.rev == broker.RevNone:
+		k.mu.Lock()
+		rev := k.gone[p.key]
+		k.mu.Unlock()
+		h[headerExpected] = []string{strconv.FormatUint(rev, 10)}
+	case p.rev != 0:
+		h[headerExpected] = []string{strconv.FormatUint(p.rev, 10)}
+	}
+	k.s.calls.start(&call{subject: k.subject + encoded, header: h, data: p.value, done: func(m *nats.Msg, err error) { k.answered(p, m, err) }})
+}
+
+// answered records the outcome of p and sends the next of its key.
+func (k *keySpace) answered(p *put, m *nats.Msg, err error) {
+	var a pubAck
+	if err == nil {
+		a, err = parseAck(m.Data)
+	}
+	k.mu.Lock()
+	if errors.Is(err, broker.ErrConflict) && p.rev == broker.RevNone && k.gone[p.key] != 0 && !p.again {
+		delete(k.gone, p.key) // the mark is gone by now
+		p.again = true
+		k.mu.Unlock()
+		k.send(p)
+		return
+	}
+	if err == nil {
+		k.apply(p.key, p.value, a.Seq, p.value == nil)
+	}
+	rest := k.busy[p.key][1:]
+	if len(rest) == 0 {
+		delete(k.busy, p.key)
+	} else {
+		k.busy[p.key] = rest
+	}
+	k.mu.Unlock()
+	p.done(a.Seq, err)
+	if len(rest) > 0 {
+		k.send(rest[0])
+	}
+}
+
+// set writes a key and waits.
+func (k *keySpace) set(ctx context.Context, key string, value []byte, rev uint64, ttl time.Duration) (uint64, error) {
+	type outcome struct {
+		rev uint64
+		err error
+	}
+	end := make(chan outcome, 1)
+	k.start(&put{key: key, value: value, rev: rev, ttl: ttl, done: func(rev uint64, err error) { end <- outcome{rev, err} }})
+	select {
+	case o := <-end:
+		return o.rev, o.err
+	case <-ctx.Done():
+		return 0, fmt.Errorf("%w: %w", broker.ErrUnknown, ctx.Err())
+	}
+}
+
+// get returns a key of the copy.
+func (k *keySpace) get(key string) (broker.Entry, bool) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.tree.Get(key)
+}
+
+// list returns the entries below a prefix, in order.
+func (k *keySpace) list(prefix string) []broker.Entry {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	var all []broker.Entry
+	k.tree.Ascend(prefix, func(key string, e broker.Entry) bool {
+		if len(key) < len(prefix) || key[:len(prefix)] != prefix {
+			return false
+		}
+		all = append(all, e)
+		return true
+	})
+	return all
+}
+
+// Get implements broker.Store.
+func (s *Store) Get(_ context.Context, space broker.Space, key string) (broker.Entry, error) {
+	if k := s.keys[space]; k != nil {
+		if e, ok := k.get(key); ok {
+			return e, nil
+		}
+	}
+	return broker.Entry{}, broker.ErrNotFound
+}
+
+// List implements broker.Store.
+func (s *Store) List(ctx context.Context, space broker.Space, prefix string, f func(broker.Entry) bool) error {
+	k := s.keys[space]
+	if k == nil {
+		return nil
+	}
+	for _, e := range k.list(prefix) {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if !f(e) {
+			return nil
+		}
+	}
+	return nil
+}

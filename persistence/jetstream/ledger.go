@@ -1,0 +1,150 @@
+package jetstream
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"millrace/broker"
+)
+
+// A queue's ledger is what JetStream does not know of it: why messages left, and
+// who was given back without an attempt. It is written when the store closes. After
+// a crash an older one is found: what left since is booked as acked, and what was
+// leased counts as leased until JetStream hands it out again.
+const (
+	ledgerSettle = time.Second
+	ledgerPart   = 2000 // entries in one key
+)
+
+// ledger is the value of a key.
+type ledger struct {
+	Clean   bool                   `json:"clean"` // entries were written too
+	In      uint64                 `json:"in"`
+	Out     [broker.Reasons]uint64 `json:"out"`
+	Held    int64                  `json:"held"`
+	Bytes   int64                  `json:"bytes"`
+	Payload int64                  `json:"payload"`
+	Parts   int                    `json:"parts"`
+}
+
+// line of a ledger: one entry.
+type ledgerEntry struct {
+	Seq      uint64        `json:"s"`
+	Epoch    uint64        `json:"e,omitempty"`
+	Tries    uint32        `json:"n,omitempty"`
+	Returned uint32        `json:"r,omitempty"`
+	ID       broker.ID     `json:"i"`
+	State    state         `json:"t"`
+	Until    int64         `json:"u,omitempty"`
+	Queued   int64         `json:"q,omitempty"`
+	Expires  int64         `json:"x,omitempty"`
+	Why      broker.Reason `json:"w,omitempty"`
+	Bytes    int64         `json:"b"`
+	Payload  int64         `json:"p"`
+}
+
+func (q *queue) ledgerKey() string          { return fmt.Sprintf("queue %d", q.id) }
+func (q *queue) ledgerPartKey(i int) string { return fmt.Sprintf("queue %d %d", q.id, i) }
+
+// save writes the ledger.
+func (q *queue) save(ctx context.Context) error {
+	if q.s.failed.Load() != nil {
+		return nil
+	}
+	q.mu.Lock()
+	l := ledger{Clean: true, In: q.in, Out: q.out, Held: q.held.n, Bytes: q.held.bytes, Payload: q.held.payload}
+	var parts [][]ledgerEntry
+	for _, e := range q.entries {
+		if n := len(parts); n == 0 || len(parts[n-1]) == ledgerPart {
+			parts = append(parts, nil)
+		}
+		n := len(parts) - 1
+		parts[n] = append(parts[n], ledgerEntry{
+			e.seq, e.epoch, e.tries, e.returned, e.id, e.state, e.until, e.queued, e.expires, e.why, e.size.bytes, e.size.payload,
+		})
+	}
+	q.mu.Unlock()
+	l.Parts = len(parts)
+	for i, p := range parts {
+		value, err := json.Marshal(p)
+		if err != nil {
+			return err
+		}
+		if _, err := q.s.node.set(ctx, q.ledgerPartKey(i), value, 0, 0); err != nil {
+			return err
+		}
+	}
+	return q.write(ctx, l)
+}
+
+func (q *queue) write(ctx context.Context, l ledger) error {
+	value, err := json.Marshal(l)
+	if err != nil {
+		return err
+	}
+	_, err = q.s.node.set(ctx, q.ledgerKey(), value, 0, 0)
+	return err
+}
+
+// restore reads the ledger and compares it with the stream.
+func (q *queue) restore(ctx context.Context) error {
+	at, err := soon(ctx, func(ctx context.Context) (streamState, error) { return q.s.state(ctx, q.stream) })
+	if err != nil {
+		return err
+	}
+	var l ledger
+	if e, ok := q.s.node.get(q.ledgerKey()); ok {
+		if err := json.Unmarshal(e.Value, &l); err != nil {
+			return fmt.Errorf("the ledger of queue %q: %w", q.def.Name, err)
+		}
+	}
+	if q.def.Volatile {
+		l = ledger{}
+	}
+	q.in, q.out = l.In, l.Out
+	q.held = holding{at.Msgs, size{l.Bytes, l.Payload}}
+	if !l.Clean {
+		q.held.size = size{at.Bytes, at.Bytes} // more than the payload, never less
+		if at.Msgs == 0 {
+			q.held.size = size{}
+		}
+		return nil
+	}
+	q.held.n = l.Held // the stream follows acknowledgements a moment later
+	for i := range l.Parts {
+		if err := q.restorePart(i); err != nil {
+			return err
+		}
+	}
+	l.Clean, l.Parts = false, 0
+	return q.write(ctx, l) // what follows is not in it
+}
+
+func (q *queue) restorePart(i int) error {
+	e, ok := q.s.node.get(q.ledgerPartKey(i))
+	if !ok {
+		return fmt.Errorf("the ledger of queue %q has no part %d", q.def.Name, i)
+	}
+	var list []ledgerEntry
+	if err := json.Unmarshal(e.Value, &list); err != nil {
+		return fmt.Errorf("the ledger of queue %q: %w", q.def.Name, err)
+	}
+	for _, x := range list {
+		if x.State == leaving {
+			x.State = leased
+		}
+		q.keep(&entry{
+			seq: x.Seq, epoch: x.Epoch, tries: x.Tries, returned: x.Returned, id: x.ID, state: x.State, until: x.Until,
+			queued: x.Queued, expires: x.Expires, why: x.Why, size: size{x.Bytes, x.Payload},
+		})
+	}
+	return nil
+}
+
+// forget removes the ledger of a queue that is dropped.
+func (q *queue) forget(ctx context.Context) error {
+	_, err := q.s.node.set(ctx, q.ledgerKey(), nil, 0, 0)
+	return err
+}

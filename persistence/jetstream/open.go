@@ -1,0 +1,136 @@
+package jetstream
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// oldest is the API level of a server that delays messages and ends single
+// ones; oldestVersion is the first release that has it.
+const (
+	oldest        = 2
+	oldestVersion = "2.12"
+)
+
+// Errors of Open that a caller tells apart; the text says more.
+var (
+	ErrUnreachable = errors.New("not reachable") // no server, or none that lets us in, in time
+	ErrUnfit       = errors.New("not fit")       // the servers, or what is on them, cannot be used
+	ErrInUse       = errors.New("in use")        // another node holds the prefix
+)
+
+// openError is one of them with its text.
+type openError struct {
+	kind error
+	text error
+}
+
+func (e *openError) Error() string   { return e.text.Error() }
+func (e *openError) Unwrap() []error { return []error{e.kind, e.text} }
+
+// connect waits for a server and returns a connection to it.
+func connect(ctx context.Context, o *Options) (*nats.Conn, error) {
+	opts, err := o.dial()
+	if err != nil {
+		return nil, err
+	}
+	for {
+		nc, err := nats.Connect(o.URL, opts...)
+		if err == nil {
+			return nc, nil
+		}
+		if errors.Is(err, nats.ErrAuthorization) || errors.Is(err, nats.ErrAuthExpired) || strings.Contains(err.Error(), "Authorization Violation") {
+			return nil, &openError{ErrUnfit, fmt.Errorf("nats %s does not let us in: %w; see the credentials", o.hosts(), err)}
+		}
+		select {
+		case <-time.After(reconnectWait):
+		case <-ctx.Done():
+			return nil, &openError{ErrUnreachable, fmt.Errorf("no nats server at %s within %s: %w", o.hosts(), o.Wait, err)}
+		}
+	}
+}
+
+// hosts is URL without the passwords in it.
+func (o *Options) hosts() string {
+	var all []string
+	for u := range strings.SplitSeq(o.URL, ",") {
+		scheme, rest, ok := strings.Cut(u, "://")
+		if !ok {
+			scheme, rest = "nats", u
+		}
+		if i := strings.LastIndex(rest, "@"); i >= 0 {
+			rest = rest[i+1:]
+		}
+		all = append(all, scheme+"://"+rest)
+	}
+	return strings.Join(all, ",")
+}
+
+// check is fit with its kind of error.
+func check(ctx context.Context, js jetstream.JetStream, o *Options) error {
+	if err := fit(ctx, js, o); err != nil {
+		return &openError{ErrUnfit, err}
+	}
+	return nil
+}
+
+// fit asks the servers for what the store needs, and settles the number of
+// replicas.
+func fit(ctx context.Context, js jetstream.JetStream, o *Options) error {
+	var info *jetstream.AccountInfo
+	err := again(ctx, func(ctx context.Context) (err error) {
+		info, err = js.AccountInfo(ctx)
+		return err
+	})
+	switch {
+	case errors.Is(err, jetstream.ErrJetStreamNotEnabled), errors.Is(err, nats.ErrNoResponders):
+		return fmt.Errorf("jetstream is off at nats %s: start its servers with -js, or in their configuration with jetstream {}", o.hosts())
+	case errors.Is(err, jetstream.ErrJetStreamNotEnabledForAccount):
+		return fmt.Errorf("jetstream is off for our account at nats %s: enable it in the account's settings", o.hosts())
+	case err != nil:
+		return fmt.Errorf("jetstream at nats %s does not answer: %w", o.hosts(), err)
+	}
+	nc := js.Conn()
+	if level := info.API.Level; level < oldest {
+		return fmt.Errorf("nats server %s is version %s: %s or newer is needed, which delays messages and ends single ones",
+			nc.ConnectedServerName(), nc.ConnectedServerVersion(), oldestVersion)
+	}
+	cluster := nc.ConnectedClusterName() != ""
+	if o.Replicas == 0 {
+		o.Replicas = 1
+		if cluster {
+			o.Replicas = 3
+		}
+	}
+	if o.Replicas > 1 && !cluster {
+		return fmt.Errorf("%d copies of each stream are wished (nats replicas), and nats %s is a lone server: take 1, or better the embedded store", o.Replicas, o.hosts())
+	}
+	return nil
+}
+
+// checkStream compares a stream that is there already with what it must be.
+func checkStream(have, want jetstream.StreamConfig) error {
+	wrong := func(what string, is, must any) error {
+		return &openError{ErrUnfit, fmt.Errorf("stream %s has %s %v, and must have %v: it is not ours (another nats prefix avoids it), or it was changed (nats stream edit puts it right)", want.Name, what, is, must)}
+	}
+	switch {
+	case have.Retention != want.Retention:
+		return wrong("retention", have.Retention, want.Retention)
+	case have.Storage != want.Storage:
+		return wrong("storage", have.Storage, want.Storage)
+	case strings.Join(have.Subjects, " ") != strings.Join(want.Subjects, " "):
+		return wrong("subjects", have.Subjects, want.Subjects)
+	case have.Discard != want.Discard:
+		return wrong("discard", have.Discard, want.Discard)
+	case have.Replicas != want.Replicas:
+		return wrong("replicas", strconv.Itoa(have.Replicas), strconv.Itoa(want.Replicas))
+	}
+	return nil
+}

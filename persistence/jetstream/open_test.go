@@ -1,0 +1,97 @@
+package jetstream_test
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
+	natsjs "github.com/nats-io/nats.go/jetstream"
+
+	"millrace/persistence/jetstream"
+	"millrace/persistence/jetstream/jetstreamtest"
+)
+
+// fails opens a store that must not open, and compares the error.
+func fails(t *testing.T, o jetstream.Options, kind error, text string) {
+	t.Helper()
+	s, err := jetstream.Open(t.Context(), o)
+	if err == nil {
+		_ = s.Close(context.Background()) // the test fails anyhow
+		t.Fatal("it opens")
+	}
+	if !errors.Is(err, kind) || !strings.Contains(err.Error(), text) {
+		t.Errorf("error is %v, want %v with %q", err, kind, text)
+	}
+}
+
+func TestWhatTheServersMustBe(t *testing.T) {
+	off := jetstreamtest.Start(t, jetstreamtest.Options{Servers: 1, Configure: func(o *server.Options) { o.JetStreamMaxStore = -1 }})
+	fails(t, jetstream.Options{URL: off.URL()}, jetstream.ErrUnfit, "start its servers with -js")
+
+	on := jetstreamtest.Start(t, jetstreamtest.Options{Servers: 1, Configure: func(o *server.Options) { o.Username, o.Password = "me", "secret" }})
+	at := strings.Replace(on.URL(), "nats://", "nats://me:secret@", 1)
+	fails(t, jetstream.Options{URL: at, Replicas: 3}, jetstream.ErrUnfit, "is a lone server: take 1")
+	fails(t, jetstream.Options{URL: strings.Replace(at, "secret", "wrong", 1)}, jetstream.ErrUnfit, "does not let us in")
+	on.Stop()
+	fails(t, jetstream.Options{URL: at, Wait: time.Second}, jetstream.ErrUnreachable, "within 1s")
+	if _, err := jetstream.Open(t.Context(), jetstream.Options{URL: at, Wait: time.Millisecond}); err == nil || strings.Contains(err.Error(), "secret") {
+		t.Errorf("the password is in %v", err)
+	}
+}
+
+func TestOptionsThatCannotBe(t *testing.T) {
+	for want, o := range map[string]jetstream.Options{
+		`prefix "a.b"`:     {Prefix: "a.b"},
+		"replicas 2":       {Replicas: 2},
+		`sync "sometimes"`: {Sync: "sometimes"},
+		"one of them says": {Creds: "a", NKey: "b"},
+		"belong together":  {Cert: "a"},
+		"shorter than":     {Hold: time.Millisecond},
+	} {
+		if _, err := jetstream.Open(t.Context(), o); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("error is %v, want %q", err, want)
+		}
+	}
+}
+
+func TestAPrefixIsOneNodes(t *testing.T) {
+	c := jetstreamtest.Start(t, jetstreamtest.Options{Servers: 1})
+	o := jetstream.Options{URL: c.URL(), Node: "first", Hold: time.Second}
+	first := open(t, o)
+	other := o
+	other.Node = "second"
+	fails(t, other, jetstream.ErrInUse, `node "first" uses the nats prefix "mr"`)
+	other.Prefix = "other"
+	if err := open(t, other).Close(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if err := first.Close(t.Context()); err != nil {
+		t.Error(err)
+	}
+	o.Node = "second"
+	if err := open(t, o).Close(t.Context()); err != nil { // it was given up
+		t.Error(err)
+	}
+}
+
+func TestStreamsOfOthersAreLeftAlone(t *testing.T) {
+	c := jetstreamtest.Start(t, jetstreamtest.Options{Servers: 1})
+	nc, err := nats.Connect(c.URL())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer nc.Close()
+	js, err := natsjs.New(nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = js.CreateStream(t.Context(), natsjs.StreamConfig{Name: "mr_dead", Subjects: []string{"mr.x.>"}, Retention: natsjs.InterestPolicy})
+	if err != nil {
+		t.Fatal(err)
+	}
+	fails(t, jetstream.Options{URL: c.URL()}, jetstream.ErrUnfit, "stream mr_dead has retention Interest, and must have Limits: it is not ours")
+}

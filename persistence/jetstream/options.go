@@ -1,0 +1,137 @@
+package jetstream
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/rs/zerolog"
+
+	"millrace/broker"
+)
+
+// Sync is what the operator says, or the servers show, about their disks.
+type Sync string
+
+// The policies of a NATS server: its setting sync_interval.
+const (
+	SyncUnknown  Sync = "unknown"  // nobody says: answers are marked relaxed
+	SyncAlways   Sync = "always"   // every write is synced before it is answered
+	SyncInterval Sync = "interval" // a power cut may take what was answered
+)
+
+// Options of a store. The zero values of all but URL are good for a cluster.
+type Options struct {
+	// URL names the servers, separated by commas: nats:// or tls://.
+	URL string
+	// Creds and NKey are files that prove who we are; at most one is given.
+	Creds, NKey string
+	// CA, Cert and Key are files in PEM, for TLS.
+	CA, Cert, Key string
+	// Prefix of every stream and subject: letters, digits, _ and -; "mr" if empty.
+	Prefix string
+	// Replicas of every stream: 1, 3 or 5; 0 = 3 in a cluster, 1 on a lone server.
+	Replicas int
+	// Sync is the operator's word about the servers' disks.
+	Sync Sync
+	// Wait is how long Open waits for the servers; 30 s if 0.
+	Wait time.Duration
+	// Hold is how long the prefix stays taken when this process dies, at least
+	// 1 s; 5 s if 0.
+	Hold time.Duration
+	// Node names this process to others that would use the same prefix.
+	Node string
+	// Failed is called once, when the store takes no more work for good.
+	Failed func(error)
+	// Log gets what an operator should know.
+	Log zerolog.Logger
+
+	// Dial are further options of the connection, for tests.
+	Dial []nats.Option
+}
+
+// Defaults and limits.
+const (
+	defaultPrefix = "mr"
+	defaultWait   = 30 * time.Second
+	defaultHold   = 5 * time.Second
+	reconnectWait = 250 * time.Millisecond
+	reconnectMax  = 2 * time.Second
+	pingInterval  = 2 * time.Second
+)
+
+// complete fills in defaults and refuses what cannot be.
+func (o *Options) complete() error {
+	if o.Prefix == "" {
+		o.Prefix = defaultPrefix
+	}
+	for _, c := range []byte(o.Prefix) {
+		if !plain(c) {
+			return fmt.Errorf("nats prefix %q: only letters, digits, _ and - can stand in it", o.Prefix)
+		}
+	}
+	switch o.Replicas {
+	case 0, 1, 3, 5:
+	default:
+		return fmt.Errorf("nats replicas %d: 1, 3 or 5 copies of a stream are possible", o.Replicas)
+	}
+	switch o.Sync {
+	case "":
+		o.Sync = SyncUnknown
+	case SyncUnknown, SyncAlways, SyncInterval:
+	default:
+		return fmt.Errorf("nats sync %q: it is always or interval, as the servers are configured", o.Sync)
+	}
+	if o.Creds != "" && o.NKey != "" {
+		return errors.New("nats credentials and an nkey are both given: one of them says who we are")
+	}
+	if (o.Cert == "") != (o.Key == "") {
+		return errors.New("nats certificate and key belong together: one of them is not given")
+	}
+	if o.Wait == 0 {
+		o.Wait = defaultWait
+	}
+	if o.Hold == 0 {
+		o.Hold = defaultHold
+	}
+	if o.Hold < time.Second {
+		return fmt.Errorf("a hold of %s is shorter than NATS can count: take at least 1s", o.Hold)
+	}
+	return nil
+}
+
+// durability is what a positive answer means.
+func (o *Options) durability() broker.Durability {
+	if o.Sync == SyncAlways {
+		return broker.DurabilityDisk
+	}
+	return broker.DurabilityRelaxed
+}
+
+// dial returns the options of the connection.
+func (o *Options) dial() ([]nats.Option, error) {
+	opts := []nats.Option{
+		nats.Name("millrace " + o.Node),
+		nats.ReconnectBufSize(-1), // a publish of before a cut must not be sent after it
+		nats.MaxReconnects(-1), nats.ReconnectWait(reconnectWait), nats.ReconnectJitter(reconnectMax, reconnectMax),
+		nats.PingInterval(pingInterval), nats.MaxPingsOutstanding(2),
+	}
+	if o.Creds != "" {
+		opts = append(opts, nats.UserCredentials(o.Creds))
+	}
+	if o.NKey != "" {
+		key, err := nats.NkeyOptionFromSeed(o.NKey)
+		if err != nil {
+			return nil, fmt.Errorf("nkey %s: %w", o.NKey, err)
+		}
+		opts = append(opts, key)
+	}
+	if o.CA != "" {
+		opts = append(opts, nats.RootCAs(o.CA))
+	}
+	if o.Cert != "" {
+		opts = append(opts, nats.ClientCert(o.Cert, o.Key))
+	}
+	return append(opts, o.Dial...), nil
+}

@@ -1,0 +1,330 @@
+package jetstream
+
+import (
+	"encoding/json"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"millrace/broker"
+)
+
+// pullFor is how long one request for messages waits at the servers. It is short
+// because a request whose asker has gone cannot be withdrawn.
+const (
+	pullFor   = 5 * time.Second
+	pullGuard = 2 * time.Second // without any answer for that much longer, it is lost
+	pullMax   = 1000
+	// askFor is how long a Wait that does not wait does so all the same while
+	// messages are ready: JetStream hands out what it confirmed a moment later.
+	askFor = 250 * time.Millisecond
+)
+
+// pull is the request for messages that is under way: one for each queue, for
+// all its waits together, because a delivery does not say whose it is.
+type pull struct {
+	open  bool
+	left  int // messages that it may still bring
+	asked time.Time
+	guard *time.Timer
+}
+
+// waiter is a Wait in the line of a queue.
+type waiter struct {
+	w     *broker.Wait
+	timer *time.Timer
+	bytes int
+	got   []taken
+}
+
+// taken is a message on its way to a waiter.
+type taken struct {
+	e *entry
+	d broker.Delivery
+}
+
+// receive implements target.
+func (q *queue) receive(w *broker.Wait) {
+	x := &waiter{w: w}
+	w.Priv = x
+	q.mu.Lock()
+	if q.dropped {
+		q.mu.Unlock()
+		x.finish(q, q.why())
+		return
+	}
+	until := w.Until.Sub(q.s.Now())
+	if until <= 0 {
+		if q.barren() || q.def.Paused || q.def.MaxInFlight > 0 && q.count[leased] >= int64(q.def.MaxInFlight) {
+			q.mu.Unlock()
+			x.finish(q, nil)
+			return
+		}
+		until = askFor
+	}
+	x.timer = time.AfterFunc(until, func() { q.over(x) })
+	q.waits = append(q.waits, x)
+	q.pump()
+	q.mu.Unlock()
+}
+
+// barren reports whether no message can be ready.
+func (q *queue) barren() bool { return q.fresh()+q.count[back] <= 0 }
+
+// why is the error of a queue that ended.
+func (q *queue) why() error {
+	if _, err := q.s.lookup(q.id); err != nil {
+		return err
+	}
+	return broker.ErrClosed
+}
+
+// over is called when the time of x has come.
+func (q *queue) over(x *waiter) {
+	q.mu.Lock()
+	if !q.unlist(x) {
+		q.mu.Unlock()
+		return
+	}
+	q.mu.Unlock()
+	x.finish(q, nil)
+}
+
+// unlist takes x out of the line; it reports whether x was there.
+func (q *queue) unlist(x *waiter) bool {
+	i := slices.Index(q.waits, x)
+	if i < 0 {
+		return false
+	}
+	q.waits = slices.Delete(q.waits, i, i+1)
+	return true
+}
+
+// cancel implements target.
+func (q *queue) cancel(w *broker.Wait) bool {
+	x, ok := w.Priv.(*waiter)
+	if !ok || x.w != w {
+		return false
+	}
+	q.mu.Lock()
+	ok = q.unlist(x)
+	got := x.got
+	x.got = nil
+	if x.timer != nil {
+		x.timer.Stop()
+	}
+	for _, t := range got { // it took nothing
+		q.giveBack(t.e)
+	}
+	q.mu.Unlock()
+	return ok
+}
+
+// giveBack undoes a delivery that reached nobody.
+func (q *queue) giveBack(e *entry) {
+	e.returned++
+	e.set(q, back)
+	q.settlement(e, []byte("-NAK"), nil)
+	q.pump()
+}
+
+// pump asks for messages if somebody waits and no request is under way.
+func (q *queue) pump() {
+	if q.dropped || q.pull.open || len(q.waits) == 0 || q.def.Paused || !q.begun {
+		return
+	}
+	n := 0
+	for _, x := range q.waits {
+		n += max(x.w.Max-len(x.got), 1)
+	}
+	n = min(n, pullMax)
+	if limit := q.def.MaxInFlight; limit > 0 {
+		n = min(n, limit-int(q.count[leased]))
+	}
+	if n <= 0 {
+		q.release()
+		return
+	}
+	ask := struct {
+		Batch   int           `json:"batch"`
+		NoWait  bool          `json:"no_wait"`
+		Expires time.Duration `json:"expires"`
+	}{n, true, pullFor}
+	body, _ := json.Marshal(ask)
+	if q.s.nc.PublishRequest("$JS.API.CONSUMER.MSG.NEXT."+q.stream+"."+consumerName, q.inbox, body) != nil {
+		q.release()
+		return // after the cut it is asked again
+	}
+	q.pull.open, q.pull.left, q.pull.asked = true, n, time.Now()
+	if q.pull.guard == nil {
+		q.pull.guard = time.AfterFunc(pullFor+pullGuard, q.lost)
+	} else {
+		q.pull.guard.Reset(pullFor + pullGuard)
+	}
+}
+
+// release ends the waits that have something, and those that do not wait when
+// nothing more is ready.
+func (q *queue) release() {
+	none := q.barren()
+	q.waits = slices.DeleteFunc(q.waits, func(x *waiter) bool {
+		if len(x.got) > 0 || none && !q.s.Now().Before(x.w.Until) {
+			q.hand(x)
+			return true
+		}
+		return false
+	})
+}
+
+// lost is called when a request had no answer for too long.
+func (q *queue) lost() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.pull.open && time.Since(q.pull.asked) >= pullFor+pullGuard {
+		q.pull.open = false
+		q.release()
+		q.pump()
+	}
+}
+
+// reconnected implements target.
+func (q *queue) reconnected() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.pull.open = false
+	q.pump()
+}
+
+// arrived gets everything that a request brings.
+func (q *queue) arrived(m *nats.Msg) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if status := m.Header.Get("Status"); status != "" && m.Subject == q.inbox {
+		q.answered(status)
+		return
+	}
+	if q.pull.left--; q.pull.left <= 0 {
+		q.pull.open = false
+	}
+	e, d, ok := q.accept(m)
+	if ok {
+		q.serve(e, d)
+	}
+	if !q.pull.open {
+		q.release()
+		q.pump()
+	}
+}
+
+// answered is the end of a request: nothing more is there now.
+func (q *queue) answered(status string) {
+	q.pull.open = false
+	q.release()
+	switch status {
+	case "404", "408":
+		q.pump()
+	default: // no leader just now, or it changes
+		if len(q.waits) > 0 {
+			time.AfterFunc(resendAfter, func() {
+				q.mu.Lock()
+				defer q.mu.Unlock()
+				q.pump()
+			})
+		}
+	}
+}
+
+// accept notes a delivery, and reports whether it may be handed out.
+func (q *queue) accept(m *nats.Msg) (*entry, broker.Delivery, bool) {
+	at, err := parseReply(m.Reply[len(q.acks):])
+	if err != nil {
+		q.s.log.Error().Err(err).Str("stream", q.stream).Msg("a delivery of jetstream")
+		return nil, broker.Delivery{}, false
+	}
+	d, err := q.delivery(m.Data, m.Header, at.time)
+	if err != nil {
+		q.s.log.Error().Err(err).Uint64("seq", at.seq).Msg("a delivery of jetstream")
+		return nil, d, false
+	}
+	e := q.entries[at.seq]
+	if e == nil {
+		if q.gone.has(at.seq) { // removed while it was on its way
+			_ = q.s.nc.Publish(m.Reply, []byte("+ACK"))
+			return nil, d, false
+		}
+		e = &entry{seq: at.seq, state: back, id: d.ID, queued: d.Queued, expires: d.Expires, size: sizeOf(&d.Message, m.Data)}
+		if at.tries > 1 {
+			q.met(e)
+		} else {
+			q.keep(e)
+		}
+	}
+	e.disarm()
+	e.tries, e.epoch = at.tries, at.epoch
+	q.delivered = max(q.delivered, at.seq)
+	switch now := q.s.milli(); {
+	case e.state == heldBack || e.state == leaving:
+		e.returned++
+		e.putOff(q, holdFor, nil)
+		e.arm(q)
+		return e, d, false
+	case q.def.LapseAt > 0 && e.attempt() > q.def.LapseAt: // its node died with it
+		e.returned++
+		q.hold(e, broker.ReasonAttempts)()
+		return e, d, false
+	case q.endOfEntry(e) != 0 && q.endOfEntry(e) <= now:
+		e.returned++
+		if after := q.expire(e); after != nil {
+			after()
+		}
+		return e, d, false
+	}
+	return e, d, true
+}
+
+// serve gives a message to the first in the line that takes it.
+func (q *queue) serve(e *entry, d broker.Delivery) {
+	for i := 0; i < len(q.waits) && !q.def.Paused; i++ {
+		x := q.waits[i]
+		n := len(d.Payload)
+		if x.w.MaxBytes > 0 && len(x.got) > 0 && x.bytes+n > x.w.MaxBytes {
+			q.waits = slices.Delete(q.waits, i, i+1)
+			q.hand(x) // full
+			i--
+			continue
+		}
+		x.bytes += n
+		e.set(q, leased)
+		x.got = append(x.got, taken{e, d})
+		if len(x.got) >= x.w.Max {
+			q.waits = slices.Delete(q.waits, i, i+1)
+			q.hand(x)
+		}
+		return
+	}
+	q.giveBack(e)
+}
+
+// reply is what JetStream says of a delivery, in the subject of its answer.
+type reply struct {
+	tries uint32
+	seq   uint64
+	epoch uint64
+	time  time.Time
+}
+
+// parseReply reads tries.seq.epoch.time.pending.
+func parseReply(s string) (r reply, err error) {
+	var n [4]uint64
+	for i := range n {
+		part, rest, _ := strings.Cut(s, ".")
+		if n[i], err = strconv.ParseUint(part, 10, 64); err != nil {
+			return r, err
+		}
+		s = rest
+	}
+	return reply{uint32(n[0]), n[1], n[2], time.Unix(0, int64(n[3]))}, nil
+}

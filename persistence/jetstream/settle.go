@@ -1,0 +1,276 @@
+package jetstream
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"millrace/broker"
+)
+
+// deadBit marks the sequence of a dead message: it is one of the stream of the
+// dead. scheduledBit does so for delayed ones, as far as browsing shows them.
+const (
+	deadBit      = 1 << 63
+	scheduledBit = 1 << 62
+)
+
+// settleable checks an operation against what is known of its message. What
+// this process does not know, JetStream may.
+func (q *queue) settleable(op *broker.Op) error {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	r := op.Ref
+	if r.Seq&deadBit != 0 {
+		switch {
+		case q.dead[r.Seq&^deadBit] == nil:
+			return broker.ErrGone
+		case op.Kind != broker.OpSettle:
+			return broker.ErrStale
+		}
+		return nil
+	}
+	if r.Seq&scheduledBit != 0 {
+		if op.Kind != broker.OpSettle {
+			return broker.ErrStale
+		}
+		return nil
+	}
+	e := q.entries[r.Seq]
+	switch {
+	case e == nil && q.gone.has(r.Seq):
+		return broker.ErrGone
+	case e == nil:
+		return nil
+	case e.state == leaving:
+		return broker.ErrGone
+	case r.Attempt < e.attempt():
+		return broker.ErrStale
+	case op.Kind == broker.OpPark && e.state != heldBack,
+		op.Kind == broker.OpDefer && !op.All && e.state == heldBack:
+		return broker.ErrStale
+	}
+	return nil
+}
+
+// claim marks the message of a settlement as leaving. Of one that is unknown
+// here it makes an entry, if the stream has it.
+func (q *queue) claim(ctx context.Context, r broker.Ref) (*entry, state, error) {
+	q.mu.Lock()
+	e := q.entries[r.Seq]
+	known := e != nil
+	q.mu.Unlock()
+	if !known {
+		m, err := q.there(ctx, r.Seq)
+		if err != nil {
+			return nil, 0, err
+		}
+		d, err := q.delivery(m.Data, m.header, m.Time)
+		if err != nil {
+			return nil, 0, err
+		}
+		e = &entry{
+			seq: r.Seq, epoch: uint64(r.Epoch), tries: r.Attempt, state: leased, id: d.ID,
+			queued: d.Queued, expires: d.Expires, size: sizeOf(&d.Message, m.Data),
+		}
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	switch have := q.entries[r.Seq]; {
+	case have != nil:
+		e = have
+	case known || q.gone.has(r.Seq):
+		return nil, 0, broker.ErrGone
+	case e.tries == 0:
+		e.state = back
+		q.keep(e)
+	default:
+		q.met(e)
+	}
+	if e.state == leaving {
+		return nil, 0, broker.ErrGone
+	}
+	was := e.state
+	e.set(q, leaving)
+	e.disarm()
+	return e, was, nil
+}
+
+// settle removes a message for good.
+func (u *unit) settle(op *broker.Op) {
+	s := u.sub.s
+	q, err := s.queueOf(op.Ref.Target)
+	if err != nil {
+		u.done(err)
+		return
+	}
+	if op.Ref.Seq&deadBit != 0 {
+		s.work.Go(func() { u.done(q.bury(s.ctx, op.Ref.Seq&^deadBit, op.Reason)) })
+		return
+	}
+	if op.Ref.Seq&scheduledBit != 0 {
+		s.work.Go(func() { u.done(q.unsend(s.ctx, op.Ref.Seq&^scheduledBit, op.Reason)) })
+		return
+	}
+	q.mu.Lock()
+	known := q.entries[op.Ref.Seq] != nil
+	q.mu.Unlock()
+	if !known {
+		s.work.Go(func() { u.acknowledge(q, op) })
+		return
+	}
+	u.acknowledge(q, op)
+}
+
+// acknowledge removes a message from the queue: by an acknowledgement if
+// JetStream ever handed it out, else from the stream.
+func (u *unit) acknowledge(q *queue, op *broker.Op) {
+	s := u.sub.s
+	e, was, err := q.claim(s.ctx, op.Ref)
+	if err != nil {
+		u.done(err)
+		return
+	}
+	if op.Kind == broker.OpPark {
+		was = heldBack
+	}
+	done := func(err error) {
+		q.mu.Lock()
+		switch {
+		case err != nil: // it may come again
+			e.set(q, was)
+			e.arm(q)
+		case op.Kind == broker.OpPark:
+			q.depart(e)
+		default:
+			q.lose(e, op.Reason)
+		}
+		q.pump()
+		q.mu.Unlock()
+		u.done(err)
+	}
+	if e.tries == 0 {
+		s.work.Go(func() {
+			_, err := s.remove(s.ctx, q.stream, e.seq)
+			done(err)
+		})
+		return
+	}
+	q.settlement(e, []byte("+ACK"), done)
+}
+
+// postpone moves the end of a lease, or gives the message back.
+func (u *unit) postpone(op *broker.Op) {
+	s := u.sub.s
+	q, err := s.queueOf(op.Ref.Target)
+	if err != nil {
+		u.done(err)
+		return
+	}
+	s.work.Go(func() { u.done(q.postpone(s.ctx, op)) })
+}
+
+func (q *queue) postpone(ctx context.Context, op *broker.Op) error {
+	e, was, err := q.claim(ctx, op.Ref)
+	if err != nil {
+		return err
+	}
+	now := q.s.Now()
+	d := time.UnixMilli(op.Until).Sub(now)
+	q.mu.Lock()
+	if op.All {
+		q.since.Returns++
+	}
+	last := q.def.LapseAt > 0 && e.attempt() >= q.def.LapseAt
+	end := q.endOfEntry(e)
+	expired := op.All && end != 0 && end <= now.UnixMilli()
+	if d <= 0 && !last && !expired {
+		e.set(q, back) // it may be handed out before the answer is here
+		q.mu.Unlock()
+		return q.handOver(e)
+	}
+	q.mu.Unlock()
+	answer := make(chan error, 1)
+	switch {
+	case d <= 0 || expired:
+		d = holdFor
+	case last:
+		d += graceLease
+	}
+	e.putOff(q, d, func(err error) { answer <- err })
+	err = <-answer
+	q.mu.Lock()
+	var after func()
+	switch {
+	case q.entries[e.seq] != e:
+		err = errors.Join(err, broker.ErrGone)
+	case err != nil:
+		e.set(q, was)
+		e.arm(q)
+	default:
+		after = q.moved(e, op, now.UnixMilli(), expired)
+	}
+	q.mu.Unlock()
+	if after != nil {
+		after()
+	}
+	return err
+}
+
+// handOver has JetStream hand out e again, which is back.
+func (q *queue) handOver(e *entry) error {
+	answer := make(chan error, 1)
+	epoch := e.epoch
+	q.settlement(e, []byte("-NAK"), func(err error) { answer <- err })
+	err := <-answer
+	q.mu.Lock()
+	var after func()
+	if q.entries[e.seq] == e && e.state == back && e.epoch == epoch {
+		after = q.freed(e, q.s.milli())
+	}
+	q.mu.Unlock()
+	if after != nil {
+		after()
+	}
+	return err
+}
+
+// moved has e stand where a Defer put it.
+func (q *queue) moved(e *entry, op *broker.Op, now int64, expired bool) func() {
+	e.until = op.Until
+	switch {
+	case expired:
+		return q.expire(e)
+	case op.Until <= now:
+		return q.comeBack(e, now)
+	case op.All:
+		e.set(q, delayed)
+	default:
+		e.set(q, leased)
+	}
+	e.arm(q)
+	q.pump()
+	return nil
+}
+
+// giveBack undoes a delivery that reached nobody.
+func (u *unit) giveBack(op *broker.Op) {
+	s := u.sub.s
+	q, err := s.queueOf(op.Ref.Target)
+	if err != nil {
+		u.done(err)
+		return
+	}
+	s.work.Go(func() {
+		e, _, err := q.claim(s.ctx, op.Ref)
+		if err != nil {
+			u.done(err)
+			return
+		}
+		q.mu.Lock()
+		e.returned++
+		e.set(q, back)
+		q.mu.Unlock()
+		u.done(q.handOver(e))
+	})
+}

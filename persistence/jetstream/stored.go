@@ -1,0 +1,215 @@
+package jetstream
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"millrace/broker"
+)
+
+// stored is a message as a stream holds it.
+type stored struct {
+	Subject string    `json:"subject"`
+	Seq     uint64    `json:"seq"`
+	Header  []byte    `json:"hdrs"`
+	Data    []byte    `json:"data"`
+	Time    time.Time `json:"time"`
+
+	header nats.Header
+}
+
+// value is Data, never nil: nil means deleted.
+func (m *stored) value() []byte {
+	if m.Data == nil {
+		return []byte{}
+	}
+	return m.Data
+}
+
+// getRequest asks for one message of a stream.
+type getRequest struct {
+	Seq  uint64 `json:"seq,omitempty"`
+	Next string `json:"next_by_subj,omitempty"`
+	Last string `json:"last_by_subj,omitempty"`
+}
+
+// fetch reads one message from the leader of a stream: what was acknowledged is
+// there. ErrNotFound if there is none.
+func (s *Store) fetch(ctx context.Context, stream string, r getRequest) (*stored, error) {
+	var answer struct {
+		Message *stored `json:"message"`
+	}
+	if err := s.request(ctx, "STREAM.MSG.GET."+stream, r, &answer); err != nil {
+		if e, ok := errors.AsType[*apiError](err); ok && e.ErrCode == errNoStream {
+			return nil, broker.ErrNotFound
+		}
+		return nil, err
+	}
+	m := answer.Message
+	if m == nil {
+		return nil, fmt.Errorf("%w: no message in the answer of stream %s", broker.ErrUnknown, stream)
+	}
+	return m, m.parse(stream)
+}
+
+// parse reads the header.
+func (m *stored) parse(stream string) error {
+	if len(m.Header) == 0 {
+		return nil
+	}
+	m.header = nats.Header{}
+	for i, line := range strings.Split(strings.TrimRight(string(m.Header), "\r\n"), "\r\n") {
+		if i == 0 {
+			continue // NATS/1.0
+		}
+		key, value, ok := strings.Cut(line, ":")
+		if !ok {
+			return fmt.Errorf("stream %s, message %d: header line %q", stream, m.Seq, line)
+		}
+		m.header[key] = append(m.header[key], strings.TrimSpace(value))
+	}
+	return nil
+}
+
+// each calls f with the messages of a stream that match a subject, oldest first.
+func (s *Store) each(ctx context.Context, stream, subject string, f func(*stored) error) error {
+	for seq := uint64(1); ; {
+		m, err := s.fetch(ctx, stream, getRequest{Seq: seq, Next: subject})
+		switch {
+		case errors.Is(err, broker.ErrNotFound):
+			return nil
+		case err != nil:
+			return err
+		}
+		if err := f(m); err != nil {
+			return err
+		}
+		seq = m.Seq + 1
+	}
+}
+
+// remove takes one message out of a stream; it reports whether it was there.
+func (s *Store) remove(ctx context.Context, stream string, seq uint64) (bool, error) {
+	var answer struct {
+		Success bool `json:"success"`
+	}
+	err := s.request(ctx, "STREAM.MSG.DELETE."+stream, map[string]any{"seq": seq, "no_erase": true}, &answer)
+	if e, ok := errors.AsType[*apiError](err); ok && (e.ErrCode == errDelete || e.ErrCode == errNoMessage || e.ErrCode == errNoStream) {
+		return false, nil // not there, or no such stream
+	}
+	return answer.Success, err
+}
+
+// purge removes the messages of a stream that match a subject, all of them if it
+// is empty, and says how many those were.
+func (s *Store) purge(ctx context.Context, stream, subject string) (int, error) {
+	var answer struct {
+		Purged int `json:"purged"`
+	}
+	ask := map[string]any{}
+	if subject != "" {
+		ask["filter"] = subject
+	}
+	err := s.request(ctx, "STREAM.PURGE."+stream, ask, &answer)
+	return answer.Purged, err
+}
+
+// purgeBefore removes the messages of a stream below a sequence.
+func (s *Store) purgeBefore(ctx context.Context, stream string, seq uint64) error {
+	var answer json.RawMessage
+	return s.request(ctx, "STREAM.PURGE."+stream, map[string]any{"seq": seq}, &answer)
+}
+
+// streamState is what a stream holds.
+type streamState struct {
+	Msgs  int64     `json:"messages"`
+	Bytes int64     `json:"bytes"`
+	First uint64    `json:"first_seq"`
+	Last  uint64    `json:"last_seq"`
+	Since time.Time `json:"first_ts"`
+}
+
+// soon repeats f while what was just made is not known to all servers.
+func soon[T any](ctx context.Context, f func(context.Context) (T, error)) (v T, err error) {
+	for end := time.Now().Add(giveUpAfter); ; {
+		v, err = f(ctx)
+		e, ok := errors.AsType[*apiError](err)
+		if !ok || e.ErrCode != errNoStream && e.ErrCode != errNoConsumer || time.Now().After(end) {
+			return v, err
+		}
+		select {
+		case <-time.After(resendAfter / 10):
+		case <-ctx.Done():
+			return v, err
+		}
+	}
+}
+
+// state asks the leader of a stream.
+func (s *Store) state(ctx context.Context, stream string) (streamState, error) {
+	var answer struct {
+		State streamState `json:"state"`
+	}
+	err := s.request(ctx, "STREAM.INFO."+stream, nil, &answer)
+	return answer.State, err
+}
+
+// consumerState is how far the consumer of a queue is.
+type consumerState struct {
+	Delivered struct {
+		Stream uint64 `json:"stream_seq"`
+	} `json:"delivered"`
+	Pending int64 `json:"num_ack_pending"`
+}
+
+// consumed asks the leader of the consumer of a queue.
+func (s *Store) consumed(ctx context.Context, stream string) (consumerState, error) {
+	var at consumerState
+	err := s.request(ctx, "CONSUMER.INFO."+stream+"."+consumerName, nil, &at)
+	return at, err
+}
+
+// createStream makes a stream, or brings the settings of one that is there to c.
+func (s *Store) createStream(ctx context.Context, c jetstream.StreamConfig) error {
+	if c.Replicas == 0 {
+		c.Replicas = s.o.Replicas
+	}
+	return again(ctx, func(ctx context.Context) error {
+		_, err := s.js.CreateStream(ctx, c)
+		if e, ok := errors.AsType[*jetstream.APIError](err); ok {
+			if is := (&apiError{e.Code, int(e.ErrorCode), e.Description}); errors.Is(is, broker.ErrFull) {
+				return is
+			}
+		}
+		if !errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) {
+			return err
+		}
+		have, err := s.js.Stream(ctx, c.Name)
+		if err != nil {
+			return err
+		}
+		if err := checkStream(have.CachedInfo().Config, c); err != nil {
+			return err
+		}
+		_, err = s.js.UpdateStream(ctx, c)
+		return err
+	})
+}
+
+// deleteStream removes a stream that may be gone already.
+func (s *Store) deleteStream(ctx context.Context, name string) error {
+	return again(ctx, func(ctx context.Context) error {
+		err := s.js.DeleteStream(ctx, name)
+		if errors.Is(err, jetstream.ErrStreamNotFound) {
+			return nil
+		}
+		return err
+	})
+}

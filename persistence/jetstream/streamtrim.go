@@ -1,0 +1,72 @@
+package jetstream
+
+import "context"
+
+// JetStream reserves what a stream may hold at most, so that a generous limit
+// would be refused by a small server. Streams have none there; the node takes the
+// oldest when there is too much.
+
+// entryBytes is more than JetStream adds to a message: subject, headers, marks.
+const entryBytes = 160
+
+// trim has the oldest taken if the stream holds more than it may. The lock is held.
+func (t *stream) trim() {
+	if t.cutting || t.def.MaxBytes <= 0 || t.held() <= t.def.MaxBytes {
+		return
+	}
+	t.cutting = true
+	t.s.spawn(func() {
+		err := t.cut(t.s.ctx)
+		t.mu.Lock()
+		t.cutting = false
+		t.mu.Unlock()
+		if err != nil {
+			t.s.log.Warn().Err(err).Str("stream", t.name()).Msg("a stream holds more than it may; it is tried again with the next message")
+		}
+	})
+}
+
+// held is about what the stream holds.
+func (t *stream) held() (n int64) {
+	for _, p := range t.parts {
+		n += p.bytes
+	}
+	return n
+}
+
+// cut takes the oldest messages of any partition while there is too much.
+func (t *stream) cut(ctx context.Context) error {
+	for {
+		t.mu.Lock()
+		limit, parts := t.def.MaxBytes, t.parts
+		t.mu.Unlock()
+		if limit <= 0 {
+			return nil
+		}
+		var oldest *partition
+		var at streamState
+		total := int64(0)
+		for _, p := range parts {
+			x, err := t.s.state(ctx, p.stream)
+			if err != nil {
+				return err
+			}
+			t.mu.Lock()
+			p.bytes = x.Bytes
+			t.mu.Unlock()
+			total += x.Bytes
+			if x.Msgs > 0 && (oldest == nil || x.Since.Before(at.Since)) {
+				oldest, at = p, x
+			}
+		}
+		if total <= limit || oldest == nil {
+			return nil
+		}
+		// A sixteenth of the limit at a time, so that partitions take turns by age.
+		bytes := min(total-limit, limit/16+1)
+		n := max(bytes*at.Msgs/max(at.Bytes, 1), 1)
+		if err := t.s.purgeBefore(ctx, oldest.stream, at.First+uint64(min(n, at.Msgs))); err != nil {
+			return err
+		}
+	}
+}
