@@ -50,6 +50,31 @@ func TestNoLocal(t *testing.T) {
 
 // TestWindowIsKept is B3, SB7: a client with Receive Maximum n gets everything,
 // never more than n at a time.
+func TestTheWindowOfAClientThatNamesNone(t *testing.T) {
+	for _, c := range []struct {
+		v5 bool
+		n  int
+	}{{false, 256}, {true, 1024}} {
+		e := open(t)
+		s := login(t, e, c.v5, "")
+		s.subscribe(1, 1, "t")
+		r := login(t, e, true, "")
+		go func() {
+			for i := range uint16(1100) {
+				if _, err := r.Write(r.publishPacket("t", fmt.Sprint(i), 1, i+1)); err != nil {
+					return
+				}
+			}
+		}()
+		for i := range c.n {
+			if m := s.recv(); m.payload != fmt.Sprint(i) {
+				t.Fatalf("message %d is %+v", i, m)
+			}
+		}
+		s.quiet()
+	}
+}
+
 func TestWindowIsKept(t *testing.T) {
 	const messages = 1000
 	for _, n := range []byte{1, 5, 7} {
