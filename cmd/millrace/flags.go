@@ -31,9 +31,6 @@ func (f *serveFlags) register(c *cobra.Command) {
 		if before, _, ok := strings.Cut(doc, "; "); ok {
 			doc = before
 		}
-		if s.Soon != "" {
-			doc += " (not yet)"
-		}
 		f.values[s.Key] = p.String(s.Flag, "", doc)
 		if s.Bool() {
 			p.Lookup(s.Flag).NoOptDefVal = string(config.On)

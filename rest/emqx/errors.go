@@ -5,9 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"html"
-	"math"
 	"net/http"
-	"strconv"
 	"strings"
 
 	"millrace/broker"
@@ -216,11 +214,9 @@ func renderError(w http.ResponseWriter, r *httpx.Request, err error) {
 		return
 	case http.StatusUnauthorized:
 		w.Header()["Www-Authenticate"] = []string{`Basic realm="millrace", charset="UTF-8"`, `Bearer realm="millrace"`}
-	case http.StatusServiceUnavailable:
-		w.Header().Set("Retry-After", "1")
 	}
-	if wait, ok := errors.AsType[*auth.DelayedError](err); ok {
-		w.Header().Set("Retry-After", strconv.Itoa(max(1, int(math.Ceil(wait.Retry.Seconds())))))
+	if _, delayed := errors.AsType[*auth.DelayedError](err); delayed || p.status == http.StatusServiceUnavailable {
+		httpx.RetryAfter(w, err)
 	}
 	if err == httpx.ErrNoRoute && wantsPage(r) { //nolint:errorlint // returned bare by the mux
 		writePage(w, r, p.text)

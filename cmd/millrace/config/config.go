@@ -6,9 +6,8 @@ import "time"
 
 // Config is every setting. The tags are the only place where a setting is
 // declared: yaml is its key, flag its flag where people type it, doc the text of
-// docs/operations.md, one lists its permitted values, live says that
-// SIGHUP applies a change, and soon names a feature
-// that does not exist yet, so that setting it stops the start.
+// docs/operations.md, one lists its permitted values, and live says that SIGHUP
+// applies a change.
 type Config struct {
 	Data           string   `yaml:"data" flag:"data" doc:"data directory; default: /var/lib/millrace for root, else $XDG_DATA_HOME/millrace; a temporary folder with --dev"`
 	Dev            Switch   `yaml:"dev" flag:"dev" one:"false|true|any" doc:"development mode: loopback only, every door open, a new password and key at each start; any is for containers: it binds MQTT and HTTP to all addresses and closes what needs no credentials"`

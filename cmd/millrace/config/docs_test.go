@@ -35,9 +35,6 @@ func reference() string {
 		if s.One != nil {
 			doc += " (" + strings.Join(s.One, ", ") + ")"
 		}
-		if s.Soon != "" {
-			doc += "; **not yet**: setting it stops the start"
-		}
 		if s.Secret {
 			doc += "; `" + s.Env() + "_FILE` names a file that holds it"
 		}

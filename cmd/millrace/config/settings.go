@@ -15,7 +15,6 @@ type Setting struct {
 	Flag   string // without dashes; "" where people do not type it
 	Doc    string
 	One    []string // the permitted values; nil = any
-	Soon   string   // the feature that does not exist yet
 	Live   bool     // SIGHUP applies a change
 	Secret bool     // its environment variable also comes as _FILE
 	index  []int
@@ -54,7 +53,7 @@ func collect(t reflect.Type, prefix string, index []int) []Setting {
 		}
 		s := Setting{
 			Key: prefix + key, Flag: f.Tag.Get("flag"), Doc: f.Tag.Get("doc"),
-			Soon: f.Tag.Get("soon"), Live: f.Tag.Get("live") != "", Secret: f.Tag.Get("secret") != "", index: at,
+			Live: f.Tag.Get("live") != "", Secret: f.Tag.Get("secret") != "", index: at,
 		}
 		if s.Live {
 			s.Doc += "; SIGHUP applies a change"

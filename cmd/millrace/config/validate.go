@@ -117,19 +117,13 @@ func bounds(key string, lo, hi int64) string {
 	return fmt.Sprintf("%d to %d", lo, hi)
 }
 
-// checkChoices looks at settings with few permitted values, and at those whose
-// feature does not exist yet.
+// checkChoices looks at settings with few permitted values.
 func (c *Config) checkChoices() []error {
 	var errs []error
-	normal := Default()
 	for _, s := range settings {
 		value := c.Get(s)
 		if s.One != nil && !slices.Contains(s.One, value) {
 			errs = append(errs, fmt.Errorf("%s is %q (from %s); it is one of %s", s.Key, value, c.Origin(s.Key), strings.Join(s.One, ", ")))
-			continue
-		}
-		if s.Soon != "" && c.Given(s.Key) && value != normal.Get(s) {
-			errs = append(errs, fmt.Errorf("%s (from %s): %s does not exist in this version yet; leave it out", s.Key, c.Origin(s.Key), s.Soon))
 		}
 	}
 	return errs
