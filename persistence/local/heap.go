@@ -111,6 +111,24 @@ func (h *heap) top(ss *slots) *node {
 	return nil
 }
 
+// topBefore returns the sequence of the first living node that is before limit.
+// What is in front of it was brought by one unit, and is put out of the way.
+func (h *heap) topBefore(ss *slots, limit uint64) (seq uint64, ok bool) {
+	var aside []node
+	n := h.top(ss)
+	for ; n != nil && n.seq >= limit; n = h.top(ss) {
+		aside = append(aside, *n)
+		h.pop()
+	}
+	if n != nil {
+		seq, ok = n.seq, true
+	}
+	for _, n := range aside {
+		h.insert(n)
+	}
+	return seq, ok
+}
+
 // pop removes the first node, living or not; it leaves live alone.
 func (h *heap) pop() {
 	last := len(h.nodes) - 1

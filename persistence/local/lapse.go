@@ -204,11 +204,17 @@ func (q *queue) victim() (*chunk, int) {
 		return c, i
 	}
 	for _, h := range [...]*heap{&q.delayed, &q.dead} {
-		if n := h.top(&q.slots); n != nil {
-			return q.chunks.find(n.seq)
+		if seq, ok := h.topBefore(&q.slots, q.unit.first); ok {
+			return q.chunks.find(seq)
 		}
 	}
-	return q.candidate(q.next)
+	if c, i := q.candidate(q.next); c != nil {
+		return c, i
+	}
+	if n := q.delayed.top(&q.slots); n != nil {
+		return q.chunks.find(n.seq)
+	}
+	return nil, 0
 }
 
 // load is a number of messages and what they weigh, as limits count it.

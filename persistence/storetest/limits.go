@@ -120,6 +120,19 @@ var limitTests = []test{
 			h.Fatalf("overflow took %d, want 2", in.Out[broker.ReasonOverflow])
 		}
 	}},
+	{"a delayed publish into a full queue takes the place of one that is there", func(h *harness) {
+		q := h.queue(broker.Def{MaxMessages: 1, DropOldest: true})
+		for _, m := range []*broker.Message{h.message("later"), h.message("sooner")} {
+			m.NotBefore = m.Published + time.Hour.Milliseconds()
+			if string(m.Payload) == "sooner" {
+				m.NotBefore = m.Published + time.Minute.Milliseconds()
+			}
+			h.must(func(b *broker.Batch) { b.Publish(m, broker.Route{Target: q}) })
+		}
+		h.counts(q, "ready 0 delayed 1 leased 0 held 0 dead 0")
+		h.sleep(time.Minute)
+		h.same(h.outcome(h.wait(q, 1, time.Minute, time.Minute)), "sooner")
+	}},
 	{"a burst beyond the limit leaves the newest", func(h *harness) {
 		q := h.queue(broker.Def{MaxMessages: 2, DropOldest: true})
 		b := &broker.Batch{}
