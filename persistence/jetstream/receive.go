@@ -27,7 +27,8 @@ const (
 // all its waits together, because a delivery does not say whose it is.
 type pull struct {
 	open  bool
-	left  int // messages that it may still bring
+	left  int  // messages that it may still bring
+	back  bool // one of them was given back: those behind it are not handed out before it
 	asked time.Time
 	guard *time.Timer
 }
@@ -158,7 +159,7 @@ func (q *queue) pump() {
 		q.release()
 		return // after the cut it is asked again
 	}
-	q.pull.open, q.pull.left, q.pull.asked = true, n, time.Now()
+	q.pull.open, q.pull.left, q.pull.back, q.pull.asked = true, n, false, time.Now()
 	if q.pull.guard == nil {
 		q.pull.guard = time.AfterFunc(pullFor+pullGuard, q.lost)
 	} else {
@@ -210,7 +211,10 @@ func (q *queue) arrived(m *nats.Msg) {
 		q.pull.open = false
 	}
 	e, d, ok := q.accept(m)
-	if ok {
+	switch {
+	case ok && q.pull.back:
+		q.giveBack(e)
+	case ok:
 		q.serve(e, d)
 	}
 	if !q.pull.open {
@@ -305,6 +309,7 @@ func (q *queue) serve(e *entry, d broker.Delivery) {
 		}
 		return
 	}
+	q.pull.back = true
 	q.giveBack(e)
 }
 
