@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"millrace/broker"
+	"millrace/broker/scenario"
 )
 
 func TestDelayedMessageReachesSubscribersWhenItIsDue(t *testing.T) {
@@ -85,8 +86,8 @@ func TestDelayedMessageReachesTheSessionsThatAreThereWhenItIsDue(t *testing.T) {
 func TestDelayedMessageSurvivesARestart(t *testing.T) {
 	dir := t.TempDir()
 	bubble(t, func(t *testing.T) {
-		w := &world{dir: dir}
-		if err := w.open(); err != nil {
+		w := &scenario.CoreWorld{OpenStore: stored(dir)}
+		if err := w.Open(); err != nil {
 			t.Fatal(err)
 		}
 		if _, err := w.Broker.Publish(w.Ctx, &broker.Message{Topic: "$delayed/60/t", Payload: []byte("x"), QoS: 1}); err != nil {
@@ -104,7 +105,7 @@ func TestDelayedMessageSurvivesARestart(t *testing.T) {
 		if got := sink.texts(); len(got) != 1 {
 			t.Errorf("the subscriber got %q", got)
 		}
-		if err := w.close(); err != nil {
+		if err := w.Close(); err != nil {
 			t.Fatal(err)
 		}
 	})

@@ -11,6 +11,7 @@ import (
 
 	"millrace/broker"
 	"millrace/broker/auth"
+	"millrace/broker/scenario"
 )
 
 func (f *fixture) retain(topic, text string) {
@@ -89,8 +90,8 @@ func TestRetainedMessageExpires(t *testing.T) {
 
 func TestRetainedMessagesSurviveARestart(t *testing.T) {
 	dir := t.TempDir()
-	w := &world{dir: dir}
-	if err := w.open(); err != nil {
+	w := &scenario.CoreWorld{OpenStore: stored(dir)}
+	if err := w.Open(); err != nil {
 		t.Fatal(err)
 	}
 	var all sync.WaitGroup
@@ -121,7 +122,7 @@ func TestRetainedMessagesSurviveARestart(t *testing.T) {
 	if n != 49 {
 		t.Errorf("%d retained messages after the restart, want 49", n)
 	}
-	if err := w.close(); err != nil {
+	if err := w.Close(); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -1,65 +1,28 @@
 package broker_test
 
 import (
-	"context"
-	"errors"
 	"fmt"
 	"testing"
 	"testing/synctest"
 
-	"github.com/rs/zerolog"
-
 	"millrace/broker"
-	"millrace/broker/auth"
 	"millrace/broker/scenario"
 	"millrace/persistence/local"
 )
 
-// world is a broker over a store that can be opened again.
-type world struct {
-	scenario.Core
-	dir   string // "" = the memory driver
-	store broker.Store
-}
-
-func (w *world) open() error {
-	w.Ctx = auth.WithPrincipal(context.Background(), admin)
-	s, err := local.Open(local.Options{Dir: w.dir, SegmentSize: 1 << 20, FirstSegmentSize: 64 << 10})
-	if err != nil {
-		return err
+// stored opens the store in dir; "" is the memory driver.
+func stored(dir string) func() (broker.Store, error) {
+	return func() (broker.Store, error) {
+		return local.Open(local.Options{Dir: dir, SegmentSize: 1 << 20, FirstSegmentSize: 64 << 10})
 	}
-	a, err := auth.Open(w.Ctx, auth.Options{Store: broker.NewKeys(s, broker.SpaceAuth), Log: zerolog.Nop()})
-	if err != nil {
-		return err
-	}
-	w.store = s
-	w.Broker, err = broker.Open(w.Ctx, broker.Options{Store: s, Auth: a, Log: zerolog.Nop()})
-	return err
 }
-
-func (w *world) close() error {
-	return errors.Join(w.Broker.Close(w.Ctx), w.store.Close(w.Ctx))
-}
-
-func (w *world) Restart() error {
-	if err := w.close(); err != nil {
-		return err
-	}
-	return w.open()
-}
-
-func (w *world) Settle() { synctest.Wait() }
 
 // play runs a script in fake time over a new broker.
 func play(t *testing.T, s *scenario.Script, dir string, restartAt int) {
 	t.Helper()
 	var failure error
 	synctest.Test(t, func(*testing.T) {
-		w := &world{dir: dir}
-		if failure = w.open(); failure != nil {
-			return
-		}
-		failure = errors.Join(scenario.Play(s, w, restartAt), w.close())
+		failure = scenario.PlayIn(s, stored(dir), restartAt)
 	})
 	if failure != nil {
 		t.Error(failure)

@@ -82,9 +82,9 @@ func TestPartsOfAQueueForManyDevices(t *testing.T) {
 // session, and gives back what it refuses to itself.
 func TestPartOfAQueueIsResumed(t *testing.T) {
 	e := open(t)
-	e.queue(t, "work", "jobs/#")
+	e.queue(t, "todo", "jobs/#")
 	s, _ := keptIn(t, e, true, "s", false, 1000)
-	s.subscribe(1, 1, "$q/work/jobs/a")
+	s.subscribe(1, 1, "$q/todo/jobs/a")
 	e.put(t, "jobs/b", "other")
 	e.put(t, "jobs/a", "one")
 	first := s.recv()
@@ -96,11 +96,11 @@ func TestPartOfAQueueIsResumed(t *testing.T) {
 		t.Errorf("resumed with %+v after %+v", again, first)
 	}
 	two := s.recv()
-	if two.payload != "two" || two.topic != "$q/work/jobs/a" {
+	if two.payload != "two" || two.topic != "$q/todo/jobs/a" {
 		t.Errorf("then got %+v", two)
 	}
 	s.ackFor(again)
 	s.ackFor(two)
 	s.quiet()
-	e.want(t, "work", "ready=1 leased=0 delayed=0 dead=0")
+	e.want(t, "todo", "ready=1 leased=0 delayed=0 dead=0")
 }

@@ -3,10 +3,8 @@
 package journal_test
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
-	"path/filepath"
 	"slices"
 	"sync"
 	"syscall"
@@ -14,6 +12,7 @@ import (
 	"time"
 
 	"millrace/persistence/journal"
+	"millrace/persistence/journal/journaltest"
 )
 
 // openBench opens a journal that is past its small first segments.
@@ -24,39 +23,12 @@ func openBench(b *testing.B, relaxed bool) *journal.Journal {
 	return j
 }
 
-// rawDisk returns a function that writes and syncs one page of a zero-filled
-// file n times: the most that this disk can do for a single waiter.
-func rawDisk(b *testing.B) func(n int) time.Duration {
-	b.Helper()
-	const size = 64 << 20
-	f, err := journal.OS().Create(filepath.Join(b.TempDir(), "raw"))
-	if err != nil {
-		b.Fatal(err)
-	}
-	b.Cleanup(func() { _ = f.Close() })
-	if err := errors.Join(f.WriteAt(0, make([]byte, size)), f.SyncData()); err != nil {
-		b.Fatal(err)
-	}
-	page := bytes.Repeat([]byte{1}, 4096)
-	next := int64(0)
-	return func(n int) time.Duration {
-		begin := time.Now()
-		for range n {
-			if err := errors.Join(f.WriteAt(next*4096%size, page), f.SyncData()); err != nil {
-				b.Fatal(err)
-			}
-			next++
-		}
-		return time.Since(begin)
-	}
-}
-
 // BenchmarkOneWaiter reports the journal's rate as a part of the disk's own,
 // measured in turns so that both see the same load.
 func BenchmarkOneWaiter(b *testing.B) {
 	j := openBench(b, false)
 	body := string(make([]byte, 256))
-	disk := rawDisk(b)
+	disk := journaltest.RawDisk(b, 1)
 	disk(100)
 	var raw, ours time.Duration
 	const turn = 50

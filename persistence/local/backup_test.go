@@ -100,8 +100,9 @@ func TestARestoredStoreIsSoundAndItsSequencesAreNotUsedAgain(t *testing.T) {
 	shut(t, s)
 }
 
-func TestABackupThatIsNotWholeRestoresNothing(t *testing.T) {
-	d := newDamaged(t)
+// archive is a backup of what is there.
+func (d *damaged) archive(t *testing.T) []byte {
+	t.Helper()
 	s := open(t, damageOptions(d.disk))
 	s.Bind(noEvents{})
 	var b bytes.Buffer
@@ -109,7 +110,12 @@ func TestABackupThatIsNotWholeRestoresNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	shut(t, s)
-	whole := b.Bytes()
+	return b.Bytes()
+}
+
+func TestABackupThatIsNotWholeRestoresNothing(t *testing.T) {
+	d := newDamaged(t)
+	whole := d.archive(t)
 	refused := func(what string, archive []byte) {
 		t.Helper()
 		disk := journaltest.NewSectorFS()
@@ -145,19 +151,13 @@ func TestABackupThatIsNotWholeRestoresNothing(t *testing.T) {
 // of it; and all of it once the restore was answered.
 func TestAPowerCutWhileRestoring(t *testing.T) {
 	d := newDamaged(t)
-	s := open(t, damageOptions(d.disk))
-	s.Bind(noEvents{})
-	var archive bytes.Buffer
-	if err := s.Backup(context.Background(), &archive); err != nil {
-		t.Fatal(err)
-	}
-	shut(t, s)
+	archive := d.archive(t)
 	seed := uint64(time.Now().UnixNano())
 	rng := rand.New(rand.NewPCG(seed, 0))
 	for cut, whole := 1, false; !whole; cut++ {
 		disk := journaltest.NewSectorFS()
 		fs, cutOff := cutAfter(disk, cut, rng)
-		if _, err := local.Restore(context.Background(), fs, "data", bytes.NewReader(archive.Bytes())); err != nil {
+		if _, err := local.Restore(context.Background(), fs, "data", bytes.NewReader(archive)); err != nil {
 			t.Fatal(err)
 		}
 		after, _ := cutOff().(*journaltest.SectorFS)

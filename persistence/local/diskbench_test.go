@@ -1,47 +1,15 @@
 package local_test
 
 import (
-	"bytes"
-	"errors"
 	"fmt"
-	"path/filepath"
 	"sync"
 	"testing"
 	"time"
 
 	"millrace/broker"
-	"millrace/persistence/journal"
+	"millrace/persistence/journal/journaltest"
 	"millrace/persistence/local"
 )
-
-// rawDisk returns a function that writes and syncs some pages of a zero-filled
-// file n times: the most that this disk can do for a group that waits for it.
-func rawDisk(b *testing.B, pages int) func(n int) time.Duration {
-	b.Helper()
-	const size = 64 << 20
-	f, err := journal.OS().Create(filepath.Join(b.TempDir(), "raw"))
-	if err != nil {
-		b.Fatal(err)
-	}
-	b.Cleanup(func() { _ = f.Close() })
-	if err := errors.Join(f.WriteAt(0, make([]byte, size)), f.SyncData()); err != nil {
-		b.Fatal(err)
-	}
-	group := bytes.Repeat([]byte{1}, pages*4096)
-	next := 0
-	return func(n int) time.Duration {
-		begin := time.Now()
-		for range n {
-			if err := errors.Join(f.WriteAt(int64(next), group), f.SyncData()); err != nil {
-				b.Fatal(err)
-			}
-			if next += len(group); next+len(group) > size {
-				next = 0
-			}
-		}
-		return time.Since(begin)
-	}
-}
 
 // BenchmarkProducers has producers that wait for each answer before they publish
 // the next message. It reports their rate as a part of what the disk does with
@@ -55,7 +23,7 @@ func BenchmarkProducers(b *testing.B) {
 			q := defineBench(b, s, "q", broker.QueueTarget)
 			routes := []broker.Route{{Target: q}}
 			publishAll(b, newPipeline(s, 16), 100_000, routes) // past the small segments
-			disk := rawDisk(b, (producers*360+4095)/4096)
+			disk := journaltest.RawDisk(b, (producers*360+4095)/4096)
 			disk(100)
 			const turn = 50
 			before := s.Journal().State().Writes
