@@ -40,7 +40,7 @@ type call struct {
 	token uint64
 	start time.Time
 	sent  time.Time
-	taken bool // a server may have it
+	out   int // how often it was sent to where a server may have taken it
 	place *list.Element
 }
 
@@ -95,7 +95,7 @@ func (c *calls) send(k *call) {
 	k.sent = time.Now()
 	m := &nats.Msg{Subject: k.subject, Reply: c.inbox + strconv.FormatUint(k.token, 36), Header: k.header, Data: k.data}
 	if c.nc.PublishMsg(m) == nil {
-		k.taken = true
+		k.out++
 	}
 }
 
@@ -109,8 +109,8 @@ func (c *calls) answer(m *nats.Msg) {
 	k := c.open[token]
 	switch {
 	case k == nil:
-	case m.Header.Get("Status") == "503": // no leader just now
-		k.taken = false
+	case m.Header.Get("Status") == "503": // no leader just now: one that was sent was taken by nobody
+		k.out--
 		k = nil
 	case bytes.Contains(m.Data, inProcess): // the first one is not decided yet
 		k = nil
@@ -152,7 +152,7 @@ func (c *calls) sweep() {
 	}
 	c.mu.Unlock()
 	for _, k := range over {
-		if k.taken {
+		if k.out > 0 {
 			k.done(nil, broker.ErrUnknown)
 		} else {
 			k.done(nil, errNobody)

@@ -1,8 +1,25 @@
 package jetstream
 
+import (
+	"context"
+
+	"github.com/nats-io/nats.go"
+)
+
 // Crash ends the process of s, as far as the servers and its prefix can tell:
 // nothing is written, and nobody is told.
 func (s *Store) Crash() {
 	s.stop()
 	s.nc.Close()
+}
+
+// Ask sends a request as the store does, and returns what became of it.
+func Ask(nc *nats.Conn, subject string) error {
+	c, err := newCalls(nc)
+	if err != nil {
+		return err
+	}
+	defer c.close()
+	_, err = c.wait(context.Background(), subject, nil, nil)
+	return err
 }
