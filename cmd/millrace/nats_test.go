@@ -2,6 +2,8 @@ package main_test
 
 import (
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -76,9 +78,25 @@ func TestWhatNATSDoesNotKeepIsRefused(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "fifo_groups") {
 		t.Errorf("FIFO groups answer %v", err)
 	}
-	_, errs, code := command(t, "serve", "--data", t.TempDir(), "--mqtt-listen", "none", "--http-listen", "127.0.0.1:0", "--store", c.URL())
-	if code != 75 || !strings.Contains(errs, `uses the nats prefix "mr"`) {
-		t.Errorf("a second node ends with code %d: %s", code, errs)
+}
+
+func TestNodesTellTheirNames(t *testing.T) {
+	url := lone(t, nil)
+	for _, given := range [][]string{nil, {"--node-name", "rack-7"}} {
+		data := t.TempDir()
+		s := startServer(t, append([]string{"--data", data, "--store", url}, given...)...)
+		name := "rack-7"
+		if given == nil {
+			kept, err := os.ReadFile(filepath.Join(data, "node"))
+			if name = strings.TrimSpace(string(kept)); err != nil || len(name) < 5 {
+				t.Fatalf("the name is %q, %v", name, err)
+			}
+		}
+		_, errs, code := command(t, "serve", "--data", t.TempDir(), "--mqtt-listen", "none", "--http-listen", "127.0.0.1:0", "--store", url)
+		if code != 75 || !strings.Contains(errs, `millrace node "`+name+`" uses the nats prefix "mr"`) {
+			t.Errorf("a second node ends with code %d: %s", code, errs)
+		}
+		s.stop()
 	}
 }
 

@@ -38,6 +38,7 @@ type keySpace struct {
 	s       *Store
 	stream  string
 	subject string
+	to      string        // where a key is published, before the key
 	age     time.Duration // of a key, 0 = for ever
 
 	mu   sync.Mutex
@@ -63,6 +64,9 @@ func (s *Store) openKeys(ctx context.Context) error {
 		k := &keySpace{
 			s: s, stream: s.names.bucketStream(kind), subject: s.names.bucketSubject(kind), age: age,
 			gone: map[string]uint64{}, busy: map[string][]*put{},
+		}
+		if k.to = k.subject; s.o.Domain != "" { // as NATS maps them
+			k.to = s.o.api() + k.subject
 		}
 		list = append(list, k)
 		return k
@@ -158,7 +162,7 @@ func (k *keySpace) send(p *put) {
 	case p.rev != 0:
 		h[headerExpected] = []string{strconv.FormatUint(p.rev, 10)}
 	}
-	k.s.calls.start(&call{subject: k.subject + encoded, header: h, data: p.value, done: func(m *nats.Msg, err error) { k.answered(p, m, err) }})
+	k.s.calls.start(&call{subject: k.to + encoded, header: h, data: p.value, done: func(m *nats.Msg, err error) { k.answered(p, m, err) }})
 }
 
 // answered records the outcome of p and sends the next of its key.

@@ -155,7 +155,7 @@ func (q *queue) pump() {
 		Expires time.Duration `json:"expires"`
 	}{n, true, pullFor}
 	body, _ := json.Marshal(ask)
-	if q.s.nc.PublishRequest("$JS.API.CONSUMER.MSG.NEXT."+q.stream+"."+consumerName, q.inbox, body) != nil {
+	if q.s.nc.PublishRequest(q.s.o.api()+"CONSUMER.MSG.NEXT."+q.stream+"."+consumerName, q.inbox, body) != nil {
 		q.release()
 		return // after the cut it is asked again
 	}

@@ -91,7 +91,7 @@ var _ broker.Store = (*Store)(nil)
 // reads what the prefix holds.
 func Open(ctx context.Context, o Options) (*Store, error) {
 	if err := o.complete(); err != nil {
-		return nil, err
+		return nil, &openError{ErrUnfit, err}
 	}
 	ctx, cancel := context.WithTimeout(ctx, o.Wait)
 	defer cancel()
@@ -103,7 +103,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	// The store outlives the context of its opening.
 	s.ctx, s.stop = context.WithCancel(context.WithoutCancel(ctx))
 	o.Dial = append(o.Dial, nats.ReconnectHandler(func(*nats.Conn) { s.reconnected() }))
-	nc, err := connect(ctx, &o)
+	nc, err := connect(ctx, &o, o.Creds)
 	if err != nil {
 		return nil, err
 	}
@@ -129,10 +129,18 @@ func (s *Store) abandon() {
 }
 
 func (s *Store) open(ctx context.Context, o *Options) (err error) {
-	if s.js, err = jetstream.New(s.nc); err != nil {
+	if o.Domain == "" {
+		s.js, err = jetstream.New(s.nc)
+	} else {
+		s.js, err = jetstream.NewWithDomain(s.nc, o.Domain)
+	}
+	if err != nil {
 		return err
 	}
 	if err := check(ctx, s.js, o); err != nil {
+		return err
+	}
+	if err := o.readSync(ctx); err != nil {
 		return err
 	}
 	s.o = *o
@@ -140,6 +148,9 @@ func (s *Store) open(ctx context.Context, o *Options) (err error) {
 		return err
 	}
 	if err := s.openKeys(ctx); err != nil {
+		return err
+	}
+	if err := s.compareClocks(ctx); err != nil {
 		return err
 	}
 	if s.own, err = s.join(ctx); err != nil {
@@ -158,7 +169,7 @@ func (s *Store) open(ctx context.Context, o *Options) (err error) {
 		return err
 	}
 	if s.o.Sync != SyncAlways {
-		s.log.Warn().Msg("nobody says that the nats servers sync every write (sync_interval: always): answers are marked relaxed")
+		s.log.Warn().Msg("the nats servers do not sync every write (sync_interval: always), or nobody says so: answers are marked relaxed")
 	}
 	return nil
 }
@@ -178,6 +189,13 @@ func (s *Store) State() broker.State {
 	}
 	return st
 }
+
+// payloadRoom is what a message takes beside its payload, at most: topic,
+// properties, and where it goes.
+const payloadRoom = 128 << 10
+
+// MaxPayload is how large a payload the servers take.
+func (s *Store) MaxPayload() int64 { return s.nc.MaxPayload() - payloadRoom }
 
 // notice marks the store as full for a while after the servers said so.
 func (s *Store) notice(err error) {
@@ -360,7 +378,7 @@ func (s *Store) request(ctx context.Context, subject string, ask, v any) error {
 			return err
 		}
 	}
-	m, err := s.calls.wait(ctx, "$JS.API."+subject, nil, data)
+	m, err := s.calls.wait(ctx, s.o.api()+subject, nil, data)
 	if err != nil {
 		return err
 	}

@@ -183,13 +183,11 @@ func (s *Store) createStream(ctx context.Context, c jetstream.StreamConfig) erro
 	}
 	return again(ctx, func(ctx context.Context) error {
 		_, err := s.js.CreateStream(ctx, c)
-		if e, ok := errors.AsType[*jetstream.APIError](err); ok {
-			if is := (&apiError{e.Code, int(e.ErrorCode), e.Description}); errors.Is(is, broker.ErrFull) {
-				return is
-			}
+		if err != nil && !errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) {
+			return cannotMake(c, err)
 		}
-		if !errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) {
-			return err
+		if err == nil {
+			return nil
 		}
 		have, err := s.js.Stream(ctx, c.Name)
 		if err != nil {
@@ -201,6 +199,22 @@ func (s *Store) createStream(ctx context.Context, c jetstream.StreamConfig) erro
 		_, err = s.js.UpdateStream(ctx, c)
 		return err
 	})
+}
+
+// cannotMake words why a stream was refused.
+func cannotMake(c jetstream.StreamConfig, err error) error {
+	e, ok := errors.AsType[*jetstream.APIError](err)
+	if !ok {
+		return err
+	}
+	is, hint := &apiError{e.Code, int(e.ErrorCode), e.Description}, "see the limits of our account"
+	switch {
+	case errors.Is(is, broker.ErrFull):
+		return is
+	case is.ErrCode == errNoPeers, is.ErrCode == errNoCluster:
+		hint = "start the servers that are missing, or ask for fewer with --nats-replicas"
+	}
+	return &openError{ErrUnfit, fmt.Errorf("stream %s cannot be made with %d copies: %w; %s", c.Name, c.Replicas, is, hint)}
 }
 
 // deleteStream removes a stream that may be gone already.

@@ -240,7 +240,7 @@ func (p *partition) batch(ctx context.Context, from uint64, n int) ([]*stored, e
 	if err != nil {
 		return nil, err
 	}
-	if err := s.nc.PublishRequest("$JS.API.DIRECT.GET."+p.stream, inbox, ask); err != nil {
+	if err := s.nc.PublishRequest(s.o.api()+"DIRECT.GET."+p.stream, inbox, ask); err != nil {
 		return nil, nil // the leader is asked instead, again and again
 	}
 	ctx, cancel := context.WithTimeout(ctx, readWait)
