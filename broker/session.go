@@ -62,7 +62,8 @@ type Session struct {
 type affairs struct {
 	changes    []sessionPut // of subscriptions, to be recorded by Commit
 	received   map[uint16]struct{}
-	released   []uint16 // oldest first
+	claimed    map[uint16]ID // of messages that may have been stored, and of received ones until that is recorded
+	released   []uint16      // oldest first
 	will       *Will
 	willStored bool
 	willDue    int64 // when a delayed one is to be published, Unix milliseconds
@@ -81,7 +82,7 @@ func (s *Session) rest() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	a := s.affairs
-	if a != nil && len(a.changes)+len(a.received)+len(a.released) == 0 && a.will == nil && !a.willStored && a.willDue == 0 {
+	if a != nil && len(a.changes)+len(a.received)+len(a.claimed)+len(a.released) == 0 && a.will == nil && !a.willStored && a.willDue == 0 {
 		s.affairs = nil
 	}
 }
@@ -291,6 +292,7 @@ func (s *Session) record(ctx context.Context, level Level) error {
 	s.lock()
 	if s.durable {
 		c.Put(SpaceSessions, s.id, s.encode(), 0)
+		s.confirm(&c.Batch)
 	}
 	had := s.willStored
 	switch s.willStored = s.will != nil; {
@@ -429,8 +431,8 @@ func (s *Session) end(ctx context.Context, will bool) error {
 		s.publishWill(ctx)
 	}
 	s.lock()
-	subs, small, received, released, stored := s.subs, s.small, s.received, s.released, s.willStored
-	s.subs, s.received, s.released, s.changes, s.will, s.willStored = nil, nil, nil, nil, nil, false
+	subs, small, received, claimed, released, stored := s.subs, s.small, s.received, s.claimed, s.released, s.willStored
+	s.subs, s.received, s.claimed, s.released, s.changes, s.will, s.willStored = nil, nil, nil, nil, nil, nil, false
 	s.mu.Unlock()
 	c, level := newCommit(), Lazy
 	for _, d := range subs {
@@ -445,6 +447,10 @@ func (s *Session) end(ctx context.Context, will bool) error {
 		}
 	}
 	for id := range received {
+		c.Put(SpaceSessions, receivedKey(s.id, id), nil, 0)
+		delete(claimed, id)
+	}
+	for id := range claimed {
 		c.Put(SpaceSessions, receivedKey(s.id, id), nil, 0)
 	}
 	for _, id := range released {
