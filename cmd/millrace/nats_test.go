@@ -3,6 +3,7 @@ package main_test
 import (
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -68,12 +69,56 @@ func TestMessagesStayInNATS(t *testing.T) {
 	}
 }
 
-func TestWhatNATSDoesNotKeepIsRefused(t *testing.T) {
-	c := jetstreamtest.Start(t, jetstreamtest.Options{Servers: 1})
-	s, api := overNATS(t, c.URL())
-	if _, err := dial(s, "durable", false); err == nil || !strings.Contains(err.Error(), "Unavailable") {
-		t.Errorf("a durable session answers %v", err)
+// TestMosquittoFindsItsSessionInNATS has a client be away while the broker is
+// killed, and get everything on another machine.
+func TestMosquittoFindsItsSessionInNATS(t *testing.T) {
+	needTools(t)
+	url := lone(t, nil)
+	s, _ := overNATS(t, url)
+	sub := func(qos, n int) string {
+		t.Helper()
+		_, port, _ := strings.Cut(s.ports["mqtt"], ":")
+		args := []string{"-p", port, "-c", "-i", fmt.Sprint("m", qos), "-q", fmt.Sprint(qos), "-t", "e/#"}
+		if n == 0 {
+			args = append(args, "-E") // subscribe, and go
+		} else {
+			args = append(args, "-C", fmt.Sprint(n), "-W", "60")
+		}
+		out, err := exec.Command("mosquitto_sub", args...).CombinedOutput()
+		if err != nil {
+			t.Fatalf("mosquitto_sub: %v: %s", err, out)
+		}
+		return string(out)
 	}
+	sub(1, 0)
+	sub(2, 0)
+	const n = 100
+	want := ""
+	for round := range 2 {
+		device, err := dial(s, "device", true)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range n {
+			text := fmt.Sprintf("%d-%03d", round, i)
+			if token := device.Publish("e/d", 2, false, text); !token.WaitTimeout(30*time.Second) || token.Error() != nil {
+				t.Fatalf("message %s has no answer: %v", text, token.Error())
+			}
+			want += text + "\n"
+		}
+		device.Disconnect(100)
+		s.kill()
+		s, _ = overNATS(t, url)
+	}
+	for qos := 1; qos <= 2; qos++ {
+		if got := sub(qos, 2*n); got != want {
+			t.Errorf("in QoS %d it gets\n%s, want\n%s", qos, got, want)
+		}
+	}
+}
+
+func TestWhatNATSDoesNotKeepIsRefused(t *testing.T) {
+	_, api := overNATS(t, lone(t, nil))
 	err := api.call(t.Context(), "POST", "/queues", map[string]any{"name": "f", "topic_filter": "f", "fifo_groups": true}, nil)
 	if err == nil || !strings.Contains(err.Error(), "fifo_groups") {
 		t.Errorf("FIFO groups answer %v", err)

@@ -68,6 +68,8 @@ func (s *Store) make(ctx context.Context, id broker.Target, d broker.Def) (targe
 		return s.openQueue(ctx, id, d)
 	case broker.StreamTarget:
 		return s.openStream(ctx, id, d)
+	case broker.SessionTarget:
+		return s.openBacklog(id, d)
 	default:
 		return nil, refused(d.Kind)
 	}
@@ -76,12 +78,8 @@ func (s *Store) make(ctx context.Context, id broker.Target, d broker.Def) (targe
 // refused says that targets of a kind cannot be kept here.
 func refused(k broker.TargetKind) error {
 	what := "targets of this kind"
-	switch k {
-	case broker.SessionTarget:
-		what = "durable sessions"
-	case broker.SubscriptionTarget:
+	if k == broker.SubscriptionTarget {
 		what = "subscriptions on streams"
-	default:
 	}
 	return fmt.Errorf("%w: the nats store does not keep %s yet; the embedded store does", broker.ErrConflict, what)
 }
@@ -133,7 +131,7 @@ func (s *Store) Define(ctx context.Context, d broker.Def) (broker.Target, error)
 // possible refuses what JetStream cannot keep.
 func possible(d *broker.Def) error {
 	switch {
-	case d.Kind != broker.QueueTarget && d.Kind != broker.StreamTarget:
+	case d.Kind != broker.QueueTarget && d.Kind != broker.StreamTarget && d.Kind != broker.SessionTarget:
 		return refused(d.Kind)
 	case d.KeyedFIFO:
 		return fmt.Errorf("%w: queue %q: the nats store has no FIFO groups; the embedded store does", broker.ErrConflict, d.Name)

@@ -74,7 +74,7 @@ func (s *Store) openKeys(ctx context.Context) error {
 	for space, kind := range kinds {
 		s.keys[space] = add(kind, 0)
 	}
-	s.defs, s.node, s.dedup = add("defs", 0), add("node", 0), add("dedup", dedupWindow)
+	s.defs, s.node, s.dedup, s.back = add("defs", 0), add("node", 0), add("dedup", dedupWindow), add("back", 0)
 	return parallel(list, func(k *keySpace) error { return k.open(ctx) })
 }
 

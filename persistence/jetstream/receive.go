@@ -315,15 +315,16 @@ func (q *queue) serve(e *entry, d broker.Delivery) {
 
 // reply is what JetStream says of a delivery, in the subject of its answer.
 type reply struct {
-	tries uint32
-	seq   uint64
-	epoch uint64
-	time  time.Time
+	tries   uint32
+	seq     uint64
+	epoch   uint64
+	time    time.Time
+	pending uint64
 }
 
 // parseReply reads tries.seq.epoch.time.pending.
 func parseReply(s string) (r reply, err error) {
-	var n [4]uint64
+	var n [5]uint64
 	for i := range n {
 		part, rest, _ := strings.Cut(s, ".")
 		if n[i], err = strconv.ParseUint(part, 10, 64); err != nil {
@@ -331,5 +332,5 @@ func parseReply(s string) (r reply, err error) {
 		}
 		s = rest
 	}
-	return reply{uint32(n[0]), n[1], n[2], time.Unix(0, int64(n[3]))}, nil
+	return reply{uint32(n[0]), n[1], n[2], time.Unix(0, int64(n[3])), n[4]}, nil
 }

@@ -42,9 +42,13 @@ type Store struct {
 	defs  *keySpace
 	dedup *keySpace
 	node  *keySpace
+	back  *keySpace // how far sessions are
 	due   *mover
 	own   *membership
 
+	sessions *sessionLog
+
+	waits  sync.Map // *broker.Wait to *delivering
 	events atomic.Pointer[bound]
 	failed atomic.Pointer[error]
 	full   atomic.Int64 // until when the servers count as full, Unix milliseconds
@@ -121,6 +125,9 @@ func (s *Store) abandon() {
 	if s.due != nil {
 		s.due.stop()
 	}
+	if s.sessions != nil {
+		s.sessions.close()
+	}
 	if s.calls != nil {
 		s.calls.close()
 	}
@@ -162,6 +169,9 @@ func (s *Store) open(ctx context.Context, o *Options) (err error) {
 	if err := s.openTargets(ctx); err != nil {
 		return err
 	}
+	if err := s.openLog(ctx); err != nil {
+		return err
+	}
 	if err := s.loadDead(ctx); err != nil {
 		return err
 	}
@@ -178,7 +188,7 @@ func (s *Store) open(ctx context.Context, o *Options) (err error) {
 func (s *Store) State() broker.State {
 	st := broker.State{
 		Durability: s.o.durability(), Resolution: resolution, Lag: lag, Nodes: 1,
-		NoSessions: true, NoSubscriptions: true, NoGroups: true,
+		NoSubscriptions: true, NoGroups: true,
 	}
 	st.Full = s.full.Load() > s.milli()
 	switch failed := s.failed.Load(); {
@@ -288,6 +298,9 @@ func (s *Store) queueOf(t broker.Target) (*queue, error) {
 
 // Receive implements broker.Store.
 func (s *Store) Receive(w *broker.Wait) {
+	if s.again(w) {
+		return
+	}
 	clear(w.Got)
 	w.Got, w.Err, w.Bounds = w.Got[:0], nil, broker.PartitionInfo{}
 	t, err := s.lookup(w.Target)
@@ -302,11 +315,11 @@ func (s *Store) Receive(w *broker.Wait) {
 	t.receive(w)
 }
 
-// deliver ends a wait, on a goroutine of its own: the sink may call Receive.
-func (s *Store) deliver(w *broker.Wait) { go w.Sink.Deliver(w) }
-
 // Cancel implements broker.Store.
 func (s *Store) Cancel(w *broker.Wait) bool {
+	if s.notAgain(w) {
+		return true
+	}
 	t, err := s.lookup(w.Target)
 	return err == nil && t.cancel(w)
 }
@@ -340,6 +353,9 @@ func (s *Store) Find(_ context.Context, t broker.Target, id broker.ID) (broker.R
 
 // reconnected is called after a cut: the servers have forgotten who waited.
 func (s *Store) reconnected() {
+	if s.sessions != nil {
+		s.sessions.followAgain()
+	}
 	for _, t := range s.all() {
 		t.reconnected()
 	}
@@ -360,6 +376,7 @@ func (s *Store) Close(ctx context.Context) error {
 	for _, t := range s.all() {
 		errs = append(errs, t.close(ctx))
 	}
+	s.sessions.close()
 	errs = append(errs, s.own.leave(ctx))
 	s.stop()
 	s.calls.close()
