@@ -203,10 +203,10 @@ func (c *conn) fill() error {
 }
 
 // fillBig reads a packet larger than the buffer. The memory for it grows with
-// what was received, at most twice as much.
+// what was received: it is 4 KiB, or twice as much.
 func (c *conn) fillBig(b []byte, total int) error {
 	in := &c.input
-	in.big = append(make([]byte, 0, 2*readBuffer), b...)
+	in.big = append(make([]byte, 0, min(total, max(keepSmall, 2*len(b)))), b...)
 	in.give()
 	for len(in.big) < total {
 		if len(in.big) == cap(in.big) {
