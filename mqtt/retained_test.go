@@ -287,6 +287,33 @@ func TestSubscribeDoesNotPayForRetainedMessagesElsewhere(t *testing.T) {
 	}
 }
 
+// TestASubscriptionComesAfterThePublishesBeforeIt has a client set a retained
+// message, and subscribe to it before the commit is done.
+func TestASubscriptionComesAfterThePublishesBeforeIt(t *testing.T) {
+	for handling := range byte(3) {
+		for qos := range byte(3) {
+			e := open(t)
+			r := login(t, e, true, "")
+			e.store.hold()
+			b := r.publishPacket("t", "x", qos, 1)
+			b[0] |= 1
+			r.send(append(b, r.subscribePacket(1, handling<<4|2, nil, "t")...))
+			eventually(t, "the commit", func() bool { return e.Stats().Received == 1 })
+			e.store.open()
+			if qos > 0 {
+				r.packet()
+			}
+			r.want("90 04 00 01 00 02")
+			if handling < 2 {
+				if m := r.recv(); !m.retain || m.payload != "x" {
+					t.Errorf("Retain Handling %d: got %+v", handling, m)
+				}
+			}
+			r.quiet()
+		}
+	}
+}
+
 // TestRetainedMessagesHaveALimit: one more topic is refused, what is there stays,
 // is replaced and cleared.
 func TestRetainedMessagesHaveALimit(t *testing.T) { // X117
