@@ -137,6 +137,7 @@ func (c *conn) run(prepare func(*conn) error) {
 		return
 	}
 	c.serve()
+	c.readOut()
 }
 
 // recovered, deferred, keeps a panic to the connection it is of.

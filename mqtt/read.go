@@ -78,6 +78,39 @@ func (c *conn) failed(err error) {
 	}
 }
 
+// readOut takes what a client had sent when it came again on another connection:
+// a publish, and the DISCONNECT that takes its will back. It waits for nothing, and
+// takes a buffer at most.
+func (c *conn) readOut() {
+	c.wmu.Lock()
+	again := c.open && !c.said && c.ending != nil && c.ending.why == closeTakenOver
+	if again {
+		_ = c.Conn.SetReadDeadline(time.Time{}) // which had woken us
+	}
+	c.wmu.Unlock()
+	if !again {
+		return
+	}
+	in := &c.input
+	if p := in.room(); len(p) > 0 {
+		if n, ok, _ := c.receive(p); ok { // an error is the end, which there is already
+			in.w += n
+		}
+	}
+	for in.w > in.r && !c.said {
+		b := in.buf[in.r:in.w]
+		hlen, total, f := c.header(b)
+		if kind := b[0] >> 4; f != nil || total == 0 || total > len(b) || kind != typePublish && kind != typeDisconnect {
+			return
+		}
+		in.r += total
+		c.got.count(b[0], total)
+		if c.handle(b[0], b[hlen:total:total]) != nil {
+			return
+		}
+	}
+}
+
 // next returns the next packet: all of it, its first byte, and what follows
 // the fixed header. The slices are good until the next call, but for a packet
 // larger than the buffer, which the caller may keep (c.owned).
