@@ -48,7 +48,7 @@ func TestABadSubscriberCostsTheOthersLittle(t *testing.T) {
 			f := openFanOut(t, subscribers, 100, 1, "--set", "mqtt.max_output=1MiB", "--set", "mqtt.max_session_queue=10000", "--emqx-listen", "127.0.0.1:0")
 			f.rule([]rule{})
 			round := func() (spent, took int64) {
-				f.publish(1)
+				f.publish(times) // and what it is kept is full
 				start, from := time.Now(), f.spent()
 				f.publish(times)
 				return (f.spent() - from) / (times * subscribers * int64(f.messages)), int64(time.Since(start))
