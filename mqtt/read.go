@@ -78,17 +78,18 @@ func (c *conn) failed(err error) {
 	}
 }
 
-// readOut takes what a client had sent when it came again on another connection:
-// a publish, and the DISCONNECT that takes its will back. It waits for nothing, and
-// takes a buffer at most.
+// readOut takes what a client had sent when it came again on another connection,
+// or the server stops: publishes, acks, and the DISCONNECT that takes its will
+// back. It waits for nothing, and takes a buffer at most.
 func (c *conn) readOut() {
 	c.wmu.Lock()
-	again := c.open && !c.said && c.ending != nil && c.ending.why == closeTakenOver
-	if again {
+	f := c.ending
+	more := c.open && !c.said && f != nil && (f.why == closeTakenOver || f.why == closeServer)
+	if more {
 		_ = c.Conn.SetReadDeadline(time.Time{}) // which had woken us
 	}
 	c.wmu.Unlock()
-	if !again {
+	if !more {
 		return
 	}
 	in := &c.input
@@ -100,7 +101,12 @@ func (c *conn) readOut() {
 	for in.w > in.r && !c.said {
 		b := in.buf[in.r:in.w]
 		hlen, total, f := c.header(b)
-		if kind := b[0] >> 4; f != nil || total == 0 || total > len(b) || kind != typePublish && kind != typeDisconnect {
+		if f != nil || total == 0 || total > len(b) {
+			return
+		}
+		switch b[0] >> 4 {
+		case typePublish, typePuback, typePubrec, typePubrel, typePubcomp, typeDisconnect:
+		default:
 			return
 		}
 		in.r += total
