@@ -18,6 +18,7 @@ import (
 //	                is known to be stored
 //	ID NUL o ID16   a packet id of a delivery of QoS 2 that the client has; nothing,
 //	                or in a store that is not atomic its sequence
+//	ID NUL p SEQ64  the packet id, u16, of a message that does not have that of its place
 //	ID NUL w        a will: format u8, due, delay, expiry + 1, flags u8, owner, message
 //
 // Numbers are varints unless a width is given, texts have their length before
@@ -26,6 +27,7 @@ const (
 	keySubscription = 's'
 	keyReceived     = 'i'
 	keyReleased     = 'o'
+	keyNumber       = 'p'
 	keyWill         = 'w'
 
 	sessionFormat = 1
@@ -49,6 +51,10 @@ func receivedKey(id string, packet uint16) string {
 
 func releasedKey(id string, packet uint16) string {
 	return sessionPart(id, keyReleased, string([]byte{byte(packet >> 8), byte(packet)}))
+}
+
+func numberKey(id string, seq uint64) string {
+	return sessionPart(id, keyNumber, string(binary.BigEndian.AppendUint64(nil, seq)))
 }
 
 // packetID reads the end of such a key.
