@@ -209,7 +209,7 @@ func TestWhatNATSCannotDo(t *testing.T) {
 
 // TestAPayloadThatNATSDoesNotTake is refused at once, at every door.
 func TestAPayloadThatNATSDoesNotTake(t *testing.T) {
-	s, api := overNATS(t, lone(t, nil))
+	s, api := overNATS(t, lone(t, func(o *natsserver.Options) { o.MaxPayload = 1 << 20 }))
 	for size, want := range map[int]string{800 << 10: "", 1 << 20: "PAYLOAD_TOO_LARGE"} {
 		err := api.publish(t.Context(), "e", strings.Repeat("x", size))
 		if want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {

@@ -93,7 +93,7 @@ func (q *queue) reserve(e *entering) error {
 	defer q.mu.Unlock()
 	e.delay(q)
 	switch {
-	case len(q.full) == 0 && q.roomFor(e.size):
+	case len(q.full) == 0 && q.roomFor(e.size), e.u.again: // it may be what fills the queue
 		q.take(e)
 	case !q.def.DropOldest || !q.couldFit(e.size):
 		return broker.ErrFull

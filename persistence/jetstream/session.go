@@ -259,12 +259,12 @@ func (b *backlog) tell(why broker.Reason) {
 }
 
 // admit reserves room for a message, as the session's policy says: in reports
-// whether it is for the session at all.
-func (b *backlog) admit(z size) (in bool, err error) {
+// whether it is for the session at all. One that comes again may be what fills it.
+func (b *backlog) admit(z size, again bool) (in bool, err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	switch {
-	case b.roomFor(b.held, z):
+	case again, b.roomFor(b.held, z):
 	case b.def.DropOldest && b.roomFor(b.taken, z):
 		for i := b.next; !b.roomFor(b.held, z) && i < len(b.list); {
 			p := b.list[i]

@@ -18,7 +18,7 @@ func (u *unit) enterSession(op *broker.Op, b *backlog, r broker.Route, e *enteri
 		}
 		e = &entering{u: u, op: op, first: len(u.reserved) == 0, body: body, size: sizeOf(op.Message, body), part: part}
 	}
-	in, err := b.admit(e.size)
+	in, err := b.admit(e.size, u.again)
 	if err != nil || !in {
 		return e, err
 	}

@@ -259,7 +259,11 @@ func (l *sessionLog) sweepSoon() {
 		return
 	}
 	l.sweeping = true
-	time.AfterFunc(logSweep, func() { l.s.spawn(func() { l.sweep(l.s.ctx) }) })
+	d := logSweep
+	if l.s.full.Load() > l.s.milli() {
+		d = 0 // others wait for the room
+	}
+	time.AfterFunc(d, func() { l.s.spawn(func() { l.sweep(l.s.ctx) }) })
 }
 
 // sweep removes what nobody waits for: all before the first that somebody does at
