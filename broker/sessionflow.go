@@ -142,8 +142,15 @@ func handedValue(st State, r Ref) []byte {
 func (b *Broker) settleHanded(ctx context.Context, t Target, rs []releasedID) error {
 	c := newCommit()
 	for _, r := range rs {
-		if r.seq != 0 {
-			c.Settle(Ref{Target: t, Seq: r.seq, Attempt: math.MaxUint32}, ReasonAcked)
+		if r.seq == 0 {
+			continue
+		}
+		ds, err := b.store.Read(ctx, t, Pos{Seq: r.seq, States: Ready | Leased}, 1, nil)
+		if err != nil {
+			return err
+		}
+		if len(ds) == 1 && ds[0].Seq == r.seq {
+			c.Settle(ds[0].Ref, ReasonAcked)
 			c.End()
 		}
 	}
