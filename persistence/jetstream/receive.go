@@ -21,6 +21,9 @@ const (
 	// askFor is how long a Wait that does not wait does so all the same while
 	// messages are ready: JetStream hands out what it confirmed a moment later.
 	askFor = 250 * time.Millisecond
+	// moreFor is how long a Wait that has some of what it asked for waits for the
+	// rest while more is ready, for the same reason.
+	moreFor = 20 * time.Millisecond
 )
 
 // pull is the request for messages that is under way: one for each queue, for
@@ -39,6 +42,7 @@ type waiter struct {
 	timer *time.Timer
 	bytes int
 	got   []taken
+	more  bool // it waits for more, until timer
 }
 
 // taken is a message on its way to a waiter.
@@ -146,7 +150,7 @@ func (q *queue) pump() {
 		n = min(n, limit-int(q.count[leased]))
 	}
 	if n <= 0 {
-		q.release()
+		q.release(false)
 		return
 	}
 	ask := struct {
@@ -156,7 +160,7 @@ func (q *queue) pump() {
 	}{n, true, pullFor}
 	body, _ := json.Marshal(ask)
 	if q.s.nc.PublishRequest("$JS.API.CONSUMER.MSG.NEXT."+q.stream+"."+consumerName, q.inbox, body) != nil {
-		q.release()
+		q.release(false)
 		return // after the cut it is asked again
 	}
 	q.pull.open, q.pull.left, q.pull.back, q.pull.asked = true, n, false, time.Now()
@@ -168,15 +172,23 @@ func (q *queue) pump() {
 }
 
 // release ends the waits that have something, and those that do not wait when
-// nothing more is ready.
-func (q *queue) release() {
+// nothing more is ready. When more is, and the next request may bring it, those
+// that have something wait for it once, for a moment.
+func (q *queue) release(asks bool) {
 	none := q.barren()
 	q.waits = slices.DeleteFunc(q.waits, func(x *waiter) bool {
-		if len(x.got) > 0 || none && !q.s.Now().Before(x.w.Until) {
-			q.hand(x)
-			return true
+		switch {
+		case len(x.got) == 0:
+			if !none || q.s.Now().Before(x.w.Until) {
+				return false
+			}
+		case asks && !none && !x.more:
+			x.more = true
+			x.timer.Reset(moreFor)
+			return false
 		}
-		return false
+		q.hand(x)
+		return true
 	})
 }
 
@@ -186,7 +198,7 @@ func (q *queue) lost() {
 	defer q.mu.Unlock()
 	if q.pull.open && time.Since(q.pull.asked) >= pullFor+pullGuard {
 		q.pull.open = false
-		q.release()
+		q.release(true)
 		q.pump()
 	}
 }
@@ -218,7 +230,7 @@ func (q *queue) arrived(m *nats.Msg) {
 		q.serve(e, d)
 	}
 	if !q.pull.open {
-		q.release()
+		q.release(true)
 		q.pump()
 	}
 }
@@ -226,7 +238,7 @@ func (q *queue) arrived(m *nats.Msg) {
 // answered is the end of a request: nothing more is there now.
 func (q *queue) answered(status string) {
 	q.pull.open = false
-	q.release()
+	q.release(true)
 	switch status {
 	case "404", "408":
 		q.pump()

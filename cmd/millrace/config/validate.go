@@ -70,6 +70,8 @@ func (c *Config) Validate() error {
 	}
 	if u, err := url.Parse(c.PublicURL); c.PublicURL != "" && (err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https") {
 		errs = append(errs, fmt.Errorf("public_url is %q, not an http:// or https:// URL", c.PublicURL))
+	} else if c.PublicURL != "" && u.User != nil {
+		errs = append(errs, fmt.Errorf("public_url (from %s) names a user, and it is printed: take the part before @ away", c.Origin("public_url")))
 	}
 	return errors.Join(errs...)
 }
