@@ -17,9 +17,8 @@ func Bare(o Options) (*Server, error) {
 	}
 	s := newServer(o)
 	s.auth = o.Broker.Auth()
-	s.mochi, err = newMochi(s)
 	s.start()
-	return s, err
+	return s, nil
 }
 
 // Serve takes a connection, of a client that may be anonymous.

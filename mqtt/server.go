@@ -4,14 +4,12 @@ import (
 	"container/list"
 	"context"
 	"errors"
-	"fmt"
 	"net"
 	"sync"
 	"sync/atomic"
 
 	"millrace/broker/auth"
 
-	mochi "github.com/mochi-mqtt/server/v2"
 	"github.com/rs/zerolog"
 )
 
@@ -21,7 +19,6 @@ type Server struct {
 	limits atomic.Pointer[Limits] // as they are now
 	log    zerolog.Logger
 	auth   *auth.Auth
-	mochi  *mochi.Server
 	stats  counters
 	events events
 	rivals rivals
@@ -57,9 +54,6 @@ func Listen(o Options) (*Server, error) {
 	}
 	s := newServer(o)
 	s.auth = o.Broker.Auth()
-	if s.mochi, err = newMochi(s); err != nil {
-		return nil, fmt.Errorf("mqtt: %w", err)
-	}
 	for i := range o.Listeners {
 		lo := &o.Listeners[i]
 		l, err := lo.listen()
