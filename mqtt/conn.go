@@ -46,7 +46,9 @@ type conn struct {
 	topics   topicCache
 	aliases  []string // inbound, by alias
 	acks     inbound
-	denied   atomic.Int64 // when a refused publish was logged last, Unix seconds
+	// retaining says that a retained message was published, and may not be there yet.
+	retaining bool
+	denied    atomic.Int64 // when a refused publish was logged last, Unix seconds
 
 	keepAlive atomic.Int64 // 1.5 times what was agreed, nanoseconds; 0 = none
 	rearm     atomic.Bool  // the keep alive was changed from outside
@@ -135,6 +137,7 @@ func (c *conn) run(prepare func(*conn) error) {
 		return
 	}
 	c.serve()
+	c.readOut()
 }
 
 // recovered, deferred, keeps a panic to the connection it is of.

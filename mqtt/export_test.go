@@ -3,6 +3,7 @@ package mqtt
 import (
 	"net"
 
+	"millrace/broker/alarms"
 	"millrace/broker/clients"
 )
 
@@ -26,3 +27,6 @@ func (s *Server) Serve(c net.Conn) { s.ServeAs(c, Listener{AllowAnonymous: true}
 
 // Registry is the index of clients.
 func (s *Server) Registry() *clients.Registry { return s.o.Clients }
+
+// Alarms is the book of alarms.
+func (s *Server) Alarms() *alarms.Book { return s.o.Alarms }

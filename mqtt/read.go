@@ -78,6 +78,45 @@ func (c *conn) failed(err error) {
 	}
 }
 
+// readOut takes what a client had sent when it came again on another connection,
+// or the server stops: publishes, acks, and the DISCONNECT that takes its will
+// back. It waits for nothing, and takes a buffer at most.
+func (c *conn) readOut() {
+	c.wmu.Lock()
+	f := c.ending
+	more := c.open && !c.said && f != nil && (f.why == closeTakenOver || f.why == closeServer)
+	if more {
+		_ = c.Conn.SetReadDeadline(time.Time{}) // which had woken us
+	}
+	c.wmu.Unlock()
+	if !more {
+		return
+	}
+	in := &c.input
+	if p := in.room(); len(p) > 0 {
+		if n, ok, _ := c.receive(p); ok { // an error is the end, which there is already
+			in.w += n
+		}
+	}
+	for in.w > in.r && !c.said {
+		b := in.buf[in.r:in.w]
+		hlen, total, f := c.header(b)
+		if f != nil || total == 0 || total > len(b) {
+			return
+		}
+		switch b[0] >> 4 {
+		case typePublish, typePuback, typePubrec, typePubrel, typePubcomp, typeDisconnect:
+		default:
+			return
+		}
+		in.r += total
+		c.got.count(b[0], total)
+		if c.handle(b[0], b[hlen:total:total]) != nil {
+			return
+		}
+	}
+}
+
 // next returns the next packet: all of it, its first byte, and what follows
 // the fixed header. The slices are good until the next call, but for a packet
 // larger than the buffer, which the caller may keep (c.owned).
@@ -203,10 +242,10 @@ func (c *conn) fill() error {
 }
 
 // fillBig reads a packet larger than the buffer. The memory for it grows with
-// what was received, at most twice as much.
+// what was received: it is 4 KiB, or twice as much.
 func (c *conn) fillBig(b []byte, total int) error {
 	in := &c.input
-	in.big = append(make([]byte, 0, 2*readBuffer), b...)
+	in.big = append(make([]byte, 0, min(total, max(keepSmall, 2*len(b)))), b...)
 	in.give()
 	for len(in.big) < total {
 		if len(in.big) == cap(in.big) {

@@ -149,6 +149,7 @@ type Limits struct {
 	PerIdentity int  `yaml:"per_identity" live:"yes" doc:"MQTT connections of one user or key; 0 has no limit"`
 	AcceptRate  int  `yaml:"accept_rate" live:"yes" doc:"new MQTT connections a second, the others wait their turn; 0 has no limit"`
 	Connecting  int  `yaml:"connecting" doc:"MQTT connections that have not logged in yet, and those of an HTTP listener that have sent no request; beyond it the oldest is dropped"`
+	Retained    int  `yaml:"retained" live:"yes" doc:"topics with a retained message; beyond it those of further topics are refused; 0 has no limit"`
 	Memory      Size `yaml:"memory" doc:"memory in all; from seven eighths of it in use on, new connections and publishes are refused, consumers are served; 0 has no limit"`
 	KeyRate     int  `yaml:"key_rate" live:"yes" doc:"HTTP requests of one user, key or anonymous client a second; 0 has no limit"`
 	KeyMessages int  `yaml:"key_messages" live:"yes" doc:"messages that one user, key or anonymous client may publish a second; 0 has no limit"`
