@@ -34,25 +34,13 @@ func play(t *testing.T, s *scenario.Script, restartAt int) {
 	}
 }
 
-// shorten cuts what a script waits to a day: a server that is at work all the
-// time costs something for every hour.
-func shorten(s *scenario.Script) {
-	for i := range s.Steps {
-		if x := &s.Steps[i]; x.Verb == "wait" {
-			if d, err := time.ParseDuration(x.Args[0]); err == nil && d > 24*time.Hour {
-				x.Args[0] = "24h"
-			}
-		}
-	}
-}
-
 func TestScenarios(t *testing.T) {
 	scripts, err := scenario.Load("../../testdata/scenarios")
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, s := range scripts {
-		shorten(s)
+		s.Shorten(24 * time.Hour) // a server that is at work costs something for every hour
 		t.Run(s.Name, func(t *testing.T) {
 			t.Run("through", func(t *testing.T) { play(t, s, scenario.NoRestart) })
 			for i := range s.Steps {
