@@ -46,17 +46,7 @@ func (s *Store) openShared(ctx context.Context) error {
 	return err
 }
 
-// park copies a held message to the stream of the dead.
-func (u *unit) park(op *broker.Op) {
-	s := u.sub.s
-	q, err := s.queueOf(op.Ref.Target)
-	if err != nil {
-		u.done(err)
-		return
-	}
-	s.work.Go(func() { u.done(q.copyDead(s.ctx, op)) })
-}
-
+// copyDead copies a held message to the stream of the dead.
 func (q *queue) copyDead(ctx context.Context, op *broker.Op) error {
 	m, err := q.there(ctx, op.Ref.Seq)
 	if err != nil {

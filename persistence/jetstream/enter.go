@@ -68,6 +68,8 @@ func (u *unit) enter(op *broker.Op) (int, error) {
 			if e.p = t.partition(r.Partition); e.p == nil {
 				return n, fmt.Errorf("%w: stream %q has no partition %d", broker.ErrNotFound, t.name(), r.Partition)
 			}
+		default:
+			return n, fmt.Errorf("%w: nothing is published to target %d", broker.ErrNotFound, r.Target)
 		}
 		u.reserved = append(u.reserved, e)
 	}

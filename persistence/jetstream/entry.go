@@ -12,7 +12,8 @@ import (
 	"millrace/broker"
 )
 
-// state is where a message stands that is not simply waiting in JetStream.
+// state is where a message stands that is not simply waiting in JetStream. The
+// numbers are kept: append only.
 type state uint8
 
 const (
@@ -21,6 +22,7 @@ const (
 	delayed               // given back for later
 	heldBack              // told to the broker, which settles it
 	leaving               // an acknowledgement is under way
+	parked                // dead, in a subscription; those of queues are in a stream of their own
 	states
 )
 

@@ -136,6 +136,14 @@ type streamState struct {
 	Since time.Time `json:"first_ts"`
 }
 
+// firstOffset is that of the first message, or of the next if there is none.
+func (at *streamState) firstOffset() uint64 {
+	if at.Msgs == 0 {
+		return at.Last
+	}
+	return at.First - 1
+}
+
 // soon repeats f while what was just made is not known to all servers.
 func soon[T any](ctx context.Context, f func(context.Context) (T, error)) (v T, err error) {
 	for end := time.Now().Add(giveUpAfter); ; {

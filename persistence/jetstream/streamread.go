@@ -215,6 +215,9 @@ func (p *partition) copyFrom(ctx context.Context, from uint64, b broker.Partitio
 	return dst, from, nil
 }
 
+// errDeleted is a message that is missing among others.
+var errDeleted = errors.New("a message was deleted by hand")
+
 // missing words that a message which was there is not any more.
 func (p *partition) missing(ctx context.Context, from uint64) error {
 	b, _, err := p.bounds(ctx)
@@ -224,7 +227,7 @@ func (p *partition) missing(ctx context.Context, from uint64) error {
 	if from < b.First {
 		return &broker.RangeError{First: b.First, Next: b.Next}
 	}
-	return fmt.Errorf("stream %s has no message %d, between %d and %d: it was deleted by hand", p.stream, from+1, b.First+1, b.Next)
+	return fmt.Errorf("stream %s, between %d and %d: %w: %d", p.stream, b.First+1, b.Next, errDeleted, from+1)
 }
 
 // batch reads messages from any replica.
