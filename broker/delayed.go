@@ -80,21 +80,16 @@ func (d *delayed) publish(ctx context.Context, due []Delivery) {
 	if len(due) == 0 {
 		return
 	}
-	w := &waitingPublish{done: make(chan struct{})}
-	c := d.b.newPending(w)
-	c.who, c.every, c.lazy, c.stats = clientsOnly, true, false, new(counters) // it was counted when it was taken
+	w := d.b.newWaitingPublish()
+	w.who, w.lazy, w.stats = clientsOnly, false, new(counters) // it was counted when it was taken
 	for i := range due {
 		m := &due[i].Message
 		m.NotBefore, m.DedupKey = 0, "" // it was stored once under its key
-		c.route(nil, m, 0)
-		c.batch.Settle(due[i].Ref, ReasonAcked)
-		c.closeUnit()
+		w.route(nil, m, 0)
+		w.batch.Settle(due[i].Ref, ReasonAcked)
+		w.closeUnit()
 	}
-	c.submit()
-	select {
-	case <-w.done:
-	case <-ctx.Done():
-	}
+	_ = w.commit(ctx) // what was not committed comes again when its lease ends
 }
 
 // undelay takes "$delayed/SECONDS/TOPIC" apart: the message is one to TOPIC

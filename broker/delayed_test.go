@@ -1,6 +1,7 @@
 package broker_test
 
 import (
+	"context"
 	"slices"
 	"testing"
 	"testing/synctest"
@@ -8,6 +9,7 @@ import (
 
 	"millrace/broker"
 	"millrace/broker/scenario"
+	"millrace/persistence/local"
 )
 
 func TestDelayedMessageReachesSubscribersWhenItIsDue(t *testing.T) {
@@ -158,6 +160,39 @@ func TestReceiveRepeatedUnderItsAttemptIDGivesTheSame(t *testing.T) {
 		time.Sleep(31 * time.Second)
 		if got := attempt("a"); len(got) != 3 || got[0].Attempt != 2 {
 			t.Errorf("after its leases: %q", texts(got))
+		}
+	})
+}
+
+// TestABrokerThatClosesWhileADelayedMessageIsCommitted must not keep the store
+// from telling the outcome, although nobody waits for it any more.
+func TestABrokerThatClosesWhileADelayedMessageIsCommitted(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		inner, err := local.Open(local.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		store := &slowStore{Store: inner}
+		f := openOver(t, store)
+		sink := new(collector)
+		if err := f.Subscribe(&broker.Subscription{Filter: "#", Principal: admin, Sink: sink}); err != nil {
+			t.Fatal(err)
+		}
+		f.publish("$delayed/10/t", "later")
+		store.held = make(chan func())
+		release := <-store.held // it is due
+		store.held = nil
+		if err := f.Broker.Close(f.ctx); err != nil {
+			t.Fatal(err)
+		}
+		release()
+		ctx, cancel := context.WithTimeout(f.ctx, time.Minute)
+		defer cancel()
+		if err := inner.Close(ctx); err != nil {
+			t.Fatalf("close the store: %v", err)
+		}
+		if got := sink.texts(); len(got) != 1 || got[0] != "later" {
+			t.Errorf("the subscriber got %q", got)
 		}
 	})
 }

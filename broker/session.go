@@ -105,7 +105,7 @@ type sessions struct {
 	seed  maphash.Seed
 
 	wake chan struct{} // holds one: look at wakes and owed
-	stop chan struct{}
+	stop context.CancelFunc
 	done sync.WaitGroup
 	// ended is told of each session that is forgotten; under mu.
 	ended      func(*Session)

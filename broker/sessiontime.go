@@ -87,18 +87,19 @@ func (ss *sessions) next() (*Session, time.Duration) {
 }
 
 func (ss *sessions) start() {
-	ss.stop = make(chan struct{})
-	ss.done.Go(ss.run)
+	ctx, stop := context.WithCancel(context.Background())
+	ss.stop = stop
+	ss.done.Go(func() { ss.run(ctx.Done()) })
 }
 
 func (ss *sessions) close() {
-	close(ss.stop)
+	ss.stop()
 	ss.done.Wait()
 }
 
 // run publishes wills and ends sessions when they are due, and gives sessions
 // what they are owed.
-func (ss *sessions) run() {
+func (ss *sessions) run(stop <-chan struct{}) {
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
 	for {
@@ -111,7 +112,7 @@ func (ss *sessions) run() {
 		}
 		timer.Reset(wait)
 		select {
-		case <-ss.stop:
+		case <-stop:
 			ss.pay()
 			return
 		case <-ss.wake:

@@ -320,6 +320,9 @@ type Wait struct {
 	Until    time.Time     // zero = do not wait
 	Sink     WaitSink
 	Tag      any // the caller's
+	// Buffer, of a stream, may take the bytes of Got, which are then good until the
+	// Wait is used again. Without one they stay the caller's.
+	Buffer *Buffer
 
 	Got    []Delivery
 	Bounds PartitionInfo // of a stream

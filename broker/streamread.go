@@ -17,6 +17,7 @@ type ReadOptions struct {
 	Max      int           // messages, at least 1
 	MaxBytes int           // of all messages; one comes in any case; default 8 MiB
 	Wait     time.Duration // 0 = what is there now
+	Buffer   *Buffer       // may take what is read, which is then good until its Reset; nil = memory that stays
 }
 
 // StreamRead is a part of a partition.
@@ -55,7 +56,7 @@ func (b *Broker) ReadStream(ctx context.Context, name string, o ReadOptions) (St
 		o.MaxBytes = defaultReadBytes
 	}
 	w := &receive{ready: make(chan struct{})}
-	w.Wait = Wait{Target: s.target, From: o.From, Max: o.Max, MaxBytes: o.MaxBytes, Sink: w}
+	w.Wait = Wait{Target: s.target, From: o.From, Max: o.Max, MaxBytes: o.MaxBytes, Buffer: o.Buffer, Sink: w}
 	if o.Wait > 0 {
 		if err := b.startWaiting(); err != nil {
 			return StreamRead{}, err

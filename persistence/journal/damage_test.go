@@ -223,7 +223,7 @@ func TestAcceptLossGivesUpWhatIsDamagedAndNothingElse(t *testing.T) {
 	}
 	near := []journal.Spot{{Pos: l.groups[1][1].pos, Size: l.groups[1][1].size}, {Pos: hit.pos, Size: hit.size}}
 	n := 0
-	err = j.ReadEach(near, func(int, byte, []byte) error { n++; return nil })
+	err = j.ReadEach(near, nil, func(int, byte, []byte) error { n++; return nil })
 	if n != 1 || !errors.As(err, &damage) {
 		t.Fatalf("read of the lost record and its neighbour: %d are good, %v", n, err)
 	}

@@ -144,7 +144,7 @@ func checkReadEach(tb testing.TB, j *journal.Journal, log [][]record) {
 			spots[i] = journal.Spot{Pos: r.pos, Size: r.size}
 		}
 		n := 0
-		err := j.ReadEach(spots, func(i int, typ byte, body []byte) error {
+		err := j.ReadEach(spots, nil, func(i int, typ byte, body []byte) error {
 			if r := want[i]; i != n || typ != r.typ || string(body) != r.body {
 				tb.Fatalf("read of each, %d at %#x: type %d, body %.50q; want type %d, body %.50q", i, r.pos, typ, body, r.typ, r.body)
 			}

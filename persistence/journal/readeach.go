@@ -19,10 +19,11 @@ const (
 
 // ReadEach is Read for many records: fn is called for each in turn with its
 // index in spots. Neighbours in a file are read with one call, so that a run of
-// them costs what its bytes cost. Bodies may be kept, which keeps a block.
+// them costs what its bytes cost. They are read into what memory returns for a
+// length, nil for fresh memory: as long as that is, bodies may be kept.
 // The first record that cannot be read ends the call: its index is the number
 // of times fn was called.
-func (j *Journal) ReadEach(spots []Spot, fn func(i int, typ byte, body []byte) error) error {
+func (j *Journal) ReadEach(spots []Spot, memory func(n int) []byte, fn func(i int, typ byte, body []byte) error) error {
 	if err := j.poisoned(); err != nil {
 		return err
 	}
@@ -33,7 +34,7 @@ func (j *Journal) ReadEach(spots []Spot, fn func(i int, typ byte, body []byte) e
 			w = j.windowOf(s)
 		}
 		if w == nil {
-			n, err := j.readBlock(spots[i:], i, fn)
+			n, err := j.readBlock(spots[i:], i, memory, fn)
 			if err != nil {
 				return err
 			}
@@ -72,7 +73,7 @@ func (j *Journal) windowOf(s Spot) *window {
 
 // readBlock reads the first of spots and those that lie close behind it, and
 // returns how many. base is the index of the first.
-func (j *Journal) readBlock(spots []Spot, base int, fn func(i int, typ byte, body []byte) error) (int, error) {
+func (j *Journal) readBlock(spots []Spot, base int, memory func(n int) []byte, fn func(i int, typ byte, body []byte) error) (int, error) {
 	first, cached := spots[0], j.firstCached()
 	number, begin := first.Pos.Segment(), int64(first.Pos.Offset())
 	end := begin + int64(first.Size)
@@ -93,7 +94,10 @@ func (j *Journal) readBlock(spots []Spot, base int, fn func(i int, typ byte, bod
 	if begin < pageSize || end > seg.size {
 		return 0, j.damage(number, begin, "no record can lie here")
 	}
-	block := make([]byte, end-begin)
+	if memory == nil {
+		memory = fresh
+	}
+	block := memory(int(end - begin))
 	_, err = seg.file.ReadAt(block, begin)
 	if err != nil && n > 1 { // those before what cannot be read are good
 		n, block = 1, block[:first.Size]
@@ -117,6 +121,8 @@ func (j *Journal) readBlock(spots []Spot, base int, fn func(i int, typ byte, bod
 	}
 	return n, nil
 }
+
+func fresh(n int) []byte { return make([]byte, n) }
 
 // firstCached is a position before which everything is written.
 func (j *Journal) firstCached() Position {

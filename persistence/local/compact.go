@@ -110,7 +110,7 @@ func (s *Store) livingIn(segments map[uint32]bool) []journal.Spot {
 // moveAll writes the messages at some positions anew.
 func (s *Store) moveAll(spots []journal.Spot) error {
 	recs := make([]journal.Record, 0, len(spots))
-	err := s.journal.ReadEach(spots, func(i int, typ byte, body []byte) error {
+	err := s.journal.ReadEach(spots, nil, func(i int, typ byte, body []byte) error {
 		recs = append(recs, journal.Record{Pos: spots[i].Pos, Size: spots[i].Size, Type: typ, Body: body})
 		return nil
 	})

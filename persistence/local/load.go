@@ -46,7 +46,7 @@ func (l *loader) fromJournal(q *queue, picks []pick) {
 		l.spots = append(l.spots, journal.Spot{Pos: journal.Position(picks[i].pos), Size: picks[i].size})
 	}
 	for len(l.found) < len(picks) {
-		err := q.s.journal.ReadEach(l.spots[len(l.found):], func(_ int, typ byte, body []byte) error {
+		err := q.s.journal.ReadEach(l.spots[len(l.found):], nil, func(_ int, typ byte, body []byte) error {
 			body, tag, err := messageFor(typ, body, q.id)
 			l.found = append(l.found, loaded{body: body, tag: tag, err: err})
 			return nil

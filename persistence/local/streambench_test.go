@@ -44,13 +44,15 @@ func fillStream(b *testing.B, o local.Options, n, size int) (*local.Store, broke
 // scan reads a stream from its beginning to its end.
 func scan(b *testing.B, s *local.Store, st broker.Target, n int) {
 	b.Helper()
-	got := make([]broker.Delivery, 0, 1000)
-	for at := uint64(0); at < uint64(n); {
-		ds, err := s.Read(context.Background(), st, broker.Pos{Seq: at}, 1000, got[:0])
-		if err != nil || len(ds) == 0 {
-			b.Fatalf("at %d: %d messages, %v", at, len(ds), err)
+	c := &consumer{got: make(chan struct{}, 1)}
+	c.w = broker.Wait{Target: st, Max: 1000, Sink: c, Buffer: new(broker.Buffer)}
+	for at := 0; at < n; {
+		s.Receive(&c.w)
+		<-c.got
+		if c.w.Err != nil || len(c.w.Got) == 0 {
+			b.Fatalf("at %d: %d messages, %v", at, len(c.w.Got), c.w.Err)
 		}
-		at += uint64(len(ds))
+		at += len(c.w.Got)
 	}
 }
 

@@ -39,7 +39,7 @@ func (p *partition) fileAt(o uint64) (f *streamFile, next, end uint64, err error
 // readCold appends what lies in files, from one file at most. It returns where
 // to go on, and whether that may be tried again: the file ended, and there was
 // room for more.
-func (p *partition) readCold(from uint64, limit, maxBytes int, dst *[]broker.Delivery) (next uint64, more bool, err error) {
+func (p *partition) readCold(from uint64, w want, dst *[]broker.Delivery) (next uint64, more bool, err error) {
 	f, after, end, err := p.fileAt(from)
 	if f == nil || err != nil {
 		return from, false, err
@@ -47,7 +47,7 @@ func (p *partition) readCold(from uint64, limit, maxBytes int, dst *[]broker.Del
 	if f.lost {
 		return after, true, nil
 	}
-	list, next, ended, err := p.readFile(f, from, limit, maxBytes, *dst)
+	list, next, ended, err := p.readFile(f, from, w, *dst)
 	got := len(list) - len(*dst)
 	*dst = list
 	if err != nil {
@@ -67,7 +67,7 @@ func (p *partition) readCold(from uint64, limit, maxBytes int, dst *[]broker.Del
 	if next < after {
 		next = after
 	}
-	return next, got < limit && (maxBytes == 0 || got == 0), nil
+	return next, got < w.limit && (w.maxBytes == 0 || got == 0), nil
 }
 
 // sinceFiles returns the first offset in a file that is not older than time,
@@ -98,7 +98,7 @@ func (p *partition) sinceFiles(time int64) (uint64, bool, error) {
 	if i+1 < len(files) {
 		o = files[i+1].base
 	}
-	err = files[i].scan(at, markEvery, func(r *fileRecord) bool {
+	err = files[i].scan(at, ahead{block: markEvery}, func(r *fileRecord) bool {
 		if r.time >= time {
 			o = r.offset
 			return false

@@ -100,6 +100,7 @@ type copied struct {
 func (s *Store) copyOut(p *partition, segment uint32) (c *copied, err error) {
 	f := founds.Get().(*found)
 	defer founds.Put(f)
+	var mem broker.Buffer
 	for {
 		f.entries, f.spots = f.entries[:0], f.spots[:0]
 		prev := uint64(0)
@@ -116,7 +117,8 @@ func (s *Store) copyOut(p *partition, segment uint32) (c *copied, err error) {
 				return nil, err
 			}
 		}
-		err = s.journal.ReadEach(f.spots, func(i int, typ byte, body []byte) error {
+		mem.Reset()
+		err = s.journal.ReadEach(f.spots, mem.Take, func(i int, typ byte, body []byte) error {
 			m, err := messageIn(typ, body)
 			if err != nil {
 				return err

@@ -40,6 +40,7 @@ const (
 	entryLost   = 1 << 31
 
 	fileBlock = 256 << 10 // read at once
+	leastRead = 512       // the least that is, more than an entry
 	markEvery = 16 << 10  // bytes between two marks of the index
 	maxOpen   = 128       // files that stay open
 )
@@ -144,7 +145,7 @@ func (f *streamFile) readFirst() error {
 		return nil
 	}
 	first := false
-	err := f.scan(fileHeader, 512, func(r *fileRecord) bool {
+	err := f.scan(fileHeader, ahead{block: leastRead}, func(r *fileRecord) bool {
 		f.time, first = r.time, true
 		return false
 	})
@@ -270,18 +271,33 @@ func (f *streamFile) parse(b []byte, at, left int64, r *fileRecord) (whole int64
 	return whole, nil
 }
 
+// ahead says how a file is read.
+type ahead struct {
+	block int            // bytes at once
+	about int64          // bytes that will be wanted in all; 0 = to the end
+	mem   *broker.Buffer // where they are read into
+}
+
 // scan calls fn for what is there from place at on, until it returns false or
-// the end. It reads ahead by block bytes. Bodies may be kept.
-func (f *streamFile) scan(at int64, block int, fn func(r *fileRecord) bool) error {
+// the end. Bodies are good as long as the memory is.
+func (f *streamFile) scan(at int64, a ahead, fn func(r *fileRecord) bool) error {
 	file, err := f.acquire()
 	if err != nil {
 		return err
 	}
 	defer f.release()
 	end := f.length()
+	about := end
+	if a.about > 0 {
+		about = at + a.about
+	}
 	var r fileRecord
 	for at < end {
-		b := make([]byte, min(int64(block), end-at))
+		block := int64(markEvery)
+		if at < about {
+			block = max(min(int64(a.block), about-at), leastRead)
+		}
+		b := a.mem.Take(int(min(block, end-at)))
 		if _, err := file.ReadAt(b, at); err != nil {
 			if errors.Is(err, io.EOF) {
 				return f.damage(at, "the file is cut off")
@@ -306,11 +322,11 @@ func (f *streamFile) scan(at int64, block int, fn func(r *fileRecord) bool) erro
 			if len(b) < fileEntry {
 				return f.damage(at, "no message begins here")
 			}
-			block = int(r.size)
+			a.block, about = int(r.size), at+r.size
 			continue
 		}
 		at += int64(pos)
-		block = max(block, markEvery)
+		a.block = max(a.block, markEvery)
 	}
 	return nil
 }
@@ -323,7 +339,7 @@ func (f *streamFile) index() ([]mark, error) {
 	if marks != nil {
 		return marks, nil
 	}
-	err := f.scan(fileHeader, 1<<20, func(r *fileRecord) bool {
+	err := f.scan(fileHeader, ahead{block: 1 << 20}, func(r *fileRecord) bool {
 		if !r.lost {
 			marks = appendMark(marks, r)
 		}
@@ -366,10 +382,9 @@ func (f *streamFile) average(marks []mark) int64 {
 	return f.length() // one message, or few
 }
 
-// read appends up to max messages from offset from on, of no more than maxBytes
-// together, but one at least. It returns the next offset, and whether the file
-// has no more.
-func (p *partition) readFile(f *streamFile, from uint64, limit, maxBytes int, dst []broker.Delivery) (_ []broker.Delivery, next uint64, ended bool, err error) {
+// readFile appends what is wanted from offset from on. It returns the next
+// offset, and whether the file has no more.
+func (p *partition) readFile(f *streamFile, from uint64, w want, dst []broker.Delivery) (_ []broker.Delivery, next uint64, ended bool, err error) {
 	marks, err := f.index()
 	if err == nil && len(marks) == 0 {
 		err = f.damage(fileHeader, "the file holds no message")
@@ -379,20 +394,17 @@ func (p *partition) readFile(f *streamFile, from uint64, limit, maxBytes int, ds
 	}
 	at, skipped := seek(marks, func(m *mark) bool { return m.offset <= from })
 	// No more than is needed is read: what lies before the message, and limit of them.
-	block := fileBlock
-	if need := (int64(from-min(from, skipped)) + int64(limit)) * f.average(marks); need < fileBlock {
-		block = int(need + need/8 + 512)
-	}
+	need := (int64(from-min(from, skipped)) + int64(w.limit)) * f.average(marks)
 	next, ended = from, true
 	total, n := 0, 0
 	bad := error(nil)
-	err = f.scan(at, block, func(r *fileRecord) bool {
+	err = f.scan(at, ahead{fileBlock, need + need/8, w.mem}, func(r *fileRecord) bool {
 		if r.lost || r.offset < from {
 			next = max(next, r.next())
 			return true
 		}
 		total += int(r.size)
-		if n == limit || maxBytes > 0 && total > maxBytes && n > 0 {
+		if n == w.limit || w.maxBytes > 0 && total > w.maxBytes && n > 0 {
 			ended = false
 			return false
 		}

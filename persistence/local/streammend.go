@@ -27,7 +27,7 @@ func (p *partition) mend(f *streamFile, what stretch) error {
 	at, next, messages := int64(fileHeader), f.base, 0
 	last, given := int64(0), int64(0) // time of the message before, and where the newest stretch begins
 	for {
-		err := f.scan(at, copyBuffer, func(r *fileRecord) bool {
+		err := f.scan(at, ahead{block: copyBuffer}, func(r *fileRecord) bool {
 			if r.at == fileHeader {
 				f.time = r.time
 			}

@@ -24,16 +24,16 @@ func (s *Store) readStream(st *stream, pos broker.Pos, limit int, dst []broker.D
 	if err != nil {
 		return dst, err
 	}
-	dst, _, err = p.readFrom(from, limit, 0, pos.Begin || pos.End || !pos.Time.IsZero(), dst)
+	dst, _, err = p.readFrom(from, want{limit: limit}, pos.Begin || pos.End || !pos.Time.IsZero(), dst)
 	return dst, err
 }
 
 // readFrom is read for a position that was an offset, or loose: no offset was
 // asked for, and what is cut off meanwhile is passed over.
-func (p *partition) readFrom(from uint64, limit, maxBytes int, loose bool, dst []broker.Delivery) ([]broker.Delivery, uint64, error) {
+func (p *partition) readFrom(from uint64, w want, loose bool, dst []broker.Delivery) ([]broker.Delivery, uint64, error) {
 	n := len(dst)
 	for {
-		list, next, err := p.read(from, limit, maxBytes, dst)
+		list, next, err := p.read(from, w, dst)
 		if len(list) > n {
 			return list, next, nil // an error is told when the rest is asked for
 		}
@@ -150,9 +150,16 @@ func (p *partition) look(from uint64, limit, maxBytes int, one bool, f *found) e
 // readAtOnce is how many messages are looked up at once.
 const readAtOnce = 4096
 
-// read appends up to limit messages from offset from on to dst, and returns where
-// it goes on.
-func (p *partition) read(from uint64, limit, maxBytes int, dst []broker.Delivery) ([]broker.Delivery, uint64, error) {
+// want is what a reader takes of a partition.
+type want struct {
+	limit    int            // messages
+	maxBytes int            // of them, but one message at least; 0 = no limit
+	mem      *broker.Buffer // where they are read into
+}
+
+// read appends what is wanted from offset from on to dst, and returns where it
+// goes on.
+func (p *partition) read(from uint64, w want, dst []broker.Delivery) ([]broker.Delivery, uint64, error) {
 	f := founds.Get().(*found)
 	defer func() {
 		clear(f.entries)
@@ -161,21 +168,21 @@ func (p *partition) read(from uint64, limit, maxBytes int, dst []broker.Delivery
 	}()
 	start := len(dst)
 	var lost journal.Position
-	for limit > 0 {
+	for w.limit > 0 {
 		n := len(dst)
-		at, more, err := p.readCold(from, limit, maxBytes, &dst)
+		at, more, err := p.readCold(from, w, &dst)
 		if err != nil {
 			return dst, at, err
 		}
 		if from = at; more {
-			limit -= len(dst) - n
+			w.limit -= len(dst) - n
 			continue
 		}
-		if len(dst) > n || limit <= 0 {
+		if len(dst) > n || w.limit <= 0 {
 			break
 		}
 		f.entries, f.spots = f.entries[:0], f.spots[:0]
-		if err := p.look(from, min(limit, readAtOnce), maxBytes, len(dst) == start, f); errors.Is(err, errCopied) {
+		if err := p.look(from, min(w.limit, readAtOnce), w.maxBytes, len(dst) == start, f); errors.Is(err, errCopied) {
 			continue
 		} else if err != nil {
 			return dst, from, err
@@ -183,7 +190,7 @@ func (p *partition) read(from uint64, limit, maxBytes int, dst []broker.Delivery
 		if len(f.entries) == 0 {
 			break
 		}
-		dst, err = p.load(f, dst)
+		dst, err = p.load(f, w.mem, dst)
 		got := len(dst) - n
 		if got > 0 {
 			from = dst[len(dst)-1].Seq + 1
@@ -195,12 +202,12 @@ func (p *partition) read(from uint64, limit, maxBytes int, dst []broker.Delivery
 				return dst, from, err
 			}
 		}
-		limit -= got
-		if maxBytes > 0 {
+		w.limit -= got
+		if w.maxBytes > 0 {
 			for i := range f.spots[:got] {
-				maxBytes -= int(f.spots[i].Size)
+				w.maxBytes -= int(f.spots[i].Size)
 			}
-			if maxBytes <= 0 {
+			if w.maxBytes <= 0 {
 				break
 			}
 		}
@@ -209,7 +216,7 @@ func (p *partition) read(from uint64, limit, maxBytes int, dst []broker.Delivery
 }
 
 // load appends what was found.
-func (p *partition) load(f *found, dst []broker.Delivery) ([]broker.Delivery, error) {
+func (p *partition) load(f *found, mem *broker.Buffer, dst []broker.Delivery) ([]broker.Delivery, error) {
 	dst = slices.Grow(dst, len(f.entries))
 	add := func(i int, body []byte) error {
 		e := &f.entries[i]
@@ -231,7 +238,7 @@ func (p *partition) load(f *found, dst []broker.Delivery) ([]broker.Delivery, er
 		}
 		return dst, nil
 	}
-	err := p.st.s.journal.ReadEach(f.spots, func(i int, typ byte, body []byte) error {
+	err := p.st.s.journal.ReadEach(f.spots, mem.Take, func(i int, typ byte, body []byte) error {
 		body, err := messageIn(typ, body)
 		if err != nil {
 			return err
@@ -340,8 +347,9 @@ func (s *Store) fillRead(wt *waiter, p *partition) {
 		return
 	}
 	next := wt.from
+	w.Buffer.Reset()
 	if wt.since == 0 {
-		w.Got, next, w.Err = p.readFrom(wt.from, max(w.Max, 1), w.MaxBytes, wt.loose, w.Got)
+		w.Got, next, w.Err = p.readFrom(wt.from, want{max(w.Max, 1), w.MaxBytes, w.Buffer}, wt.loose, w.Got)
 	}
 	w.From = broker.Pos{Partition: p.number, Seq: next}
 	p.mu.RLock()

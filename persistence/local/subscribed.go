@@ -65,7 +65,7 @@ func (l *loader) readRun(st *stream, run []pick, left int, limited bool) int {
 	n := len(l.read)
 	first := n == 0
 	var err error
-	l.read, _, err = p.read(o.Offset, len(run), max(left, 0), l.read)
+	l.read, _, err = p.read(o.Offset, want{limit: len(run), maxBytes: max(left, 0)}, l.read)
 	if len(l.read) == n {
 		l.unreadable(run, err)
 		return left

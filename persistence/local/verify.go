@@ -150,11 +150,13 @@ func (v *Verdict) partition(ctx context.Context, p *partition) {
 		v.StreamBytes += f.length()
 	}
 	var list []broker.Delivery
+	var mem broker.Buffer
 	at, end := p.first, p.shown
 	for at < end && ctx.Err() == nil {
 		var err error
 		var next uint64
-		list, next, err = p.read(at, readAtOnce, 1<<20, list[:0])
+		mem.Reset()
+		list, next, err = p.read(at, want{readAtOnce, 1 << 20, &mem}, list[:0])
 		v.StreamMessages += uint64(len(list))
 		if err == nil && next > at {
 			at = next

@@ -3,6 +3,7 @@ package storetest
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	"millrace/broker"
@@ -112,6 +113,30 @@ var streamTests = []test{
 			if string(g.Payload) != fmt.Sprint(i) || g.Seq != uint64(i) {
 				h.Fatalf("offset %d is %s at %d", i, g.Payload, g.Seq)
 			}
+		}
+	}},
+	{"what is read into a buffer is good until the wait is used again", func(h *harness) {
+		s := h.stream(broker.Def{})
+		var want []string
+		for i := range 50 {
+			want = append(want, strings.Repeat(fmt.Sprint(i%10), 1+i*100))
+		}
+		h.publish(s, want...)
+		if h.keeps() {
+			h.reopen() // so that it is read from files
+		}
+		var kept []broker.Delivery
+		w := &broker.Wait{Target: s, From: broker.Pos{Begin: true}, Max: 7, Sink: make(sink, 1)}
+		lent := &broker.Wait{Target: s, From: broker.Pos{Begin: true}, Max: 7, Sink: make(sink, 1), Buffer: new(broker.Buffer)}
+		for n := 0; n < len(want); n = len(kept) {
+			h.store.Receive(w)
+			kept = append(kept, h.outcome(w)...)
+			h.store.Receive(lent)
+			h.same(h.outcome(lent), want[n:len(kept)]...)
+		}
+		h.same(kept, want...)
+		if size := lent.Buffer.Size(); size > 1<<20 {
+			h.Fatalf("the buffer grew to %d bytes", size)
 		}
 	}},
 }

@@ -1,7 +1,6 @@
 package flowmq
 
 import (
-	"context"
 	"math"
 	"net/http"
 	"strconv"
@@ -29,18 +28,7 @@ func (a *api) readPartition(w http.ResponseWriter, r *httpx.Request) error {
 	if err != nil {
 		return err
 	}
-	ctx := r.Context()
-	if o.Wait > 0 {
-		var cancel context.CancelFunc
-		ctx, cancel = r.Poll()
-		defer cancel()
-	}
-	got, err := a.broker.ReadStream(ctx, r.Param("stream"), o)
-	if err != nil && r.Drained() && r.Context().Err() == nil {
-		// The server stops: what is there now, as if the wait had ended.
-		o.Wait = 0
-		got, err = a.broker.ReadStream(r.Context(), r.Param("stream"), o)
-	}
+	got, err := r.ReadStream(a.broker, r.Param("stream"), o)
 	if err != nil {
 		return err
 	}

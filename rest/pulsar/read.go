@@ -1,7 +1,6 @@
 package pulsar
 
 import (
-	"context"
 	"math"
 	"net/http"
 	"strconv"
@@ -67,17 +66,7 @@ func (a *api) read(w http.ResponseWriter, r *httpx.Request, at *place) error {
 		return err
 	}
 	o.From.Partition = uint32(at.partition)
-	ctx := r.Context()
-	if o.Wait > 0 {
-		var cancel context.CancelFunc
-		ctx, cancel = r.Poll()
-		defer cancel()
-	}
-	got, err := a.broker.ReadStream(ctx, at.stream, o)
-	if err != nil && r.Drained() && r.Context().Err() == nil {
-		o.Wait = 0 // the server stops: what is there now, as if the wait had ended
-		got, err = a.broker.ReadStream(r.Context(), at.stream, o)
-	}
+	got, err := r.ReadStream(a.broker, at.stream, o)
 	if err != nil {
 		return err
 	}

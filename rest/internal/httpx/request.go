@@ -23,6 +23,7 @@ type Request struct {
 	query  url.Values
 	body   *[]byte // pooled, as out
 	out    *[]byte
+	read   *broker.Buffer
 	lost   bool // the answer could not be written
 	client string
 }
@@ -108,8 +109,35 @@ func (r *Request) Buffer() []byte {
 	return (*r.out)[:0]
 }
 
+var readBuffers = sync.Pool{New: func() any { return new(broker.Buffer) }}
+
+// ReadStream is b.ReadStream for this request. A wait ends when the client leaves;
+// when the server stops it is answered with what is there. What was read is good
+// until the request is answered.
+func (r *Request) ReadStream(b *broker.Broker, name string, o broker.ReadOptions) (broker.StreamRead, error) {
+	if r.read == nil {
+		r.read = readBuffers.Get().(*broker.Buffer)
+	}
+	o.Buffer = r.read
+	if o.Wait == 0 {
+		return b.ReadStream(r.ctx, name, o)
+	}
+	ctx, cancel := r.Poll()
+	defer cancel()
+	got, err := b.ReadStream(ctx, name, o)
+	if err != nil && r.Drained() && r.ctx.Err() == nil {
+		o.Wait = 0
+		got, err = b.ReadStream(r.ctx, name, o)
+	}
+	return got, err
+}
+
 func (r *Request) release() {
 	giveBuffer(r.body)
 	giveBuffer(r.out)
-	r.body, r.out = nil, nil
+	if r.read != nil && r.read.Size() <= maxPooled {
+		r.read.Reset()
+		readBuffers.Put(r.read)
+	}
+	r.body, r.out, r.read = nil, nil, nil
 }
