@@ -269,6 +269,7 @@ func (q *queue) arrivedLate(d *broker.Delivery, z size, a pubAck) {
 		return
 	}
 	q.held.add(z, 1)
+	q.announce(a.Seq, &d.Message, z)
 	if d.Expires != 0 {
 		q.expires.push(d.Expires, a.Seq)
 	}

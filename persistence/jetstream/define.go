@@ -147,11 +147,8 @@ func (s *Store) Define(ctx context.Context, d broker.Def) (broker.Target, error)
 
 // possible refuses what JetStream cannot keep.
 func possible(d *broker.Def) error {
-	switch {
-	case d.Kind == broker.SessionTarget:
+	if d.Kind == broker.SessionTarget {
 		return refused(d.Kind)
-	case d.KeyedFIFO:
-		return fmt.Errorf("%w: queue %q: the nats store has no FIFO groups; the embedded store does", broker.ErrConflict, d.Name)
 	}
 	return nil
 }
@@ -162,6 +159,8 @@ func (s *Store) alter(ctx context.Context, t target, d broker.Def) (broker.Targe
 	switch {
 	case have.Def.Volatile != d.Volatile:
 		return 0, fmt.Errorf("%w: the driver of %q cannot change", broker.ErrConflict, d.Name)
+	case have.Def.KeyedFIFO != d.KeyedFIFO:
+		return 0, fmt.Errorf("%w: FIFO groups of queue %q cannot change", broker.ErrConflict, d.Name)
 	case d.Partitions < have.Def.Partitions:
 		return 0, fmt.Errorf("%w: stream %q has %d partitions, and they only grow", broker.ErrConflict, d.Name, have.Def.Partitions)
 	case have.Def.Source != d.Source:

@@ -16,6 +16,10 @@
 // node leases in memory, reads through the partitions, and writes to a bucket what
 // is settled before it says so, many settlements at once (subscriptionrecord.go).
 //
+// The consumer of a queue knows no topics and no keys. A message that is received by
+// topic the node finds and leases itself (parts.go); of a key that is in flight it
+// puts off what JetStream hands out (groups.go).
+//
 // The node knows what it handed out of queues (entry.go) and how much there is: by that it
 // counts, keeps the limits, and tells the broker of last attempts. Whose turn it is
 // and when a lease ends is JetStream's, whose own lease of a last attempt is
@@ -54,13 +58,12 @@
 // until JetStream hands them out again, a delivery that was returned to nobody
 // may count as an attempt, and what left since is booked as acked. In a subscription
 // leases and attempts are then those of the newest settlement near them, so that a
-// message may come again before its lease ends. What a stream
+// message may come again before its lease ends. What was received by topic is ready
+// again at once, and attempts of a queue with FIFO groups are counted anew. What a stream
 // holds too much is taken by the node, soon after. A message that waits longer
 // than it may goes when its time comes if the node runs, else when it is opened.
 //
-// Not kept: durable sessions, FIFO groups. Define
-// refuses them with ErrConflict. Receive answers a Wait with a Filter with
-// ErrNotSelective. State says so.
+// Not kept: durable sessions. Define refuses them with ErrConflict. State says so.
 //
 // # Goroutines
 //
@@ -68,7 +71,8 @@
 // that renews the membership; the mover of delayed messages. For as long as it
 // takes: one for each purge, settlement of an unknown message, Defer, repeat of a
 // de-duplicated message, for a full queue that drops its oldest, for a read
-// of a stream that finds something, and for each answer of a subscription. Timers run
+// of a stream that finds something, for each answer of a subscription or to a receive
+// by topic, and for a queue whose topics are looked through. Timers run
 // for leases and waits that are there, and for the retention of streams that have
 // subscriptions.
 //

@@ -332,6 +332,12 @@ func (q *queue) entered(e *entering, a pubAck, id broker.ID, err error) {
 	}
 	q.in++
 	q.dirty = true
+	switch {
+	case err != nil:
+		q.lookAtAll() // it may be there
+	case e.until == 0:
+		q.announce(a.Seq, e.op.Message, e.size)
+	}
 	if e.until == 0 && e.op.Message.Expires != 0 {
 		q.expires.push(e.op.Message.Expires, a.Seq)
 	}

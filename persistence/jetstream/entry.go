@@ -23,8 +23,12 @@ const (
 	heldBack              // told to the broker, which settles it
 	leaving               // an acknowledgement is under way
 	parked                // dead, in a subscription; those of queues are in a stream of their own
+	blocked               // another message of its key is in flight
 	states
 )
+
+// waits reports whether nobody has a message, and it may go to make room.
+func (s state) waits() bool { return s == back || s == blocked }
 
 // How JetStream is kept from handing out what we hold.
 const (
@@ -40,7 +44,11 @@ type entry struct {
 	epoch    uint64 // JetStream's number of the delivery
 	tries    uint32 // deliveries as JetStream counts them; 0: it never left the stream
 	returned uint32 // of them, those that reached nobody
+	picked   uint32 // deliveries of which JetStream does not know
 	id       broker.ID
+	topic    string // while there are parts
+	key      string // of a keyed queue
+	met      bool   // an earlier start handed it out, and JetStream counts when it was put off as well
 	state    state
 	until    int64
 	queued   int64
@@ -51,7 +59,7 @@ type entry struct {
 }
 
 // attempt is how often consumers had the message.
-func (e *entry) attempt() uint32 { return e.tries - min(e.returned, e.tries) }
+func (e *entry) attempt() uint32 { return e.tries - min(e.returned, e.tries) + e.picked }
 
 // ref names the newest delivery of e.
 func (e *entry) ref(q *queue) broker.Ref {
@@ -61,8 +69,14 @@ func (e *entry) ref(q *queue) broker.Ref {
 // set moves e to a state; the lock of the queue is held.
 func (e *entry) set(q *queue, to state) {
 	q.tally(e, -1)
+	if e.state == blocked && to != blocked {
+		q.unblock(e)
+	}
 	e.state = to
 	q.tally(e, 1)
+	if to == back {
+		q.offer(e)
+	}
 }
 
 // met makes e known, which was handed out before this process started.
@@ -100,6 +114,11 @@ func (q *queue) depart(e *entry) {
 	q.tally(e, -1)
 	q.held.add(e.size, -1)
 	q.gone.add(e.seq)
+	q.withdraw(e)
+	if e.state == blocked {
+		q.unblock(e)
+	}
+	q.passOn(e)
 }
 
 func (e *entry) disarm() {
@@ -259,6 +278,18 @@ func (q *queue) settlement(e *entry, body []byte, done func(error)) {
 		return
 	}
 	q.s.calls.start(&call{subject: subject, data: body, done: func(_ *nats.Msg, err error) { done(err) }})
+}
+
+// ack has JetStream remove e for good.
+func (e *entry) ack(q *queue, done func(error)) {
+	if e.tries > 0 {
+		q.settlement(e, []byte("+ACK"), done)
+		return
+	}
+	q.s.work.Go(func() {
+		_, err := q.s.remove(q.s.ctx, q.stream, e.seq)
+		done(err)
+	})
 }
 
 // find returns the newest delivery of a message that is still there.

@@ -11,11 +11,6 @@ import (
 	"millrace/persistence/jetstream/jetstreamtest"
 )
 
-// without are the scenarios of what this store does not keep.
-var without = map[string]string{
-	"fifo-groups": "FIFO groups: a queue with them is refused",
-}
-
 func play(t *testing.T, s *scenario.Script, restartAt int) {
 	t.Helper()
 	var failure error
@@ -23,12 +18,6 @@ func play(t *testing.T, s *scenario.Script, restartAt int) {
 		place := lone{jetstreamtest.InProcess(t)}
 		failure = scenario.PlayIn(s, func() (broker.Store, error) { return place.Open(t), nil }, restartAt)
 	})
-	if why := without[s.Name]; why != "" {
-		if failure == nil {
-			t.Errorf("it passes, although the store has no %s", why)
-		}
-		return
-	}
 	if failure != nil {
 		t.Error(failure)
 	}

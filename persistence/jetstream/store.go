@@ -168,7 +168,7 @@ func (s *Store) open(ctx context.Context, o *Options) (err error) {
 func (s *Store) State() broker.State {
 	st := broker.State{
 		Durability: s.o.durability(), Resolution: resolution, Lag: lag, Nodes: 1,
-		NoSessions: true, NoGroups: true,
+		Selective: true, NoSessions: true,
 	}
 	st.Full = s.full.Load() > s.milli()
 	switch failed := s.failed.Load(); {
@@ -294,7 +294,7 @@ func (s *Store) Receive(w *broker.Wait) {
 	clear(w.Got)
 	w.Got, w.Err, w.Bounds = w.Got[:0], nil, broker.PartitionInfo{}
 	t, err := s.lookup(w.Target)
-	if err == nil && w.Filter != "" {
+	if _, ok := t.(*queue); err == nil && w.Filter != "" && !ok {
 		err = broker.ErrNotSelective
 	}
 	if err != nil {
