@@ -5,10 +5,11 @@ GO       ?= go
 ROUNDS   ?= 20
 
 # What torture runs.
-CRASH_STATES ?= 100000
-KILL_ROUNDS  ?= 200
-MODEL_STEPS  ?= 200000
-ACCESS_CELLS ?= 50000
+CRASH_STATES   ?= 100000
+KILL_ROUNDS    ?= 200
+CLUSTER_ROUNDS ?= 20
+MODEL_STEPS    ?= 200000
+ACCESS_CELLS   ?= 50000
 
 # COUNTS keeps of a verbose test run what was counted, what was skipped and what
 # failed, and fails when something did.
@@ -56,7 +57,7 @@ fuzz:
 # The same tests as every run, by the hundred thousand; hours. Each says how many
 # it really ran. docs/testing.md has the variables.
 torture:
-	MILLRACE_CLUSTER=all MILLRACE_CRASH_STATES=$(CRASH_STATES) MILLRACE_FLIPS=all MILLRACE_FAULTS=all MILLRACE_MODEL_STEPS=$(MODEL_STEPS) \
+	MILLRACE_CLUSTER=all MILLRACE_CLUSTER_ROUNDS=$(CLUSTER_ROUNDS) MILLRACE_CRASH_STATES=$(CRASH_STATES) MILLRACE_FLIPS=all MILLRACE_FAULTS=all MILLRACE_MODEL_STEPS=$(MODEL_STEPS) \
 	  $(GO) test -count 1 -timeout 6h -v ./persistence/... | $(COUNTS)
 	MILLRACE_KILL_ROUNDS=$(KILL_ROUNDS) MILLRACE_ACCESS_CELLS=$(ACCESS_CELLS) MILLRACE_FLEET=2000 \
 	  $(GO) test -count 1 -timeout 6h -v -run 'Kill|EveryDoorDecides|AFleet' ./cmd/millrace | $(COUNTS)

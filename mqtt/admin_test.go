@@ -108,16 +108,17 @@ func TestKickEndsASessionThatWouldLast(t *testing.T) {
 }
 
 func TestABanIsFeltAtOnce(t *testing.T) {
-	e := open(t)
-	s := login(t, e, true, "noisy")
-	began := time.Now()
-	if _, err := e.auth.AddBan(system(), auth.Ban{Kind: auth.BanClientID, Who: "noisy"}); err != nil {
-		t.Fatal(err)
-	}
-	s.wantEnd(0x8A)
-	if took := time.Since(began); took > 900*time.Millisecond {
-		t.Errorf("it took %v: as long as a look at everything", took)
-	}
+	bubble(t, func(t *testing.T, e *edge) {
+		s, _ := keptPipe(t, e, "noisy", true, 0)
+		began := time.Now()
+		if _, err := e.auth.AddBan(system(), auth.Ban{Kind: auth.BanClientID, Who: "noisy"}); err != nil {
+			t.Fatal(err)
+		}
+		s.wantEnd(0x8A)
+		if took := time.Since(began); took > 0 {
+			t.Errorf("it took %v: as long as a look at everything", took)
+		}
+	})
 }
 
 func TestAShorterKeepAliveHoldsAtOnce(t *testing.T) {

@@ -73,7 +73,7 @@ func TestAcceptRate(t *testing.T) { // D22
 		r.send(connectPacket(false, "", nil))
 		r.want("20 02 00 00")
 	}
-	if took := time.Since(start); took < 300*time.Millisecond || took > 5*time.Second {
+	if took := time.Since(start); took < 300*time.Millisecond || took > 20*time.Second {
 		t.Errorf("15 connections took %v at 10 a second", took)
 	}
 }

@@ -59,7 +59,7 @@ func TestKickOfAClientThatDoesNotRead(t *testing.T) { // B35
 	s.subscribe(1, 1, "t")
 	e.put(t, "t", string(make([]byte, 4<<20)), string(make([]byte, 4<<20)))
 	start := time.Now()
-	if !e.kick("stuck") || time.Since(start) > 5*time.Second {
+	if !e.kick("stuck") || time.Since(start) > 15*time.Second {
 		t.Errorf("kick took %v", time.Since(start))
 	}
 	if n, err := e.kept(); n != 0 || err != nil {
@@ -70,7 +70,7 @@ func TestKickOfAClientThatDoesNotRead(t *testing.T) { // B35
 	e.put(t, "t", string(make([]byte, 4<<20)), string(make([]byte, 4<<20)))
 	start = time.Now()
 	_, again := keptIn(t, e, true, "stuck", false, 3600)
-	if took := time.Since(start); present || !again || took > 5*time.Second {
+	if took := time.Since(start); present || !again || took > 15*time.Second {
 		t.Errorf("takeover took %v, session present %v, %v", took, present, again)
 	}
 }

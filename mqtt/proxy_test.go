@@ -93,7 +93,7 @@ func TestNoProxyHeaderInTime(t *testing.T) { // X179
 	e := openProxied(t, "127.0.0.1/32")
 	start := time.Now()
 	dial(t, e).wantEnd(0)
-	if took := time.Since(start); took < 1900*time.Millisecond || took > 4*time.Second {
+	if took := time.Since(start); took < 1900*time.Millisecond || took > 20*time.Second {
 		t.Errorf("closed after %v, want 2 s", took)
 	}
 }

@@ -229,7 +229,7 @@ func TestHandshakesHaveADeadline(t *testing.T) { // X172, X016
 		}
 		_ = c.Close()
 	}
-	if took := time.Since(start); took < 250*time.Millisecond || took > 5*time.Second {
+	if took := time.Since(start); took < 250*time.Millisecond || took > 20*time.Second {
 		t.Errorf("closed after %v", took)
 	}
 	plain := p.dial(t, "tcp")

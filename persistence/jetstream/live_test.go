@@ -41,9 +41,15 @@ func (s shared) Open(tb testing.TB) broker.Store {
 // sweep removes every stream of the place.
 func (s shared) sweep(tb testing.TB) {
 	tb.Helper()
+	sweep(tb, s.c.URL(), s.prefix)
+}
+
+// sweep removes every stream of a prefix.
+func sweep(tb testing.TB, url, prefix string) {
+	tb.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	nc, err := nats.Connect(s.c.URL())
+	nc, err := nats.Connect(url)
 	if err != nil {
 		tb.Error(err)
 		return
@@ -55,7 +61,7 @@ func (s shared) sweep(tb testing.TB) {
 		return
 	}
 	for name := range js.StreamNames(ctx).Name() {
-		if strings.HasPrefix(strings.TrimPrefix(name, "KV_"), s.prefix+"_") {
+		if strings.HasPrefix(strings.TrimPrefix(name, "KV_"), prefix+"_") {
 			_ = js.DeleteStream(ctx, name) // the servers end soon
 		}
 	}
