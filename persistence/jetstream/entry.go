@@ -61,6 +61,15 @@ type entry struct {
 // attempt is how often consumers had the message.
 func (e *entry) attempt() uint32 { return e.tries - min(e.returned, e.tries) + e.picked }
 
+// undo takes back the newest delivery, which reached nobody.
+func (e *entry) undo() {
+	if e.picked > 0 {
+		e.picked--
+	} else {
+		e.returned++
+	}
+}
+
 // ref names the newest delivery of e.
 func (e *entry) ref(q *queue) broker.Ref {
 	return broker.Ref{Target: q.id, Seq: e.seq, Attempt: e.attempt(), Epoch: uint32(e.epoch)}

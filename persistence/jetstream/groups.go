@@ -75,13 +75,19 @@ func (q *queue) passOn(e *entry) {
 	seq, ok := g.line.Min()
 	if !ok {
 		delete(q.groups, e.key)
+		q.attendParts() // who asks for a part may have it now
 		return
 	}
 	next := q.entries[seq]
 	g.owner = seq
 	next.set(q, back)
-	q.settlement(next, []byte("-NAK"), func(error) {}) // until JetStream has it: otherwise it comes when it was put off for long enough
-	q.pump()
+	q.passing++                                      // what comes behind it is not asked for before JetStream has it in its place
+	q.settlement(next, []byte("-NAK"), func(error) { // after an error it comes when it was put off for long enough
+		q.mu.Lock()
+		defer q.mu.Unlock()
+		q.passing--
+		q.pump()
+	})
 }
 
 // unown gives the key of e free, which was handed to nobody, if no other waits for it.

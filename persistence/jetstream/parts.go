@@ -127,13 +127,18 @@ func (q *queue) found(seq uint64, d *broker.Delivery, z size) bool {
 	}
 	e := q.entries[seq]
 	switch {
-	case e == nil && (seq <= q.delivered || q.gone.has(seq)):
-		return false // somebody has it, or had
-	case e == nil:
-		e = &entry{seq: seq, id: d.ID, queued: d.Queued, expires: d.Expires, size: z, key: q.keyOf(&d.Message)}
+	case e != nil:
+		q.topicOf(e, &d.Message)
+		return e.state == back && q.offer(e)
+	case q.gone.has(seq), seq <= q.delivered && (seq > q.before || q.unknown == 0):
+		return false // it left meanwhile
 	}
+	e = &entry{seq: seq, id: d.ID, queued: d.Queued, expires: d.Expires, size: z, key: q.keyOf(&d.Message)}
 	q.topicOf(e, &d.Message)
-	return e.state == back && q.offer(e)
+	if seq <= q.delivered {
+		q.met(e) // JetStream would only say so to somebody who takes the whole queue
+	}
+	return q.offer(e)
 }
 
 // announce tells the parts of a message that came.
@@ -194,6 +199,7 @@ func (q *queue) lookOn(ps *parts) bool {
 		select {
 		case <-time.After(4 * resendAfter):
 		case <-q.s.ctx.Done():
+			return false
 		}
 	}
 	q.mu.Lock()

@@ -59,6 +59,31 @@ func TestAReceiptOfWhatWasTakenByTopicOutlivesItsNode(t *testing.T) {
 	})
 }
 
+// TestWhatADeadNodeHadIsFoundByTopic by consumers who never take the whole queue.
+func TestWhatADeadNodeHadIsFoundByTopic(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o := alone(t)
+		s, q := begun(t, o, broker.Def{})
+		keyed(t, s, q, "a", "b", "c")
+		got(t, take(s, q, 2, time.Hour, time.Second), "a", "b")
+		s.Crash()
+		s = open(t, o)
+		s.Bind(make(heard, 10))
+		picked := got(t, pick(s, q, "t/+", 10, time.Minute), "a", "b", "c")
+		if r := commit(s, func(b *broker.Batch) { b.Return(picked[1].Ref) }); r.Err != nil {
+			t.Error(r.Err)
+		}
+		if again := got(t, pick(s, q, "t/b", 10, time.Minute), "b"); again[0].Attempt != picked[1].Attempt {
+			t.Errorf("after a return the attempt is %d, want %d again", again[0].Attempt, picked[1].Attempt)
+		}
+		ack(t, s, picked[0], picked[2])
+		if in, err := s.Info(t.Context(), q); err != nil || in.Leased != 1 || in.Ready != 0 {
+			t.Errorf("%+v, %v; want b leased", in, err)
+		}
+		shut(t, s)
+	})
+}
+
 // TestConsumingByTopicTakesAMessageOut of JetStream, which never handed it out.
 func TestConsumingByTopicTakesAMessageOut(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

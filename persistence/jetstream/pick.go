@@ -122,7 +122,7 @@ func (q *queue) fill(x *waiter, picks []*entry) {
 			q.passOn(e)
 		case err != nil:
 			x.w.Err = err
-			e.picked--
+			e.undo()
 			e.set(q, back)
 		default:
 			x.bytes += len(read[i].Payload)
@@ -140,6 +140,7 @@ func (q *queue) fill(x *waiter, picks []*entry) {
 		q.s.deliver(x.w)
 	default:
 		q.waits = slices.Insert(q.waits, 0, x)
+		x.part = q.partFor(x.w.Filter)
 		q.await(x)
 		q.attendParts()
 	}

@@ -53,10 +53,12 @@ type queue struct {
 	count     [states]int64
 	unknown   int64  // leased before this process started: until they come again, or are settled
 	delivered uint64 // no message above it was ever handed out
+	before    uint64 // nor by an earlier start
 	scheduled map[broker.ID]scheduled
 	dead      map[uint64]*deadEntry // by sequence in the stream of the dead
 	gone      recent                // sequences that left just now
 	groups    map[string]*group     // keys in flight, of a queue with FIFO groups
+	passing   int                   // keys on their way to the next in their line
 	parts     *parts                // while consumers take parts of the queue
 
 	waits   []*waiter
@@ -133,6 +135,7 @@ func (s *Store) openQueue(ctx context.Context, id broker.Target, d broker.Def) (
 		return nil, err
 	}
 	q.delivered, q.unknown = at.Delivered.Stream, max(at.Pending-q.handedOut(), 0)
+	q.before = q.delivered
 	if d.KeyedFIFO && !clean {
 		if err := q.meet(ctx); err != nil {
 			return nil, err

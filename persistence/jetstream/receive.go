@@ -138,7 +138,7 @@ func (q *queue) cancel(w *broker.Wait) bool {
 
 // giveBack undoes a delivery that reached nobody.
 func (q *queue) giveBack(e *entry) {
-	e.returned++
+	e.undo()
 	e.set(q, back)
 	q.unown(e)
 	q.settlement(e, []byte("-NAK"), nil)
@@ -148,7 +148,7 @@ func (q *queue) giveBack(e *entry) {
 // pump asks for messages if somebody waits and no request is under way.
 func (q *queue) pump() {
 	q.attendParts()
-	if q.dropped || q.pull.open || len(q.waits) == 0 || q.def.Paused || !q.begun {
+	if q.dropped || q.pull.open || q.passing > 0 || len(q.waits) == 0 || q.def.Paused || !q.begun {
 		return
 	}
 	n := 0

@@ -273,7 +273,7 @@ func (u *unit) giveBack(op *broker.Op) {
 			return
 		}
 		q.mu.Lock()
-		e.returned++
+		e.undo()
 		e.set(q, back)
 		q.mu.Unlock()
 		u.done(q.handOver(e))
