@@ -10,6 +10,7 @@ KILL_ROUNDS    ?= 200
 CLUSTER_ROUNDS ?= 20
 MODEL_STEPS    ?= 200000
 ACCESS_CELLS   ?= 50000
+CONNECTIONS    ?= 10000
 
 # COUNTS keeps of a verbose test run what was counted, what was skipped and what
 # failed, and fails when something did.
@@ -59,8 +60,8 @@ fuzz:
 torture:
 	MILLRACE_CLUSTER=all MILLRACE_CLUSTER_ROUNDS=$(CLUSTER_ROUNDS) MILLRACE_CRASH_STATES=$(CRASH_STATES) MILLRACE_FLIPS=all MILLRACE_FAULTS=all MILLRACE_MODEL_STEPS=$(MODEL_STEPS) \
 	  $(GO) test -count 1 -timeout 6h -v ./persistence/... | $(COUNTS)
-	MILLRACE_KILL_ROUNDS=$(KILL_ROUNDS) MILLRACE_ACCESS_CELLS=$(ACCESS_CELLS) MILLRACE_FLEET=2000 \
-	  $(GO) test -count 1 -timeout 6h -v -run 'Kill|EveryDoorDecides|AFleet' ./cmd/millrace | $(COUNTS)
+	MILLRACE_KILL_ROUNDS=$(KILL_ROUNDS) MILLRACE_ACCESS_CELLS=$(ACCESS_CELLS) MILLRACE_FLEET=2000 MILLRACE_CONNECTIONS=$(CONNECTIONS) \
+	  $(GO) test -count 1 -timeout 6h -v -run 'Kill|EveryDoorDecides|AFleet|ManyConnections' ./cmd/millrace | $(COUNTS)
 
 # Figures of this machine, one JSON line each.
 bench: build

@@ -42,6 +42,7 @@ type Limits struct {
 	SessionMessages int64         // default 100,000
 	SessionBytes    int64         // as stored; default 64 MiB
 	SessionPolicy   SessionPolicy // default SessionDropOldest
+	Retained        int           // topics with a retained message; 0 = no limit. Publishes under way at once may pass it
 }
 
 func (l *Limits) setDefaults() error {

@@ -212,6 +212,9 @@ func (b *Broker) admit(p *auth.Principal, m *Message, now time.Time) error {
 	if err := b.permit(p, auth.Publish, auth.TopicResource(m.Topic)); err != nil {
 		return err
 	}
+	if err := b.retained.room(m, b.tuned.Load().Retained); err != nil {
+		return err
+	}
 	return b.stamp(p, m, now)
 }
 

@@ -62,7 +62,8 @@ type Session struct {
 type affairs struct {
 	changes    []sessionPut // of subscriptions, to be recorded by Commit
 	received   map[uint16]struct{}
-	released   []uint16 // oldest first
+	released   []uint16          // oldest first
+	numbers    map[uint64]uint16 // packet ids by sequence, see Renumber
 	will       *Will
 	willStored bool
 	willDue    int64 // when a delayed one is to be published, Unix milliseconds
@@ -81,7 +82,7 @@ func (s *Session) rest() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	a := s.affairs
-	if a != nil && len(a.changes)+len(a.received)+len(a.released) == 0 && a.will == nil && !a.willStored && a.willDue == 0 {
+	if a != nil && len(a.changes)+len(a.received)+len(a.released)+len(a.numbers) == 0 && a.will == nil && !a.willStored && a.willDue == 0 {
 		s.affairs = nil
 	}
 }
@@ -429,8 +430,8 @@ func (s *Session) end(ctx context.Context, will bool) error {
 		s.publishWill(ctx)
 	}
 	s.lock()
-	subs, small, received, released, stored := s.subs, s.small, s.received, s.released, s.willStored
-	s.subs, s.received, s.released, s.changes, s.will, s.willStored = nil, nil, nil, nil, nil, false
+	subs, small, was := s.subs, s.small, *s.affairs
+	s.subs, *s.affairs = nil, affairs{}
 	s.mu.Unlock()
 	c, level := newCommit(), Lazy
 	for _, d := range subs {
@@ -444,17 +445,20 @@ func (s *Session) end(ctx context.Context, will bool) error {
 			s.report("shared subscription was not ended", s.b.leaveGroup(ctx, d.filter))
 		}
 	}
-	for id := range received {
+	for id := range was.received {
 		c.Put(SpaceSessions, receivedKey(s.id, id), nil, 0)
 	}
-	for _, id := range released {
+	for _, id := range was.released {
 		c.Put(SpaceSessions, releasedKey(s.id, id), nil, 0)
+	}
+	for seq := range was.numbers {
+		c.Put(SpaceSessions, numberKey(s.id, seq), nil, 0)
 	}
 	if s.durable {
 		level = Durable
 		c.Put(SpaceSessions, s.id, nil, 0)
 	}
-	if stored {
+	if was.willStored {
 		c.Put(SpaceSessions, willKey(s.id), nil, 0)
 	}
 	err := c.store(ctx, s.b.store, level)

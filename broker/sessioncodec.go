@@ -15,6 +15,7 @@ import (
 //	ID NUL s FILTER with format 1, a subscription: options u8, Subscription Identifier
 //	ID NUL i ID16   a packet id of a publish of QoS 2 that is not released
 //	ID NUL o ID16   a packet id of a delivery of QoS 2 that the client has
+//	ID NUL p SEQ64  the packet id, u16, of a message that does not have that of its place
 //	ID NUL w        a will: format u8, due, delay, expiry + 1, flags u8, owner, message
 //
 // Numbers are varints unless a width is given, texts have their length before
@@ -23,6 +24,7 @@ const (
 	keySubscription = 's'
 	keyReceived     = 'i'
 	keyReleased     = 'o'
+	keyNumber       = 'p'
 	keyWill         = 'w'
 
 	sessionFormat = 1
@@ -46,6 +48,10 @@ func receivedKey(id string, packet uint16) string {
 
 func releasedKey(id string, packet uint16) string {
 	return sessionPart(id, keyReleased, string([]byte{byte(packet >> 8), byte(packet)}))
+}
+
+func numberKey(id string, seq uint64) string {
+	return sessionPart(id, keyNumber, string(binary.BigEndian.AppendUint64(nil, seq)))
 }
 
 // packetID reads the end of such a key.

@@ -3,6 +3,7 @@ package broker
 import (
 	"cmp"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"hash/maphash"
@@ -160,6 +161,17 @@ func (l *sessionLoader) entry(e Entry) error {
 		s.receive(packetID(rest))
 	case keyReleased:
 		l.released[id] = append(l.released[id], releasedID{e.Rev, packetID(rest)})
+	case keyNumber:
+		if len(rest) != 8 || len(e.Value) != 2 {
+			err = errSession
+			break
+		}
+		s.lock()
+		if s.numbers == nil {
+			s.numbers = make(map[uint64]uint16)
+		}
+		s.numbers[binary.BigEndian.Uint64([]byte(rest))] = binary.BigEndian.Uint16(e.Value)
+		s.mu.Unlock()
 	case keyWill:
 		err = l.will(strings.Clone(id), e.Value)
 	default:

@@ -48,8 +48,6 @@ func TestNoLocal(t *testing.T) {
 	}
 }
 
-// TestWindowIsKept is B3, SB7: a client with Receive Maximum n gets everything,
-// never more than n at a time.
 func TestTheWindowOfAClientThatNamesNone(t *testing.T) {
 	for _, c := range []struct {
 		v5 bool
@@ -75,6 +73,8 @@ func TestTheWindowOfAClientThatNamesNone(t *testing.T) {
 	}
 }
 
+// TestWindowIsKept is B3, SB7: a client with Receive Maximum n gets everything,
+// never more than n at a time.
 func TestWindowIsKept(t *testing.T) {
 	const messages = 1000
 	for _, n := range []byte{1, 5, 7} {

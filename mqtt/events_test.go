@@ -136,7 +136,7 @@ func TestEventsCanBeOff(t *testing.T) {
 
 // TestRivalsAreNamedAndBraked has two clients that connect again as soon as
 // they lost their id to each other.
-func TestRivalsAreNamedAndBraked(t *testing.T) {
+func TestRivalsAreNamedAndBraked(t *testing.T) { // F25
 	bubble(t, func(t *testing.T, e *edge) {
 		b := boss(t, e, "boss")
 		b.subscribe(1, 0, "$events/client/+/takeover")
@@ -186,7 +186,15 @@ func TestRivalsAreNamedAndBraked(t *testing.T) {
 		if len(rivals) < 3 {
 			t.Errorf("named %d times", len(rivals))
 		}
-		if n := strings.Count(e.log.String(), "fight for one client id"); n != 1 {
+		a := e.Alarms().Active()
+		if len(a) != 1 || a[0].Name != "rival_clients" || a[0].Details["client_id"] != "both" || a[0].Details["address"] == nil || a[0].Details["other_address"] == nil {
+			t.Errorf("alarms are %+v", a)
+		}
+		<-time.After(2 * time.Minute)
+		if a := e.Alarms().Active(); len(a) > 0 {
+			t.Errorf("two minutes later alarms are %+v", a)
+		}
+		if n := strings.Count(e.log.String(), "two clients fight for one client id"); n != 1 {
 			t.Errorf("logged %d times", n)
 		}
 	})

@@ -3,11 +3,12 @@ package mqtt
 import (
 	"net"
 
+	"millrace/broker/alarms"
 	"millrace/broker/clients"
 )
 
-// Bare returns a Server without listeners and without the goroutine that looks
-// at rights, for tests in fake time: real sockets hold it up.
+// Bare returns a Server without listeners, for tests in fake time: real sockets
+// hold it up.
 func Bare(o Options) (*Server, error) {
 	o.Listeners = []Listener{{}}
 	o, err := o.withDefaults()
@@ -16,9 +17,8 @@ func Bare(o Options) (*Server, error) {
 	}
 	s := newServer(o)
 	s.auth = o.Broker.Auth()
-	s.mochi, err = newMochi(s)
 	s.start()
-	return s, err
+	return s, nil
 }
 
 // Serve takes a connection, of a client that may be anonymous.
@@ -26,3 +26,6 @@ func (s *Server) Serve(c net.Conn) { s.ServeAs(c, Listener{AllowAnonymous: true}
 
 // Registry is the index of clients.
 func (s *Server) Registry() *clients.Registry { return s.o.Clients }
+
+// Alarms is the book of alarms.
+func (s *Server) Alarms() *alarms.Book { return s.o.Alarms }

@@ -13,7 +13,8 @@ import (
 const sharedFrom = 49_152
 
 // keptID is the packet id of the message at a place of the backlog. Two have the
-// same one if they are 49,151 places apart: the later one waits.
+// same one if they are 49,151 places apart: should the earlier one still be on its
+// way, the later one gets an id of those that go round, which is recorded first.
 func keptID(seq uint64) uint16 { return uint16((seq-1)%(sharedFrom-1)) + 1 }
 
 // inboxPage is how many messages are taken, or read again, at a time.
@@ -31,6 +32,17 @@ type inbox struct {
 	again bool   // there may be more that was sent before,
 	from  uint64 // from this place on,
 	busy  bool   // and somebody reads it
+
+	numbers   map[uint64]uint16 // ids that were recorded, by place; nil for most
+	numbering bool              // one is being recorded for the first of held
+}
+
+// id is the packet id of the message at a place. One that was recorded is free.
+func (b *inbox) id(seq uint64) (id uint16, recorded bool) {
+	if id, recorded = b.numbers[seq]; recorded {
+		return id, true
+	}
+	return keptID(seq), false
 }
 
 // arrival is a message that is to be written.
@@ -47,6 +59,13 @@ type kept broker.Ref
 // does not want it.
 func (k *kept) settled(s *session, id uint16, _ reason, done func(error)) {
 	s.acked(broker.Ref(*k), id, done)
+	if id < sharedFrom {
+		return
+	}
+	s.settlements().Unnumber(s.kept, k.Seq)
+	s.mu.Lock()
+	delete(s.inbox.numbers, k.Seq)
+	s.mu.Unlock()
 }
 
 // acked removes a message that the client has. With done it is one of QoS 2,
@@ -74,8 +93,18 @@ func (s *session) resume() error {
 	if !s.durable() {
 		return nil
 	}
+	ctx, cancel := context.WithTimeout(context.Background(), endTimeout)
+	defer cancel()
+	numbers, err := s.kept.Numbers(ctx)
+	if err != nil {
+		return &faultError{answerOf(err).code, "messages sent before cannot be read: " + err.Error(), closeQuota}
+	}
 	ids := s.kept.Released()
 	s.mu.Lock()
+	s.inbox.numbers = numbers
+	for _, id := range numbers {
+		s.window.promise(id)
+	}
 	for _, id := range ids {
 		s.window.put(id, flight{state: wantPubcomp, recorded: true})
 	}
@@ -89,8 +118,6 @@ func (s *session) resume() error {
 		s.reattach(filter, o)
 		return true
 	})
-	ctx, cancel := context.WithTimeout(context.Background(), endTimeout)
-	defer cancel()
 	if err := s.kept.Commit(ctx); err != nil { // of what is not allowed any more
 		return &faultError{answerOf(err).code, "session was not changed", closeQuota}
 	}
@@ -208,10 +235,12 @@ func (s *session) writeInbox() {
 	b := &s.inbox
 	for len(b.held) > 0 && s.backlog.len() == 0 && !s.window.full() && !s.closed {
 		a := &b.held[0]
-		p := pending{m: &a.d.Message, qos: a.terms.QoS, retain: a.terms.Retain, dup: a.dup, id: keptID(a.d.Seq), ids: a.terms.IDs}
-		if s.window.has(p.id) {
+		id, recorded := b.id(a.d.Seq)
+		if !recorded && s.window.has(id) {
+			s.renumber(a.d.Seq)
 			return
 		}
+		p := pending{m: &a.d.Message, qos: a.terms.QoS, retain: a.terms.Retain, dup: a.dup, id: id, ids: a.terms.IDs}
 		e := newEncoder(s.c.srv.o.Broker, p.m)
 		if a.terms.ID != 0 {
 			e.ids = append(e.ids[:0], a.terms.ID)
@@ -221,6 +250,10 @@ func (s *session) writeInbox() {
 		sent := s.write(e, &p, false)
 		expired := e.expired()
 		e.free()
+		if sent == unfit && recorded { // the record goes when the client comes back
+			delete(s.window.promised, id)
+			delete(b.numbers, a.d.Seq)
+		}
 		switch {
 		case sent == noRoom:
 			return
@@ -235,6 +268,38 @@ func (s *session) writeInbox() {
 	if len(b.held) == 0 {
 		b.held = nil
 	}
+}
+
+// renumber finds another packet id for the next message, whose own is on its way
+// with an earlier one, and has it recorded. The caller holds mu.
+func (s *session) renumber(seq uint64) {
+	if s.inbox.numbering {
+		return
+	}
+	s.inbox.numbering = true
+	id := s.window.next()
+	s.window.promise(id)
+	s.c.srv.keeper.renumber(s, seq, id)
+}
+
+// renumbered goes on with that message. The store calls it, so that the rest is
+// left to whoever writes.
+func (s *session) renumbered(seq uint64, id uint16, err error) {
+	if err != nil {
+		s.c.end(&faultError{unspecified, "packet id of a message could not be recorded: " + err.Error(), closeQuota})
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	b := &s.inbox
+	if b.numbering = false; b.numbers == nil {
+		b.numbers = make(map[uint64]uint16)
+	}
+	b.numbers[seq] = id
+	s.c.wmu.Lock()
+	s.c.out.blocked = true
+	s.c.wmu.Unlock()
+	s.writeInbox()
 }
 
 // thirst reports whether the inbox can take more, and has to say so. The caller

@@ -1,116 +1,13 @@
 package mqtt_test
 
 import (
-	"bytes"
 	"context"
-	"fmt"
-	"io"
-	"math"
 	"strings"
 	"testing"
 	"time"
 
 	"millrace/mqtt"
 )
-
-// crowd are subscribers that read as fast as they can, and a publisher.
-type crowd struct {
-	pub  *raw
-	n    int
-	done chan struct{}
-}
-
-const crowdMessages = 4000 // of 256 bytes, in one round
-
-func newCrowd(tb testing.TB, e *edge, n int) *crowd {
-	tb.Helper()
-	c := &crowd{pub: login(tb, e, false, "pub"), n: n, done: make(chan struct{})}
-	for i := range n {
-		r := login(tb, e, false, fmt.Sprint("good", i))
-		r.subscribe(1, 0, "t")
-		_ = r.SetDeadline(noDeadline)
-		size := int64(len(r.publishPacket("t", strings.Repeat("x", 256), 0, 0)))
-		go func() { // ends with the connection, which the test closes
-			for {
-				if _, err := io.CopyN(io.Discard, r.br, size*crowdMessages); err != nil {
-					return
-				}
-				c.done <- struct{}{}
-			}
-		}()
-	}
-	return c
-}
-
-// round publishes to all of them, and returns the processor time that it took.
-func (c *crowd) round() (cost float64) {
-	one := c.pub.publishPacket("t", strings.Repeat("x", 256), 0, 0)
-	start := cpu()
-	for range crowdMessages / 20 {
-		c.pub.send(bytes.Repeat(one, 20))
-	}
-	for range c.n {
-		<-c.done
-	}
-	return float64(cpu() - start)
-}
-
-// BenchmarkBadSubscriber reports what rounds with a bad subscriber cost, as a
-// share of those without: in processor time, less the bad one's own part. At
-// 1.1 the others would have lost a tenth of their rate. Rounds alternate, and
-// the best of each kind counts.
-func BenchmarkBadSubscriber(b *testing.B) { // B25
-	const n = 20
-	for name, bad := range map[string]func(e *edge) *raw{
-		"does not read": func(e *edge) *raw {
-			r := login(b, e, false, "bad")
-			r.subscribe(1, 0, "t")
-			return r
-		},
-		"does not read, QoS 1": func(e *edge) *raw {
-			r := login(b, e, false, "bad")
-			r.subscribe(1, 1, "t")
-			return r
-		},
-		"never acks": func(e *edge) *raw {
-			r := login(b, e, true, "bad")
-			r.subscribe(1, 1, "t")
-			go func() { _, _ = io.Copy(io.Discard, r.br) }() // ends with the connection
-			return r
-		},
-		"reads slowly": func(e *edge) *raw {
-			r := login(b, e, false, "bad")
-			r.subscribe(1, 0, "t")
-			go func() { // ends with the connection
-				tick := time.NewTicker(10 * time.Millisecond)
-				defer tick.Stop()
-				for p := make([]byte, 1<<10); ; <-tick.C {
-					if _, err := r.Read(p); err != nil {
-						return
-					}
-				}
-			}()
-			return r
-		},
-	} {
-		b.Run(name, func(b *testing.B) {
-			e := open(b, silent, func(o *mqtt.Options) { o.MaxOutput, o.BacklogMessages = 1<<20, 10_000 })
-			c := newCrowd(b, e, n)
-			c.round()
-			for b.Loop() {
-				with, without := math.Inf(1), math.Inf(1)
-				for range 8 {
-					without = min(without, c.round())
-					r := bad(e)
-					with = min(with, c.round()*n/(n+1))
-					_ = r.Close()
-					eventually(b, "it is gone", func() bool { return e.Stats().Open == n+1 })
-				}
-				b.ReportMetric(with/without, "cost-ratio")
-			}
-		})
-	}
-}
 
 // full is a client that has taken all that its socket holds, and reads nothing.
 func full(t *testing.T, e *edge, id string) *raw {

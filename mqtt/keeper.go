@@ -21,6 +21,7 @@ type keeper struct {
 	refused []broker.Ref // cannot be delivered to the one that took it
 	dropped []dropped    // nor to anybody
 	sent    []sentID
+	numbers []numbered
 	leases  bool // there may be leases to extend
 	stopped bool
 }
@@ -91,6 +92,21 @@ func (k *keeper) note(of *broker.Session, id uint16) {
 	k.tell()
 }
 
+// numbered is a message of a session with the packet id that it is to have.
+type numbered struct {
+	s   *session
+	seq uint64
+	id  uint16
+}
+
+// renumber has the id recorded; the session is told.
+func (k *keeper) renumber(s *session, seq uint64, id uint16) {
+	k.mu.Lock()
+	k.numbers = append(k.numbers, numbered{s, seq, id})
+	k.mu.Unlock()
+	k.tell()
+}
+
 // watch says that a lease was taken.
 func (k *keeper) watch(fixed bool) {
 	if fixed {
@@ -141,8 +157,8 @@ func (k *keeper) run() {
 // settle gives back what has gathered.
 func (k *keeper) settle() {
 	k.mu.Lock()
-	back, refused, dropped, sent := k.back, k.refused, k.dropped, k.sent
-	k.back, k.refused, k.dropped, k.sent = nil, nil, nil, nil
+	back, refused, dropped, sent, numbers := k.back, k.refused, k.dropped, k.sent, k.numbers
+	k.back, k.refused, k.dropped, k.sent, k.numbers = nil, nil, nil, nil, nil
 	k.mu.Unlock()
 	st := k.s.o.Broker.NewSettlements()
 	for _, r := range back {
@@ -156,6 +172,9 @@ func (k *keeper) settle() {
 	}
 	for _, n := range sent {
 		st.Sent(n.of, n.id)
+	}
+	for _, n := range numbers {
+		st.Renumber(n.s.kept, n.seq, n.id, func(err error) { n.s.renumbered(n.seq, n.id, err) })
 	}
 	st.Submit()
 }

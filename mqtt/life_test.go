@@ -337,6 +337,33 @@ func TestCloseDrains(t *testing.T) {
 	}
 }
 
+// TestCloseTakesTheAcksThatHaveCome has a client acknowledge just before the stop.
+func TestCloseTakesTheAcksThatHaveCome(t *testing.T) {
+	dir := t.TempDir()
+	e := openDir(t, dir)
+	s, _ := keptIn(t, e, true, "s", false, 3600)
+	s.subscribe(1, 1, "t")
+	e.put(t, "t", "x")
+	m := s.recv()
+	e.store.hold()
+	b := s.publishPacket("x", "x", 0, 0)
+	b[0] |= 1
+	s.send(append(b, s.subscribePacket(1, 0, nil, "x")...)) // which waits for the commit
+	eventually(t, "the commit", func() bool { return e.Stats().Received == 1 })
+	s.ackFor(m)
+	closed := make(chan error)
+	go func() { closed <- e.Close(t.Context()) }()
+	eventually(t, "the stop", func() bool { return e.Listeners()[0].Running == false })
+	e.store.open()
+	if err := <-closed; err != nil {
+		t.Error(err)
+	}
+	e.stop(t)
+	e = openDir(t, dir)
+	s = resumed(t, e, true, "s")
+	s.quiet()
+}
+
 func TestCloseIsBounded(t *testing.T) { // B35
 	e := open(t)
 	e.queue(t, "q", "t")

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"millrace/broker"
+	"millrace/broker/alarms"
 	"millrace/broker/clients"
 
 	"github.com/rs/zerolog"
@@ -89,7 +90,9 @@ func (s *Server) SetLimits(l Limits) error {
 type Options struct {
 	Broker *broker.Broker // required
 	// Clients is kept up to date with who is here; default: an index of our own.
-	Clients   *clients.Registry
+	Clients *clients.Registry
+	// Alarms is where an operator looks; default: a book of our own.
+	Alarms    *alarms.Book
 	Listeners []Listener // none where connections come by Server.WebSocket alone
 	Log       zerolog.Logger
 
@@ -139,6 +142,9 @@ func (o Options) withDefaults() (Options, error) {
 	}
 	if o.Clients == nil {
 		o.Clients = &clients.Registry{}
+	}
+	if o.Alarms == nil {
+		o.Alarms = alarms.NewBook(o.Log)
 	}
 	for _, f := range []struct {
 		v    *int

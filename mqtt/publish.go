@@ -94,6 +94,7 @@ func (c *conn) publish(p *publish) *faultError {
 		c.acks.expect(p)
 	}
 	c.got.asked++
+	c.retaining = c.retaining || p.retain
 	if p.qos == 2 && c.session.durable() {
 		c.producer.PublishOnce(c.message(t.name, p), 2, c.session.kept, p.id)
 	} else {

@@ -24,22 +24,10 @@ type input struct {
 	r, w int
 	part []byte // what is left of a packet, while buf is given back
 	big  []byte // a packet larger than buf; grows with what was received
-	feed []byte // what mochi has yet to read of the CONNECT
 	// since is how much was taken since the last Flush.
 	since int
 	dirty bool
 	loose bool // the length of the packet is not in its shortest form
-}
-
-// Read gives mochi the CONNECT, and then the end of the connection: mochi is
-// done with it once it has answered.
-func (c *conn) Read(p []byte) (int, error) {
-	if len(c.input.feed) == 0 {
-		return 0, io.EOF
-	}
-	n := copy(p, c.input.feed)
-	c.input.feed = c.input.feed[n:]
-	return n, nil
 }
 
 // serve reads until the connection is over. The first packet is the CONNECT.
@@ -53,7 +41,7 @@ func (c *conn) serve() {
 			c.got.count(head, len(raw))
 		}
 		if err == nil && !c.open {
-			err = c.greet(raw, body)
+			err = c.greet(body)
 		} else if err == nil {
 			err = c.handle(head, body)
 		}
@@ -75,6 +63,45 @@ func (c *conn) failed(err error) {
 		c.end(&faultError{success, "no CONNECT in time", closeTimeout})
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		c.end(&faultError{keepAliveTimeout, "keep alive timed out", closeTimeout})
+	}
+}
+
+// readOut takes what a client had sent when it came again on another connection,
+// or the server stops: publishes, acks, and the DISCONNECT that takes its will
+// back. It waits for nothing, and takes a buffer at most.
+func (c *conn) readOut() {
+	c.wmu.Lock()
+	f := c.ending
+	more := c.open && !c.said && f != nil && (f.why == closeTakenOver || f.why == closeServer)
+	if more {
+		_ = c.Conn.SetReadDeadline(time.Time{}) // which had woken us
+	}
+	c.wmu.Unlock()
+	if !more {
+		return
+	}
+	in := &c.input
+	if p := in.room(); len(p) > 0 {
+		if n, ok, _ := c.receive(p); ok { // an error is the end, which there is already
+			in.w += n
+		}
+	}
+	for in.w > in.r && !c.said {
+		b := in.buf[in.r:in.w]
+		hlen, total, f := c.header(b)
+		if f != nil || total == 0 || total > len(b) {
+			return
+		}
+		switch b[0] >> 4 {
+		case typePublish, typePuback, typePubrec, typePubrel, typePubcomp, typeDisconnect:
+		default:
+			return
+		}
+		in.r += total
+		c.got.count(b[0], total)
+		if c.handle(b[0], b[hlen:total:total]) != nil {
+			return
+		}
 	}
 }
 
@@ -203,10 +230,10 @@ func (c *conn) fill() error {
 }
 
 // fillBig reads a packet larger than the buffer. The memory for it grows with
-// what was received, at most twice as much.
+// what was received: it is 4 KiB, or twice as much.
 func (c *conn) fillBig(b []byte, total int) error {
 	in := &c.input
-	in.big = append(make([]byte, 0, 2*readBuffer), b...)
+	in.big = append(make([]byte, 0, min(total, max(keepSmall, 2*len(b)))), b...)
 	in.give()
 	for len(in.big) < total {
 		if len(in.big) == cap(in.big) {

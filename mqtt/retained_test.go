@@ -7,10 +7,12 @@ import (
 	"os/exec"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"millrace/broker"
+	"millrace/broker/auth"
 	"millrace/mqtt"
 )
 
@@ -282,6 +284,148 @@ func TestSubscribeDoesNotPayForRetainedMessagesElsewhere(t *testing.T) {
 	}
 	if best > 10*time.Millisecond {
 		t.Errorf("took %v", best)
+	}
+}
+
+// TestASubscriptionComesAfterThePublishesBeforeIt has a client set a retained
+// message, and subscribe to it before the commit is done.
+func TestASubscriptionComesAfterThePublishesBeforeIt(t *testing.T) {
+	for handling := range byte(3) {
+		for qos := range byte(3) {
+			e := open(t)
+			r := login(t, e, true, "")
+			e.store.hold()
+			b := r.publishPacket("t", "x", qos, 1)
+			b[0] |= 1
+			r.send(append(b, r.subscribePacket(1, handling<<4|2, nil, "t")...))
+			eventually(t, "the commit", func() bool { return e.Stats().Received == 1 })
+			e.store.open()
+			if qos > 0 {
+				r.packet()
+			}
+			r.want("90 04 00 01 00 02")
+			if handling < 2 {
+				if m := r.recv(); !m.retain || m.payload != "x" {
+					t.Errorf("Retain Handling %d: got %+v", handling, m)
+				}
+			}
+			r.quiet()
+		}
+	}
+}
+
+// TestRetainedMessagesHaveALimit: one more topic is refused, what is there stays,
+// is replaced and cleared.
+func TestRetainedMessagesHaveALimit(t *testing.T) { // X117
+	e := openLimited(t, "", mqtt.Listen, auth.Rates{}, broker.Options{Limits: broker.Limits{Retained: 2}})
+	r := login(t, e, true, "")
+	s := login(t, e, true, "")
+	s.subscribe(1, 0, "#")
+	retained := func(topic, payload, want string) {
+		t.Helper()
+		b := r.publishPacket(topic, payload, 1, 1)
+		b[0] |= 1
+		r.send(b)
+		r.want(want)
+	}
+	const taken, refused = "40 02 00 01", "40 03 00 01 97"
+	retained("a", "1", taken)
+	retained("b", "1", taken)
+	retained("c", "1", refused)
+	retained("c", "", taken) // clears nothing
+	retained("a", "2", taken)
+	r.publish("c", "live", 1, 1) // is not retained
+	r.want(taken)
+	retained("b", "", taken)
+	retained("c", "2", taken)
+	for _, want := range []string{"a1", "b1", "c", "a2", "clive", "b", "c2"} {
+		if m := s.recv(); m.topic+m.payload != want {
+			t.Errorf("got %+v, want %s", m, want)
+		}
+	}
+	old := login(t, e, false, "")
+	b := old.publishPacket("d", "1", 1, 1)
+	b[0] |= 1
+	old.send(b)
+	old.wantEnd(0)
+	if err := e.broker.SetLimits(broker.Limits{Retained: 3}); err != nil {
+		t.Fatal(err)
+	}
+	retained("d", "1", taken)
+}
+
+// TestManyClientsRetainAtOnce has each set a topic of its own, and all of them be
+// there, also after a restart.
+func TestManyClientsRetainAtOnce(t *testing.T) { // F19
+	const n = 50
+	dir := t.TempDir()
+	e := openDir(t, dir)
+	var all sync.WaitGroup
+	for i := range n {
+		r := login(t, e, i%2 == 0, "")
+		all.Go(func() {
+			b := r.publishPacket(fmt.Sprintf("f/%02d", i), fmt.Sprint(i), 1, 1)
+			b[0] |= 1
+			if _, err := r.Write(b); err != nil {
+				t.Error(err)
+			}
+			if _, _, err := r.read(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	all.Wait()
+	for _, when := range []string{"before", "after"} {
+		ms, more, err := e.broker.RetainedPage(system(), "f/#", 0, n)
+		if len(ms) != n || more || err != nil {
+			t.Fatalf("%s the restart %d are listed, more %v, %v", when, len(ms), more, err)
+		}
+		for i, m := range ms {
+			if m.Topic != fmt.Sprintf("f/%02d", i) || string(m.Payload) != fmt.Sprint(i) {
+				t.Errorf("%s the restart %d is %s %s", when, i, m.Topic, m.Payload)
+			}
+		}
+		e.stop(t)
+		e = openDir(t, dir)
+	}
+}
+
+// TestClearingRetainedMessagesByFilter takes those that match and no others, for
+// good, and tells no subscriber.
+func TestClearingRetainedMessagesByFilter(t *testing.T) { // F20
+	const n = 10_000
+	dir := t.TempDir()
+	e := openDir(t, dir)
+	for i := 0; i < n; {
+		var ms []*broker.Message
+		for ; i < n && len(ms) < 1000; i++ {
+			ms = append(ms, &broker.Message{Topic: fmt.Sprintf("app/%d/dataset%d", i/4, i%4), Payload: []byte("x"), Retain: true})
+		}
+		if _, err := e.broker.PublishBatch(system(), ms); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s := login(t, e, true, "")
+	s.subscribe(1, 2<<4, "app/#") // nothing of what is retained
+	count := func(filter string) int {
+		t.Helper()
+		ms, _, err := e.broker.RetainedPage(system(), filter, 0, n)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(ms)
+	}
+	if found := count("app/+/dataset1"); found != n/4 {
+		t.Errorf("%d match", found)
+	}
+	if cleared, err := e.broker.ClearRetained(system(), "app/+/dataset1"); cleared != n/4 || err != nil {
+		t.Errorf("%d cleared, %v", cleared, err)
+	}
+	s.quiet()
+	e.stop(t)
+	e = openDir(t, dir)
+	if left, kept := count("app/+/dataset1"), count("app/#"); left != 0 || kept != n-n/4 {
+		t.Errorf("after a restart %d are there that were cleared, and %d in all", left, kept)
 	}
 }
 

@@ -12,6 +12,8 @@ const (
 	// take-over, up to the most.
 	rivalDelay    = 500 * time.Millisecond
 	rivalMaxDelay = 8 * time.Second
+	// rivalAlarm is how long an alarm stands after the last such take-over.
+	rivalAlarm = time.Minute
 	// maxHeld is how many wait for one id.
 	maxHeld = 8
 	// sweepRivals is how many ids are known before old ones are looked for.

@@ -91,6 +91,10 @@ func (s *Server) takeOver(c, old *conn) {
 		s.log.Warn().Str("client", clip(c.hello.id)).Str("remote", c.remote).Str("other", old.remote).
 			Msg("two clients fight for one client id, or one connects again without end: give each an id of its own; their connects are slowed down")
 	}
+	if fight != noFight {
+		s.o.Alarms.RaiseFor(rivalAlarm, "rival_clients", "clients fight for one client id, or one connects again without end: give each an id of its own",
+			map[string]any{"client_id": c.hello.id, "address": c.remote, "other_address": old.remote})
+	}
 	s.events.takenOver(c, old, fight != noFight)
 }
 

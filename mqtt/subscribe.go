@@ -32,6 +32,7 @@ func isShared[T string | []byte](filter T) bool {
 // allowed is answered with the QoS asked for and delivers nothing, everything
 // else that is refused closes the connection.
 func (c *conn) subscribe(id uint16, subID uint32, ws []want) *faultError {
+	c.awaitRetained()
 	codes := make([]byte, len(ws))
 	var text string
 	for i, w := range ws {
@@ -66,6 +67,19 @@ func (c *conn) subscribe(id uint16, subID uint32, ws []want) *faultError {
 	c.session.openInbox()
 	c.session.replayRetained() // section 3.8.4: after SUBACK, which says what was granted
 	return nil
+}
+
+// awaitRetained returns when the retained messages that the client has published
+// are there: to its next subscription they are of the past.
+func (c *conn) awaitRetained() {
+	if !c.retaining {
+		return
+	}
+	c.retaining = false
+	c.flush()
+	ctx, cancel := context.WithTimeout(context.Background(), endTimeout)
+	defer cancel()
+	_ = c.srv.o.Broker.Settled(ctx) // their own outcome says what failed
 }
 
 // countAnswer counts a filter by its reason code.

@@ -1,6 +1,7 @@
 package mqtt_test
 
 import (
+	"maps"
 	"strings"
 	"testing"
 	"time"
@@ -58,6 +59,42 @@ func TestWillIsSentUnlessTakenBack(t *testing.T) {
 				t.Errorf("got %+v", m)
 			}
 		})
+	}
+}
+
+// TestDisconnectCountsThoughTheClientIsBackAtOnce has a client say goodbye, and
+// connect again before that was read.
+func TestDisconnectCountsThoughTheClientIsBackAtOnce(t *testing.T) {
+	for _, v5 := range []bool{false, true} {
+		e := open(t)
+		s := login(t, e, false, "")
+		s.subscribe(1, 0, "w")
+		s.subscribe(2, 0, "alive")
+		r := dial(t, e)
+		if r.v5 = v5; v5 {
+			r.begin(willPacket("c", 2, nil, nil))
+		} else {
+			r.sendHex("10 13 00 04 4D 51 54 54 04 06 00 00 00 01 63 00 01 77 00 01 78")
+			r.want("20 02 00 00")
+		}
+		e.store.hold()
+		b := r.publishPacket("x", "x", 0, 0)
+		b[0] |= 1
+		r.send(append(b, r.subscribePacket(1, 0, nil, "x")...)) // which waits for the commit
+		eventually(t, "the commit", func() bool { return e.Stats().Received >= 1 })
+		r.publish("alive", "yes", 0, 0)
+		r.send([]byte{0xE0, 0})
+		_ = r.Close()
+		again := dial(t, e)
+		again.v5 = v5
+		again.send(connectPacket(v5, "c", nil))
+		eventually(t, "the take-over", func() bool { return maps.Collect(e.Counters)["mqtt.sessions.taken_over"] == 1 })
+		e.store.open()
+		again.packet()
+		if m := s.recv(); m.topic != "alive" {
+			t.Errorf("v5=%v: got %+v", v5, m)
+		}
+		s.quiet()
 	}
 }
 

@@ -38,6 +38,8 @@ type window struct {
 	last  uint16
 	first uint16 // of the ids that go round, but for 0
 	sent  uint64 // deliveries so far
+	// promised are ids of messages that are not on their way yet.
+	promised map[uint16]struct{}
 }
 
 func (w *window) init(size int) { w.size = size }
@@ -54,15 +56,29 @@ func (w *window) full() bool { return len(w.out) >= w.size }
 // take returns the next free id. Ids are given at the moment of sending, and
 // go round, so that a late ack does not meet a new message under its id.
 func (w *window) take(f flight) uint16 {
+	id := w.next()
+	w.put(id, f)
+	return id
+}
+
+// next finds the id.
+func (w *window) next() uint16 {
 	for {
 		if w.last++; w.last == 0 || w.last < w.first {
 			w.last = max(1, w.first)
 		}
-		if !w.has(w.last) {
-			w.put(w.last, f)
+		if _, promised := w.promised[w.last]; !promised && !w.has(w.last) {
 			return w.last
 		}
 	}
+}
+
+// promise keeps an id for a message that will be put under it.
+func (w *window) promise(id uint16) {
+	if w.promised == nil {
+		w.promised = make(map[uint16]struct{})
+	}
+	w.promised[id] = struct{}{}
 }
 
 // has reports whether an id is in use.
@@ -76,6 +92,7 @@ func (w *window) put(id uint16, f flight) {
 	if w.out == nil {
 		w.out = make(map[uint16]flight)
 	}
+	delete(w.promised, id)
 	w.sent++
 	f.serial = w.sent
 	w.out[id] = f

@@ -147,6 +147,7 @@ func (c *conn) drain() {
 			o.blocked = false
 			c.wmu.Unlock()
 			c.session.pump()
+			c.session.refill() // a client that is slow to acknowledge gives no other occasion
 			c.wmu.Lock()
 		}
 	}

@@ -1,6 +1,7 @@
 package rest_test
 
 import (
+	"encoding/base64"
 	"fmt"
 	"io"
 	"net/http"
@@ -40,6 +41,7 @@ func send(t *testing.T, method, url string, h http.Header) int {
 func TestCredentialsInWrongPlacesAre401AtEveryDoor(t *testing.T) { // X243, X244, X246, X247
 	s := openSite(t, nil)
 	const key = "root.sixteen-or-more-characters"
+	s.do(t, "POST", s.url("/api/v1/users"), `{"username":"ann","password":"a password of hers","superuser":true}`)
 	for door, url := range s.everyDoor() {
 		if got := send(t, "GET", url, http.Header{"Authorization": {"Bearer " + key}}); got == 401 || got == 403 {
 			t.Errorf("%s: %d with a right key", door, got)
@@ -49,6 +51,10 @@ func TestCredentialsInWrongPlacesAre401AtEveryDoor(t *testing.T) { // X243, X244
 			"an empty one":  {"Authorization": {"Bearer"}},
 			"two":           {"Authorization": {"Bearer " + key, "Bearer " + key}},
 			"no base64":     {"Authorization": {"Basic !!!"}},
+			"no colon":      {"Authorization": {"Basic cm9vdA=="}},
+			"no secret":     {"Authorization": {"Basic cm9vdDo="}},
+			"a NUL":         {"Authorization": {"Basic " + base64.StdEncoding.EncodeToString([]byte("root\x00:sixteen-or-more-characters"))}},
+			"a user's":      {"Authorization": {"Basic " + base64.StdEncoding.EncodeToString([]byte("ann:a password of hers"))}}, // D11
 			"another case":  {"Authorization": {"Bearer Root.sixteen-or-more-characters"}},
 			"one character": {"Authorization": {"Bearer root.sixteen-or-more-characterS"}},
 			"a cookie":      {"Cookie": {"access_token=" + key}},

@@ -122,7 +122,7 @@ beside it.`,
 				return err
 			}
 			defer func() { _ = f.Close() }() // it was only read
-			if err := os.MkdirAll(filepath.Dir(filepath.Clean(data)), 0o750); err != nil {
+			if err := os.MkdirAll(filepath.Dir(filepath.Clean(data)), 0o700); err != nil {
 				return err
 			}
 			m, err := local.Restore(c.Context(), journal.OS(), data, f)

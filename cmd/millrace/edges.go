@@ -84,7 +84,7 @@ func (a *app) openMQTT() error {
 	}
 	c := a.cfg.MQTT
 	s, err := mqtt.Listen(mqtt.Options{
-		Broker: a.broker, Clients: &a.clients, Log: a.log, Listeners: listeners,
+		Broker: a.broker, Clients: &a.clients, Alarms: a.alarms, Log: a.log, Listeners: listeners,
 		MaxPayload: int(a.cfg.Limits.Payload), MaxPacket: int(c.MaxPacketSize),
 		ReceiveMaximum: c.ReceiveMaximum, MaxInflight: c.MaxInflight, MaxInflightV3: min(c.MaxInflight, mqtt.DefaultMaxInflightV3),
 		MaxOutput: int(c.MaxOutput), MaxTopicBytes: a.cfg.Limits.TopicBytes, MaxTopicLevels: a.cfg.Limits.TopicLevels,

@@ -16,36 +16,47 @@ import (
 	"millrace/cmd/millrace/wire"
 )
 
-// fanOut is a broker with subscribers to everything of one publisher, QoS 0,
-// whose deliveries cost least.
+// fanOut is a broker with subscribers, in QoS 0, to everything of one publisher.
 type fanOut struct {
 	*doors
 	publisher   *wire.Conn
 	subscribers []*wire.Conn
-	chunk       []byte // publishes of every topic
+	chunk       []byte // publishes of every topic, as they are delivered
+	sent        []byte // the same as they are published
+	acks        int    // bytes of the answers
 	messages    int    // in it
 }
 
-func openFanOut(t *testing.T, subscribers, topics int) *fanOut {
+const fanSecret = "planted-secret-of-fan"
+
+// openFanOut has the publisher send with qos, more arguments are the broker's.
+func openFanOut(t *testing.T, subscribers, topics int, qos byte, args ...string) *fanOut {
 	t.Helper()
-	const secret, window = "planted-secret-of-fan", 1000
-	f := &fanOut{doors: openDoors(t, "- {id: fan, secret: "+secret+"}\n", secret), messages: window}
-	dial := func(id string) *wire.Conn {
-		c, err := wire.Dial(t.Context(), f.s.ports["mqtt"], wire.Login{ClientID: id, User: "fan", Password: secret})
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { _ = c.Close() })
-		return c
-	}
-	f.publisher = dial("publisher")
+	const window = 1000
+	f := &fanOut{doors: openDoorsWith(t, args, "- {id: fan, secret: "+fanSecret+"}\n", fanSecret), messages: window}
+	f.publisher = f.dial("publisher")
 	for i := range subscribers {
-		f.subscribers = append(f.subscribers, dial(fmt.Sprint("subscriber-", i)))
+		f.subscribers = append(f.subscribers, f.dial(fmt.Sprint("subscriber-", i)))
 	}
 	for i := range window {
-		f.chunk = wire.AppendPublish(f.chunk, fmt.Sprintf("devices/%05d/temperature", i%topics), 0, 0, make([]byte, 256))
+		topic, payload := fmt.Sprintf("devices/%05d/temperature", i%topics), make([]byte, 256)
+		f.chunk = wire.AppendPublish(f.chunk, topic, 0, 0, payload)
+		f.sent = wire.AppendPublish(f.sent, topic, qos, uint16(i+1), payload)
+	}
+	if qos > 0 {
+		f.acks = 4 * window
 	}
 	return f
+}
+
+func (f *fanOut) dial(id string) *wire.Conn {
+	f.t.Helper()
+	c, err := wire.Dial(f.t.Context(), f.s.ports["mqtt"], wire.Login{ClientID: id, User: "fan", Password: fanSecret})
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	f.t.Cleanup(func() { _ = c.Close() })
+	return c
 }
 
 // rule puts rules in force, and has everyone subscribe under them.
@@ -76,7 +87,10 @@ func (f *fanOut) publish(times int) {
 				}
 			})
 		}
-		if _, err := f.publisher.Write(f.chunk); err != nil {
+		if _, err := f.publisher.Write(f.sent); err != nil {
+			f.t.Fatal(err)
+		}
+		if _, err := io.CopyN(io.Discard, f.publisher.Conn, int64(f.acks)); err != nil {
 			f.t.Fatal(err)
 		}
 		all.Wait()
@@ -133,7 +147,7 @@ func TestFanOutUnderRulesCostsWhatItCostsWithout(t *testing.T) {
 		t.Skip("it takes a machine without other work: MILLRACE_FANOUT_ROUNDS=20")
 	}
 	for _, c := range []struct{ subscribers, topics, times int }{{100, 1, 1}, {100, 1000, 1}, {1, 1000, 20}} {
-		f := openFanOut(t, c.subscribers, c.topics)
+		f := openFanOut(t, c.subscribers, c.topics, 0)
 		f.rule([]rule{})
 		f.publish(2)
 		var without, under []int64

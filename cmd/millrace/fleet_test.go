@@ -17,6 +17,7 @@ import (
 func TestAFleetWithPasswordsComesBackAtOnce(t *testing.T) {
 	const users = 20
 	clients := int(fromEnv(t, "MILLRACE_FLEET", 400))
+	wantFiles(t, clients)
 	var boot strings.Builder
 	boot.WriteString(testKeyYAML + "users:\n")
 	for n := range users {

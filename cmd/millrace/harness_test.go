@@ -68,10 +68,17 @@ type server struct {
 // startServer runs "millrace serve" with free ports and waits until it listens.
 func startServer(t *testing.T, args ...string) *server {
 	t.Helper()
+	s := launchServer(t, args...)
+	s.listens()
+	return s
+}
+
+// launchServer runs it and does not wait.
+func launchServer(t *testing.T, args ...string) *server {
+	t.Helper()
 	dir := t.TempDir()
-	ports := filepath.Join(dir, "ports.json")
 	s := &server{t: t, out: filepath.Join(dir, "out"), log: filepath.Join(dir, "log"), ended: make(chan struct{})}
-	args = append([]string{"serve", "--ports-file", ports, "--mqtt-listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0"}, args...)
+	args = append([]string{"serve", "--ports-file", filepath.Join(dir, "ports.json"), "--mqtt-listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0"}, args...)
 	s.cmd = exec.Command(program(t), args...)
 	s.cmd.Env = cleanEnv(dir)
 	out, err := os.Create(s.out)
@@ -97,18 +104,23 @@ func startServer(t *testing.T, args ...string) *server {
 			t.Logf("log of the broker (%s):\n%s", strings.Join(args, " "), tail(s.log))
 		}
 	})
-	if !eventually(20*time.Second, func() bool {
+	return s
+}
+
+// listens waits until it does.
+func (s *server) listens() {
+	s.t.Helper()
+	if !eventually(40*time.Second, func() bool {
 		select {
 		case <-s.ended:
 			return true
 		default:
 		}
-		text, err := os.ReadFile(ports)
+		text, err := os.ReadFile(filepath.Join(filepath.Dir(s.log), "ports.json"))
 		return err == nil && json.Unmarshal(text, &s.ports) == nil
 	}) || s.ports == nil {
-		t.Fatalf("the broker did not start; its log:\n%s", tail(s.log))
+		s.t.Fatalf("the broker did not start; its log:\n%s", tail(s.log))
 	}
-	return s
 }
 
 func tail(path string) string {

@@ -18,7 +18,7 @@ func rates(c *config.Config) auth.Rates {
 func brokerLimits(c *config.Config) broker.Limits {
 	return broker.Limits{
 		MaxWaiting: c.Limits.Waiting, SessionMessages: int64(c.MQTT.MaxSessionQueue), SessionBytes: int64(c.MQTT.MaxSessionBytes),
-		SessionPolicy: broker.SessionPolicy(c.MQTT.SessionOverflow),
+		SessionPolicy: broker.SessionPolicy(c.MQTT.SessionOverflow), Retained: c.Limits.Retained,
 	}
 }
 

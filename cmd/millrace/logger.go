@@ -20,7 +20,7 @@ func newLogger(w io.Writer, c config.Log) zerolog.Logger {
 		w = zerolog.ConsoleWriter{Out: w, TimeFormat: time.TimeOnly, NoColor: !terminal(w)}
 	}
 	setLevel(c.Level)
-	return zerolog.New(w).With().Timestamp().Logger()
+	return zerolog.New(logLines{w}).With().Timestamp().Logger()
 }
 
 // setLevel takes a level that was validated.

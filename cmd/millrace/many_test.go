@@ -17,21 +17,6 @@ import (
 	"millrace/cmd/millrace/wire"
 )
 
-// connectionsWanted is how many connections TestManyConnections opens on each
-// transport: few in every run, 10,000 by the variable. Each takes a file here
-// and one in the server.
-func connectionsWanted(t *testing.T) int {
-	text := os.Getenv("MILLRACE_CONNECTIONS")
-	if text == "" {
-		return 300
-	}
-	n, err := strconv.Atoi(text)
-	if err != nil {
-		t.Fatalf("MILLRACE_CONNECTIONS is %q, no number", text)
-	}
-	return n
-}
-
 // wsStream is the client side of a WebSocket, as a stream.
 type wsStream struct {
 	net.Conn
@@ -74,7 +59,7 @@ func openStream(t *testing.T, s *server, kind string, conf *tls.Config) net.Conn
 	if err != nil {
 		t.Fatal(err)
 	}
-	_ = c.SetDeadline(time.Now().Add(5 * time.Minute))
+	_ = c.SetDeadline(time.Now().Add(time.Hour))
 	return c
 }
 
@@ -107,10 +92,16 @@ func (s *server) resident() int {
 	return pages * os.Getpagesize()
 }
 
-// TestManyConnections has each connection subscribe, lie idle, get a message of
-// its own, and answer at the end. It logs what one costs the server.
+// most is what one connection may take of the server's memory, garbage included,
+// where there are a thousand or more.
+var most = map[string]int{"mqtt": 24 << 10, "mqtt-ws": 24 << 10, "mqtt-tls": 48 << 10, "mqtt-wss": 48 << 10}
+
+// TestManyConnections holds connections on each transport, of which every second
+// one subscribes: to a topic of its own and to one of all. They ping, lie idle,
+// and get what is published. It logs what one costs the server.
 func TestManyConnections(t *testing.T) {
-	n := connectionsWanted(t)
+	n := int(fromEnv(t, "MILLRACE_CONNECTIONS", 300))
+	wantFiles(t, n)
 	dir := t.TempDir()
 	ca := certstest.NewCA(t, "authority")
 	ca.Issue(t, certstest.Server("127.0.0.1")).Write(t, dir, "server")
@@ -121,29 +112,67 @@ func TestManyConnections(t *testing.T) {
 				"--tls-cert", filepath.Join(dir, "server.pem"), "--tls-key", filepath.Join(dir, "server.key"))
 			connect := func(id string) net.Conn {
 				c := openStream(t, s, kind, conf)
-				_, _ = c.Write(wire.AppendConnect(nil, wire.Login{ClientID: id})) // an error shows in what is read
+				_, _ = c.Write(wire.AppendConnect(nil, wire.Login{ClientID: id, KeepAlive: 600})) // an error shows in what is read
 				packetOf(t, c, wire.Connack)
 				return c
 			}
 			pub := connect("pub")
-			before := s.resident()
+			before, start := s.resident(), time.Now()
 			all := make([]net.Conn, n)
 			for i := range all {
 				all[i] = connect(fmt.Sprint("c", i))
-				_, _ = all[i].Write(wire.AppendSubscribe(nil, 1, fmt.Sprint("own/", i), 0))
-				packetOf(t, all[i], wire.Suback)
+				if i%2 == 0 {
+					subscribe(t, all[i], fmt.Sprint("own/", i))
+					subscribe(t, all[i], "all")
+				}
 			}
-			t.Logf("%d bytes each, garbage included", (s.resident()-before)/n)
-			for i := range all {
-				_, _ = pub.Write(wire.AppendPublish(nil, fmt.Sprint("own/", i), 0, 0, []byte("hello")))
+			came := time.Since(start)
+			for _, c := range all {
+				_, _ = c.Write(wire.AppendPing(nil))
+			}
+			for _, c := range all {
+				packetOf(t, c, wire.Pingresp)
+			}
+			each := (s.resident() - before) / n
+			t.Logf("%d connections in %s, %d bytes each", n, came.Round(time.Millisecond), each)
+			if n >= 1000 && each > most[kind] {
+				t.Errorf("a connection takes %d bytes, want %d at most", each, most[kind])
+			}
+			_, _ = pub.Write(wire.AppendPublish(nil, "all", 0, 0, []byte("hello")))
+			for i := 0; i < n; i += 2 {
+				_, _ = pub.Write(wire.AppendPublish(nil, fmt.Sprint("own/", i), 0, 0, []byte("you")))
 			}
 			for i, c := range all {
-				p := packetOf(t, c, wire.Publish)
-				if topic, _, payload, err := p.Message(); topic != fmt.Sprint("own/", i) || string(payload) != "hello" || err != nil {
-					t.Fatalf("connection %d got %s %s, %v", i, topic, payload, err)
+				if i%2 == 0 {
+					wantMessage(t, c, "all", "hello")
+					wantMessage(t, c, fmt.Sprint("own/", i), "you")
 				}
+				_, _ = c.Write(wire.AppendPing(nil)) // and it gets nothing else
+				packetOf(t, c, wire.Pingresp)
 				_ = c.Close()
 			}
 		})
+	}
+}
+
+// wantFiles skips the test where so many connections cannot be opened.
+func wantFiles(t *testing.T, n int) {
+	t.Helper()
+	if files := openFiles(); files < uint64(n+200) {
+		t.Skipf("%d files may be open, which is too few for %d connections: raise the limit with ulimit -n", files, n)
+	}
+}
+
+func subscribe(t *testing.T, c net.Conn, filter string) {
+	t.Helper()
+	_, _ = c.Write(wire.AppendSubscribe(nil, 1, filter, 0))
+	packetOf(t, c, wire.Suback)
+}
+
+func wantMessage(t *testing.T, c net.Conn, wantTopic, wantPayload string) {
+	t.Helper()
+	p := packetOf(t, c, wire.Publish)
+	if topic, _, payload, err := p.Message(); topic != wantTopic || string(payload) != wantPayload || err != nil {
+		t.Fatalf("got %s %s, %v, want %s %s", topic, payload, err, wantTopic, wantPayload)
 	}
 }

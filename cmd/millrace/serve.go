@@ -30,13 +30,13 @@ func newServe() *cobra.Command {
 
 // serve runs until a signal, or until the store fails.
 func serve(c *cobra.Command, source config.Source) error {
+	signals := make(chan os.Signal, 4)
+	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
+	defer signal.Stop(signals)
 	cfg, err := config.Load(source)
 	if err != nil {
 		return &failure{code: exitConfig, err: err}
 	}
-	signals := make(chan os.Signal, 4)
-	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
-	defer signal.Stop(signals)
 
 	a := newApp(cfg, newLogger(c.ErrOrStderr(), cfg.Log), c.OutOrStdout())
 	ctx, cancel := context.WithCancelCause(c.Context())
@@ -44,6 +44,7 @@ func serve(c *cobra.Command, source config.Source) error {
 	started := make(chan error, 1)
 	go func() { started <- a.start(ctx) }() // waited for below
 	err = nil
+	changed := false // while it starts, it was told to read its settings again
 wait:
 	for {
 		select {
@@ -52,9 +53,12 @@ wait:
 				break wait
 			}
 			started = nil
+			if changed {
+				a.reload(ctx, source)
+			}
 		case s := <-signals:
 			if s == syscall.SIGHUP {
-				if started == nil {
+				if changed = started != nil; !changed {
 					a.reload(ctx, source)
 				}
 				continue

@@ -22,7 +22,7 @@ const root = "../.."
 var rooms = []string{"broker", "mqtt", "rest", "router", "persistence", "cmd"}
 
 // mayLog are the files that hand a foreign logger on to ours.
-var mayLog = map[string]bool{"mqtt/log.go": true, "rest/log.go": true}
+var mayLog = map[string]bool{"rest/log.go": true}
 
 // mayPause are files whose pauses are steps of fake time, in bubbles that
 // another folder opens.
@@ -147,5 +147,68 @@ func codeLines(text []byte) int {
 		for i := range strings.Count(lit, "\n") + 1 {
 			lines[first+i] = true
 		}
+	}
+}
+
+var (
+	testNames = regexp.MustCompile(`(?m)^func ((?:Test|Benchmark|Fuzz)\w+)\(`)
+	namedAs   = regexp.MustCompile(`\b(?:Test|Benchmark|Fuzz)[A-Z]\w+`)
+	// wentRed is the last column of the table of planted bugs, which names parts of names.
+	wentRed = regexp.MustCompile("(?m)^\\|.*\\|([^|`]*`[A-Z]\\w+`[^|]*)\\|$")
+	quoted  = regexp.MustCompile("`([A-Z]\\w+)`")
+)
+
+// TestTheTestsThatADocumentNamesAreThere: a list of tests is worth nothing when
+// nobody notices that one was renamed, or is gone.
+func TestTheTestsThatADocumentNamesAreThere(t *testing.T) {
+	there, all := map[string]bool{}, ""
+	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || !strings.HasSuffix(path, "_test.go") {
+			return err
+		}
+		text, err := os.ReadFile(path)
+		for _, m := range testNames.FindAllSubmatch(text, -1) {
+			there[string(m[1])] = true
+			all += string(m[1]) + "\n"
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	documents, err := filepath.Glob(filepath.Join(root, "docs", "*.md"))
+	if err != nil || len(documents) == 0 {
+		t.Fatalf("%v, %v", documents, err)
+	}
+	named := 0
+	for _, path := range append(documents, filepath.Join(root, "README.md"), filepath.Join(root, "CONTRIBUTING.md"), filepath.Join(root, "ARCHITECTURE.md")) {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range namedAs.FindAll(text, -1) {
+			if named++; !there[string(name)] {
+				t.Errorf("%s names %s, which is not there", filepath.Base(path), name)
+			}
+		}
+	}
+	text, err := os.ReadFile(filepath.Join(root, "docs", "testing.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, planted, _ := bytes.Cut(text, []byte("| Planted bug |"))
+	rows := wentRed.FindAllSubmatch(planted, -1)
+	for _, row := range rows {
+		for _, m := range quoted.FindAllSubmatch(row[1], -1) {
+			if !strings.Contains(all, string(m[1])) {
+				t.Errorf("a planted bug turned %s red, which is not there", m[1])
+			}
+		}
+	}
+	if len(rows) < 25 {
+		t.Errorf("only %d planted bugs are named", len(rows))
+	}
+	if named < 100 {
+		t.Errorf("only %d names were looked for", named)
 	}
 }

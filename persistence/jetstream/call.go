@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 
 	"millrace/broker"
 )
@@ -112,7 +113,11 @@ func (c *calls) answer(m *nats.Msg) {
 	case m.Header.Get("Status") == "503": // no leader just now: one that was sent was taken by nobody
 		k.out--
 		k = nil
+	case len(m.Header) > 0: // a stored message, with anything in it
 	case bytes.Contains(m.Data, inProcess): // the first one is not decided yet
+		k = nil
+	case bytes.Contains(m.Data, notReady): // it was not looked at
+		k.out--
 		k = nil
 	}
 	if k != nil {
@@ -198,6 +203,9 @@ func (c *calls) wait(ctx context.Context, subject string, header nats.Header, da
 // inProcess is in the answer to a publish whose id is that of one under way.
 var inProcess = []byte(`"err_code":10158`)
 
+// notReady is in every answer of servers that elect their leader.
+var notReady = []byte(`"err_code":10008`)
+
 // apiError is what JetStream answers when it refuses.
 type apiError struct {
 	Code        int    `json:"code"`
@@ -272,7 +280,11 @@ func again(ctx context.Context, f func(context.Context) error) (err error) {
 		if ctx.Err() != nil {
 			return err
 		}
-		if !errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, nats.ErrNoResponders) && !errors.Is(err, nats.ErrTimeout) {
+		api, refused := errors.AsType[*jetstream.APIError](err)
+		switch {
+		case refused && api.Code == 503:
+		case errors.Is(err, context.DeadlineExceeded), errors.Is(err, nats.ErrNoResponders), errors.Is(err, nats.ErrTimeout):
+		default:
 			return err
 		}
 		select {

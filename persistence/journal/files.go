@@ -18,7 +18,7 @@ type FS interface {
 	Rename(oldName, newName string) error
 	Remove(name string) error
 	List(dir string) ([]string, error) // base names, sorted
-	MkdirAll(dir string) error
+	MkdirAll(dir string) error         // for the owner alone, like files
 	// SyncDir makes creations, renames and removals in dir durable.
 	SyncDir(dir string) error
 	// Space is how many bytes may still be written to the disk that dir is on,
@@ -77,7 +77,7 @@ func (osFS) Rename(oldName, newName string) error { return os.Rename(oldName, ne
 
 func (osFS) Remove(name string) error { return os.Remove(name) }
 
-func (osFS) MkdirAll(dir string) error { return os.MkdirAll(dir, 0o750) }
+func (osFS) MkdirAll(dir string) error { return os.MkdirAll(dir, 0o700) }
 
 func (osFS) SyncDir(dir string) error { return syncDir(dir) }
 

@@ -13,7 +13,7 @@ import (
 // EMQX has and Millrace has not.
 type Setting struct {
 	Key   string // as mqtt.max_inflight
-	Value any    // of JSON; secrets are hidden
+	Value any    // of JSON; what may be a secret is hidden
 }
 
 // settings are all of them as one object of objects.

@@ -79,29 +79,42 @@ func Open(files Files, log zerolog.Logger) (*Owner, error) {
 	return o, nil
 }
 
-// Server returns the configuration of one listener: TLS 1.2 and above, protos
-// for ALPN. Every handshake uses the certificate of its time. A listener that
-// wants client certificates gets none while there is no client authority.
+// Server returns the configuration of one listener: protos for ALPN, and what
+// secured says. Every handshake uses the certificate of its time. A listener
+// that wants client certificates gets none while there is no client authority.
+// Its keys of session tickets are crypto/tls's: a new one each day.
 func (o *Owner) Server(auth ClientAuth, protos ...string) *tls.Config {
 	l := &listener{auth, protos}
+	c := secured(protos)
+	c.GetConfigForClient = func(*tls.ClientHelloInfo) (*tls.Config, error) {
+		o.refresh()
+		return o.now.Load().config(l), nil
+	}
+	return c
+}
+
+// secured is TLS 1.2 and above, with suites that are forward-secret and AEAD;
+// those of TLS 1.3 all are.
+func secured(protos []string) *tls.Config {
 	return &tls.Config{
 		MinVersion: tls.VersionTLS12, NextProtos: protos,
-		GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) {
-			o.refresh()
-			return o.now.Load().config(l), nil
+		CipherSuites: []uint16{
+			tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256, tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,
+			tls.TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384, tls.TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384,
+			tls.TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256, tls.TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256,
 		},
 	}
 }
 
-// config is made once for each listener, so that its clients can resume their
-// sessions until the files change.
+// config is made once for each listener and state of the files.
 func (g *generation) config(l *listener) *tls.Config {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if c := g.listeners[l]; c != nil {
 		return c
 	}
-	c := &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{g.pair}, NextProtos: l.protos}
+	c := secured(l.protos)
+	c.Certificates = []tls.Certificate{g.pair}
 	if g.clients != nil && l.auth != NoClientAuth {
 		c.ClientCAs, c.ClientAuth = g.clients, tls.VerifyClientCertIfGiven
 		if l.auth == RequireClientAuth {

@@ -24,6 +24,11 @@ import (
 // both errors.
 func shake(server, client *tls.Config) (serial *big.Int, state tls.ConnectionState, serverErr, clientErr error) {
 	a, b := net.Pipe()
+	return shakeOver(a, b, server, client)
+}
+
+// shakeOver makes it over a connection, of which a is the server's end.
+func shakeOver(a, b net.Conn, server, client *tls.Config) (serial *big.Int, state tls.ConnectionState, serverErr, clientErr error) {
 	s, c := tls.Server(a, server), tls.Client(b, client)
 	done := make(chan error, 1)
 	go func() {

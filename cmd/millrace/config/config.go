@@ -6,15 +6,16 @@ import "time"
 
 // Config is every setting. The tags are the only place where a setting is
 // declared: yaml is its key, flag its flag where people type it, doc the text of
-// docs/operations.md, one lists its permitted values, and live says that SIGHUP
-// applies a change.
+// docs/operations.md, one lists its permitted values, live says that SIGHUP
+// applies a change, secret that its variable also comes as _FILE, and shown that
+// free text is fit for a dump of the settings.
 type Config struct {
-	Data           string   `yaml:"data" flag:"data" doc:"data directory; default: /var/lib/millrace for root, else $XDG_DATA_HOME/millrace; a temporary folder with --dev"`
+	Data           string   `yaml:"data" shown:"yes" flag:"data" doc:"data directory; default: /var/lib/millrace for root, else $XDG_DATA_HOME/millrace; a temporary folder with --dev"`
 	Dev            Switch   `yaml:"dev" flag:"dev" one:"false|true|any" doc:"development mode: loopback only, every door open, a new password and key at each start; any is for containers: it binds MQTT and HTTP to all addresses and closes what needs no credentials"`
 	AllowAnonymous Switch   `yaml:"allow_anonymous" flag:"allow-anonymous" one:"false|true|any" doc:"let MQTT clients in without credentials, on loopback listeners; any extends that to all listeners"`
-	BootstrapFile  string   `yaml:"bootstrap_file" live:"yes" flag:"bootstrap-file" doc:"YAML file with api_keys, users, rules, queues and streams; read at each start, creates what is missing, never overwrites"`
-	PortsFile      string   `yaml:"ports_file" flag:"ports-file" doc:"file to write the chosen addresses to, as JSON, once all listeners are open"`
-	PublicURL      string   `yaml:"public_url" flag:"public-url" doc:"URL at which clients reach HTTP, for the commands that are printed and the base_uri of Pulsar consumers"`
+	BootstrapFile  string   `yaml:"bootstrap_file" shown:"yes" live:"yes" flag:"bootstrap-file" doc:"YAML file with api_keys, users, rules, queues and streams; read at each start, creates what is missing, never overwrites"`
+	PortsFile      string   `yaml:"ports_file" shown:"yes" flag:"ports-file" doc:"file to write the chosen addresses to, as JSON, once all listeners are open"`
+	PublicURL      string   `yaml:"public_url" shown:"yes" flag:"public-url" doc:"URL at which clients reach HTTP, for the commands that are printed and the base_uri of Pulsar consumers"`
 	DrainTimeout   Duration `yaml:"drain_timeout" doc:"how long a stop waits for clients and commits"`
 
 	Log       Log       `yaml:"log"`
@@ -41,14 +42,14 @@ type Log struct {
 
 // MQTT is the MQTT edge.
 type MQTT struct {
-	Listen           string   `yaml:"listen" flag:"mqtt-listen" doc:"address of MQTT over TCP; none closes it"`
-	TLSListen        string   `yaml:"tls_listen" flag:"mqtt-tls-listen" doc:"address of MQTT over TLS, customarily port 8883; needs tls.cert and tls.key"`
-	WSListen         string   `yaml:"ws_listen" flag:"mqtt-ws-listen" doc:"address of MQTT over WebSocket, at / and /mqtt, customarily port 8083"`
-	WSSListen        string   `yaml:"wss_listen" flag:"mqtt-wss-listen" doc:"address of MQTT over WebSocket and TLS, customarily port 8084; needs tls.cert and tls.key"`
-	UnixListen       string   `yaml:"unix_listen" flag:"mqtt-unix-listen" doc:"path of a Unix socket for MQTT"`
+	Listen           string   `yaml:"listen" shown:"yes" flag:"mqtt-listen" doc:"address of MQTT over TCP; none closes it"`
+	TLSListen        string   `yaml:"tls_listen" shown:"yes" flag:"mqtt-tls-listen" doc:"address of MQTT over TLS, customarily port 8883; needs tls.cert and tls.key"`
+	WSListen         string   `yaml:"ws_listen" shown:"yes" flag:"mqtt-ws-listen" doc:"address of MQTT over WebSocket, at / and /mqtt, customarily port 8083"`
+	WSSListen        string   `yaml:"wss_listen" shown:"yes" flag:"mqtt-wss-listen" doc:"address of MQTT over WebSocket and TLS, customarily port 8084; needs tls.cert and tls.key"`
+	UnixListen       string   `yaml:"unix_listen" shown:"yes" flag:"mqtt-unix-listen" doc:"path of a Unix socket for MQTT"`
 	UnixMode         FileMode `yaml:"unix_mode" doc:"permissions of the Unix socket's file: who may connect"`
-	ProxyFrom        []string `yaml:"proxy_from" doc:"addresses and networks of proxies, for example 10.0.0.0/8: their connections, and no others, are taken by mqtt.proxy_listeners, and begin with a PROXY header, version 1 or 2, that names the client's address"`
-	ProxyListeners   []string `yaml:"proxy_listeners" doc:"MQTT listeners that mqtt.proxy_from is about: mqtt, mqtt-tls, mqtt-ws, mqtt-wss"`
+	ProxyFrom        []string `yaml:"proxy_from" shown:"yes" doc:"addresses and networks of proxies, for example 10.0.0.0/8: their connections, and no others, are taken by mqtt.proxy_listeners, and begin with a PROXY header, version 1 or 2, that names the client's address"`
+	ProxyListeners   []string `yaml:"proxy_listeners" shown:"yes" doc:"MQTT listeners that mqtt.proxy_from is about: mqtt, mqtt-tls, mqtt-ws, mqtt-wss"`
 	MaxPacketSize    Size     `yaml:"max_packet_size" doc:"largest MQTT packet that is taken"`
 	ReceiveMaximum   int      `yaml:"receive_maximum" doc:"QoS 1 and 2 messages that a client may have unacknowledged"`
 	MaxInflight      int      `yaml:"max_inflight" doc:"QoS 1 and 2 messages that a client is sent without an acknowledgement"`
@@ -72,11 +73,11 @@ type MQTT struct {
 
 // HTTP is the shared HTTP listener.
 type HTTP struct {
-	Listen         string   `yaml:"listen" flag:"http-listen" doc:"address of HTTP with all dialects but memfifo; none closes it"`
-	TLSListen      string   `yaml:"tls_listen" flag:"http-tls-listen" doc:"address of the same over TLS, with HTTP/2; needs tls.cert and tls.key"`
+	Listen         string   `yaml:"listen" shown:"yes" flag:"http-listen" doc:"address of HTTP with all dialects but memfifo; none closes it"`
+	TLSListen      string   `yaml:"tls_listen" shown:"yes" flag:"http-tls-listen" doc:"address of the same over TLS, with HTTP/2; needs tls.cert and tls.key"`
 	ClientAuth     string   `yaml:"client_auth" one:"none|optional|require" doc:"whether HTTP over TLS asks for a client certificate, signed by tls.client_ca; without credentials in the request its name is the user"`
 	HSTS           Duration `yaml:"hsts" doc:"how long answers over TLS tell browsers to use nothing but TLS for this host, on any port; 0s tells nothing"`
-	AllowedOrigins []string `yaml:"allowed_origins" doc:"origins of web pages that may call the API, and connect to MQTT over WebSocket"`
+	AllowedOrigins []string `yaml:"allowed_origins" shown:"yes" doc:"origins of web pages that may call the API, and connect to MQTT over WebSocket"`
 	MQTT           bool     `yaml:"mqtt" doc:"MQTT over WebSocket at /mqtt"`
 	MaxRaw         Size     `yaml:"max_raw" doc:"largest request body that is one payload as it is; 0 is limits.payload"`
 	MaxJSON        Size     `yaml:"max_json" doc:"largest JSON request body; 0 is twice limits.payload"`
@@ -85,18 +86,18 @@ type HTTP struct {
 
 // Dialect is a listener of one dialect at its native port.
 type Dialect struct {
-	Listen string `yaml:"listen" flag:"emqx-listen" doc:"address of the EMQX management API alone; its own port is 18083"`
+	Listen string `yaml:"listen" shown:"yes" flag:"emqx-listen" doc:"address of the EMQX management API alone; its own port is 18083"`
 }
 
 // FastQueue is the FastQueue dialect.
 type FastQueue struct {
-	Listen       string `yaml:"listen" flag:"fastqueue-listen" doc:"address of the FastQueue API alone; its own port is 9080"`
+	Listen       string `yaml:"listen" shown:"yes" flag:"fastqueue-listen" doc:"address of the FastQueue API alone; its own port is 9080"`
 	Registration bool   `yaml:"registration" doc:"let anyone make a FastQueue account; true with --dev"`
 }
 
 // Memfifo is the memfifo dialect.
 type Memfifo struct {
-	Listen string `yaml:"listen" flag:"memfifo-listen" doc:"address of the memfifo API; its own port is 7532"`
+	Listen string `yaml:"listen" shown:"yes" flag:"memfifo-listen" doc:"address of the memfifo API; its own port is 7532"`
 	Auth   bool   `yaml:"auth" doc:"ask for credentials on the memfifo listener; false with --dev, else only on loopback"`
 }
 
@@ -108,10 +109,10 @@ type Pulsar struct {
 // TLS is the certificate of the listeners that use one. Files are read again
 // when they change.
 type TLS struct {
-	Cert       string `yaml:"cert" flag:"tls-cert" doc:"certificate file with its chain, PEM; read again when it changes, and on SIGHUP"`
-	Key        string `yaml:"key" flag:"tls-key" doc:"key file, PEM"`
-	ClientCA   string `yaml:"client_ca" flag:"tls-client-ca" doc:"certificates that sign client certificates, PEM; with it MQTT over TLS asks for one, and its name is the user, without a password"`
-	ClientCRL  string `yaml:"client_crl" doc:"revoked client certificates, PEM, signed by their authority"`
+	Cert       string `yaml:"cert" shown:"yes" flag:"tls-cert" doc:"certificate file with its chain, PEM; read again when it changes, and on SIGHUP"`
+	Key        string `yaml:"key" shown:"yes" flag:"tls-key" doc:"key file, PEM"`
+	ClientCA   string `yaml:"client_ca" shown:"yes" flag:"tls-client-ca" doc:"certificates that sign client certificates, PEM; with it MQTT over TLS asks for one, and its name is the user, without a password"`
+	ClientCRL  string `yaml:"client_crl" shown:"yes" doc:"revoked client certificates, PEM, signed by their authority"`
 	ClientName string `yaml:"client_name" one:"cn|dns|uri" doc:"what in a client certificate names the user: its common name, or its only DNS name or URI"`
 	ClientAuth string `yaml:"client_auth" one:"require|optional" doc:"whether MQTT over TLS takes clients without a certificate, who then log in with a password"`
 }
@@ -129,10 +130,10 @@ type Store struct {
 type NATS struct {
 	Creds    string   `yaml:"creds" flag:"nats-creds" doc:"credentials file for NATS"`
 	NKey     string   `yaml:"nkey" flag:"nats-nkey" doc:"file with an nkey seed, in place of nats.creds"`
-	CA       string   `yaml:"tls_ca" flag:"nats-tls-ca" doc:"certificates that sign those of the NATS servers, PEM"`
-	Cert     string   `yaml:"tls_cert" flag:"nats-tls-cert" doc:"certificate to show to the NATS servers, PEM"`
-	Key      string   `yaml:"tls_key" flag:"nats-tls-key" doc:"its key, PEM"`
-	Prefix   string   `yaml:"prefix" flag:"nats-prefix" doc:"begins the name of every stream, bucket and subject; one Millrace node at a time uses it"`
+	CA       string   `yaml:"tls_ca" shown:"yes" flag:"nats-tls-ca" doc:"certificates that sign those of the NATS servers, PEM"`
+	Cert     string   `yaml:"tls_cert" shown:"yes" flag:"nats-tls-cert" doc:"certificate to show to the NATS servers, PEM"`
+	Key      string   `yaml:"tls_key" shown:"yes" flag:"nats-tls-key" doc:"its key, PEM"`
+	Prefix   string   `yaml:"prefix" shown:"yes" flag:"nats-prefix" doc:"begins the name of every stream, bucket and subject; one Millrace node at a time uses it"`
 	Replicas int      `yaml:"replicas" flag:"nats-replicas" doc:"copies of each stream, 1, 3 or 5; 0 is 3 in a cluster and 1 on a lone server"`
 	Sync     string   `yaml:"sync" flag:"nats-sync" one:"unknown|always|interval" doc:"how the NATS servers are configured to write (their sync_interval), which they do not tell; unless it is always, every answer is marked as relaxed"`
 	Wait     Duration `yaml:"wait" flag:"nats-wait" doc:"how long a start waits for the NATS servers"`
@@ -149,6 +150,7 @@ type Limits struct {
 	PerIdentity int  `yaml:"per_identity" live:"yes" doc:"MQTT connections of one user or key; 0 has no limit"`
 	AcceptRate  int  `yaml:"accept_rate" live:"yes" doc:"new MQTT connections a second, the others wait their turn; 0 has no limit"`
 	Connecting  int  `yaml:"connecting" doc:"MQTT connections that have not logged in yet, and those of an HTTP listener that have sent no request; beyond it the oldest is dropped"`
+	Retained    int  `yaml:"retained" live:"yes" doc:"topics with a retained message; beyond it those of further topics are refused; 0 has no limit"`
 	Memory      Size `yaml:"memory" doc:"memory in all; from seven eighths of it in use on, new connections and publishes are refused, consumers are served; 0 has no limit"`
 	KeyRate     int  `yaml:"key_rate" live:"yes" doc:"HTTP requests of one user, key or anonymous client a second; 0 has no limit"`
 	KeyMessages int  `yaml:"key_messages" live:"yes" doc:"messages that one user, key or anonymous client may publish a second; 0 has no limit"`

@@ -1,6 +1,7 @@
 package config_test
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -79,6 +80,7 @@ func TestMistakesAreNamed(t *testing.T) {
 		{"no authority", "tls: {cert: a.pem, key: a.key, client_crl: b.crl}\n", config.Source{}, []string{"tls.client_crl is b.crl", "tls.client_ca is not set"}},
 		{"proxies", "mqtt: {proxy_from: [10.0.0.0/8, ten], proxy_listeners: [mqtt, http]}\n", config.Source{}, []string{`mqtt.proxy_from has "ten"`, `mqtt.proxy_listeners has "http"`}},
 		{"mode", "mqtt: {unix_mode: rw}\n", config.Source{}, []string{`"rw" is not a file mode`}},
+		{"told user", "", config.Source{Flags: map[string]string{"public_url": "https://u:planted@x"}}, []string{"public_url (from --public-url) names a user"}},
 		{"no server", "", config.Source{Flags: map[string]string{"store.url": "nats://x:4222,http://y"}}, []string{"store.url (from --store) has a server that is not nats://HOST:PORT"}},
 		{"other store", "", config.Source{Flags: map[string]string{"store.url": "nats://x:4222"}, Sets: []string{"store.sync=interval"}}, []string{"store.sync (from --set) has no effect", "store.url keeps messages in NATS"}},
 		{"no nats", "", config.Source{Flags: map[string]string{"nats.prefix": "x"}}, []string{"nats.prefix (from --nats-prefix) has no effect", "store.url names no NATS server"}},
@@ -134,6 +136,48 @@ func TestASecretMayComeFromAFile(t *testing.T) {
 	_, err = config.Load(config.Source{Environ: []string{"MILLRACE_DATA_FILE=" + f}})
 	if err == nil || !strings.Contains(err.Error(), "MILLRACE_DATA_FILE is not a setting") {
 		t.Errorf("got %v", err)
+	}
+}
+
+func TestADumpShowsWhatIsSaidToBeHarmlessAndNothingElse(t *testing.T) { // D36
+	type settings struct {
+		Free   string        `yaml:"free"`
+		List   []string      `yaml:"list"`
+		Level  string        `yaml:"level" one:"a|b"`
+		Switch config.Switch `yaml:"switch" one:"false|true"`
+		Path   string        `yaml:"path" shown:"yes"`
+		Number int           `yaml:"number"`
+		Size   config.Size   `yaml:"size"`
+	}
+	var shown []string
+	for _, s := range config.CollectOf[settings]() {
+		if s.Shown {
+			shown = append(shown, s.Key)
+		}
+	}
+	if got := strings.Join(shown, " "); got != "level switch path number size" {
+		t.Errorf("shown are %s", got)
+	}
+	c, err := config.Load(config.Source{Sets: []string{
+		"store.url=nats://u:planted@h:4222", "nats.creds=planted", "nats.nkey=planted", "nats.prefix=told", "tls.cert=a.pem", "tls.key=a.key", "http.allowed_origins=https://a,https://b",
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var hidden []string
+	for _, s := range config.Settings() {
+		text := fmt.Sprint(c.Value(s))
+		if strings.Contains(text, "planted") {
+			t.Errorf("%s is shown as %s", s.Key, text)
+		}
+		if text == "******" {
+			hidden = append(hidden, s.Key)
+		} else if !strings.Contains("["+strings.ReplaceAll(c.Get(s), ",", " ")+"]", strings.Trim(text, "[]")) {
+			t.Errorf("%s is shown as %s, and is %s", s.Key, text, c.Get(s))
+		}
+	}
+	if got := strings.Join(hidden, " "); got != "store.url nats.creds nats.nkey" {
+		t.Errorf("hidden are %s", got)
 	}
 }
 

@@ -17,6 +17,7 @@ type Setting struct {
 	One    []string // the permitted values; nil = any
 	Live   bool     // SIGHUP applies a change
 	Secret bool     // its environment variable also comes as _FILE
+	Shown  bool     // it cannot hold a secret; free text is shown only if it was said to be harmless
 	index  []int
 }
 
@@ -53,7 +54,7 @@ func collect(t reflect.Type, prefix string, index []int) []Setting {
 		}
 		s := Setting{
 			Key: prefix + key, Flag: f.Tag.Get("flag"), Doc: f.Tag.Get("doc"),
-			Live: f.Tag.Get("live") != "", Secret: f.Tag.Get("secret") != "", index: at,
+			Live: f.Tag.Get("live") != "", Secret: f.Tag.Get("secret") != "", Shown: closed(f) || f.Tag.Get("shown") != "", index: at,
 		}
 		if s.Live {
 			s.Doc += "; SIGHUP applies a change"
@@ -64,6 +65,12 @@ func collect(t reflect.Type, prefix string, index []int) []Setting {
 		out = append(out, s)
 	}
 	return out
+}
+
+// closed reports whether a field takes numbers, measures, or one of a few words.
+func closed(f reflect.StructField) bool {
+	kind := f.Type.Kind()
+	return kind != reflect.String && kind != reflect.Slice || f.Tag.Get("one") != ""
 }
 
 // find returns the setting with the key.
@@ -91,10 +98,10 @@ func (c *Config) Get(s Setting) string {
 }
 
 // Value returns the value of s as JSON has it: numbers, lists, and text for what
-// has a unit. A secret is hidden.
+// has a unit. What may hold a secret is hidden.
 func (c *Config) Value(s Setting) any {
 	text := c.Get(s)
-	if s.Secret && text != "" {
+	if !s.Shown && text != "" {
 		return "******"
 	}
 	switch v := reflect.ValueOf(c).Elem().FieldByIndex(s.index).Interface().(type) {

@@ -48,6 +48,7 @@ func (c *Config) Validate() error {
 		{"limits.per_identity", int64(c.Limits.PerIdentity), 0, 1 << 30},
 		{"limits.accept_rate", int64(c.Limits.AcceptRate), 0, 1_000_000},
 		{"limits.connecting", int64(c.Limits.Connecting), 1, 1 << 30},
+		{"limits.retained", int64(c.Limits.Retained), 0, 1 << 30},
 		{"limits.memory", int64(c.Limits.Memory), 0, 1 << 50},
 		{"limits.payload", int64(c.Limits.Payload), 1, 256 << 20},
 		{"limits.topic_bytes", int64(c.Limits.TopicBytes), 16, 65535},
@@ -70,6 +71,8 @@ func (c *Config) Validate() error {
 	}
 	if u, err := url.Parse(c.PublicURL); c.PublicURL != "" && (err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https") {
 		errs = append(errs, fmt.Errorf("public_url is %q, not an http:// or https:// URL", c.PublicURL))
+	} else if c.PublicURL != "" && u.User != nil {
+		errs = append(errs, fmt.Errorf("public_url (from %s) names a user, and it is printed: take the part before @ away", c.Origin("public_url")))
 	}
 	return errors.Join(errs...)
 }

@@ -94,11 +94,12 @@ func appendString(b []byte, s string) []byte {
 // Login is who a connection is, and its will where it has a topic.
 type Login struct {
 	ClientID, User, Password string
-	Keep                     bool // the session
+	Keep                     bool   // the session
+	KeepAlive                uint16 // seconds; 0 = none
 	WillTopic, WillPayload   string
 }
 
-// AppendConnect appends a CONNECT with no keep-alive. A will has QoS 1.
+// AppendConnect appends a CONNECT. A will has QoS 1.
 func AppendConnect(b []byte, l Login) []byte {
 	flags, n := byte(2), 12+len(l.ClientID)
 	if l.Keep {
@@ -114,7 +115,7 @@ func AppendConnect(b []byte, l Login) []byte {
 		flags, n = flags|0x40, n+2+len(l.Password)
 	}
 	b = appendString(appendLength(append(b, Connect<<4), n), "MQTT")
-	b = appendString(append(b, 4, flags, 0, 0), l.ClientID)
+	b = appendString(append(b, 4, flags, byte(l.KeepAlive>>8), byte(l.KeepAlive)), l.ClientID)
 	if l.WillTopic != "" {
 		b = appendString(appendString(b, l.WillTopic), l.WillPayload)
 	}
