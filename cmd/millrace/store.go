@@ -59,7 +59,7 @@ func (a *app) openJetStream(ctx context.Context) error {
 	}
 	store, err := jetstream.Open(ctx, jetstream.Options{
 		URL: a.cfg.Store.URL, Creds: n.Creds, NKey: n.NKey, CA: n.CA, Cert: n.Cert, Key: n.Key, SysCreds: n.SysCreds,
-		Domain: n.Domain, Prefix: n.Prefix, Replicas: n.Replicas, Sync: jetstream.Sync(n.Sync), Wait: time.Duration(n.Wait), Node: n.Node, Log: a.log,
+		Domain: n.Domain, Prefix: n.Prefix, Replicas: n.Replicas, Sync: jetstream.Sync(n.Sync), Wait: time.Duration(n.Wait), LookAhead: n.Ahead, Node: n.Node, Log: a.log,
 		Failed: func(err error) {
 			a.fail(&failure{code: exitBusy, err: fmt.Errorf("the store takes no more work: %w", err), hint: "start again: everything acknowledged is there"})
 		},

@@ -201,8 +201,8 @@ func (b *backlog) index(seq uint64) int {
 	return i
 }
 
-// find returns the message of a sequence, or nil.
-func (b *backlog) find(seq uint64) *place {
+// place returns the message of a sequence, or nil.
+func (b *backlog) place(seq uint64) *place {
 	if i := b.index(seq); i < len(b.list) && b.list[i].at.seq == seq && b.list[i].state != leaving {
 		return b.list[i]
 	}
@@ -390,7 +390,7 @@ func (b *backlog) read(ctx context.Context, p broker.Pos, limit int, dst []broke
 	var found []place
 	for skip, i := p.Skip, b.index(p.Seq); i < len(b.list) && len(found) < limit; i++ {
 		x := b.list[i]
-		if x.state == leaving || (&entry{state: x.state}).shown()&p.States == 0 {
+		if x.state == leaving || x.state.shown()&p.States == 0 {
 			continue
 		}
 		if skip--; skip < 0 {
@@ -414,7 +414,7 @@ func (b *backlog) read(ctx context.Context, p broker.Pos, limit int, dst []broke
 func (b *backlog) delivery(p *place, m *broker.Message) broker.Delivery {
 	return broker.Delivery{
 		Ref:     broker.Ref{Target: b.id, Seq: p.at.seq, Attempt: p.tries},
-		Message: *m, Until: p.until, Queued: p.at.queued, Tag: p.tag, State: (&entry{state: p.state}).shown(),
+		Message: *m, Until: p.until, Queued: p.at.queued, Tag: p.tag, State: p.state.shown(),
 	}
 }
 

@@ -177,7 +177,7 @@ func (b *backlog) bring(w *broker.Wait, places []place, err error) {
 	lost := 0
 	b.mu.Lock()
 	for i := range places {
-		p := b.find(places[i].at.seq)
+		p := b.place(places[i].at.seq)
 		switch {
 		case p == nil || p.state != leased || p.tries != places[i].tries:
 		case err != nil:
@@ -199,11 +199,11 @@ func (b *backlog) bring(w *broker.Wait, places []place, err error) {
 	b.s.deliverNow(w)
 }
 
-// settleable implements leaser.
+// settleable implements source.
 func (b *backlog) settleable(op *broker.Op) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	p := b.find(op.Ref.Seq)
+	p := b.place(op.Ref.Seq)
 	switch {
 	case op.Kind == broker.OpPurge:
 		return nil
@@ -215,8 +215,8 @@ func (b *backlog) settleable(op *broker.Op) error {
 	return nil
 }
 
-// settle implements leaser.
-func (b *backlog) settle(u *unit, op *broker.Op) {
+// apply implements source.
+func (b *backlog) apply(op *broker.Op, u *unit) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if op.Kind == broker.OpPurge {
@@ -224,7 +224,7 @@ func (b *backlog) settle(u *unit, op *broker.Op) {
 		b.record(u.done)
 		return
 	}
-	p := b.find(op.Ref.Seq)
+	p := b.place(op.Ref.Seq)
 	if p == nil {
 		b.s.work.Go(func() { u.done(broker.ErrGone) })
 		return
@@ -261,4 +261,16 @@ func (b *backlog) purge(all bool) (n int) {
 		}
 	}
 	return n
+}
+
+// find implements source.
+func (b *backlog) find(id broker.ID) (broker.Ref, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, p := range b.list {
+		if p.at.id == id && p.tries > 0 && p.state != leaving {
+			return broker.Ref{Target: b.id, Seq: p.at.seq, Attempt: p.tries}, nil
+		}
+	}
+	return broker.Ref{}, broker.ErrNotFound
 }

@@ -166,11 +166,7 @@ func (b *backlog) save(ctx context.Context) error {
 
 // encode returns the record. The caller holds the lock.
 func (b *backlog) encode() []byte {
-	v := binary.AppendUvarint([]byte{backlogFormat}, b.mark)
-	v = binary.AppendUvarint(v, uint64(len(b.out)))
-	for _, n := range b.out {
-		v = binary.AppendUvarint(v, n)
-	}
+	v := appendOut(binary.AppendUvarint([]byte{backlogFormat}, b.mark), &b.out)
 	before := uint64(0)
 	for _, p := range b.list {
 		if p.at.seq > b.mark {
@@ -183,9 +179,7 @@ func (b *backlog) encode() []byte {
 		if until > forever {
 			until = forever
 		}
-		for _, n := range []uint64{p.at.seq - before, uint64(p.state), uint64(p.tries), uint64(until)} {
-			v = binary.AppendUvarint(v, n)
-		}
+		v = appendNumbers(v, p.at.seq-before, uint64(p.state), uint64(p.tries), uint64(until))
 		before = p.at.seq
 	}
 	return v
@@ -197,18 +191,14 @@ func (b *backlog) restore() error {
 	if !ok {
 		return nil
 	}
-	f := numbers{b: e.Value}
+	f := numbers{v: e.Value}
 	if format := f.byte(); format > backlogFormat {
 		return &openError{ErrUnfit, fmt.Errorf("the record of session %q is of format %d, and this program knows %d: it was written by a newer one", b.def.Name, format, backlogFormat)}
 	}
 	b.mark = f.next()
-	for i := range f.next() {
-		if n := f.next(); i < uint64(len(b.out)) {
-			b.out[i] = n
-		}
-	}
+	f.out(&b.out)
 	b.was = map[uint64]*place{}
-	for seq := uint64(0); len(f.b) > 0; {
+	for seq := uint64(0); len(f.v) > 0; {
 		seq += f.next()
 		b.was[seq] = &place{state: state(f.next()), tries: uint32(f.next()), until: int64(f.next())}
 	}

@@ -31,12 +31,12 @@ func appendRoutes(b []byte, routes []broker.Route) []byte {
 
 // parseRoutes is the reverse, and returns the message too, as it was appended.
 func parseRoutes(b []byte) (routes []broker.Route, body []byte, err error) {
-	f := numbers{b: b}
+	f := numbers{v: b}
 	if f.byte() != logFormat {
 		return nil, nil, errRoutes
 	}
 	n := f.next()
-	if n > uint64(len(f.b)) {
+	if n > uint64(len(f.v)) {
 		return nil, nil, errRoutes
 	}
 	routes = make([]broker.Route, n)
@@ -48,31 +48,5 @@ func parseRoutes(b []byte) (routes []broker.Route, body []byte, err error) {
 	if f.bad {
 		return nil, nil, errRoutes
 	}
-	return routes, f.b, nil
-}
-
-// numbers reads varints; after the first fault everything is zero.
-type numbers struct {
-	b   []byte
-	bad bool
-}
-
-func (f *numbers) byte() byte {
-	if len(f.b) == 0 {
-		f.bad = true
-		return 0
-	}
-	c := f.b[0]
-	f.b = f.b[1:]
-	return c
-}
-
-func (f *numbers) next() uint64 {
-	v, n := binary.Uvarint(f.b)
-	if n <= 0 {
-		f.b, f.bad = nil, true
-		return 0
-	}
-	f.b = f.b[n:]
-	return v
+	return routes, f.v, nil
 }

@@ -70,15 +70,18 @@ func (q *queue) claim(ctx context.Context, r broker.Ref) (*entry, state, error) 
 			return nil, 0, err
 		}
 		e = &entry{
-			seq: r.Seq, epoch: uint64(r.Epoch), tries: r.Attempt, state: leased, id: d.ID,
-			queued: d.Queued, expires: d.Expires, size: sizeOf(&d.Message, m.Data),
+			seq: r.Seq, state: leased, id: d.ID,
+			queued: d.Queued, expires: d.Expires, size: sizeOf(&d.Message, m.Data), key: q.keyOf(&d.Message),
 		}
+		e.learn(&r)
 	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	switch have := q.entries[r.Seq]; {
 	case have != nil:
-		e = have
+		if e = have; e.attempt() == 0 {
+			e.learn(&r)
+		}
 	case known || q.gone.has(r.Seq):
 		return nil, 0, broker.ErrGone
 	case e.tries == 0:
@@ -96,8 +99,18 @@ func (q *queue) claim(ctx context.Context, r broker.Ref) (*entry, state, error) 
 	return e, was, nil
 }
 
-// settle implements leaser.
-func (q *queue) settle(u *unit, op *broker.Op) {
+// learn takes from a Ref what JetStream knows of a delivery of an earlier start; it
+// has no number for one that the node picked.
+func (e *entry) learn(r *broker.Ref) {
+	if r.Epoch == 0 {
+		e.picked = r.Attempt
+		return
+	}
+	e.epoch, e.tries = uint64(r.Epoch), r.Attempt
+}
+
+// apply implements source.
+func (q *queue) apply(op *broker.Op, u *unit) {
 	s := q.s
 	switch op.Kind {
 	case broker.OpDefer:
@@ -135,8 +148,7 @@ func (u *unit) settle(q *queue, op *broker.Op) {
 // acknowledge removes a message from the queue: by an acknowledgement if
 // JetStream ever handed it out, else from the stream.
 func (u *unit) acknowledge(q *queue, op *broker.Op) {
-	s := u.sub.s
-	e, was, err := q.claim(s.ctx, op.Ref)
+	e, was, err := q.claim(u.sub.s.ctx, op.Ref)
 	if err != nil {
 		u.done(err)
 		return
@@ -159,14 +171,7 @@ func (u *unit) acknowledge(q *queue, op *broker.Op) {
 		q.mu.Unlock()
 		u.done(err)
 	}
-	if e.tries == 0 {
-		s.work.Go(func() {
-			_, err := s.remove(s.ctx, q.stream, e.seq)
-			done(err)
-		})
-		return
-	}
-	q.settlement(e, []byte("+ACK"), done)
+	e.ack(q, done)
 }
 
 // postpone moves the end of a lease, or gives the message back.
@@ -260,7 +265,7 @@ func (q *queue) takeBack(ctx context.Context, op *broker.Op) error {
 		return err
 	}
 	q.mu.Lock()
-	e.returned++
+	e.undo()
 	e.set(q, back)
 	q.mu.Unlock()
 	return q.handOver(e)

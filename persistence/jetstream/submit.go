@@ -140,19 +140,26 @@ func (u *unit) prepare() error {
 			if s.keys[op.Space] == nil {
 				return fmt.Errorf("%w: space %d", broker.ErrNotFound, op.Space)
 			}
-		case broker.OpSettle, broker.OpDefer, broker.OpPark, broker.OpReturn, broker.OpPurge:
-			x, err := s.leaserOf(op.Ref.Target)
+		case broker.OpSettle, broker.OpDefer, broker.OpPark, broker.OpReturn:
+			from, err := s.sourceOf(op.Ref.Target)
 			if err != nil {
 				return err
 			}
-			if err := x.settleable(op); err != nil {
+			if err := from.settleable(op); err != nil {
+				return err
+			}
+		case broker.OpPurge:
+			if _, err := s.queueOf(op.Ref.Target); err != nil && s.backlogOf(op.Ref.Target) == nil {
 				return err
 			}
 		case broker.OpSettleAt, broker.OpSettleUpTo, broker.OpSeek:
-			if _, err := s.lookup(op.Ref.Target); err != nil {
+			b, err := s.subscriptionOf(op.Ref.Target)
+			if err != nil {
 				return err
 			}
-			return refused(broker.SubscriptionTarget)
+			if err := b.movable(op); err != nil {
+				return err
+			}
 		}
 	}
 	if publishes > 0 && gone == publishes {
@@ -184,6 +191,13 @@ func (u *unit) done(err error) {
 	if u.left.Add(-1) == 0 {
 		u.then(u)
 	}
+}
+
+// count adds to what the unit removed.
+func (u *unit) count(n int) {
+	u.mu.Lock()
+	u.u.Result.Count += n
+	u.mu.Unlock()
 }
 
 // failed returns the first error.
@@ -236,9 +250,17 @@ func (u *unit) send() {
 		e.send(u.sub.s)
 	}
 	for i := range u.ops {
-		if op := &u.ops[i]; op.Kind == broker.OpPark {
+		op := &u.ops[i]
+		if op.Kind != broker.OpPark {
+			continue
+		}
+		x, err := u.sub.s.lookup(op.Ref.Target)
+		if q, ok := x.(*queue); ok { // what is dead in a subscription stays where it is
 			u.expect()
-			u.park(op)
+			u.sub.s.work.Go(func() { u.done(q.copyDead(u.sub.s.ctx, op)) })
+		} else if err != nil {
+			u.expect()
+			u.done(err)
 		}
 	}
 }
@@ -273,26 +295,6 @@ func (u *unit) takeKeysBack() {
 	}
 }
 
-// leaser is a target that leases its messages.
-type leaser interface {
-	// settleable checks an operation against what is known of its message.
-	settleable(op *broker.Op) error
-	// settle does it, and calls u.done once.
-	settle(u *unit, op *broker.Op)
-}
-
-// leaserOf is lookup of one.
-func (s *Store) leaserOf(t broker.Target) (leaser, error) {
-	x, err := s.lookup(t)
-	if err != nil {
-		return nil, err
-	}
-	if l, ok := x.(leaser); ok {
-		return l, nil
-	}
-	return nil, fmt.Errorf("%w: target %d is a stream", broker.ErrNotFound, t)
-}
-
 // remove sends settlements and purges, once everything was added.
 func (u *unit) remove() {
 	u.settleRoom()
@@ -304,14 +306,23 @@ func (u *unit) remove() {
 	u.step(func() {
 		for i := range u.ops {
 			op := &u.ops[i]
+			x, _ := s.lookup(op.Ref.Target)
+			if b, ok := x.(*subscription); ok {
+				u.expect()
+				b.apply(op, u)
+				continue
+			}
 			switch op.Kind {
 			case broker.OpSettle, broker.OpPark, broker.OpDefer, broker.OpReturn, broker.OpPurge:
 				u.expect()
-				if x, err := s.leaserOf(op.Ref.Target); err != nil {
+				if x, err := s.sourceOf(op.Ref.Target); err != nil {
 					u.done(err)
 				} else {
-					x.settle(u, op)
+					x.apply(op, u)
 				}
+			case broker.OpSettleAt, broker.OpSettleUpTo, broker.OpSeek: // of a subscription that was dropped meanwhile
+				u.expect()
+				u.done(broker.ErrGone)
 			default:
 			}
 		}
