@@ -98,8 +98,6 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	if err := o.complete(); err != nil {
 		return nil, &openError{ErrUnfit, err}
 	}
-	ctx, cancel := context.WithTimeout(ctx, o.Wait)
-	defer cancel()
 	s := &Store{
 		clock: clock.New(nil),
 		o:     o, names: names{o.Prefix}, log: o.Log, lines: lines{of: map[broker.Completion]*line{}},
@@ -108,12 +106,17 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	// The store outlives the context of its opening.
 	s.ctx, s.stop = context.WithCancel(context.WithoutCancel(ctx))
 	o.Dial = append(o.Dial, nats.ReconnectHandler(func(*nats.Conn) { s.reconnected() }))
-	nc, err := connect(ctx, &o, o.Creds)
+	soon, cancel := context.WithTimeout(ctx, o.Wait)
+	defer cancel()
+	nc, err := connect(soon, &o, o.Creds)
 	if err != nil {
 		return nil, err
 	}
 	s.nc = nc
-	if err := s.open(ctx, &o); err != nil {
+	if err = s.meet(soon, &o); err == nil {
+		err = s.open(ctx)
+	}
+	if err != nil {
 		s.abandon()
 		return nil, err
 	}
@@ -136,7 +139,8 @@ func (s *Store) abandon() {
 	s.work.Wait()
 }
 
-func (s *Store) open(ctx context.Context, o *Options) (err error) {
+// meet asks the servers what they are, and settles the options.
+func (s *Store) meet(ctx context.Context, o *Options) (err error) {
 	if o.Domain == "" {
 		s.js, err = jetstream.New(s.nc)
 	} else {
@@ -152,6 +156,11 @@ func (s *Store) open(ctx context.Context, o *Options) (err error) {
 		return err
 	}
 	s.o = *o
+	return nil
+}
+
+// open reads what there is, however long that takes.
+func (s *Store) open(ctx context.Context) (err error) {
 	if s.calls, err = newCalls(s.nc); err != nil {
 		return err
 	}

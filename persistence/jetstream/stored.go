@@ -96,6 +96,34 @@ func (s *Store) each(ctx context.Context, stream, subject string, f func(*stored
 	}
 }
 
+// scan is each for a stream of which nothing is deleted singly: it reads from any
+// replica, and what that does not have yet from the leader.
+func (s *Store) scan(ctx context.Context, stream, subject string, f func(*stored) error) error {
+	const page = 1000
+	for seq := uint64(1); ; {
+		list, err := s.batch(ctx, stream, subject, seq, page)
+		if err != nil {
+			return err
+		}
+		if len(list) == 0 {
+			m, err := s.fetch(ctx, stream, getRequest{Seq: seq, Next: subject})
+			if errors.Is(err, broker.ErrNotFound) {
+				return nil
+			}
+			if err != nil {
+				return err
+			}
+			list = append(list, m)
+		}
+		for _, m := range list {
+			if err := f(m); err != nil {
+				return err
+			}
+			seq = m.Seq + 1
+		}
+	}
+}
+
 // batch reads messages of a stream with one subject from a sequence on, from any
 // replica. It may return less than there is.
 func (s *Store) batch(ctx context.Context, stream, subject string, from uint64, n int) ([]*stored, error) {
@@ -120,7 +148,7 @@ func (s *Store) batch(ctx context.Context, stream, subject string, from uint64, 
 		if err != nil || m.Header.Get("Status") != "" {
 			break // the end, or no answer: what is missing is asked of the leader
 		}
-		x := &stored{Subject: m.Subject, Data: m.Data, header: m.Header}
+		x := &stored{Subject: m.Header.Get("Nats-Subject"), Data: m.Data, header: m.Header}
 		if x.Seq, err = strconv.ParseUint(m.Header.Get("Nats-Sequence"), 10, 64); err != nil {
 			break
 		}
