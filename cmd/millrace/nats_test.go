@@ -117,14 +117,6 @@ func TestMosquittoFindsItsSessionInNATS(t *testing.T) {
 	}
 }
 
-func TestWhatNATSDoesNotKeepIsRefused(t *testing.T) {
-	_, api := overNATS(t, lone(t, nil))
-	err := api.call(t.Context(), "POST", "/queues", map[string]any{"name": "f", "topic_filter": "f", "fifo_groups": true}, nil)
-	if err == nil || !strings.Contains(err.Error(), "fifo_groups") {
-		t.Errorf("FIFO groups answer %v", err)
-	}
-}
-
 func TestNodesTellTheirNames(t *testing.T) {
 	url := lone(t, nil)
 	for _, given := range [][]string{nil, {"--node-name", "rack-7"}} {
