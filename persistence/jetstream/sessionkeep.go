@@ -175,10 +175,7 @@ func (b *backlog) encode() []byte {
 		if p.state == leaving {
 			continue
 		}
-		until := p.until
-		if until > forever {
-			until = forever
-		}
+		until := min(p.until, forever)
 		v = appendNumbers(v, p.at.seq-before, uint64(p.state), uint64(p.tries), uint64(until))
 		before = p.at.seq
 	}
