@@ -96,19 +96,7 @@ func (q *queue) lendTo(x *waiter, picks []*entry) []*entry {
 
 // fill reads what was picked for x, and ends it. The lock is not held.
 func (q *queue) fill(x *waiter, picks []*entry) {
-	read := make([]broker.Delivery, len(picks))
-	places := make([]int, len(picks))
-	for i := range places {
-		places[i] = i
-	}
-	failed := make([]error, len(picks))
-	_ = parallel(places, func(i int) (err error) { // each has its own error
-		var m *stored
-		if m, failed[i] = q.there(q.s.ctx, picks[i].seq); failed[i] == nil {
-			read[i], failed[i] = q.delivery(m.Data, m.header, m.Time)
-		}
-		return nil
-	})
+	read, failed := q.readAll(picks)
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	for i, e := range picks {
@@ -145,6 +133,36 @@ func (q *queue) fill(x *waiter, picks []*entry) {
 		q.attendParts()
 	}
 	q.pump()
+}
+
+// readAll reads picks, which are in order: neighbours with one request, from any
+// replica, and the others each from the leader. The lock is not held.
+func (q *queue) readAll(picks []*entry) ([]broker.Delivery, []error) {
+	near := map[uint64]*stored{}
+	first, span := picks[0].seq, picks[len(picks)-1].seq-picks[0].seq+1
+	if n := len(picks); n > 1 && span <= uint64(4*n) {
+		list, _ := q.s.batch(q.s.ctx, q.stream, q.subject, first, int(span)) // what is missing is asked for below
+		for _, m := range list {
+			near[m.Seq] = m
+		}
+	}
+	read := make([]broker.Delivery, len(picks))
+	failed := make([]error, len(picks))
+	places := make([]int, len(picks))
+	for i := range places {
+		places[i] = i
+	}
+	_ = parallel(places, func(i int) error { // each has its own error
+		m := near[picks[i].seq]
+		if m == nil {
+			m, failed[i] = q.there(q.s.ctx, picks[i].seq)
+		}
+		if failed[i] == nil {
+			read[i], failed[i] = q.delivery(m.Data, m.header, m.Time)
+		}
+		return nil
+	})
+	return read, failed
 }
 
 // await has a wait for a part end at its time.
