@@ -7,8 +7,8 @@ import (
 	"millrace/broker/clients"
 )
 
-// Bare returns a Server without listeners and without the goroutine that looks
-// at rights, for tests in fake time: real sockets hold it up.
+// Bare returns a Server without listeners, for tests in fake time: real sockets
+// hold it up.
 func Bare(o Options) (*Server, error) {
 	o.Listeners = []Listener{{}}
 	o, err := o.withDefaults()

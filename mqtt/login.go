@@ -78,6 +78,7 @@ func (c *conn) login() *faultError {
 	if f := c.srv.overloaded(); f != nil {
 		return f
 	}
+	seen := c.srv.auth.Generation()
 	who, err := c.identify(ctx)
 	h.password = ""
 	if err != nil {
@@ -108,6 +109,9 @@ func (c *conn) login() *faultError {
 		c.srv.stats.anonymous.Add(1)
 	}
 	c.list()
+	if c.srv.auth.Generation() != seen {
+		c.stillWelcome() // a review may have come before it was registered
+	}
 	return nil
 }
 

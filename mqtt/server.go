@@ -64,7 +64,6 @@ func Listen(o Options) (*Server, error) {
 		s.sockets = append(s.sockets, &socket{o: lo, at: l.Addr(), l: l})
 	}
 	s.start()
-	s.accepting.Go(s.review)
 	for _, k := range s.sockets {
 		l := k.l
 		s.accepting.Go(func() { s.accept(l, k.o) })
@@ -87,6 +86,8 @@ func newServer(o Options) *Server {
 
 // start begins what goes on beside the connections.
 func (s *Server) start() {
+	seen := s.auth.Generation()
+	s.accepting.Go(func() { s.review(seen) })
 	s.listAway()
 	s.keeper.start(s)
 	s.events.start(s)
