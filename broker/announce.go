@@ -10,7 +10,10 @@ import (
 // Announcer publishes what the server tells about itself: below $SYS, which
 // only live subscribers get, and $events, which goes into queues and streams as
 // well. It is used by one goroutine, and does not wait for the disk.
-type Announcer struct{ p *Producer }
+type Announcer struct {
+	p     *Producer
+	found []destination
+}
 
 // NewAnnouncer returns an Announcer. failed is told of messages of QoS 1 that
 // could not be stored; it must not block.
@@ -24,7 +27,14 @@ func (b *Broker) NewAnnouncer(failed func(error)) *Announcer {
 		}
 	})
 	p.stats = new(counters) // no producer offered it
-	return &Announcer{p}
+	return &Announcer{p: p}
+}
+
+// Heard reports whether anybody subscribes to a topic, or a queue or stream takes
+// it: if not, there is no need to say anything.
+func (a *Announcer) Heard(topic string) bool {
+	a.found = a.p.b.tree.Match(topic, a.found[:0])
+	return len(a.found) > 0
 }
 
 // Announce takes m, which must not change any more. One with Retain set, of

@@ -179,9 +179,10 @@ func TestABrokerThatClosesWhileADelayedMessageIsCommitted(t *testing.T) {
 			t.Fatal(err)
 		}
 		f.publish("$delayed/10/t", "later")
-		store.held = make(chan func())
-		release := <-store.held // it is due
-		store.held = nil
+		held := make(chan func())
+		store.hold(held)
+		release := <-held // it is due
+		store.hold(nil)
 		if err := f.Broker.Close(f.ctx); err != nil {
 			t.Fatal(err)
 		}

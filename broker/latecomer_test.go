@@ -2,6 +2,7 @@ package broker_test
 
 import (
 	"slices"
+	"sync"
 	"testing"
 	"testing/synctest"
 
@@ -12,15 +13,26 @@ import (
 // slowStore holds each Submit back until it is let go.
 type slowStore struct {
 	broker.Store
+	mu   sync.Mutex
 	held chan func()
 }
 
+// hold has every Submit from now on wait in the channel, or none if that is nil.
+func (s *slowStore) hold(in chan func()) {
+	s.mu.Lock()
+	s.held = in
+	s.mu.Unlock()
+}
+
 func (s *slowStore) Submit(b *broker.Batch, l broker.Level, c broker.Completion) {
-	if s.held == nil {
+	s.mu.Lock()
+	held := s.held
+	s.mu.Unlock()
+	if held == nil {
 		s.Store.Submit(b, l, c)
 		return
 	}
-	s.held <- func() { s.Store.Submit(b, l, c) }
+	held <- func() { s.Store.Submit(b, l, c) }
 }
 
 // TestARetainedMessageReachesWhoSubscribesDuringItsCommit: such a subscriber
@@ -44,10 +56,11 @@ func TestARetainedMessageReachesWhoSubscribesDuringItsCommit(t *testing.T) {
 	retain("old")
 	there.want(t, "t=old")
 
-	store.held = make(chan func())
+	held := make(chan func())
+	store.hold(held)
 	done := make(chan struct{})
 	go func() { defer close(done); retain("new") }()
-	release := <-store.held // it has been matched
+	release := <-held // it has been matched
 	late := &collect{got: make(chan string, 10)}
 	if err := f.Subscribe(&broker.Subscription{Filter: "+", Principal: admin, Sink: late}); err != nil {
 		t.Fatal(err)
@@ -60,7 +73,7 @@ func TestARetainedMessageReachesWhoSubscribesDuringItsCommit(t *testing.T) {
 	if err != nil || !slices.Equal(given, []string{"old"}) {
 		t.Errorf("given %q at first, %v", given, err)
 	}
-	store.held = nil
+	store.hold(nil)
 	release()
 	<-done
 	late.want(t, "t=new")
@@ -94,11 +107,12 @@ func lateSession(t *testing.T, qos byte) {
 	retain("old")
 	f.kept("there", "t", broker.SubscriptionOptions{QoS: 1})
 
-	store.held = make(chan func())
+	held := make(chan func())
+	store.hold(held)
 	done := make(chan struct{})
 	go func() { defer close(done); retain("new") }()
-	release := <-store.held // it has been matched
-	store.held = nil
+	release := <-held // it has been matched
+	store.hold(nil)
 	live := &collect{got: make(chan string, 10)}
 	s, _, err := f.OpenSession(f.ctx, broker.SessionOptions{ClientID: "late", Principal: admin, Expiry: 1 << 30})
 	if err != nil {

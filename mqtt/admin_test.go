@@ -139,3 +139,46 @@ func TestAShorterKeepAliveHoldsAtOnce(t *testing.T) {
 		}
 	})
 }
+
+// TestABanThatFollowsAnotherIsFeltAtOnce, while the first is still looked at.
+func TestABanThatFollowsAnotherIsFeltAtOnce(t *testing.T) {
+	bubble(t, func(t *testing.T, e *edge) {
+		s, _ := keptPipe(t, e, "noisy", true, 0)
+		for _, who := range []string{"a", "b", "c", "noisy"} {
+			if _, err := e.auth.AddBan(system(), auth.Ban{Kind: auth.BanClientID, Who: who}); err != nil {
+				t.Fatal(err)
+			}
+			<-time.After(300 * time.Millisecond)
+		}
+		began := time.Now()
+		s.wantEnd(0x8A)
+		if took := time.Since(began); took > 0 {
+			t.Errorf("it took %v longer", took)
+		}
+	})
+}
+
+// TestABanReachesWhoIsJustConnecting: whose login was accepted before the ban,
+// and whose connection was not among those that were looked at.
+func TestABanReachesWhoIsJustConnecting(t *testing.T) {
+	bubble(t, func(t *testing.T, e *edge) {
+		for range 4 { // take-overs, so that the next one is held for half a second
+			keptPipe(t, e, "noisy", true, 0)
+		}
+		held := pipe(t, e)
+		held.v5 = true
+		held.send(sessionPacket(true, "noisy", true, 0))
+		synctest.Wait()
+		if _, err := e.auth.AddBan(system(), auth.Ban{Kind: auth.BanClientID, Who: "noisy"}); err != nil {
+			t.Fatal(err)
+		}
+		if head, _ := held.packet(); head != 0x20 {
+			t.Fatalf("got %x, want a CONNACK", head)
+		}
+		began := time.Now()
+		held.wantEnd(0x8A)
+		if took := time.Since(began); took > 0 {
+			t.Errorf("it took %v longer", took)
+		}
+	})
+}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"net"
 	"runtime"
 	"strings"
 	"syscall"
@@ -139,6 +140,64 @@ func fanOut(b *testing.B, qos byte, n int, rules ...auth.Rule) {
 		for range n {
 			<-turn
 		}
+	}
+	b.ReportMetric(float64(cpu()-start)/float64(b.N), "cpu-ns/op")
+}
+
+// BenchmarkConnect connects clients with clean sessions and no password, one after
+// the other, and closes them; bare is the same with a server that answers at once
+// and knows nothing, which is what sockets and the client cost.
+func BenchmarkConnect(b *testing.B) {
+	b.Run("bare", func(b *testing.B) {
+		l, err := new(net.ListenConfig).Listen(b.Context(), "tcp", "127.0.0.1:0")
+		if err != nil {
+			b.Fatal(err)
+		}
+		defer func() { _ = l.Close() }()
+		go func() { // ends with the listener
+			for {
+				c, err := l.Accept()
+				if err != nil {
+					return
+				}
+				go func() {
+					p := make([]byte, 64)
+					for n, err := c.Read(p); n > 0 && err == nil; n, err = c.Read(p) {
+						_, _ = c.Write([]byte{0x20, 2, 0, 0})
+					}
+					_ = c.Close()
+				}()
+			}
+		}()
+		connects(b, l.Addr().String())
+	})
+	b.Run("server", func(b *testing.B) {
+		e := open(b, silent)
+		connects(b, e.Addr().String())
+		eventually(b, "all ends", func() bool { return e.Stats().Open == 0 })
+	})
+}
+
+func connects(b *testing.B, addr string) {
+	b.Helper()
+	packets := make([][]byte, 1000)
+	for i := range packets {
+		packets[i] = connectPacket(false, fmt.Sprint("client-", i), nil)
+	}
+	answer := make([]byte, 4)
+	b.ReportAllocs()
+	b.ResetTimer()
+	start := cpu()
+	for i := range b.N {
+		c, err := net.Dial("tcp", addr)
+		if err != nil {
+			b.Fatal(err)
+		}
+		_, _ = c.Write(packets[i%len(packets)])
+		if _, err := io.ReadFull(c, answer); err != nil {
+			b.Fatal(err)
+		}
+		_ = c.Close()
 	}
 	b.ReportMetric(float64(cpu()-start)/float64(b.N), "cpu-ns/op")
 }

@@ -13,10 +13,10 @@ import (
 	"millrace/broker/auth"
 )
 
-// conn is one client connection, and the net.Conn that mochi sees of it.
+// conn is one client connection.
 // Fields without a remark belong to the goroutine that reads.
 type conn struct {
-	net.Conn // the socket; its own Close, Read and Write are ours below
+	Conn     net.Conn // the socket
 	srv      *Server
 	remote   string
 	host     string // remote without the port; "" on a Unix socket
@@ -69,21 +69,6 @@ type conn struct {
 	put     tally       // wmu; written and not booked
 	ending  *faultError // wmu; why we end it, nil if the client did
 	drained bool        // wmu; the end waits for commits under way
-}
-
-// Close is mochi's: the connection is closed by finish, after its last bytes.
-func (c *conn) Close() error { return nil }
-
-// SetDeadline and its two parts are mochi's too: deadlines are kept by read
-// and write, mochi's arithmetic overflows at a keep alive of 43,691 s.
-func (c *conn) SetDeadline(time.Time) error      { return nil }
-func (c *conn) SetReadDeadline(time.Time) error  { return nil }
-func (c *conn) SetWriteDeadline(time.Time) error { return nil }
-
-// Write is mochi's, for CONNACK.
-func (c *conn) Write(p []byte) (int, error) {
-	c.send(p)
-	return len(p), nil
 }
 
 // end makes the reader stop and the connection close: with DISCONNECT f.code

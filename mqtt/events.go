@@ -54,7 +54,7 @@ type events struct {
 	done sync.WaitGroup
 
 	mu       sync.Mutex
-	waiting  []*broker.Message
+	waiting  []*Event
 	sequence int64
 	stopped  bool
 }
@@ -89,11 +89,16 @@ func (es *events) run() {
 			last = true
 		}
 		es.mu.Lock()
-		ms := es.waiting
+		waiting := es.waiting
 		es.waiting = nil
 		es.mu.Unlock()
-		for _, m := range ms {
-			a.Announce(m)
+		for _, e := range waiting {
+			topic := eventTopic(e.ClientID, e.Event)
+			if !a.Heard(topic) {
+				continue
+			}
+			payload, _ := json.Marshal(e) // plain fields: cannot fail
+			a.Announce(&broker.Message{Topic: topic, Payload: payload, QoS: 1, ContentType: "application/json", UTF8: true})
 		}
 		a.Flush()
 	}
@@ -121,10 +126,7 @@ func (es *events) emit(c *conn, e *Event) {
 	}
 	es.sequence++
 	e.Sequence = es.sequence
-	payload, _ := json.Marshal(e) // plain fields: cannot fail
-	es.waiting = append(es.waiting, &broker.Message{
-		Topic: eventTopic(c.hello.id, e.Event), Payload: payload, QoS: 1, ContentType: "application/json", UTF8: true,
-	})
+	es.waiting = append(es.waiting, e)
 	select {
 	case es.wake <- struct{}{}:
 	default:

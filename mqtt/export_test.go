@@ -7,8 +7,8 @@ import (
 	"millrace/broker/clients"
 )
 
-// Bare returns a Server without listeners and without the goroutine that looks
-// at rights, for tests in fake time: real sockets hold it up.
+// Bare returns a Server without listeners, for tests in fake time: real sockets
+// hold it up.
 func Bare(o Options) (*Server, error) {
 	o.Listeners = []Listener{{}}
 	o, err := o.withDefaults()
@@ -17,9 +17,8 @@ func Bare(o Options) (*Server, error) {
 	}
 	s := newServer(o)
 	s.auth = o.Broker.Auth()
-	s.mochi, err = newMochi(s)
 	s.start()
-	return s, err
+	return s, nil
 }
 
 // Serve takes a connection, of a client that may be anonymous.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/base64"
+	"encoding/binary"
 	"errors"
 	"time"
 
@@ -17,11 +18,8 @@ func newClientID() string {
 	return "auto-" + base64.RawURLEncoding.EncodeToString(b[:])
 }
 
-// greet takes the first packet. What it accepts goes to mochi, which comes back
-// with login, answers, and is done. mochi has a goroutine of its own for that,
-// because it passes packets of 800 bytes by value: the stack that this needs
-// would otherwise stay with every idle connection.
-func (c *conn) greet(raw, body []byte) error {
+// greet takes the first packet, and answers a CONNECT that is accepted.
+func (c *conn) greet(body []byte) error {
 	hello, f := parseConnect(body)
 	c.hello = hello
 	c.v5, c.spoke = hello.v5, true
@@ -32,22 +30,43 @@ func (c *conn) greet(raw, body []byte) error {
 		return f
 	}
 	c.srv.leaveWaiting(c)
-	c.input.feed = raw
-	greeted := make(chan struct{})
-	go func() {
-		defer close(greeted)
-		defer c.recovered()
-		_ = c.srv.mochi.EstablishConnection("mqtt", c) // why it failed is in c.ending
-	}()
-	<-greeted
-	if c.greeted {
-		c.srv.events.connected(c)
-		return c.session.resume()
+	if f := c.login(); f != nil {
+		return f
 	}
-	if !c.stop.Load() { // section 3.1.2.11.4: CONNACK may be too large for the client
+	b := c.connack()
+	if limit := hello.maxPacket; limit > 0 && len(b) > int(limit) { // section 3.1.2.11.4
 		return &faultError{packetTooLarge, "CONNACK is larger than the client takes", closeProtocol}
 	}
-	return nil
+	c.send(b)
+	c.greeted = true
+	c.srv.events.connected(c)
+	return c.session.resume()
+}
+
+// connack is the CONNACK that accepts, section 3.2. What is not said has its
+// default, which we keep: everything is available. It is below 128 bytes.
+func (c *conn) connack() []byte {
+	present := byte(0)
+	if c.present && !c.hello.v31 {
+		present = 1
+	}
+	if !c.v5 {
+		return []byte{typeConnack << 4, 2, present, byte(success)}
+	}
+	o, be := &c.srv.o, binary.BigEndian
+	p := make([]byte, 0, 64)
+	if c.hello.assigned {
+		p = appendString(append(p, propAssignedID), c.hello.id)
+	}
+	if keepAlive, ours := c.serverKeepAlive(); ours {
+		p = be.AppendUint16(append(p, propServerKeepAlive), keepAlive)
+	}
+	p = be.AppendUint16(append(p, propReceiveMaximum), uint16(o.ReceiveMaximum))
+	p = be.AppendUint16(append(p, propAliasMaximum), uint16(o.MaxAliases))
+	p = be.AppendUint32(append(p, propMaxPacket), uint32(o.MaxPacket))
+	p = append(p, propSharedAvailable, 1)
+	b := append(make([]byte, 0, len(p)+5), typeConnack<<4, byte(3+len(p)), present, byte(success), byte(len(p)))
+	return append(b, p...)
 }
 
 // login decides about a CONNECT that is well-formed: who it is, whether the
@@ -59,6 +78,7 @@ func (c *conn) login() *faultError {
 	if f := c.srv.overloaded(); f != nil {
 		return f
 	}
+	seen := c.srv.auth.Generation()
 	who, err := c.identify(ctx)
 	h.password = ""
 	if err != nil {
@@ -89,6 +109,9 @@ func (c *conn) login() *faultError {
 		c.srv.stats.anonymous.Add(1)
 	}
 	c.list()
+	if c.srv.auth.Generation() != seen {
+		c.stillWelcome() // a review may have come before it was registered
+	}
 	return nil
 }
 

@@ -21,6 +21,11 @@ const (
 	propAlias           = 35
 	propUser            = 38
 	propMaxPacket       = 39
+
+	// The server's alone.
+	propAssignedID      = 18
+	propServerKeepAlive = 19
+	propSharedAvailable = 42
 )
 
 // known are all identifiers that exist, in any packet.

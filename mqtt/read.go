@@ -24,22 +24,10 @@ type input struct {
 	r, w int
 	part []byte // what is left of a packet, while buf is given back
 	big  []byte // a packet larger than buf; grows with what was received
-	feed []byte // what mochi has yet to read of the CONNECT
 	// since is how much was taken since the last Flush.
 	since int
 	dirty bool
 	loose bool // the length of the packet is not in its shortest form
-}
-
-// Read gives mochi the CONNECT, and then the end of the connection: mochi is
-// done with it once it has answered.
-func (c *conn) Read(p []byte) (int, error) {
-	if len(c.input.feed) == 0 {
-		return 0, io.EOF
-	}
-	n := copy(p, c.input.feed)
-	c.input.feed = c.input.feed[n:]
-	return n, nil
 }
 
 // serve reads until the connection is over. The first packet is the CONNECT.
@@ -53,7 +41,7 @@ func (c *conn) serve() {
 			c.got.count(head, len(raw))
 		}
 		if err == nil && !c.open {
-			err = c.greet(raw, body)
+			err = c.greet(body)
 		} else if err == nil {
 			err = c.handle(head, body)
 		}

@@ -8,39 +8,37 @@ import (
 	"millrace/broker/auth"
 )
 
-// reviewEvery is how soon a change of users, keys or rules is looked at.
+// reviewEvery is how often changes of users, keys and rules are looked at.
 const reviewEvery = time.Second
 
 // review brings a change of rights to the connections that are open: those of
-// a user or key that ended are closed, subscriptions that are not allowed any
-// more are removed, and waiting messages with them.
-func (s *Server) review() {
-	tick := time.NewTicker(reviewEvery)
-	defer tick.Stop()
-	for seen := s.auth.Generation(); ; {
+// clients that are banned, or whose user or key ended, are closed; subscriptions
+// that are not allowed any more are removed, and waiting messages with them. seen
+// is the generation of which no connection is open yet.
+func (s *Server) review(seen uint64) {
+	var last time.Time
+	for expelled := seen; ; {
 		changed := s.auth.Changed()
-		if s.auth.Generation() == seen {
-			select {
-			case <-s.stopped:
-				return
-			case <-changed:
-			}
+		now := s.auth.Generation()
+		if now != expelled {
+			expelled = now
+			s.expel()
 		}
-		s.expel()
-		select { // the rest costs more, and takes many changes at once
+		var due <-chan time.Time // the rest costs more, and takes many changes at once
+		if now != seen {
+			due = time.After(time.Until(last.Add(reviewEvery)))
+		}
+		select {
 		case <-s.stopped:
 			return
-		case <-tick.C:
-		}
-		if now := s.auth.Generation(); now != seen {
-			seen = now
+		case <-changed:
+		case <-due:
+			seen, last = now, time.Now()
 			for _, c := range s.loggedIn() {
-				if !s.auth.Valid(c.who) {
-					c.end(&faultError{notAuthorized, "user or key has ended", closeAuth})
-					continue
+				if c.stillWelcome() {
+					c.session.review(s.auth)
+					c.session.reviewQueues(s.auth)
 				}
-				c.session.review(s.auth)
-				c.session.reviewQueues(s.auth)
 			}
 		}
 	}
@@ -49,10 +47,27 @@ func (s *Server) review() {
 // expel ends the connections of clients that are banned.
 func (s *Server) expel() {
 	for _, c := range s.loggedIn() {
-		if _, is := s.auth.Banned(c.hello.id, c.hello.user, c.host); is {
-			c.end(&faultError{banned, "client is banned", closeAuth})
-		}
+		c.stillAllowed()
 	}
+}
+
+// stillAllowed ends the connection if its client is banned.
+func (c *conn) stillAllowed() bool {
+	_, is := c.srv.auth.Banned(c.hello.id, c.hello.user, c.host)
+	if is {
+		c.end(&faultError{banned, "client is banned", closeAuth})
+	}
+	return !is
+}
+
+// stillWelcome ends the connection if its client is banned, or its user or key
+// has ended.
+func (c *conn) stillWelcome() bool {
+	if !c.srv.auth.Valid(c.who) {
+		c.end(&faultError{notAuthorized, "user or key has ended", closeAuth})
+		return false
+	}
+	return c.stillAllowed()
 }
 
 // loggedIn lists the connections after login.

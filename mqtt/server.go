@@ -4,14 +4,12 @@ import (
 	"container/list"
 	"context"
 	"errors"
-	"fmt"
 	"net"
 	"sync"
 	"sync/atomic"
 
 	"millrace/broker/auth"
 
-	mochi "github.com/mochi-mqtt/server/v2"
 	"github.com/rs/zerolog"
 )
 
@@ -21,7 +19,6 @@ type Server struct {
 	limits atomic.Pointer[Limits] // as they are now
 	log    zerolog.Logger
 	auth   *auth.Auth
-	mochi  *mochi.Server
 	stats  counters
 	events events
 	rivals rivals
@@ -57,9 +54,6 @@ func Listen(o Options) (*Server, error) {
 	}
 	s := newServer(o)
 	s.auth = o.Broker.Auth()
-	if s.mochi, err = newMochi(s); err != nil {
-		return nil, fmt.Errorf("mqtt: %w", err)
-	}
 	for i := range o.Listeners {
 		lo := &o.Listeners[i]
 		l, err := lo.listen()
@@ -70,7 +64,6 @@ func Listen(o Options) (*Server, error) {
 		s.sockets = append(s.sockets, &socket{o: lo, at: l.Addr(), l: l})
 	}
 	s.start()
-	s.accepting.Go(s.review)
 	for _, k := range s.sockets {
 		l := k.l
 		s.accepting.Go(func() { s.accept(l, k.o) })
@@ -93,6 +86,8 @@ func newServer(o Options) *Server {
 
 // start begins what goes on beside the connections.
 func (s *Server) start() {
+	seen := s.auth.Generation()
+	s.accepting.Go(func() { s.review(seen) })
 	s.listAway()
 	s.keeper.start(s)
 	s.events.start(s)

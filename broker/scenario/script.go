@@ -22,6 +22,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 )
 
 // maxLines keeps a scenario readable at a glance.
@@ -74,6 +75,18 @@ func Load(dir string) ([]*Script, error) {
 		all = append(all, s)
 	}
 	return all, nil
+}
+
+// Shorten cuts every wait of s to at most so long, for a world in which time that
+// passes costs something.
+func (s *Script) Shorten(most time.Duration) {
+	for i := range s.Steps {
+		if x := &s.Steps[i]; x.Verb == "wait" {
+			if d, err := time.ParseDuration(x.Args[0]); err == nil && d > most {
+				x.Args[0] = most.String()
+			}
+		}
+	}
 }
 
 // Parse reads one scenario.

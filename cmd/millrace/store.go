@@ -53,7 +53,7 @@ func (a *app) openJetStream(ctx context.Context) error {
 	n := a.cfg.NATS
 	store, err := jetstream.Open(ctx, jetstream.Options{
 		URL: a.cfg.Store.URL, Creds: n.Creds, NKey: n.NKey, CA: n.CA, Cert: n.Cert, Key: n.Key,
-		Prefix: n.Prefix, Replicas: n.Replicas, Sync: jetstream.Sync(n.Sync), Wait: time.Duration(n.Wait), Node: node, Log: a.log,
+		Prefix: n.Prefix, Replicas: n.Replicas, Sync: jetstream.Sync(n.Sync), Wait: time.Duration(n.Wait), LookAhead: n.Ahead, Node: node, Log: a.log,
 		Failed: func(err error) {
 			a.fail(&failure{code: exitBusy, err: fmt.Errorf("the store takes no more work: %w", err), hint: "start again: everything acknowledged is there"})
 		},

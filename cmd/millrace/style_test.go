@@ -22,7 +22,7 @@ const root = "../.."
 var rooms = []string{"broker", "mqtt", "rest", "router", "persistence", "cmd"}
 
 // mayLog are the files that hand a foreign logger on to ours.
-var mayLog = map[string]bool{"mqtt/log.go": true, "rest/log.go": true}
+var mayLog = map[string]bool{"rest/log.go": true}
 
 // mayPause are files whose pauses are steps of fake time, in bubbles that
 // another folder opens.

@@ -46,17 +46,7 @@ func (s *Store) openShared(ctx context.Context) error {
 	return err
 }
 
-// park copies a held message to the stream of the dead.
-func (u *unit) park(op *broker.Op) {
-	s := u.sub.s
-	q, err := s.queueOf(op.Ref.Target)
-	if err != nil {
-		u.done(err)
-		return
-	}
-	s.work.Go(func() { u.done(q.copyDead(s.ctx, op)) })
-}
-
+// copyDead copies a held message to the stream of the dead.
 func (q *queue) copyDead(ctx context.Context, op *broker.Op) error {
 	m, err := q.there(ctx, op.Ref.Seq)
 	if err != nil {
@@ -279,6 +269,7 @@ func (q *queue) arrivedLate(d *broker.Delivery, z size, a pubAck) {
 		return
 	}
 	q.held.add(z, 1)
+	q.announce(a.Seq, &d.Message, z)
 	if d.Expires != 0 {
 		q.expires.push(d.Expires, a.Seq)
 	}

@@ -52,7 +52,7 @@ func (q *queue) browse(ctx context.Context, p broker.Pos, add func(broker.Delive
 	q.mu.Lock()
 	var list []seen
 	for seq, e := range q.entries {
-		if seq >= p.Seq && p.States&e.shown() != 0 {
+		if seq >= p.Seq && p.States&e.state.shown() != 0 {
 			list = append(list, seen{seq, *e})
 		}
 	}
@@ -71,7 +71,7 @@ func (q *queue) browse(ctx context.Context, p broker.Pos, add func(broker.Delive
 		if err != nil {
 			return false, err
 		}
-		d.Ref, d.Until, d.State, d.Reason = list[i].e.ref(q), list[i].e.until, list[i].e.shown(), list[i].e.why
+		d.Ref, d.Until, d.State, d.Reason = list[i].e.ref(q), list[i].e.until, list[i].e.state.shown(), list[i].e.why
 		if !add(d) {
 			return false, nil
 		}
@@ -98,14 +98,16 @@ func (q *queue) browse(ctx context.Context, p broker.Pos, add func(broker.Delive
 }
 
 // shown is the state as browsing knows it, 0 for what it does not show.
-func (e *entry) shown() broker.EntryState {
-	switch e.state {
-	case back:
+func (s state) shown() broker.EntryState {
+	switch s {
+	case back, blocked:
 		return broker.Ready
 	case leased, leaving:
 		return broker.Leased
 	case delayed:
 		return broker.Delayed
+	case parked:
+		return broker.Dead
 	default:
 		return 0
 	}

@@ -31,7 +31,8 @@ func (s *Store) openTargets(ctx context.Context) error {
 		return err
 	}
 	s.newest = at.Last
-	return parallel(s.defs.list(""), func(e broker.Entry) error {
+	var first, then []record // subscriptions come after their streams
+	for _, e := range s.defs.list("") {
 		var r record
 		if err := json.Unmarshal(e.Value, &r); err != nil {
 			return fmt.Errorf("definition %q in bucket %s: %w", e.Key, s.names.bucket("defs"), err)
@@ -42,13 +43,24 @@ func (s *Store) openTargets(ctx context.Context) error {
 		if r.ID == 0 {
 			r.ID = broker.Target(e.Rev)
 		}
+		if r.Def.Kind == broker.SubscriptionTarget {
+			then = append(then, r)
+		} else {
+			first = append(first, r)
+		}
+	}
+	open := func(r record) error {
 		t, err := s.make(ctx, r.ID, r.Def)
 		if err != nil {
 			return fmt.Errorf("%q: %w", r.Def.Name, err)
 		}
 		s.put(t)
 		return nil
-	})
+	}
+	if err := parallel(first, open); err != nil {
+		return err
+	}
+	return parallel(then, open)
 }
 
 // put makes a target known.
@@ -68,6 +80,8 @@ func (s *Store) make(ctx context.Context, id broker.Target, d broker.Def) (targe
 		return s.openQueue(ctx, id, d)
 	case broker.StreamTarget:
 		return s.openStream(ctx, id, d)
+	case broker.SubscriptionTarget:
+		return s.openSubscription(id, d)
 	default:
 		return nil, refused(d.Kind)
 	}
@@ -76,12 +90,8 @@ func (s *Store) make(ctx context.Context, id broker.Target, d broker.Def) (targe
 // refused says that targets of a kind cannot be kept here.
 func refused(k broker.TargetKind) error {
 	what := "targets of this kind"
-	switch k {
-	case broker.SessionTarget:
+	if k == broker.SessionTarget {
 		what = "durable sessions"
-	case broker.SubscriptionTarget:
-		what = "subscriptions on streams"
-	default:
 	}
 	return fmt.Errorf("%w: the nats store does not keep %s yet; the embedded store does", broker.ErrConflict, what)
 }
@@ -114,6 +124,11 @@ func (s *Store) Define(ctx context.Context, d broker.Def) (broker.Target, error)
 	if have != nil {
 		return s.alter(ctx, have, d)
 	}
+	if d.Kind == broker.SubscriptionTarget {
+		if _, err := s.streamOf(d.Source); err != nil {
+			return 0, err
+		}
+	}
 	rev, err := s.record(ctx, 0, d, broker.RevNone)
 	if err != nil {
 		return 0, err
@@ -132,11 +147,8 @@ func (s *Store) Define(ctx context.Context, d broker.Def) (broker.Target, error)
 
 // possible refuses what JetStream cannot keep.
 func possible(d *broker.Def) error {
-	switch {
-	case d.Kind != broker.QueueTarget && d.Kind != broker.StreamTarget:
+	if d.Kind == broker.SessionTarget {
 		return refused(d.Kind)
-	case d.KeyedFIFO:
-		return fmt.Errorf("%w: queue %q: the nats store has no FIFO groups; the embedded store does", broker.ErrConflict, d.Name)
 	}
 	return nil
 }
@@ -147,9 +159,14 @@ func (s *Store) alter(ctx context.Context, t target, d broker.Def) (broker.Targe
 	switch {
 	case have.Def.Volatile != d.Volatile:
 		return 0, fmt.Errorf("%w: the driver of %q cannot change", broker.ErrConflict, d.Name)
+	case have.Def.KeyedFIFO != d.KeyedFIFO:
+		return 0, fmt.Errorf("%w: FIFO groups of queue %q cannot change", broker.ErrConflict, d.Name)
 	case d.Partitions < have.Def.Partitions:
 		return 0, fmt.Errorf("%w: stream %q has %d partitions, and they only grow", broker.ErrConflict, d.Name, have.Def.Partitions)
+	case have.Def.Source != d.Source:
+		return 0, fmt.Errorf("%w: the stream of subscription %q cannot change", broker.ErrConflict, d.Name)
 	}
+	d.Start = have.Def.Start // only a new one begins somewhere
 	rev, err := s.record(ctx, have.Target, d, 0)
 	if err != nil {
 		return 0, err
@@ -177,13 +194,25 @@ func (s *Store) Drop(ctx context.Context, id broker.Target) error {
 	if err != nil {
 		return err
 	}
+	if st, ok := t.(*stream); ok { // first, so that none is left without its stream
+		for _, b := range st.subscriptions() {
+			if err := s.discard(ctx, b); err != nil {
+				return err
+			}
+		}
+	}
+	return s.discard(ctx, t)
+}
+
+// discard forgets a target, then what is kept of it.
+func (s *Store) discard(ctx context.Context, t target) error {
 	d := t.definition()
 	n := name{d.Def.Kind, d.Def.Name}
 	if _, err := s.defs.set(ctx, keyOfName(n), nil, 0, 0); err != nil {
 		return err
 	}
 	s.mu.Lock()
-	delete(s.targets, id)
+	delete(s.targets, d.Target)
 	delete(s.byName, n)
 	s.mu.Unlock()
 	return t.drop(ctx)

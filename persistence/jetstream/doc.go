@@ -12,7 +12,15 @@
 // names.go has them all. A message is stored as broker.AppendMessage writes it;
 // headers are there for what JetStream acts upon.
 //
-// The node knows what it handed out (entry.go) and how much there is: by that it
+// A subscription on a stream is the node's: JetStream has no consumer for it. The
+// node leases in memory, reads through the partitions, and writes to a bucket what
+// is settled before it says so, many settlements at once (subscriptionrecord.go).
+//
+// The consumer of a queue knows no topics and no keys. A message that is received by
+// topic the node finds and leases itself (parts.go); of a key that is in flight it
+// puts off what JetStream hands out (groups.go).
+//
+// The node knows what it handed out of queues (entry.go) and how much there is: by that it
 // counts, keeps the limits, and tells the broker of last attempts. Whose turn it is
 // and when a lease ends is JetStream's, whose own lease of a last attempt is
 // longer, so that the node is first. What JetStream does not know is written to the
@@ -48,25 +56,30 @@
 //
 // Also: after a crash (not a close) messages that were leased count as leased
 // until JetStream hands them out again, a delivery that was returned to nobody
-// may count as an attempt, and what left since is booked as acked. What a stream
+// may count as an attempt, and what left since is booked as acked. In a subscription
+// leases and attempts are then those of the newest settlement near them, so that a
+// message may come again before its lease ends. What was received by topic is ready
+// again at once, and attempts of a queue with FIFO groups are counted anew. What a stream
 // holds too much is taken by the node, soon after. A message that waits longer
 // than it may goes when its time comes if the node runs, else when it is opened.
 //
-// Not kept: durable sessions, subscriptions on streams, FIFO groups. Define
-// refuses them with ErrConflict. Receive answers a Wait with a Filter with
-// ErrNotSelective. State says so.
+// Not kept: durable sessions. Define refuses them with ErrConflict. State says so.
 //
 // # Goroutines
 //
 // Those of the connection, which run the ends of calls and deliver messages; one
 // that renews the membership; the mover of delayed messages. For as long as it
 // takes: one for each purge, settlement of an unknown message, Defer, repeat of a
-// de-duplicated message, for a full queue that drops its oldest, and for a read
-// of a stream that finds something. Timers run for leases and waits that are there.
+// de-duplicated message, for a full queue that drops its oldest, for a read
+// of a stream that finds something, for each answer of a subscription or to a receive
+// by topic, and for a queue whose topics are looked through. Timers run
+// for leases and waits that are there, and for the retention of streams that have
+// subscriptions.
 //
 // # Locks
 //
-// Store.defining, then one queue's or stream's, then Store.mu or that of the calls.
+// Store.defining, then one queue's or subscription's, then one stream's, then Store.mu
+// or that of the calls.
 // keySpace.mu, gate.mu, lines.mu and unit.mu stand alone. No lock is held while a
 // Completion, a WaitSink or Events is called.
 package jetstream

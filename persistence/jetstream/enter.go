@@ -68,6 +68,8 @@ func (u *unit) enter(op *broker.Op) (int, error) {
 			if e.p = t.partition(r.Partition); e.p == nil {
 				return n, fmt.Errorf("%w: stream %q has no partition %d", broker.ErrNotFound, t.name(), r.Partition)
 			}
+		default:
+			return n, fmt.Errorf("%w: nothing is published to target %d", broker.ErrNotFound, r.Target)
 		}
 		u.reserved = append(u.reserved, e)
 	}
@@ -330,6 +332,12 @@ func (q *queue) entered(e *entering, a pubAck, id broker.ID, err error) {
 	}
 	q.in++
 	q.dirty = true
+	switch {
+	case err != nil:
+		q.lookAtAll() // it may be there
+	case e.until == 0:
+		q.announce(a.Seq, e.op.Message, e.size)
+	}
 	if e.until == 0 && e.op.Message.Expires != 0 {
 		q.expires.push(e.op.Message.Expires, a.Seq)
 	}

@@ -12,7 +12,8 @@ import (
 	"millrace/broker"
 )
 
-// state is where a message stands that is not simply waiting in JetStream.
+// state is where a message stands that is not simply waiting in JetStream. The
+// numbers are kept: append only.
 type state uint8
 
 const (
@@ -21,8 +22,13 @@ const (
 	delayed               // given back for later
 	heldBack              // told to the broker, which settles it
 	leaving               // an acknowledgement is under way
+	parked                // dead, in a subscription; those of queues are in a stream of their own
+	blocked               // another message of its key is in flight
 	states
 )
+
+// waits reports whether nobody has a message, and it may go to make room.
+func (s state) waits() bool { return s == back || s == blocked }
 
 // How JetStream is kept from handing out what we hold.
 const (
@@ -38,7 +44,11 @@ type entry struct {
 	epoch    uint64 // JetStream's number of the delivery
 	tries    uint32 // deliveries as JetStream counts them; 0: it never left the stream
 	returned uint32 // of them, those that reached nobody
+	picked   uint32 // deliveries of which JetStream does not know
 	id       broker.ID
+	topic    string // while there are parts
+	key      string // of a keyed queue
+	met      bool   // an earlier start handed it out, and JetStream counts when it was put off as well
 	state    state
 	until    int64
 	queued   int64
@@ -49,7 +59,16 @@ type entry struct {
 }
 
 // attempt is how often consumers had the message.
-func (e *entry) attempt() uint32 { return e.tries - min(e.returned, e.tries) }
+func (e *entry) attempt() uint32 { return e.tries - min(e.returned, e.tries) + e.picked }
+
+// undo takes back the newest delivery, which reached nobody.
+func (e *entry) undo() {
+	if e.picked > 0 {
+		e.picked--
+	} else {
+		e.returned++
+	}
+}
 
 // ref names the newest delivery of e.
 func (e *entry) ref(q *queue) broker.Ref {
@@ -59,8 +78,14 @@ func (e *entry) ref(q *queue) broker.Ref {
 // set moves e to a state; the lock of the queue is held.
 func (e *entry) set(q *queue, to state) {
 	q.tally(e, -1)
+	if e.state == blocked && to != blocked {
+		q.unblock(e)
+	}
 	e.state = to
 	q.tally(e, 1)
+	if to == back {
+		q.offer(e)
+	}
 }
 
 // met makes e known, which was handed out before this process started.
@@ -98,6 +123,11 @@ func (q *queue) depart(e *entry) {
 	q.tally(e, -1)
 	q.held.add(e.size, -1)
 	q.gone.add(e.seq)
+	q.withdraw(e)
+	if e.state == blocked {
+		q.unblock(e)
+	}
+	q.passOn(e)
 }
 
 func (e *entry) disarm() {
@@ -257,6 +287,18 @@ func (q *queue) settlement(e *entry, body []byte, done func(error)) {
 		return
 	}
 	q.s.calls.start(&call{subject: subject, data: body, done: func(_ *nats.Msg, err error) { done(err) }})
+}
+
+// ack has JetStream remove e for good.
+func (e *entry) ack(q *queue, done func(error)) {
+	if e.tries > 0 {
+		q.settlement(e, []byte("+ACK"), done)
+		return
+	}
+	q.s.work.Go(func() {
+		_, err := q.s.remove(q.s.ctx, q.stream, e.seq)
+		done(err)
+	})
 }
 
 // find returns the newest delivery of a message that is still there.

@@ -43,13 +43,21 @@ func (q *queue) hand(x *waiter) {
 // lease has e come back after d.
 func (q *queue) lease(e *entry, d time.Duration) {
 	e.arm(q)
-	there := d
-	if n := q.def.LapseAt; n > 0 && e.attempt() >= n {
-		there += graceLease // its end is ours to tell
+	if q.lastAttempt(e) || d != ackWait || e.picked > 0 {
+		q.putOffFor(e, d)
 	}
-	if there != ackWait {
-		e.putOff(q, there, nil)
+}
+
+// lastAttempt reports whether the broker is told of the end of this one.
+func (q *queue) lastAttempt(e *entry) bool { return q.def.LapseAt > 0 && e.attempt() >= q.def.LapseAt }
+
+// putOffFor has JetStream keep e while its lease runs. The end of a last attempt is
+// ours to tell.
+func (q *queue) putOffFor(e *entry, d time.Duration) {
+	if q.lastAttempt(e) {
+		d += graceLease
 	}
+	e.putOff(q, d, nil)
 }
 
 // each waits for one answer for every message of x, then delivers.
@@ -81,7 +89,7 @@ func (q *queue) consume(x *waiter) {
 		x.got[i].e.set(q, leaving)
 	}
 	q.eachOf(x,
-		func(e *entry, done func(error)) { q.settlement(e, []byte("+ACK"), done) },
+		func(e *entry, done func(error)) { e.ack(q, done) },
 		func(e *entry, err error) {
 			if err == nil && q.entries[e.seq] == e {
 				q.lose(e, broker.ReasonAcked)

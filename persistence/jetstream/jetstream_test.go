@@ -2,6 +2,7 @@ package jetstream_test
 
 import (
 	"context"
+	"flag"
 	"testing"
 	"time"
 
@@ -38,3 +39,19 @@ func open(tb testing.TB, o jetstream.Options) *jetstream.Store {
 }
 
 func TestOneServerPassesTheSuite(t *testing.T) { storetest.Run(t, newLone) }
+
+func TestSubscriptionsAgreeWithTheModel(t *testing.T) {
+	few(t)
+	storetest.RunStreamModel(t, newLone)
+}
+
+// few has a model be compared in some cases only, unless it is told how many: a
+// server is started for each.
+func few(t *testing.T) {
+	t.Helper()
+	f := flag.Lookup("rapid.checks")
+	if was := f.Value.String(); was == f.DefValue {
+		_ = f.Value.Set("20") // a number
+		t.Cleanup(func() { _ = f.Value.Set(was) })
+	}
+}

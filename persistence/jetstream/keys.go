@@ -1,6 +1,7 @@
 package jetstream
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -70,7 +71,7 @@ func (s *Store) openKeys(ctx context.Context) error {
 	for space, kind := range kinds {
 		s.keys[space] = add(kind, 0)
 	}
-	s.defs, s.node, s.dedup = add("defs", 0), add("node", 0), add("dedup", dedupWindow)
+	s.defs, s.node, s.subs, s.dedup = add("defs", 0), add("node", 0), add("subs", 0), add("dedup", dedupWindow)
 	return parallel(list, func(k *keySpace) error { return k.open(ctx) })
 }
 
@@ -205,6 +206,31 @@ func (k *keySpace) set(ctx context.Context, key string, value []byte, rev uint64
 	case <-ctx.Done():
 		return 0, fmt.Errorf("%w: %w", broker.ErrUnknown, ctx.Err())
 	}
+}
+
+// resolve asks what became of a write whose outcome is unknown, and fails the store
+// if somebody else wrote the key. The next write knows the revision then.
+func (k *keySpace) resolve(ctx context.Context, key string, tried []byte) error {
+	encoded, _ := encodeKey(key)
+	m, err := k.s.fetch(ctx, k.stream, getRequest{Last: k.subject + encoded})
+	if errors.Is(err, broker.ErrNotFound) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	deleted := m.header.Get(headerKV) != ""
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	known, _ := k.tree.Get(key)
+	ours := deleted == (tried == nil) && bytes.Equal(m.Data, tried)
+	if !ours && m.Seq != max(known.Rev, k.gone[key]) {
+		err := fmt.Errorf("another node wrote the key %q of bucket %s: this one must start again", key, k.stream)
+		k.s.fail(err)
+		return fmt.Errorf("%w: %w", broker.ErrUnknown, err)
+	}
+	k.apply(key, m.value(), m.Seq, deleted)
+	return nil
 }
 
 // get returns a key of the copy.

@@ -43,6 +43,9 @@ type ledgerEntry struct {
 	Why      broker.Reason `json:"w,omitempty"`
 	Bytes    int64         `json:"b"`
 	Payload  int64         `json:"p"`
+	Picked   uint32        `json:"d,omitempty"`
+	Key      string        `json:"k,omitempty"`
+	Owner    bool          `json:"o,omitempty"` // of its key
 }
 
 func (q *queue) ledgerKey() string          { return fmt.Sprintf("queue %d", q.id) }
@@ -63,6 +66,7 @@ func (q *queue) save(ctx context.Context) error {
 		n := len(parts) - 1
 		parts[n] = append(parts[n], ledgerEntry{
 			e.seq, e.epoch, e.tries, e.returned, e.id, e.state, e.until, e.queued, e.expires, e.why, e.size.bytes, e.size.payload,
+			e.picked, e.key, e.key != "" && q.groups[e.key] != nil && q.groups[e.key].owner == e.seq,
 		})
 	}
 	q.mu.Unlock()
@@ -88,16 +92,17 @@ func (q *queue) write(ctx context.Context, l ledger) error {
 	return err
 }
 
-// restore reads the ledger and compares it with the stream.
-func (q *queue) restore(ctx context.Context) error {
+// restore reads the ledger and compares it with the stream. It reports whether
+// single messages were in it.
+func (q *queue) restore(ctx context.Context) (clean bool, err error) {
 	at, err := soon(ctx, func(ctx context.Context) (streamState, error) { return q.s.state(ctx, q.stream) })
 	if err != nil {
-		return err
+		return false, err
 	}
 	var l ledger
 	if e, ok := q.s.node.get(q.ledgerKey()); ok {
 		if err := json.Unmarshal(e.Value, &l); err != nil {
-			return fmt.Errorf("the ledger of queue %q: %w", q.def.Name, err)
+			return false, fmt.Errorf("the ledger of queue %q: %w", q.def.Name, err)
 		}
 	}
 	if q.def.Volatile {
@@ -110,16 +115,28 @@ func (q *queue) restore(ctx context.Context) error {
 		if at.Msgs == 0 {
 			q.held.size = size{}
 		}
-		return nil
+		return false, nil
 	}
 	q.held.n = l.Held // the stream follows acknowledgements a moment later
 	for i := range l.Parts {
 		if err := q.restorePart(i); err != nil {
-			return err
+			return false, err
 		}
 	}
 	l.Clean, l.Parts = false, 0
-	return q.write(ctx, l) // what follows is not in it
+	q.regroup()
+	return true, q.write(ctx, l) // what follows is not in it
+}
+
+// regroup has those that were put off stand in line for their keys again.
+func (q *queue) regroup() {
+	for _, e := range q.entries {
+		if g := q.groups[e.key]; e.state == blocked && g != nil {
+			g.line.Insert(e.seq)
+		} else if e.state == blocked {
+			e.set(q, back) // nobody has its key
+		}
+	}
 }
 
 func (q *queue) restorePart(i int) error {
@@ -135,10 +152,14 @@ func (q *queue) restorePart(i int) error {
 		if x.State == leaving {
 			x.State = leased
 		}
-		q.keep(&entry{
-			seq: x.Seq, epoch: x.Epoch, tries: x.Tries, returned: x.Returned, id: x.ID, state: x.State, until: x.Until,
-			queued: x.Queued, expires: x.Expires, why: x.Why, size: size{x.Bytes, x.Payload},
-		})
+		e := &entry{
+			seq: x.Seq, epoch: x.Epoch, tries: x.Tries, returned: x.Returned, picked: x.Picked, key: x.Key, id: x.ID, state: x.State,
+			until: x.Until, queued: x.Queued, expires: x.Expires, why: x.Why, size: size{x.Bytes, x.Payload},
+		}
+		q.keep(e)
+		if x.Owner {
+			q.own(e)
+		}
 	}
 	return nil
 }

@@ -40,6 +40,9 @@ type Options struct {
 	// Hold is how long the prefix stays taken when this process dies, at least
 	// 1 s; 5 s if 0.
 	Hold time.Duration
+	// LookAhead is how many messages of a queue with FIFO groups may wait for their
+	// keys while it looks for one whose key is free; 20,000 if 0, at most 100,000.
+	LookAhead int
 	// Node names this process to others that would use the same prefix.
 	Node string
 	// Failed is called once, when the store takes no more work for good.
@@ -56,6 +59,8 @@ const (
 	defaultPrefix = "mr"
 	defaultWait   = 30 * time.Second
 	defaultHold   = 5 * time.Second
+	defaultAhead  = 20_000
+	mostAhead     = 100_000 // the rest of maxPending is for what is leased
 	reconnectWait = 250 * time.Millisecond
 	reconnectMax  = 2 * time.Second
 	pingInterval  = 2 * time.Second
@@ -94,6 +99,12 @@ func (o *Options) complete() error {
 	}
 	if o.Hold == 0 {
 		o.Hold = defaultHold
+	}
+	if o.LookAhead == 0 {
+		o.LookAhead = defaultAhead
+	}
+	if o.LookAhead < 1 || o.LookAhead > mostAhead {
+		return fmt.Errorf("looking %d messages ahead for a free key is not possible: take 1 to %d", o.LookAhead, mostAhead)
 	}
 	if o.Hold < time.Second {
 		return fmt.Errorf("a hold of %s is shorter than NATS can count: take at least 1s", o.Hold)

@@ -26,7 +26,7 @@ func (q *queue) purge(ctx context.Context, all bool) (int, error) {
 	q.mu.Lock()
 	var list []*entry
 	for _, e := range q.entries {
-		if e.state == back || e.state == delayed || all && e.state == leased {
+		if e.state.waits() || e.state == delayed || all && e.state == leased {
 			list = append(list, e)
 			e.set(q, leaving)
 			e.disarm()
@@ -154,11 +154,11 @@ func (q *queue) info(ctx context.Context) (broker.Info, error) {
 	q.mu.Lock()
 	t := q.total()
 	in := broker.Info{
-		Ready: q.fresh() + q.count[back], Leased: q.count[leased] + q.count[leaving] + q.unknown, Delayed: q.count[delayed] + int64(len(q.scheduled)),
+		Ready: q.fresh() + q.count[back] + q.count[blocked], Leased: q.count[leased] + q.count[leaving] + q.unknown, Delayed: q.count[delayed] + int64(len(q.scheduled)),
 		Held: q.count[heldBack], Dead: int64(len(q.dead)), Bytes: t.bytes, Payload: t.payload, In: q.in, Out: q.out, Activity: q.since,
 	}
 	for _, e := range q.entries {
-		if e.state == back {
+		if e.state.waits() {
 			in.Oldest = older(in.Oldest, e.queued)
 		}
 	}

@@ -53,9 +53,13 @@ type queue struct {
 	count     [states]int64
 	unknown   int64  // leased before this process started: until they come again, or are settled
 	delivered uint64 // no message above it was ever handed out
+	before    uint64 // nor by an earlier start
 	scheduled map[broker.ID]scheduled
 	dead      map[uint64]*deadEntry // by sequence in the stream of the dead
 	gone      recent                // sequences that left just now
+	groups    map[string]*group     // keys in flight, of a queue with FIFO groups
+	passing   int                   // keys on their way to the next in their line
+	parts     *parts                // while consumers take parts of the queue
 
 	waits   []*waiter
 	pull    pull
@@ -93,6 +97,7 @@ func (s *Store) openQueue(ctx context.Context, id broker.Target, d broker.Def) (
 	q := &queue{
 		s: s, id: id, def: d, stream: s.names.queueStream(id), subject: s.names.queueSubject(id),
 		inbox: nats.NewInbox(), entries: map[uint64]*entry{}, scheduled: map[broker.ID]scheduled{}, dead: map[uint64]*deadEntry{},
+		groups: map[string]*group{},
 	}
 	q.landed = sync.NewCond(&q.mu)
 	q.acks = "$JS.ACK." + q.stream + "." + consumerName + "."
@@ -121,7 +126,8 @@ func (s *Store) openQueue(ctx context.Context, id broker.Target, d broker.Def) (
 	if err != nil {
 		return nil, fmt.Errorf("consumer of stream %s: %w", q.stream, err)
 	}
-	if err := q.restore(ctx); err != nil {
+	clean, err := q.restore(ctx)
+	if err != nil {
 		return nil, err
 	}
 	at, err := soon(ctx, func(ctx context.Context) (consumerState, error) { return s.consumed(ctx, q.stream) })
@@ -129,6 +135,13 @@ func (s *Store) openQueue(ctx context.Context, id broker.Target, d broker.Def) (
 		return nil, err
 	}
 	q.delivered, q.unknown = at.Delivered.Stream, max(at.Pending-q.handedOut(), 0)
+	q.before = q.delivered
+	if d.KeyedFIFO && !clean {
+		if err := q.meet(ctx); err != nil {
+			return nil, err
+		}
+		q.unknown = 0
+	}
 	if q.sub, err = s.nc.Subscribe(q.inbox, q.arrived); err != nil {
 		return nil, err
 	}
@@ -147,7 +160,7 @@ func (q *queue) alter(_ context.Context, d broker.Def) error {
 	defer q.mu.Unlock()
 	q.def = d
 	for _, e := range q.entries {
-		if end := q.endOfEntry(e); e.state == back && end != 0 {
+		if end := q.endOfEntry(e); e.state.waits() && end != 0 {
 			q.expires.push(end, e.seq)
 		}
 	}
@@ -207,6 +220,9 @@ func (q *queue) end(why error) {
 	if q.timer != nil {
 		q.timer.Stop()
 	}
+	if q.parts != nil {
+		q.parts.timer.Stop()
+	}
 	for _, e := range q.entries {
 		e.disarm()
 	}
@@ -265,7 +281,7 @@ func (q *queue) roomFor(z size) bool {
 func (q *queue) couldFit(z size) bool {
 	var stay holding
 	for _, e := range q.entries {
-		if e.state != back && e.state != heldBack {
+		if !e.state.waits() && e.state != heldBack {
 			stay.add(e.size, 1)
 		}
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"millrace/broker"
+	"millrace/router"
 )
 
 // pullFor is how long one request for messages waits at the servers. It is short
@@ -42,7 +43,9 @@ type waiter struct {
 	timer *time.Timer
 	bytes int
 	got   []taken
-	more  bool // it waits for more, until timer
+	more  bool  // it waits for more, until timer
+	part  *part // of one with a filter
+	hasty bool  // one with a part that does not wait
 }
 
 // taken is a message on its way to a waiter.
@@ -70,7 +73,12 @@ func (q *queue) receive(w *broker.Wait) {
 		}
 		until = askFor
 	}
-	x.timer = time.AfterFunc(until, func() { q.over(x) })
+	if w.Filter != "" {
+		x.part = q.partFor(w.Filter)
+		q.await(x)
+	} else {
+		x.timer = time.AfterFunc(until, func() { q.over(x) })
+	}
 	q.waits = append(q.waits, x)
 	q.pump()
 	q.mu.Unlock()
@@ -130,22 +138,26 @@ func (q *queue) cancel(w *broker.Wait) bool {
 
 // giveBack undoes a delivery that reached nobody.
 func (q *queue) giveBack(e *entry) {
-	e.returned++
+	e.undo()
 	e.set(q, back)
+	q.unown(e)
 	q.settlement(e, []byte("-NAK"), nil)
 	q.pump()
 }
 
 // pump asks for messages if somebody waits and no request is under way.
 func (q *queue) pump() {
-	if q.dropped || q.pull.open || len(q.waits) == 0 || q.def.Paused || !q.begun {
+	q.attendParts()
+	if q.dropped || q.pull.open || q.passing > 0 || len(q.waits) == 0 || q.def.Paused || !q.begun {
 		return
 	}
 	n := 0
 	for _, x := range q.waits {
-		n += max(x.w.Max-len(x.got), 1)
+		if x.part == nil {
+			n += max(x.w.Max-len(x.got), 1)
+		}
 	}
-	n = min(n, pullMax)
+	n = min(n, pullMax, q.s.o.LookAhead+int(q.count[back]-q.count[blocked]))
 	if limit := q.def.MaxInFlight; limit > 0 {
 		n = min(n, limit-int(q.count[leased]))
 	}
@@ -271,21 +283,37 @@ func (q *queue) accept(m *nats.Msg) (*entry, broker.Delivery, bool) {
 			_ = q.s.nc.Publish(m.Reply, []byte("+ACK"))
 			return nil, d, false
 		}
-		e = &entry{seq: at.seq, state: back, id: d.ID, queued: d.Queued, expires: d.Expires, size: sizeOf(&d.Message, m.Data)}
+		e = &entry{
+			seq: at.seq, state: back, id: d.ID, queued: d.Queued, expires: d.Expires, size: sizeOf(&d.Message, m.Data), key: q.keyOf(&d.Message),
+		}
+		q.topicOf(e, &d.Message)
 		if at.tries > 1 {
 			q.met(e)
 		} else {
 			q.keep(e)
 		}
 	}
-	e.disarm()
 	e.tries, e.epoch = at.tries, at.epoch
+	if e.met {
+		e.met, e.returned = false, at.tries-1
+	}
 	q.delivered = max(q.delivered, at.seq)
-	switch now := q.s.milli(); {
+	now := q.s.milli()
+	if (e.state == leased || e.state == delayed) && e.until > now+resolution.Milliseconds() { // it was picked
+		e.returned++
+		q.putOffFor(e, time.Duration(e.until-now)*time.Millisecond)
+		return e, d, false
+	}
+	e.disarm()
+	switch {
 	case e.state == heldBack || e.state == leaving:
 		e.returned++
 		e.putOff(q, holdFor, nil)
 		e.arm(q)
+		return e, d, false
+	case !q.free(e):
+		e.returned++
+		q.block(e)
 		return e, d, false
 	case q.def.LapseAt > 0 && e.attempt() > q.def.LapseAt: // its node died with it
 		e.returned++
@@ -298,6 +326,7 @@ func (q *queue) accept(m *nats.Msg) (*entry, broker.Delivery, bool) {
 		}
 		return e, d, false
 	}
+	q.own(e)
 	return e, d, true
 }
 
@@ -305,6 +334,9 @@ func (q *queue) accept(m *nats.Msg) (*entry, broker.Delivery, bool) {
 func (q *queue) serve(e *entry, d broker.Delivery) {
 	for i := 0; i < len(q.waits) && !q.def.Paused; i++ {
 		x := q.waits[i]
+		if x.part != nil && !router.Match(x.part.filter, d.Topic) {
+			continue
+		}
 		n := len(d.Payload)
 		if x.w.MaxBytes > 0 && len(x.got) > 0 && x.bytes+n > x.w.MaxBytes {
 			q.waits = slices.Delete(q.waits, i, i+1)

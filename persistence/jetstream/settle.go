@@ -70,15 +70,18 @@ func (q *queue) claim(ctx context.Context, r broker.Ref) (*entry, state, error) 
 			return nil, 0, err
 		}
 		e = &entry{
-			seq: r.Seq, epoch: uint64(r.Epoch), tries: r.Attempt, state: leased, id: d.ID,
-			queued: d.Queued, expires: d.Expires, size: sizeOf(&d.Message, m.Data),
+			seq: r.Seq, state: leased, id: d.ID,
+			queued: d.Queued, expires: d.Expires, size: sizeOf(&d.Message, m.Data), key: q.keyOf(&d.Message),
 		}
+		e.learn(&r)
 	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	switch have := q.entries[r.Seq]; {
 	case have != nil:
-		e = have
+		if e = have; e.attempt() == 0 {
+			e.learn(&r)
+		}
 	case known || q.gone.has(r.Seq):
 		return nil, 0, broker.ErrGone
 	case e.tries == 0:
@@ -94,6 +97,16 @@ func (q *queue) claim(ctx context.Context, r broker.Ref) (*entry, state, error) 
 	e.set(q, leaving)
 	e.disarm()
 	return e, was, nil
+}
+
+// learn takes from a Ref what JetStream knows of a delivery of an earlier start; it
+// has no number for one that the node picked.
+func (e *entry) learn(r *broker.Ref) {
+	if r.Epoch == 0 {
+		e.picked = r.Attempt
+		return
+	}
+	e.epoch, e.tries = uint64(r.Epoch), r.Attempt
 }
 
 // settle removes a message for good.
@@ -125,8 +138,7 @@ func (u *unit) settle(op *broker.Op) {
 // acknowledge removes a message from the queue: by an acknowledgement if
 // JetStream ever handed it out, else from the stream.
 func (u *unit) acknowledge(q *queue, op *broker.Op) {
-	s := u.sub.s
-	e, was, err := q.claim(s.ctx, op.Ref)
+	e, was, err := q.claim(u.sub.s.ctx, op.Ref)
 	if err != nil {
 		u.done(err)
 		return
@@ -149,14 +161,7 @@ func (u *unit) acknowledge(q *queue, op *broker.Op) {
 		q.mu.Unlock()
 		u.done(err)
 	}
-	if e.tries == 0 {
-		s.work.Go(func() {
-			_, err := s.remove(s.ctx, q.stream, e.seq)
-			done(err)
-		})
-		return
-	}
-	q.settlement(e, []byte("+ACK"), done)
+	e.ack(q, done)
 }
 
 // postpone moves the end of a lease, or gives the message back.
@@ -268,7 +273,7 @@ func (u *unit) giveBack(op *broker.Op) {
 			return
 		}
 		q.mu.Lock()
-		e.returned++
+		e.undo()
 		e.set(q, back)
 		q.mu.Unlock()
 		u.done(q.handOver(e))

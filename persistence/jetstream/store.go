@@ -42,6 +42,7 @@ type Store struct {
 	defs  *keySpace
 	dedup *keySpace
 	node  *keySpace
+	subs  *keySpace
 	due   *mover
 	own   *membership
 
@@ -66,7 +67,7 @@ type name struct {
 	name string
 }
 
-// target is a queue or a stream.
+// target is a queue, a stream or a subscription.
 type target interface {
 	definition() broker.Definition
 	// alter changes the definition, which is recorded already.
@@ -167,7 +168,7 @@ func (s *Store) open(ctx context.Context, o *Options) (err error) {
 func (s *Store) State() broker.State {
 	st := broker.State{
 		Durability: s.o.durability(), Resolution: resolution, Lag: lag, Nodes: 1,
-		NoSessions: true, NoSubscriptions: true, NoGroups: true,
+		Selective: true, NoSessions: true,
 	}
 	st.Full = s.full.Load() > s.milli()
 	switch failed := s.failed.Load(); {
@@ -265,7 +266,27 @@ func (s *Store) queueOf(t broker.Target) (*queue, error) {
 	if q, ok := x.(*queue); ok {
 		return q, nil
 	}
-	return nil, fmt.Errorf("%w: target %d is a stream", broker.ErrNotFound, t)
+	return nil, fmt.Errorf("%w: target %d is no queue", broker.ErrNotFound, t)
+}
+
+// source is a target that leases messages: a queue or a subscription.
+type source interface {
+	// settleable says why an operation on a delivery is not possible, as far as
+	// that is known without asking.
+	settleable(op *broker.Op) error
+	find(id broker.ID) (broker.Ref, error)
+}
+
+// sourceOf is lookup of what leases messages.
+func (s *Store) sourceOf(t broker.Target) (source, error) {
+	x, err := s.lookup(t)
+	if err != nil {
+		return nil, err
+	}
+	if from, ok := x.(source); ok {
+		return from, nil
+	}
+	return nil, fmt.Errorf("%w: target %d leases no messages", broker.ErrNotFound, t)
 }
 
 // Receive implements broker.Store.
@@ -273,7 +294,7 @@ func (s *Store) Receive(w *broker.Wait) {
 	clear(w.Got)
 	w.Got, w.Err, w.Bounds = w.Got[:0], nil, broker.PartitionInfo{}
 	t, err := s.lookup(w.Target)
-	if err == nil && w.Filter != "" {
+	if _, ok := t.(*queue); err == nil && w.Filter != "" && !ok {
 		err = broker.ErrNotSelective
 	}
 	if err != nil {
@@ -313,11 +334,11 @@ func (s *Store) Info(ctx context.Context, t broker.Target) (broker.Info, error) 
 
 // Find implements broker.Store. It knows what this process handed out.
 func (s *Store) Find(_ context.Context, t broker.Target, id broker.ID) (broker.Ref, error) {
-	q, err := s.queueOf(t)
+	from, err := s.sourceOf(t)
 	if err != nil {
 		return broker.Ref{}, err
 	}
-	return q.find(id)
+	return from.find(id)
 }
 
 // reconnected is called after a cut: the servers have forgotten who waited.

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 
@@ -95,6 +96,42 @@ func (s *Store) each(ctx context.Context, stream, subject string, f func(*stored
 	}
 }
 
+// batch reads messages of a stream with one subject from a sequence on, from any
+// replica. It may return less than there is.
+func (s *Store) batch(ctx context.Context, stream, subject string, from uint64, n int) ([]*stored, error) {
+	inbox := nats.NewInbox()
+	sub, err := s.nc.SubscribeSync(inbox)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = sub.Unsubscribe() }()
+	ask, err := json.Marshal(map[string]any{"seq": from, "batch": n, "max_bytes": readBytes, "next_by_subj": subject})
+	if err != nil {
+		return nil, err
+	}
+	if err := s.nc.PublishRequest("$JS.API.DIRECT.GET."+stream, inbox, ask); err != nil {
+		return nil, nil // the leader is asked instead, again and again
+	}
+	ctx, cancel := context.WithTimeout(ctx, readWait)
+	defer cancel()
+	var list []*stored
+	for len(list) < n {
+		m, err := sub.NextMsgWithContext(ctx)
+		if err != nil || m.Header.Get("Status") != "" {
+			break // the end, or no answer: what is missing is asked of the leader
+		}
+		x := &stored{Subject: m.Subject, Data: m.Data, header: m.Header}
+		if x.Seq, err = strconv.ParseUint(m.Header.Get("Nats-Sequence"), 10, 64); err != nil {
+			break
+		}
+		if x.Time, err = time.Parse(time.RFC3339Nano, m.Header.Get("Nats-Time-Stamp")); err != nil {
+			break
+		}
+		list = append(list, x)
+	}
+	return list, nil
+}
+
 // remove takes one message out of a stream; it reports whether it was there.
 func (s *Store) remove(ctx context.Context, stream string, seq uint64) (bool, error) {
 	var answer struct {
@@ -134,6 +171,14 @@ type streamState struct {
 	First uint64    `json:"first_seq"`
 	Last  uint64    `json:"last_seq"`
 	Since time.Time `json:"first_ts"`
+}
+
+// firstOffset is that of the first message, or of the next if there is none.
+func (at *streamState) firstOffset() uint64 {
+	if at.Msgs == 0 {
+		return at.Last
+	}
+	return at.First - 1
 }
 
 // soon repeats f while what was just made is not known to all servers.

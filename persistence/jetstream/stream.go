@@ -23,6 +23,8 @@ type stream struct {
 	def     broker.Def
 	parts   []*partition
 	waits   map[*broker.Wait]*reading
+	subs    []*subscription
+	watch   *time.Timer // for what retention takes, while there are subs
 	dropped bool
 	cutting bool // the oldest are being taken
 }
@@ -33,8 +35,12 @@ type partition struct {
 	number  uint32
 	stream  string
 	subject string
-	next    uint64 // offset of the next message, under the lock of the stream
-	bytes   int64  // about what it holds, as JetStream counts: never less
+
+	// Under the lock of the stream:
+	first uint64    // offset of the first message, as far as it is known
+	born  time.Time // when that came
+	next  uint64    // offset of the next message
+	bytes int64     // about what it holds, as JetStream counts: never less
 }
 
 // openStream opens or makes the streams of the partitions.
@@ -60,12 +66,12 @@ func (t *stream) resize(ctx context.Context, d broker.Def) error {
 		if err := t.s.createStream(ctx, c); err != nil {
 			return err
 		}
-		at, err := soon(ctx, func(ctx context.Context) (streamState, error) { return t.s.state(ctx, p.stream) })
+		at, err := soon(ctx, p.state)
 		if err != nil {
 			return err
 		}
-		p.next, p.bytes = at.Last, at.Bytes
 		t.mu.Lock()
+		p.bytes = at.Bytes
 		if int(n) == len(t.parts) {
 			t.parts = append(t.parts, p)
 		}
@@ -73,6 +79,7 @@ func (t *stream) resize(ctx context.Context, d broker.Def) error {
 	}
 	t.mu.Lock()
 	t.def = d
+	t.watchOut()
 	t.mu.Unlock()
 	return t.cut(ctx)
 }
@@ -127,6 +134,9 @@ func (t *stream) end(why error) {
 		all = append(all, r)
 	}
 	clear(t.waits)
+	if t.watch != nil {
+		t.watch.Stop()
+	}
 	t.mu.Unlock()
 	for _, r := range all {
 		r.stop()
@@ -149,10 +159,15 @@ func (p *partition) appended(seq uint64, size int64) {
 			woken = append(woken, r)
 		}
 	}
+	subs := t.subs
+	t.watchOut()
 	t.mu.Unlock()
 	for _, r := range woken {
 		r.stop()
 		t.s.spawn(func() { t.serve(r) })
+	}
+	for _, b := range subs {
+		b.arrived()
 	}
 }
 
@@ -181,13 +196,13 @@ func (t *stream) info(ctx context.Context) (broker.Info, error) {
 
 // bounds asks what a partition holds.
 func (p *partition) bounds(ctx context.Context) (broker.PartitionInfo, streamState, error) {
-	at, err := p.of.s.state(ctx, p.stream)
+	at, err := p.state(ctx)
 	if err != nil {
 		return broker.PartitionInfo{}, at, err
 	}
-	b := broker.PartitionInfo{First: max(at.First, 1) - 1, Next: at.Last, Bytes: at.Bytes}
+	b := broker.PartitionInfo{First: at.firstOffset(), Next: at.Last, Bytes: at.Bytes}
 	if at.Msgs == 0 {
-		b.First, b.Bytes = b.Next, 0
+		b.Bytes = 0
 	}
 	return b, at, nil
 }

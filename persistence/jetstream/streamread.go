@@ -2,13 +2,9 @@ package jetstream
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"strconv"
 	"time"
-
-	"github.com/nats-io/nats.go"
 
 	"millrace/broker"
 )
@@ -182,7 +178,7 @@ func (p *partition) copyFrom(ctx context.Context, from uint64, b broker.Partitio
 		var batch []*stored
 		if n := min(want-len(dst), int(b.Next-from), readBatch); n > 1 {
 			var err error
-			if batch, err = p.batch(ctx, from, n); err != nil {
+			if batch, err = p.of.s.batch(ctx, p.stream, p.subject, from+1, n); err != nil {
 				return dst, from, err
 			}
 		}
@@ -215,6 +211,9 @@ func (p *partition) copyFrom(ctx context.Context, from uint64, b broker.Partitio
 	return dst, from, nil
 }
 
+// errDeleted is a message that is missing among others.
+var errDeleted = errors.New("a message was deleted by hand")
+
 // missing words that a message which was there is not any more.
 func (p *partition) missing(ctx context.Context, from uint64) error {
 	b, _, err := p.bounds(ctx)
@@ -224,41 +223,5 @@ func (p *partition) missing(ctx context.Context, from uint64) error {
 	if from < b.First {
 		return &broker.RangeError{First: b.First, Next: b.Next}
 	}
-	return fmt.Errorf("stream %s has no message %d, between %d and %d: it was deleted by hand", p.stream, from+1, b.First+1, b.Next)
-}
-
-// batch reads messages from any replica.
-func (p *partition) batch(ctx context.Context, from uint64, n int) ([]*stored, error) {
-	s := p.of.s
-	inbox := nats.NewInbox()
-	sub, err := s.nc.SubscribeSync(inbox)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = sub.Unsubscribe() }()
-	ask, err := json.Marshal(map[string]any{"seq": from + 1, "batch": n, "max_bytes": readBytes, "next_by_subj": p.subject})
-	if err != nil {
-		return nil, err
-	}
-	if err := s.nc.PublishRequest("$JS.API.DIRECT.GET."+p.stream, inbox, ask); err != nil {
-		return nil, nil // the leader is asked instead, again and again
-	}
-	ctx, cancel := context.WithTimeout(ctx, readWait)
-	defer cancel()
-	var list []*stored
-	for len(list) < n {
-		m, err := sub.NextMsgWithContext(ctx)
-		if err != nil || m.Header.Get("Status") != "" {
-			break // the end, or no answer: what is missing is asked of the leader
-		}
-		x := &stored{Subject: m.Subject, Data: m.Data, header: m.Header}
-		if x.Seq, err = strconv.ParseUint(m.Header.Get("Nats-Sequence"), 10, 64); err != nil {
-			break
-		}
-		if x.Time, err = time.Parse(time.RFC3339Nano, m.Header.Get("Nats-Time-Stamp")); err != nil {
-			break
-		}
-		list = append(list, x)
-	}
-	return list, nil
+	return fmt.Errorf("stream %s, between %d and %d: %w: %d", p.stream, b.First+1, b.Next, errDeleted, from+1)
 }

@@ -47,7 +47,7 @@ func (t *stream) cut(ctx context.Context) error {
 		var at streamState
 		total := int64(0)
 		for _, p := range parts {
-			x, err := t.s.state(ctx, p.stream)
+			x, err := p.state(ctx)
 			if err != nil {
 				return err
 			}

@@ -123,11 +123,11 @@ func (u *unit) prepare() error {
 				return fmt.Errorf("%w: space %d", broker.ErrNotFound, op.Space)
 			}
 		case broker.OpSettle, broker.OpDefer, broker.OpPark, broker.OpReturn:
-			q, err := s.queueOf(op.Ref.Target)
+			from, err := s.sourceOf(op.Ref.Target)
 			if err != nil {
 				return err
 			}
-			if err := q.settleable(op); err != nil {
+			if err := from.settleable(op); err != nil {
 				return err
 			}
 		case broker.OpPurge:
@@ -135,10 +135,13 @@ func (u *unit) prepare() error {
 				return err
 			}
 		case broker.OpSettleAt, broker.OpSettleUpTo, broker.OpSeek:
-			if _, err := s.lookup(op.Ref.Target); err != nil {
+			b, err := s.subscriptionOf(op.Ref.Target)
+			if err != nil {
 				return err
 			}
-			return refused(broker.SubscriptionTarget)
+			if err := b.movable(op); err != nil {
+				return err
+			}
 		}
 	}
 	if publishes > 0 && gone == publishes {
@@ -172,6 +175,13 @@ func (u *unit) done(err error) {
 	}
 }
 
+// count adds to what the unit removed.
+func (u *unit) count(n int) {
+	u.mu.Lock()
+	u.u.Result.Count += n
+	u.mu.Unlock()
+}
+
 // failed returns the first error.
 func (u *unit) failed() error {
 	u.mu.Lock()
@@ -202,8 +212,14 @@ func (u *unit) add() {
 					u.done(err)
 				}})
 			case broker.OpPark:
-				u.expect()
-				u.park(op)
+				x, err := s.lookup(op.Ref.Target)
+				if q, ok := x.(*queue); ok { // what is dead in a subscription stays where it is
+					u.expect()
+					s.work.Go(func() { u.done(q.copyDead(s.ctx, op)) })
+				} else if err != nil {
+					u.expect()
+					u.done(err)
+				}
 			default: // a removal, which comes later, or an entering
 			}
 		}
@@ -220,6 +236,12 @@ func (u *unit) remove() {
 	u.step(func() {
 		for i := range u.ops {
 			op := &u.ops[i]
+			x, _ := u.sub.s.lookup(op.Ref.Target)
+			if b, ok := x.(*subscription); ok {
+				u.expect()
+				b.apply(op, u)
+				continue
+			}
 			switch op.Kind {
 			case broker.OpSettle, broker.OpPark:
 				u.expect()
@@ -233,6 +255,9 @@ func (u *unit) remove() {
 			case broker.OpPurge:
 				u.expect()
 				u.sub.s.work.Go(func() { u.done(u.purge(op)) })
+			case broker.OpSettleAt, broker.OpSettleUpTo, broker.OpSeek: // of a subscription that was dropped meanwhile
+				u.expect()
+				u.done(broker.ErrGone)
 			default:
 			}
 		}

@@ -141,7 +141,7 @@ func (q *queue) expireAt(ctx context.Context, seq uint64, now int64) error {
 	e := q.entries[seq]
 	if e != nil {
 		var after func()
-		if end := q.endOfEntry(e); e.state == back && end != 0 && end <= now {
+		if end := q.endOfEntry(e); e.state.waits() && end != 0 && end <= now {
 			after = q.expire(e)
 		}
 		q.mu.Unlock()
@@ -228,7 +228,10 @@ func (q *queue) takeOut(m *stored, why broker.Reason, now int64) error {
 		q.mu.Unlock()
 		return nil
 	}
-	e := &entry{seq: m.Seq, state: back, id: d.ID, queued: d.Queued, expires: d.Expires, size: sizeOf(&d.Message, m.Data)}
+	e := &entry{
+		seq: m.Seq, state: back, id: d.ID, queued: d.Queued, expires: d.Expires, size: sizeOf(&d.Message, m.Data), key: q.keyOf(&d.Message),
+	}
+	q.topicOf(e, &d.Message)
 	q.keep(e)
 	after := q.discard(e, why)
 	q.mu.Unlock()
@@ -268,7 +271,7 @@ func (q *queue) dropOne(ctx context.Context) (bool, error) {
 	q.mu.Lock()
 	var oldest *entry
 	for _, e := range q.entries {
-		if e.state == back && (oldest == nil || e.seq < oldest.seq) {
+		if e.state.waits() && (oldest == nil || e.seq < oldest.seq) {
 			oldest = e
 		}
 	}

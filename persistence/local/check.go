@@ -5,6 +5,7 @@ import (
 
 	"millrace/broker"
 	"millrace/persistence/journal"
+	"millrace/persistence/ref"
 )
 
 // check reports why the unit cannot be applied. It changes nothing but notes
@@ -166,11 +167,11 @@ func (u *unit) checkSettle(op *broker.Op, p *plan) error {
 // record of a later delivery survived.
 func (q *queue) current(e *entry, r *broker.Ref) bool {
 	attempt, era := q.attempt(e), q.era(r.Seq)
-	if r.Epoch == era {
+	switch {
+	case q.source != nil:
+		return ref.Current(r, era, attempt, e.has(metaHanded))
+	case r.Epoch == era:
 		return r.Attempt == attempt
-	}
-	if q.source != nil && uint8(r.Epoch) != uint8(era) {
-		return false // from before a seek
 	}
 	return !e.has(metaHanded) && r.Epoch < era && r.Attempt >= attempt
 }

@@ -5,6 +5,7 @@ import (
 	"sync"
 
 	"millrace/broker"
+	"millrace/persistence/ref"
 )
 
 // queue is one queue. Its sequences grow with every message and are never used
@@ -199,7 +200,7 @@ func (q *queue) slotOf(c *chunk, i int) *slot {
 // those of a subscription that came back the partitions take turns.
 func (q *queue) placeOf(seq uint64) uint64 {
 	if q.source != nil {
-		seq &= laneMask
+		seq &= ref.MaxOffset
 	}
 	return 2 * seq
 }
@@ -209,7 +210,7 @@ func (q *queue) chunksOf(seq uint64) *chunks {
 	if q.source == nil {
 		return &q.chunks
 	}
-	return &q.source.lane(uint32(seq >> laneShift)).chunks
+	return &q.source.lane(ref.Partition(seq)).chunks
 }
 
 // find returns the chunk that holds seq and the index in it, or nil.

@@ -6,6 +6,7 @@ import (
 
 	"millrace/broker"
 	"millrace/broker/fields"
+	"millrace/persistence/ref"
 )
 
 // The records of subscriptions beside those of queues:
@@ -60,7 +61,7 @@ func (l *loader) fromStream(st *stream, picks []pick, maxBytes int) {
 // readRun reads what it can of a run with one call, and returns how many bytes
 // may follow, less than none if no message may.
 func (l *loader) readRun(st *stream, run []pick, left int, limited bool) int {
-	o := offsetOf(run[0].seq)
+	o := ref.Offset(run[0].seq)
 	p := st.partition(o.Partition)
 	n := len(l.read)
 	first := n == 0
@@ -72,7 +73,7 @@ func (l *loader) readRun(st *stream, run []pick, left int, limited bool) int {
 	}
 	for i := n; i < len(l.read); i++ {
 		d := &l.read[i]
-		for len(run) > 0 && offsetOf(run[0].seq).Offset < d.Seq { // given up
+		for len(run) > 0 && ref.Offset(run[0].seq).Offset < d.Seq { // given up
 			l.aside(run[:1], lost)
 			run = run[1:]
 		}
@@ -102,7 +103,7 @@ func (l *loader) unreadable(run []pick, err error) {
 	switch {
 	case cut:
 		n := 1
-		for n < len(run) && offsetOf(run[n].seq).Offset < out.First {
+		for n < len(run) && ref.Offset(run[n].seq).Offset < out.First {
 			n++
 		}
 		l.aside(run[:n], lost)
@@ -167,12 +168,12 @@ func (u *unit) checkOffsets(op *broker.Op, pl *plan) error {
 			continue
 		}
 		if ln := q.source.lane(o.Partition); o.Offset >= ln.next {
-			if o.Offset-ln.next >= reachMost {
+			if o.Offset-ln.next >= ref.Reach {
 				return broker.ErrNotFound
 			}
 			q.reach(o)
 		}
-		op.Ref.Seq = sequence(o)
+		op.Ref.Seq = ref.Sequence(o)
 		if c, i := q.find(op.Ref.Seq); c == nil || c.entries[i].state() == gone {
 			return broker.ErrGone
 		}
@@ -224,7 +225,7 @@ func (s *Store) replayUpTo(f *fields.Reader) {
 // if it is not there any more.
 func offsetIn(f *fields.Reader, q *queue) broker.Offset {
 	o := broker.Offset{Partition: uint32(f.Uint()), Offset: f.Uint()}
-	if q != nil && (q.source == nil || q.source.st.partition(o.Partition) == nil) || o.Offset >= laneMask {
+	if q != nil && (q.source == nil || q.source.st.partition(o.Partition) == nil) || o.Offset >= ref.MaxOffset {
 		f.Bad = true
 	}
 	return o
@@ -270,7 +271,7 @@ func (q *queue) browseSource(pos broker.Pos, limit int) (picks []pick, states []
 		passed := min(skip, shown-min(next, shown))
 		skip -= passed
 		for o := next + passed; o < shown && len(picks) < limit; o++ {
-			k := pick{seq: sequence(broker.Offset{Partition: p.number, Offset: o})}
+			k := pick{seq: ref.Sequence(broker.Offset{Partition: p.number, Offset: o})}
 			k.epoch = q.era(k.seq)
 			picks, states, whys = append(picks, k), append(states, broker.Ready), append(whys, broker.ReasonNone)
 		}

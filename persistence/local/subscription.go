@@ -3,6 +3,7 @@ package local
 import (
 	"millrace/broker"
 	"millrace/persistence/journal"
+	"millrace/persistence/ref"
 )
 
 // A subscription is a queue whose entries are those of a stream. It has one
@@ -11,24 +12,9 @@ import (
 // before lane.next and is not in a lane is settled, what comes after it is
 // backlog. Messages are read through the partition, which knows where they are.
 //
-// The sequence of an entry names its partition and its offset:
-//
-//	partition u16 | offset+1 u48
-//
 // Records of settlements and leases are those of a queue. One that names an
 // entry which was not taken yet, because the record of a neighbour's lease was
 // lost in a crash, takes it and all before it.
-const (
-	laneShift = 48
-	laneMask  = 1<<laneShift - 1
-
-	// genBits of a Ref's epoch say how often the lane was moved, so that a
-	// delivery from before a seek does not settle the one after it.
-	genBits = 8
-
-	// reachMost is how far ahead of what was handed out a message can be settled.
-	reachMost = 1 << 16
-)
 
 // source is what makes a queue a subscription. It is under the queue's lock.
 type source struct {
@@ -44,14 +30,6 @@ type lane struct {
 	chunks chunks // entries that were taken and are not settled
 	next   uint64 // offset of the next entry to take
 	gen    uint8  // counts seeks
-}
-
-// sequence is the sequence of the message at o.
-func sequence(o broker.Offset) uint64 { return uint64(o.Partition)<<laneShift | (o.Offset + 1) }
-
-// offsetOf is the place of a sequence.
-func offsetOf(seq uint64) broker.Offset {
-	return broker.Offset{Partition: uint32(seq >> laneShift), Offset: seq&laneMask - 1}
 }
 
 // lane returns the lane of a partition, which it makes if needed.
@@ -134,7 +112,7 @@ func (q *queue) nextFrom() (*chunk, int) {
 
 // enter takes the next entry of a lane.
 func (q *queue) enter(ln *lane, partition uint32) (*chunk, int) {
-	c := ln.chunks.tail(sequence(broker.Offset{Partition: partition, Offset: ln.next}), 0, false, false)
+	c := ln.chunks.tail(ref.Sequence(broker.Offset{Partition: partition, Offset: ln.next}), 0, false, false)
 	c.entries = append(c.entries, entry{meta: uint32(waiting)})
 	c.live++
 	ln.next++
@@ -174,7 +152,7 @@ func (q *queue) known(seq uint64) (*chunk, int) {
 
 // reached takes what a run names, and returns as much of it as the stream has.
 func (q *queue) reached(r seqRun) seqRun {
-	o := offsetOf(r.first)
+	o := ref.Offset(r.first)
 	p := q.source.st.partition(o.Partition)
 	if p == nil {
 		return seqRun{}
@@ -207,7 +185,7 @@ func (q *queue) delivered(r *broker.Ref) (*chunk, int, error) {
 // bringUp takes the entries up to one that an earlier start of the process
 // handed out, and whose lease was not recorded.
 func (q *queue) bringUp(r *broker.Ref) error {
-	o := offsetOf(r.Seq)
+	o := ref.Offset(r.Seq)
 	p := q.source.st.partition(o.Partition)
 	if p == nil {
 		return broker.ErrNotFound
@@ -216,7 +194,7 @@ func (q *queue) bringUp(r *broker.Ref) error {
 	if o.Offset < ln.next {
 		return nil
 	}
-	if _, shown := p.limits(); r.Epoch >= q.era(r.Seq) || uint8(r.Epoch) != ln.gen || o.Offset >= shown || o.Offset-ln.next >= reachMost {
+	if _, shown := p.limits(); r.Epoch >= q.era(r.Seq) || ref.Moves(r.Epoch) != ln.gen || o.Offset >= shown || o.Offset-ln.next >= ref.Reach {
 		return broker.ErrStale
 	}
 	q.reach(o)
@@ -228,7 +206,7 @@ func (q *queue) era(seq uint64) uint32 {
 	if q.source == nil {
 		return q.s.epoch
 	}
-	return q.s.epoch<<genBits | uint32(q.source.lane(uint32(seq>>laneShift)).gen)
+	return ref.Epoch(q.s.epoch, q.source.lane(ref.Partition(seq)).gen)
 }
 
 // skip passes over what a lane has not taken before an offset.
@@ -245,7 +223,7 @@ func (q *queue) skip(ln *lane, to uint64, why broker.Reason) int {
 
 // leave removes what a lane has taken before an offset.
 func (q *queue) leave(ln *lane, to broker.Offset, why broker.Reason) (n int) {
-	return q.removeRun(&ln.chunks, 0, sequence(to), why)
+	return q.removeRun(&ln.chunks, 0, ref.Sequence(to), why)
 }
 
 // settleUpTo removes everything of a partition up to and including o.
@@ -307,7 +285,7 @@ func (q *queue) bounds() (list []broker.PartitionInfo) {
 		first, _ := p.limits()
 		b := broker.PartitionInfo{First: max(ln.next, first), Next: max(ln.next, first)}
 		if c, i := ln.oldest(); c != nil {
-			b.First = offsetOf(c.base + uint64(i)).Offset
+			b.First = ref.Offset(c.base + uint64(i)).Offset
 		}
 		list = append(list, b)
 	}

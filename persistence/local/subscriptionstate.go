@@ -8,6 +8,7 @@ import (
 	"millrace/broker"
 	"millrace/broker/fields"
 	"millrace/persistence/journal"
+	"millrace/persistence/ref"
 )
 
 // How a subscription stands in a checkpoint. Unlike a queue it is of one moment,
@@ -74,7 +75,7 @@ func (s *Store) restoreSubscription(f *fields.Reader) error {
 		if err != nil {
 			return err
 		}
-		o := offsetOf(sl.seq)
+		o := ref.Offset(sl.seq)
 		if int(o.Partition) >= len(src.lanes) || o.Offset >= src.lanes[o.Partition].next {
 			return errRecord
 		}

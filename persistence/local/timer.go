@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"millrace/broker"
+	"millrace/persistence/ref"
 )
 
 // timers wakes queues and partitions at their earliest event: one goroutine and
@@ -288,7 +289,7 @@ func (q *queue) address(d *broker.Delivery, p *pick) {
 	d.Ref = broker.Ref{Target: q.id, Seq: p.seq, Attempt: p.attempt, Epoch: p.epoch}
 	d.Queued = p.queued
 	if q.source != nil {
-		o := offsetOf(p.seq)
+		o := ref.Offset(p.seq)
 		d.Partition, d.Offset = o.Partition, o.Offset
 	}
 }

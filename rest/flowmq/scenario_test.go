@@ -15,6 +15,7 @@ import (
 	"millrace/broker/auth"
 	"millrace/broker/scenario"
 	"millrace/persistence/local"
+	"millrace/rest/internal/resttest"
 )
 
 // httpDoor plays steps through the dialect.
@@ -217,9 +218,7 @@ func (h *httpDoor) word(w *httptest.ResponseRecorder) (string, error) {
 }
 
 func TestScenariosThroughTheDialect(t *testing.T) {
-	scripts, err := scenario.Load("../../testdata/scenarios")
-	must(t, err)
-	for _, s := range scripts {
+	for _, s := range resttest.Scenarios(t) {
 		t.Run(s.Name, func(t *testing.T) {
 			playScript(t, s, "", scenario.NoRestart)
 			playScript(t, s, t.TempDir(), scenario.NoRestart)

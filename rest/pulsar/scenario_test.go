@@ -13,6 +13,7 @@ import (
 	"millrace/broker/auth"
 	"millrace/broker/scenario"
 	"millrace/persistence/local"
+	"millrace/rest/internal/resttest"
 )
 
 // pulsarDoor publishes through the dialect, as far as it has words for it: its
@@ -73,9 +74,7 @@ func (p *pulsarDoor) Do(s *scenario.Step) (string, error) {
 }
 
 func TestScenariosThroughTheDialect(t *testing.T) {
-	scripts, err := scenario.Load("../../testdata/scenarios")
-	must(t, err)
-	for _, s := range scripts {
+	for _, s := range resttest.Scenarios(t) {
 		t.Run(s.Name, func(t *testing.T) {
 			for _, dir := range []string{"", t.TempDir()} {
 				synctest.Test(t, func(t *testing.T) {

@@ -56,6 +56,7 @@ func (c *Config) Validate() error {
 		{"limits.waiting", int64(c.Limits.Waiting), 1, 10_000_000},
 		{"nats.replicas", int64(c.NATS.Replicas), 0, 5},
 		{"nats.wait", int64(time.Duration(c.NATS.Wait) / time.Millisecond), 1000, 3_600_000},
+		{"nats.look_ahead", int64(c.NATS.Ahead), 0, 100_000},
 		{"audit.max_size", int64(c.Audit.MaxSize), 64 << 10, 4 << 30},
 		{"audit.keep", int64(c.Audit.Keep), 1, 10_000},
 		{"drain_timeout", int64(time.Duration(c.DrainTimeout) / time.Millisecond), 100, 3_600_000},

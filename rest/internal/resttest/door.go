@@ -20,6 +20,7 @@ import (
 
 	"millrace/broker"
 	"millrace/broker/auth"
+	"millrace/broker/scenario"
 	"millrace/persistence/jetstream"
 	"millrace/persistence/jetstream/jetstreamtest"
 	"millrace/persistence/local"
@@ -47,10 +48,27 @@ type Door struct {
 	End    func() // all of it
 }
 
+// overJetStream says that what is not kept in a folder is kept by a NATS server.
+var overJetStream = os.Getenv("MILLRACE_TEST_STORE") == "jetstream"
+
+// Scenarios are those of testdata/scenarios. Over a NATS server they wait a day at
+// most: it is at work all the time, and costs something for every hour.
+func Scenarios(tb testing.TB) []*scenario.Script {
+	tb.Helper()
+	scripts, err := scenario.Load("../../testdata/scenarios")
+	Must(tb, err)
+	if overJetStream {
+		for _, s := range scripts {
+			s.Shorten(24 * time.Hour)
+		}
+	}
+	return scripts
+}
+
 // Open starts a broker over the store that o names; all of it ends with tb.
 func Open(tb testing.TB, o local.Options) *Door {
 	tb.Helper()
-	if o.Dir == "" && os.Getenv("MILLRACE_TEST_STORE") == "jetstream" {
+	if o.Dir == "" && overJetStream {
 		return OpenStore(tb, jetStream(tb))
 	}
 	store, err := local.Open(o)

@@ -1,0 +1,91 @@
+package jetstream_test
+
+import (
+	"errors"
+	"net"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
+
+	"millrace/broker"
+	"millrace/persistence/jetstream"
+	"millrace/persistence/jetstream/jetstreamtest"
+)
+
+// deaf is a way to a server on which answers can be held back.
+type deaf struct {
+	*server.Server
+	shut atomic.Pointer[chan struct{}]
+}
+
+// hold holds answers back until what it returns is called.
+func (d *deaf) hold() (release func()) {
+	c := make(chan struct{}) // a lock would stop the fake time
+	d.shut.Store(&c)
+	return func() {
+		d.shut.Store(nil)
+		close(c)
+	}
+}
+
+func (d *deaf) InProcessConn() (net.Conn, error) {
+	c, err := d.Server.InProcessConn()
+	return &deafConn{c, d}, err
+}
+
+type deafConn struct {
+	net.Conn
+	d *deaf
+}
+
+// Read waits while the way is deaf.
+func (c *deafConn) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	if shut := c.d.shut.Load(); shut != nil {
+		<-*shut
+	}
+	return n, err
+}
+
+// TestASettlementThatIsNotAnswered may have happened; the next one finds out, and
+// nothing that was answered is forgotten.
+func TestASettlementThatIsNotAnswered(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		way := &deaf{Server: jetstreamtest.InProcess(t).Servers[0]}
+		o := jetstream.Options{URL: "nats://lone", Replicas: 1, Dial: []nats.Option{nats.InProcessServer(way)}}
+		s, stream, sub := subscribed(t, o, 1)
+		fill(t, s, stream, 4)
+		got := take(s, sub, 4, time.Hour, time.Second)
+		settle := func(i int) error {
+			return commit(s, func(b *broker.Batch) { b.Settle(got[i].Ref, broker.ReasonAcked) }).Err
+		}
+		if err := settle(0); err != nil {
+			t.Fatal(err)
+		}
+		release := way.hold()
+		if err := settle(1); !errors.Is(err, broker.ErrUnknown) {
+			t.Errorf("a settlement without an answer is %v, want unknown", err)
+		}
+		release()
+		<-time.After(time.Minute)
+		for _, i := range []int{1, 2} {
+			if err := settle(i); err != nil {
+				t.Errorf("settlement %d after the answers came back: %v", i, err)
+			}
+		}
+		s.Crash()
+		again := open(t, o)
+		again.Bind(make(heard, 10))
+		<-time.After(2 * time.Hour)
+		if have := take(again, sub, 10, time.Minute, time.Second); len(have) != 1 || have[0].Offset != 3 {
+			t.Errorf("%v come again, want 3", offsets(have))
+		}
+		if err := again.Close(t.Context()); err != nil {
+			t.Error(err)
+		}
+	})
+}
