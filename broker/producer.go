@@ -76,13 +76,15 @@ func (p *Producer) gathered() {
 
 // PublishOnce is Publish for a message of QoS 2 whose sender may repeat it: that
 // it was received under a packet id is recorded in its own commit. The session
-// knows the id until it is released.
-func (p *Producer) PublishOnce(m *Message, tag uint64, s *Session, packet uint16) {
+// knows the id until it is released. again says that the sender does repeat it.
+func (p *Producer) PublishOnce(m *Message, tag uint64, s *Session, packet uint16, again bool) {
 	c := p.open()
-	if err := c.add(p.principal, m, tag); err != nil {
+	if err := p.b.admit(p.principal, m, p.b.Now()); err != nil {
 		c.refuse(m, tag, err)
 	} else {
-		c.batch.Put(SpaceSessions, receivedKey(s.id, packet), []byte{}, 0)
+		value := s.claim(packet, m, again)
+		c.route(p.principal, m, tag)
+		c.batch.Put(SpaceSessions, receivedKey(s.id, packet), value, 0)
 		last := &c.publishes[len(c.publishes)-1]
 		last.session, last.packet = s, packet
 	}
@@ -308,6 +310,9 @@ func (c *pending) conclude(p *publish) {
 		return
 	}
 	if r := &c.batch.Units[p.unit].Result; r.Err != nil {
+		if p.session != nil && !errors.Is(r.Err, ErrUnknown) {
+			p.session.disclaim(p.packet)
+		}
 		p.outcome.Err = c.b.publishError(p.m, r)
 		return
 	}

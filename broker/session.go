@@ -62,6 +62,7 @@ type Session struct {
 type affairs struct {
 	changes    []sessionPut // of subscriptions, to be recorded by Commit
 	received   map[uint16]struct{}
+	claimed    map[uint16]ID     // of messages that may have been stored, and of received ones until that is recorded
 	released   []uint16          // oldest first
 	numbers    map[uint64]uint16 // packet ids by sequence, see Renumber
 	will       *Will
@@ -82,7 +83,7 @@ func (s *Session) rest() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	a := s.affairs
-	if a != nil && len(a.changes)+len(a.received)+len(a.released)+len(a.numbers) == 0 && a.will == nil && !a.willStored && a.willDue == 0 {
+	if a != nil && len(a.changes)+len(a.received)+len(a.claimed)+len(a.released)+len(a.numbers) == 0 && a.will == nil && !a.willStored && a.willDue == 0 {
 		s.affairs = nil
 	}
 }
@@ -292,6 +293,7 @@ func (s *Session) record(ctx context.Context, level Level) error {
 	s.lock()
 	if s.durable {
 		c.Put(SpaceSessions, s.id, s.encode(), 0)
+		s.confirm(&c.Batch)
 	}
 	had := s.willStored
 	switch s.willStored = s.will != nil; {
@@ -446,6 +448,10 @@ func (s *Session) end(ctx context.Context, will bool) error {
 		}
 	}
 	for id := range was.received {
+		c.Put(SpaceSessions, receivedKey(s.id, id), nil, 0)
+		delete(was.claimed, id)
+	}
+	for id := range was.claimed {
 		c.Put(SpaceSessions, receivedKey(s.id, id), nil, 0)
 	}
 	for _, id := range was.released {

@@ -15,8 +15,11 @@ import (
 //	ID              the session: format u8, expiry, since, owner; and in format 2
 //	                n × (options u8, Subscription Identifier, filter), in order
 //	ID NUL s FILTER with format 1, a subscription: options u8, Subscription Identifier
-//	ID NUL i ID16   a packet id of a publish of QoS 2 that is not released
-//	ID NUL o ID16   a packet id of a delivery of QoS 2 that the client has
+//	ID NUL i ID16   a packet id of a publish of QoS 2 that is not released; nothing,
+//	                or in a store that is not atomic the id of the message until it
+//	                is known to be stored
+//	ID NUL o ID16   a packet id of a delivery of QoS 2 that the client has; nothing,
+//	                or in a store that is not atomic its sequence
 //	ID NUL p SEQ64  the packet id, u16, of a message that does not have that of its place
 //	ID NUL w        a will: format u8, due, delay, expiry + 1, flags u8, owner, message
 //

@@ -1,7 +1,9 @@
 package broker
 
 import (
+	"bytes"
 	"context"
+	"encoding/binary"
 	"math"
 	"slices"
 	"time"
@@ -36,6 +38,58 @@ func (s *Session) Receive(sink ConsumerSink) *Consumer {
 	return s.b.newConsumer(t, nil, sink)
 }
 
+// claim returns what is recorded of a publish of QoS 2 before it is stored. In a
+// store whose units are atomic it is stored with that, and nothing more is to be
+// said. Otherwise a crash may come in between: the record holds the id of the
+// message, and a sender that repeats it gets the same one, so that it is
+// stored once.
+func (s *Session) claim(packet uint16, m *Message, again bool) []byte {
+	if s.b.store.State().Atomic {
+		return []byte{}
+	}
+	s.lock()
+	defer s.mu.Unlock()
+	if id, ok := s.claimed[packet]; ok && again {
+		m.ID = id
+	}
+	if s.claimed == nil {
+		s.claimed = make(map[uint16]ID)
+	}
+	s.claimed[packet] = m.ID
+	return bytes.Clone(m.ID[:])
+}
+
+// disclaim forgets a claim whose message was refused.
+func (s *Session) disclaim(packet uint16) {
+	s.lock()
+	delete(s.claimed, packet)
+	s.mu.Unlock()
+}
+
+// Claimed are the packet ids of publishes of QoS 2 of which nobody knows whether
+// they were stored: those that the client repeats are published again.
+func (s *Session) Claimed() (ids []uint16) {
+	s.lock()
+	defer s.mu.Unlock()
+	for id := range s.claimed {
+		if _, stored := s.received[id]; !stored {
+			ids = append(ids, id)
+		}
+	}
+	return ids
+}
+
+// confirm records that what was claimed is stored, for all that is known to be.
+// The caller holds mu.
+func (s *Session) confirm(b *Batch) {
+	for id := range s.claimed {
+		if _, stored := s.received[id]; stored {
+			b.Put(SpaceSessions, receivedKey(s.id, id), []byte{}, 0)
+			delete(s.claimed, id)
+		}
+	}
+}
+
 // receive notes a publish that was stored under its packet id.
 func (s *Session) receive(packet uint16) {
 	s.lock()
@@ -55,6 +109,7 @@ func (s *Settlements) Release(of *Session, packet uint16, done func(error)) {
 		if err == nil {
 			of.lock()
 			delete(of.received, packet)
+			delete(of.claimed, packet)
 			of.mu.Unlock()
 		}
 		done(err)
@@ -66,11 +121,53 @@ func (s *Settlements) Release(of *Session, packet uint16, done func(error)) {
 // the id be released.
 func (s *Settlements) Handed(of *Session, r Ref, packet uint16, done func(error)) {
 	s.batch.Settle(r, ReasonAcked)
-	s.batch.Put(SpaceSessions, releasedKey(of.id, packet), []byte{}, 0)
+	s.batch.Put(SpaceSessions, releasedKey(of.id, packet), handedValue(s.b.store.State(), r), 0)
 	of.lock()
 	of.released = append(of.released, packet)
 	of.mu.Unlock()
 	s.end(done)
+}
+
+// handedValue is what is recorded of a delivery that the client has. In a store
+// whose units are not atomic it may be there still after a crash: so it says which.
+func handedValue(st State, r Ref) []byte {
+	if st.Atomic {
+		return []byte{}
+	}
+	return binary.AppendUvarint(nil, r.Seq)
+}
+
+// settleHanded removes deliveries that the client has, by their records, which
+// came before that.
+func (b *Broker) settleHanded(ctx context.Context, t Target, rs []releasedID) error {
+	c := newCommit()
+	for _, r := range rs {
+		if r.seq == 0 {
+			continue
+		}
+		ds, err := b.store.Read(ctx, t, Pos{Seq: r.seq, States: Ready | Leased}, 1, nil)
+		if err != nil {
+			return err
+		}
+		if len(ds) == 1 && ds[0].Seq == r.seq {
+			c.Settle(ds[0].Ref, ReasonAcked)
+			c.End()
+		}
+	}
+	if len(c.Units) == 0 {
+		c.release()
+		return nil
+	}
+	if err := c.submit(ctx, b.store); err != nil {
+		return err
+	}
+	for i := range c.Units {
+		if err := c.Units[i].Result.Err; err != nil && !isGone(err) {
+			return err
+		}
+	}
+	c.release()
+	return nil
 }
 
 // Sent remembers the packet id of a QoS 2 delivery that is no message of the

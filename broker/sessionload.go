@@ -63,7 +63,7 @@ func (b *Broker) loadSessions(ctx context.Context, defs []Definition) error {
 		if d, ok := targets[s.id]; ok {
 			delete(targets, s.id)
 			s.target.Store(uint64(d.Target))
-			if err := b.adjustSession(ctx, d); err != nil {
+			if err := errors.Join(b.adjustSession(ctx, d), b.settleHanded(ctx, d.Target, l.released[s.id])); err != nil {
 				return err
 			}
 		}
@@ -158,9 +158,10 @@ func (l *sessionLoader) entry(e Entry) error {
 		d.o, err = decodeOptions(e.Value)
 		s.subs = append(s.subs, d) // in order of key, which is that of the filter
 	case keyReceived:
-		s.receive(packetID(rest))
+		s.restoreReceived(packetID(rest), e.Value)
 	case keyReleased:
-		l.released[id] = append(l.released[id], releasedID{e.Rev, packetID(rest)})
+		seq, _ := binary.Uvarint(e.Value)
+		l.released[id] = append(l.released[id], releasedID{e.Rev, packetID(rest), seq})
 	case keyNumber:
 		if len(rest) != 8 || len(e.Value) != 2 {
 			err = errSession
@@ -181,6 +182,22 @@ func (l *sessionLoader) entry(e Entry) error {
 		return fmt.Errorf("session of client %q: %w", id, err)
 	}
 	return nil
+}
+
+// restoreReceived reads a record of a publish of QoS 2: it was stored, or, with
+// the id of its message, may have been.
+func (s *Session) restoreReceived(packet uint16, value []byte) {
+	var id ID
+	if copy(id[:], value) < len(id) {
+		s.receive(packet)
+		return
+	}
+	s.lock()
+	if s.claimed == nil {
+		s.claimed = make(map[uint16]ID)
+	}
+	s.claimed[packet] = id
+	s.mu.Unlock()
 }
 
 func (l *sessionLoader) session(id string, v []byte) error {
@@ -238,6 +255,7 @@ type releasedIDs map[string][]releasedID
 type releasedID struct {
 	rev uint64
 	id  uint16
+	seq uint64 // of the delivery, if the store may have it still
 }
 
 func (all releasedIDs) give(s *Session) {

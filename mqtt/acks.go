@@ -30,6 +30,7 @@ const (
 	idPending   idState = iota + 1 // PUBREC is still to come
 	idReceived                     // PUBREC was sent
 	idRestored                     // the same, on an earlier connection
+	idClaimed                      // on an earlier connection it was stored, or not: it comes again, or PUBREL
 	idReleasing                    // PUBREL came, and its record is under way
 )
 
@@ -56,7 +57,7 @@ func (in *inbound) repeated(c *conn, p *publish) bool {
 	}
 	in.mu.Lock()
 	state, known := in.ids[p.id]
-	if known && state != idPending { // PUBREC was lost on the way: again, in its place
+	if known = known && state != idClaimed; known && state != idPending { // PUBREC was lost on the way: again, in its place
 		in.queue = append(in.queue, owed{id: p.id, qos: 3, ready: true})
 	}
 	in.emit(c)
@@ -94,7 +95,7 @@ func (in *inbound) note(id uint16, st idState) {
 
 // restore notes a publish of an earlier connection. It does not count against
 // the Receive Maximum of this one.
-func (in *inbound) restore(id uint16) { in.note(id, idRestored) }
+func (in *inbound) restore(id uint16, st idState) { in.note(id, st) }
 
 // outcomes takes what became of publishes, in their order: a commit is done.
 // The tag of an outcome is the QoS of its publish.

@@ -65,6 +65,7 @@ func TestSubscriptionsGetWhatTheyMayHave(t *testing.T) { // X144, X147, X148
 // TestRetainedMessagesAndTime has what a month changes: nothing, but for what
 // was asked for.
 func TestRetainedMessagesAndTime(t *testing.T) { // X116, X118, X119, F17, F18
+	embedded(t, years)
 	bubble(t, func(t *testing.T, e *edge) {
 		r := pipeIn(t, e, true, "r")
 		retained := func(topic, payload string, props ...byte) {

@@ -15,7 +15,6 @@ import (
 	"millrace/broker"
 	"millrace/broker/auth"
 	"millrace/mqtt"
-	"millrace/persistence/local"
 
 	"github.com/rs/zerolog"
 	"go.uber.org/goleak"
@@ -35,7 +34,7 @@ type edge struct {
 	auth   *auth.Auth
 	store  *gate
 	log    *logs
-	inner  *local.Store
+	check  func() error // of the store's books
 	ended  bool
 	dir    string
 }
@@ -79,11 +78,9 @@ func openRated(tb testing.TB, dir string, rates auth.Rates, listen func(mqtt.Opt
 
 func openLimited(tb testing.TB, dir string, listen func(mqtt.Options) (*mqtt.Server, error), rates auth.Rates, bo broker.Options, change ...func(*mqtt.Options)) *edge {
 	tb.Helper()
-	inner, err := local.Open(local.Options{Dir: dir})
-	if err != nil {
-		tb.Fatal(err)
-	}
-	e := &edge{store: &gate{Store: inner}, inner: inner, log: &logs{}, dir: dir}
+	inner, check := openStore(tb, dir)
+	e := &edge{store: &gate{Store: inner}, check: check, log: &logs{}, dir: dir}
+	var err error
 	e.auth, err = auth.Open(tb.Context(), auth.Options{Store: broker.NewKeys(e.store, broker.SpaceAuth), AllowAnonymous: true, Rates: rates})
 	if err != nil {
 		tb.Fatal(err)
@@ -126,10 +123,10 @@ func (e *edge) stop(tb testing.TB) {
 	if err := closeAuth(ctx, e.auth); err != nil {
 		tb.Errorf("close auth: %v", err)
 	}
-	if err := e.inner.Check(); err != nil {
+	if err := e.check(); err != nil {
 		tb.Errorf("the store's own check: %v", err)
 	}
-	if err := e.inner.Close(ctx); err != nil {
+	if err := e.store.Close(ctx); err != nil {
 		tb.Errorf("close the store: %v", err)
 	}
 }

@@ -47,6 +47,7 @@ func offlineMemory(tb testing.TB, n, subscriptions int) int64 {
 // TestMemoryOfOfflineSessions: a session with a subscription of its own takes a
 // KiB at most, and one to a topic that it shares with all others a little more.
 func TestMemoryOfOfflineSessions(t *testing.T) {
+	embedded(t, "it measures the embedded store")
 	const n = 25_000 // with which maps are about as full as with 100,000
 	one, two := offlineMemory(t, n, 1), offlineMemory(t, n, 2)
 	t.Logf("%d bytes with one subscription, %d with two", one, two)

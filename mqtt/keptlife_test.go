@@ -56,6 +56,9 @@ func TestSessionPresentSaysWhatIsThere(t *testing.T) {
 		{"connected, of the kind that ends", 0, true, time.Hour, false, false},
 	} {
 		t.Run(row.name, func(t *testing.T) {
+			if row.wait > 24*time.Hour {
+				embedded(t, years)
+			}
 			bubble(t, func(t *testing.T, e *edge) {
 				s, present := keptPipe(t, e, "c", false, row.first)
 				if present {
@@ -112,6 +115,9 @@ func TestSessionExpiry(t *testing.T) { // P10, SB12, X153
 	} {
 		for _, restart := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%s/restart=%v", row.name, restart), func(t *testing.T) {
+				if row.away > 24*time.Hour {
+					embedded(t, years)
+				}
 				aged(t, func(t *testing.T, e *edge, again func(time.Duration) *edge) {
 					s, _ := keptPipe(t, e, "c", false, row.expiry)
 					s.subscribe(1, 1, "t")

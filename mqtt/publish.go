@@ -96,7 +96,7 @@ func (c *conn) publish(p *publish) *faultError {
 	c.got.asked++
 	c.retaining = c.retaining || p.retain
 	if p.qos == 2 && c.session.durable() {
-		c.producer.PublishOnce(c.message(t.name, p), 2, c.session.kept, p.id)
+		c.producer.PublishOnce(c.message(t.name, p), 2, c.session.kept, p.id, p.dup)
 	} else {
 		c.producer.Publish(c.message(t.name, p), uint64(p.qos))
 	}

@@ -159,7 +159,10 @@ func (c *conn) openSession(ctx context.Context) *faultError {
 	if s.durable() {
 		s.window.share()
 		for _, id := range kept.Received() {
-			c.acks.restore(id)
+			c.acks.restore(id, idRestored)
+		}
+		for _, id := range kept.Claimed() {
+			c.acks.restore(id, idClaimed)
 		}
 	}
 	return nil

@@ -17,14 +17,24 @@ import (
 // sessions over the kills: what they were told is there, in order, and in QoS 2
 // once from end to end. One subscriber is away until the last round is over.
 func TestSessionsSurviveAKill(t *testing.T) {
-	rounds := int(fromEnv(t, "MILLRACE_KILL_ROUNDS", 5))
+	killSessions(t, int(fromEnv(t, "MILLRACE_KILL_ROUNDS", 5)))
+}
+
+// TestSessionsInNATSSurviveAKill is the same with what is kept in NATS.
+func TestSessionsInNATSSurviveAKill(t *testing.T) {
+	killSessions(t, int(fromEnv(t, "MILLRACE_KILL_ROUNDS", 3)), "--store", lone(t, nil))
+}
+
+// killSessions plays the rounds, with more arguments of the server.
+func killSessions(t *testing.T, rounds int, more ...string) {
+	t.Helper()
 	if testing.Short() {
 		rounds = 1
 	}
 	seed := fromEnv(t, "MILLRACE_KILL_SEED", time.Now().UnixNano()&0xffffff)
 	t.Logf("seed %d (repeat with MILLRACE_KILL_SEED=%d)", seed, seed)
 	r := rand.New(rand.NewPCG(uint64(seed), 1))
-	args := []string{"--data", t.TempDir(), "--bootstrap-file", bootstrapFile(t, testKeyYAML), "--set", "mqtt.max_session_queue=10000000", "--set", "mqtt.max_session_bytes=4GiB"}
+	args := append([]string{"--data", t.TempDir(), "--bootstrap-file", bootstrapFile(t, testKeyYAML), "--set", "mqtt.max_session_queue=10000000", "--set", "mqtt.max_session_bytes=4GiB"}, more...)
 	var pubs []*devicePub
 	var subs []*deviceSub
 	for qos := byte(1); qos <= 2; qos++ {

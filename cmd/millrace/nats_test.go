@@ -2,6 +2,9 @@ package main_test
 
 import (
 	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -66,19 +69,71 @@ func TestMessagesStayInNATS(t *testing.T) {
 	}
 }
 
-func TestWhatNATSDoesNotKeepIsRefused(t *testing.T) {
-	c := jetstreamtest.Start(t, jetstreamtest.Options{Servers: 1})
-	s, api := overNATS(t, c.URL())
-	if _, err := dial(s, "durable", false); err == nil || !strings.Contains(err.Error(), "Unavailable") {
-		t.Errorf("a durable session answers %v", err)
+// TestMosquittoFindsItsSessionInNATS has a client be away while the broker is
+// killed, and get everything on another machine.
+func TestMosquittoFindsItsSessionInNATS(t *testing.T) {
+	needTools(t)
+	url := lone(t, nil)
+	s, _ := overNATS(t, url)
+	sub := func(qos, n int) string {
+		t.Helper()
+		_, port, _ := strings.Cut(s.ports["mqtt"], ":")
+		args := []string{"-p", port, "-c", "-i", fmt.Sprint("m", qos), "-q", fmt.Sprint(qos), "-t", "e/#"}
+		if n == 0 {
+			args = append(args, "-E") // subscribe, and go
+		} else {
+			args = append(args, "-C", fmt.Sprint(n), "-W", "60")
+		}
+		out, err := exec.Command("mosquitto_sub", args...).CombinedOutput()
+		if err != nil {
+			t.Fatalf("mosquitto_sub: %v: %s", err, out)
+		}
+		return string(out)
 	}
-	err := api.call(t.Context(), "POST", "/queues", map[string]any{"name": "f", "topic_filter": "f", "fifo_groups": true}, nil)
-	if err == nil || !strings.Contains(err.Error(), "fifo_groups") {
-		t.Errorf("FIFO groups answer %v", err)
+	sub(1, 0)
+	sub(2, 0)
+	const n = 100
+	want := ""
+	for round := range 2 {
+		device, err := dial(s, "device", true)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range n {
+			text := fmt.Sprintf("%d-%03d", round, i)
+			if token := device.Publish("e/d", 2, false, text); !token.WaitTimeout(30*time.Second) || token.Error() != nil {
+				t.Fatalf("message %s has no answer: %v", text, token.Error())
+			}
+			want += text + "\n"
+		}
+		device.Disconnect(100)
+		s.kill()
+		s, _ = overNATS(t, url)
 	}
-	_, errs, code := command(t, "serve", "--data", t.TempDir(), "--mqtt-listen", "none", "--http-listen", "127.0.0.1:0", "--store", c.URL())
-	if code != 75 || !strings.Contains(errs, `uses the nats prefix "mr"`) {
-		t.Errorf("a second node ends with code %d: %s", code, errs)
+	for qos := 1; qos <= 2; qos++ {
+		if got := sub(qos, 2*n); got != want {
+			t.Errorf("in QoS %d it gets\n%s, want\n%s", qos, got, want)
+		}
+	}
+}
+
+func TestNodesTellTheirNames(t *testing.T) {
+	url := lone(t, nil)
+	for _, given := range [][]string{nil, {"--node-name", "rack-7"}} {
+		data := t.TempDir()
+		s := startServer(t, append([]string{"--data", data, "--store", url}, given...)...)
+		name := "rack-7"
+		if given == nil {
+			kept, err := os.ReadFile(filepath.Join(data, "node"))
+			if name = strings.TrimSpace(string(kept)); err != nil || len(name) < 5 {
+				t.Fatalf("the name is %q, %v", name, err)
+			}
+		}
+		_, errs, code := command(t, "serve", "--data", t.TempDir(), "--mqtt-listen", "none", "--http-listen", "127.0.0.1:0", "--store", url)
+		if code != 75 || !strings.Contains(errs, `millrace node "`+name+`" uses the nats prefix "mr"`) {
+			t.Errorf("a second node ends with code %d: %s", code, errs)
+		}
+		s.stop()
 	}
 }
 

@@ -34,6 +34,7 @@ var mayAskTheMachine = map[string]string{
 	"persistence/jetstream/jetstreamtest/":   "tests, in fake time",
 	"persistence/jetstream/member.go":        measures,
 	"persistence/jetstream/receive.go":       measures,
+	"persistence/jetstream/servers.go":       "what the servers judge by their own clocks",
 	"persistence/jetstream/stored.go":        measures,
 	"persistence/journal/":                   measures,
 	"persistence/local/backup.go":            shows,

@@ -2,9 +2,13 @@ package main
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
+	"path/filepath"
+	"strings"
 	"time"
 
 	"millrace/cmd/millrace/config"
@@ -46,14 +50,16 @@ func (a *app) openJetStream(ctx context.Context) error {
 	if err := os.MkdirAll(a.cfg.Data, 0o700); err != nil {
 		return &failure{code: exitConfig, err: fmt.Errorf("make the data directory: %w", err)}
 	}
-	node, err := os.Hostname()
-	if err != nil {
-		return fmt.Errorf("the name of this machine: %w", err)
-	}
 	n := a.cfg.NATS
+	if n.Node == "" {
+		var err error
+		if n.Node, err = ownName(a.cfg.Data); err != nil {
+			return &failure{code: exitConfig, err: err, hint: "name it with --node-name"}
+		}
+	}
 	store, err := jetstream.Open(ctx, jetstream.Options{
-		URL: a.cfg.Store.URL, Creds: n.Creds, NKey: n.NKey, CA: n.CA, Cert: n.Cert, Key: n.Key,
-		Prefix: n.Prefix, Replicas: n.Replicas, Sync: jetstream.Sync(n.Sync), Wait: time.Duration(n.Wait), LookAhead: n.Ahead, Node: node, Log: a.log,
+		URL: a.cfg.Store.URL, Creds: n.Creds, NKey: n.NKey, CA: n.CA, Cert: n.Cert, Key: n.Key, SysCreds: n.SysCreds,
+		Domain: n.Domain, Prefix: n.Prefix, Replicas: n.Replicas, Sync: jetstream.Sync(n.Sync), Wait: time.Duration(n.Wait), LookAhead: n.Ahead, Node: n.Node, Log: a.log,
 		Failed: func(err error) {
 			a.fail(&failure{code: exitBusy, err: fmt.Errorf("the store takes no more work: %w", err), hint: "start again: everything acknowledged is there"})
 		},
@@ -63,7 +69,33 @@ func (a *app) openJetStream(ctx context.Context) error {
 	}
 	a.store = store
 	a.stack.push("store", store.Close)
+	if most := store.MaxPayload(); most < int64(a.cfg.Limits.Payload) {
+		a.cfg.Limits.Payload = config.Size(most)
+		a.log.Warn().Stringer("limit", a.cfg.Limits.Payload).Msg("the nats servers take no larger payloads, although limits.payload does: raise their max_payload")
+	}
 	return nil
+}
+
+// ownName returns the name of this node: that of the machine, and four letters
+// that are kept in dir.
+func ownName(dir string) (string, error) {
+	file := filepath.Join(dir, "node")
+	name, err := os.ReadFile(file)
+	if err == nil {
+		return strings.TrimSpace(string(name)), nil
+	}
+	if !errors.Is(err, fs.ErrNotExist) {
+		return "", fmt.Errorf("the name of this node: %w", err)
+	}
+	host, err := os.Hostname()
+	if err != nil {
+		return "", fmt.Errorf("the name of this machine: %w", err)
+	}
+	made := host + "-" + strings.ToLower(rand.Text()[:4])
+	if err := os.WriteFile(file, []byte(made+"\n"), 0o600); err != nil {
+		return "", fmt.Errorf("the name of this node: %w", err)
+	}
+	return made, nil
 }
 
 // natsFailure says how the start ends that found no store.

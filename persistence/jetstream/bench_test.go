@@ -96,3 +96,61 @@ func BenchmarkQueues(b *testing.B) {
 		b.Fatal(err)
 	}
 }
+
+// BenchmarkSessions publishes 256 bytes to sessions whose clients are away, and shows
+// the CPU of it all for one publish; then what a client that fetches them costs for
+// one message, 64 to a batch.
+func BenchmarkSessions(b *testing.B) {
+	for _, n := range []int{1, 1000} {
+		b.Run(fmt.Sprintf("%d sessions", n), func(b *testing.B) {
+			c := jetstreamtest.Start(b, jetstreamtest.Options{Servers: 1})
+			s := open(b, jetstream.Options{URL: c.URL()})
+			s.Bind(make(heard, 1))
+			to := make([]broker.Route, n)
+			for i := range to {
+				t, err := s.Define(b.Context(), broker.Def{Name: fmt.Sprint("c", i), Kind: broker.SessionTarget})
+				if err != nil {
+					b.Fatal(err)
+				}
+				to[i] = broker.Route{Target: t}
+			}
+			free := make(answered, 100)
+			for range cap(free) {
+				free <- &broker.Batch{}
+			}
+			sent := uint64(0)
+			before := spent(b)
+			for b.Loop() {
+				x := <-free
+				x.Reset()
+				sent++
+				m := &broker.Message{Topic: "bench/topic", Payload: make([]byte, 256), QoS: 1}
+				binary.BigEndian.PutUint64(m.ID[8:], sent)
+				x.Publish(m, to...)
+				x.End()
+				s.Submit(x, broker.Durable, free)
+			}
+			for range cap(free) {
+				<-free
+			}
+			b.ReportMetric(float64(spent(b)-before)/float64(time.Microsecond)/float64(sent), "cpu-µs/publish")
+			before = spent(b)
+			for got := uint64(0); got < sent; {
+				ds := take(s, to[0].Target, 64, time.Hour, time.Minute)
+				got += uint64(len(ds))
+				x := &broker.Batch{}
+				for i := range ds {
+					x.Settle(ds[i].Ref, broker.ReasonAcked)
+					x.End()
+				}
+				done := make(answered, 1)
+				s.Submit(x, broker.Durable, done)
+				<-done
+			}
+			b.ReportMetric(float64(spent(b)-before)/float64(time.Microsecond)/float64(sent), "cpu-µs/fetched")
+			if err := s.Close(context.Background()); err != nil {
+				b.Error(err)
+			}
+		})
+	}
+}

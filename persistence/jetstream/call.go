@@ -215,6 +215,7 @@ type apiError struct {
 
 // Numbers of JetStream errors (nats-server, server/errors.json).
 const (
+	errNoPeers       = 10005 // too few servers for the copies
 	errStoreFull     = 10023 // insufficient resources
 	errNoMessage     = 10037
 	errDelete        = 10057 // the message cannot be deleted: it is not there
@@ -223,6 +224,7 @@ const (
 	errNoMemory      = 10028
 	errNoStorage     = 10047
 	errWrongLast     = 10071 // wrong last sequence of the subject
+	errNoCluster     = 10074 // copies on a lone server
 	errStreamFull    = 10077 // a limit of the stream
 	errWrongLastCont = 10164
 )

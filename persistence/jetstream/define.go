@@ -80,20 +80,13 @@ func (s *Store) make(ctx context.Context, id broker.Target, d broker.Def) (targe
 		return s.openQueue(ctx, id, d)
 	case broker.StreamTarget:
 		return s.openStream(ctx, id, d)
+	case broker.SessionTarget:
+		return s.openBacklog(id, d)
 	case broker.SubscriptionTarget:
 		return s.openSubscription(id, d)
 	default:
-		return nil, refused(d.Kind)
+		return nil, fmt.Errorf("%w: targets of kind %d are not known", broker.ErrConflict, d.Kind)
 	}
-}
-
-// refused says that targets of a kind cannot be kept here.
-func refused(k broker.TargetKind) error {
-	what := "targets of this kind"
-	if k == broker.SessionTarget {
-		what = "durable sessions"
-	}
-	return fmt.Errorf("%w: the nats store does not keep %s yet; the embedded store does", broker.ErrConflict, what)
 }
 
 // Definitions implements broker.Store.
@@ -109,9 +102,6 @@ func (s *Store) Definitions(context.Context) ([]broker.Definition, error) {
 func (s *Store) Define(ctx context.Context, d broker.Def) (broker.Target, error) {
 	if d.Kind == broker.StreamTarget && d.Partitions == 0 {
 		d.Partitions = 1
-	}
-	if err := possible(&d); err != nil {
-		return 0, err
 	}
 	s.defining.Lock()
 	defer s.defining.Unlock()
@@ -143,14 +133,6 @@ func (s *Store) Define(ctx context.Context, d broker.Def) (broker.Target, error)
 		t.begin()
 	}
 	return t.definition().Target, nil
-}
-
-// possible refuses what JetStream cannot keep.
-func possible(d *broker.Def) error {
-	if d.Kind == broker.SessionTarget {
-		return refused(d.Kind)
-	}
-	return nil
 }
 
 // alter changes a target that is there.

@@ -4,9 +4,12 @@
 // # What is where
 //
 // A queue is a stream of its own with work-queue retention and one pull
-// consumer; a partition of a stream is a stream with limits. Two streams are
+// consumer; a partition of a stream is a stream with limits. Three streams are
 // shared: one holds what is delayed and uses JetStream's schedules, one what is
-// dead. Keys and definitions are key/value buckets, of which the node keeps a
+// dead, and one is the log of all sessions: a publish is one message there, which
+// says for whom it is, and which the node reads back from the tail, live and when
+// it starts alike (sessionlog.go). What a session is done with is one key of it
+// (sessionkeep.go). Keys and definitions are key/value buckets, of which the node keeps a
 // copy. The number of a target is the revision of its first definition, and
 // stands in the names of its streams, so that no name is ever used again.
 // names.go has them all. A message is stored as broker.AppendMessage writes it;
@@ -63,23 +66,27 @@
 // holds too much is taken by the node, soon after. A message that waits longer
 // than it may goes when its time comes if the node runs, else when it is opened.
 //
-// Not kept: durable sessions. Define refuses them with ErrConflict. State says so.
+// A unit that publishes and puts a key of a session writes the key first: with it
+// the broker tells a publish of QoS 2 that comes again after a crash, for as long as
+// JetStream knows ids (5 minutes). What a session was sent is recorded within a
+// second, so that after a crash it may count as ready.
 //
 // # Goroutines
 //
 // Those of the connection, which run the ends of calls and deliver messages; one
-// that renews the membership; the mover of delayed messages. For as long as it
-// takes: one for each purge, settlement of an unknown message, Defer, repeat of a
-// de-duplicated message, for a full queue that drops its oldest, for a read
-// of a stream that finds something, for each answer of a subscription or to a receive
-// by topic, and for a queue whose topics are looked through. Timers run
+// that renews the membership; the mover of delayed messages; the tail of the log of
+// sessions. For as long as it takes: one for each purge, settlement of an unknown
+// message, Defer, repeat of a de-duplicated message, for a full queue that drops its
+// oldest, for a read of a stream that finds something, for each answer of a
+// subscription or to a receive by topic, for a queue whose topics are looked through,
+// for a record of a session, and to sweep the log. Timers run
 // for leases and waits that are there, and for the retention of streams that have
 // subscriptions.
 //
 // # Locks
 //
-// Store.defining, then one queue's or subscription's, then one stream's, then Store.mu
-// or that of the calls.
+// Store.defining, then sessionLog.order, then one queue's, subscription's or session's,
+// then one stream's, then sessionLog.mu, then Store.mu or that of the calls.
 // keySpace.mu, gate.mu, lines.mu and unit.mu stand alone. No lock is held while a
 // Completion, a WaitSink or Events is called.
 package jetstream

@@ -22,13 +22,17 @@ const (
 	headerTarget   = "Nats-Schedule-Target"
 )
 
-// entering is one message on its way into one queue or partition.
+// entering is one message on its way into one queue, partition, or the log of
+// sessions for some of them.
 type entering struct {
 	u     *unit
 	op    *broker.Op
 	first bool // the first route of the unit's first publish
 	q     *queue
 	p     *partition
+	to    []broker.Route // sessions
+	part  int            // of those of one publish
+	known string         // the id in the log
 	body  []byte
 	size  size
 	until int64 // of a delayed one
@@ -43,6 +47,7 @@ func (u *unit) enter(op *broker.Op) (int, error) {
 	s := u.sub.s
 	m := op.Message
 	var body []byte
+	var sessions *entering
 	n := 0
 	for _, r := range op.Routes {
 		t, err := s.lookup(r.Target)
@@ -55,6 +60,13 @@ func (u *unit) enter(op *broker.Op) (int, error) {
 		n++
 		if body == nil {
 			body = broker.AppendMessage(make([]byte, 0, broker.SizeBound(m)), m)
+		}
+		if b, ok := t.(*backlog); ok {
+			if sessions, err = u.enterSession(op, b, r, sessions, body); err != nil {
+				u.u.Result.Full = r.Target
+				return n, err
+			}
+			continue
 		}
 		e := &entering{u: u, op: op, first: len(u.reserved) == 0, body: body, size: sizeOf(m, body)}
 		switch t := t.(type) {
@@ -83,7 +95,7 @@ func (q *queue) reserve(e *entering) error {
 	defer q.mu.Unlock()
 	e.delay(q)
 	switch {
-	case len(q.full) == 0 && q.roomFor(e.size):
+	case len(q.full) == 0 && q.roomFor(e.size), e.u.again: // it may be what fills the queue
 		q.take(e)
 	case !q.def.DropOldest || !q.couldFit(e.size):
 		return broker.ErrFull
@@ -193,6 +205,7 @@ func (u *unit) cancelRoom() {
 			e.q.yield(e)
 			e.q.mu.Unlock()
 		}
+		e.leaveSessions(u.sub.s)
 	}
 	u.reserved = nil
 }
@@ -266,6 +279,8 @@ func (e *entering) publish(s *Store, id broker.ID) {
 	h := nats.Header{headerID: {msgID(id) + e.u.origin}}
 	k := &call{header: h, data: e.body}
 	switch {
+	case e.to != nil:
+		k.subject, k.data = s.sessions.subject, s.sessions.expect(e, &h[headerID][0])
 	case e.p != nil:
 		k.subject = e.p.subject
 	case e.until != 0:
@@ -282,6 +297,10 @@ func (e *entering) publish(s *Store, id broker.ID) {
 		a, err := acked(m, err)
 		s.notice(err)
 		e.stored(a, id, err)
+		if e.to != nil && err == nil { // who asks then finds it there
+			s.sessions.caughtUp(a.Seq, func() { e.arrived(); e.u.done(nil) })
+			return
+		}
 		e.u.done(err)
 	}
 	s.calls.start(k)
@@ -292,7 +311,7 @@ func (e *entering) stored(a pubAck, id broker.ID, err error) {
 	u := e.u
 	// Ids are made for one publish: what is not a repeat of ours and was there
 	// already is our own, sent again.
-	e.err, e.dup = err, a.Duplicate && e.op.First != (broker.ID{})
+	e.err, e.dup = err, a.Duplicate && (e.op.First != (broker.ID{}) || u.again)
 	if e.first && err == nil {
 		u.u.Result.Seq = a.Seq
 		if e.p != nil {
@@ -300,6 +319,8 @@ func (e *entering) stored(a pubAck, id broker.ID, err error) {
 		}
 	}
 	switch {
+	case e.to != nil && err != nil:
+		e.leaveSessions(u.sub.s)
 	case e.p != nil:
 		if err == nil && !e.dup {
 			e.p.appended(a.Seq, int64(len(e.body)))

@@ -23,3 +23,6 @@ func Ask(nc *nats.Conn, subject string) error {
 	_, err = c.wait(context.Background(), subject, nil, nil)
 	return err
 }
+
+// Ahead is by how much a server's time differs from ours.
+var Ahead = ahead

@@ -39,6 +39,7 @@ type keySpace struct {
 	s       *Store
 	stream  string
 	subject string
+	to      string        // where a key is published, before the key
 	age     time.Duration // of a key, 0 = for ever
 
 	mu   sync.Mutex
@@ -65,13 +66,17 @@ func (s *Store) openKeys(ctx context.Context) error {
 			s: s, stream: s.names.bucketStream(kind), subject: s.names.bucketSubject(kind), age: age,
 			gone: map[string]uint64{}, busy: map[string][]*put{},
 		}
+		if k.to = k.subject; s.o.Domain != "" { // as NATS maps them
+			k.to = s.o.api() + k.subject
+		}
 		list = append(list, k)
 		return k
 	}
 	for space, kind := range kinds {
 		s.keys[space] = add(kind, 0)
 	}
-	s.defs, s.node, s.subs, s.dedup = add("defs", 0), add("node", 0), add("subs", 0), add("dedup", dedupWindow)
+	s.defs, s.node, s.dedup = add("defs", 0), add("node", 0), add("dedup", dedupWindow)
+	s.subs, s.back = add("subs", 0), add("back", 0)
 	return parallel(list, func(k *keySpace) error { return k.open(ctx) })
 }
 
@@ -89,7 +94,7 @@ func (k *keySpace) open(ctx context.Context) error {
 
 // load reads the bucket into the copy.
 func (k *keySpace) load(ctx context.Context) error {
-	return k.s.each(ctx, k.stream, k.subject+">", func(m *stored) error {
+	return k.s.scan(ctx, k.stream, k.subject+">", func(m *stored) error {
 		key, err := k.keyOf(m)
 		if err != nil {
 			return err
@@ -159,7 +164,7 @@ func (k *keySpace) send(p *put) {
 	case p.rev != 0:
 		h[headerExpected] = []string{strconv.FormatUint(p.rev, 10)}
 	}
-	k.s.calls.start(&call{subject: k.subject + encoded, header: h, data: p.value, done: func(m *nats.Msg, err error) { k.answered(p, m, err) }})
+	k.s.calls.start(&call{subject: k.to + encoded, header: h, data: p.value, done: func(m *nats.Msg, err error) { k.answered(p, m, err) }})
 }
 
 // answered records the outcome of p and sends the next of its key.

@@ -1,6 +1,7 @@
 package jetstream
 
 import (
+	"container/list"
 	"context"
 	"sync"
 
@@ -12,6 +13,7 @@ import (
 type lines struct {
 	mu   sync.Mutex
 	of   map[broker.Completion]*line
+	open list.List     // of *submission: what is not answered, oldest first
 	idle chan struct{} // closed when nothing is under way, while somebody waits for that
 }
 
@@ -31,6 +33,31 @@ func (l *lines) enter(b *submission) {
 		l.of[b.c] = x
 	}
 	x.waiting = append(x.waiting, b)
+	b.open = l.open.PushBack(b)
+}
+
+// inTurn calls then once all that was submitted before b has been answered.
+func (l *lines) inTurn(b *submission, then func()) {
+	l.mu.Lock()
+	first := l.open.Front() == b.open
+	if !first {
+		b.turn = append(b.turn, then)
+	}
+	l.mu.Unlock()
+	if first {
+		then()
+	}
+}
+
+// answered takes b out of the books and returns what waits for that. The caller
+// holds mu.
+func (l *lines) answered(b *submission) (turn []func()) {
+	l.open.Remove(b.open)
+	if first := l.open.Front(); first != nil {
+		next := first.Value.(*submission)
+		turn, next.turn = next.turn, nil
+	}
+	return turn
 }
 
 // finished answers b and what stood behind it, if b is at the head.
@@ -50,6 +77,13 @@ func (l *lines) finished(b *submission) {
 		l.mu.Unlock()
 		head.c.Done(head.b)
 		l.mu.Lock()
+		if turn := l.answered(head); turn != nil {
+			l.mu.Unlock()
+			for _, then := range turn {
+				then()
+			}
+			l.mu.Lock()
+		}
 	}
 	x.calling = false
 	if len(x.waiting) == 0 {

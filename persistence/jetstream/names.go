@@ -37,6 +37,10 @@ func (n names) partitionSubject(t broker.Target, p uint32) string {
 func (n names) delayStream() string { return n.prefix + "_delay" }
 func (n names) deadStream() string  { return n.prefix + "_dead" }
 
+// The log of sessions.
+func (n names) logStream() string  { return n.prefix + "_log" }
+func (n names) logSubject() string { return n.prefix + ".l" }
+
 // scheduledSubject holds one delayed message of a queue, dueSubject those whose
 // time has come.
 func (n names) scheduledSubject(t broker.Target, id broker.ID) string {

@@ -2,6 +2,7 @@ package jetstream
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"strconv"
@@ -35,19 +36,19 @@ type openError struct {
 func (e *openError) Error() string   { return e.text.Error() }
 func (e *openError) Unwrap() []error { return []error{e.kind, e.text} }
 
-// connect waits for a server and returns a connection to it.
-func connect(ctx context.Context, o *Options) (*nats.Conn, error) {
-	opts, err := o.dial()
+// connect waits for a server and returns a connection to it, as who is in creds.
+func connect(ctx context.Context, o *Options, creds string) (*nats.Conn, error) {
+	opts, err := o.dial(creds)
 	if err != nil {
-		return nil, err
+		return nil, &openError{ErrUnfit, err}
 	}
 	for {
-		nc, err := nats.Connect(o.URL, opts...)
+		nc, err := opts.Connect()
 		if err == nil {
 			return nc, nil
 		}
-		if errors.Is(err, nats.ErrAuthorization) || errors.Is(err, nats.ErrAuthExpired) || strings.Contains(err.Error(), "Authorization Violation") {
-			return nil, &openError{ErrUnfit, fmt.Errorf("nats %s does not let us in: %w; see the credentials", o.hosts(), err)}
+		if why := refusal(err); why != "" {
+			return nil, &openError{ErrUnfit, fmt.Errorf("nats %s does not let us in: %w; %s", o.hosts(), err, why)}
 		}
 		select {
 		case <-time.After(reconnectWait):
@@ -55,6 +56,25 @@ func connect(ctx context.Context, o *Options) (*nats.Conn, error) {
 			return nil, &openError{ErrUnreachable, fmt.Errorf("no nats server at %s within %s: %w", o.hosts(), o.Wait, err)}
 		}
 	}
+}
+
+// refusal says what to do about an error that another try would not mend; it is
+// empty for one of a server that is away.
+func refusal(err error) string {
+	_, unknown := errors.AsType[*tls.CertificateVerificationError](err)
+	_, plaintext := errors.AsType[tls.RecordHeaderError](err)
+	switch {
+	case errors.Is(err, nats.ErrAuthorization), errors.Is(err, nats.ErrAuthExpired), errors.Is(err, nats.ErrAuthRevoked),
+		strings.Contains(err.Error(), "Authorization Violation"):
+		return "see the user and password in the store's URL, or the credentials (--nats-creds, --nats-nkey)"
+	case unknown:
+		return "name the authority that signs the servers' certificates with --nats-tls-ca, and the servers as the certificates do"
+	case strings.Contains(err.Error(), "remote error: tls:"):
+		return "the servers want a certificate from us that they trust: --nats-tls-cert and --nats-tls-key"
+	case errors.Is(err, nats.ErrSecureConnWanted), plaintext:
+		return "the servers speak no TLS: take nats:// without the options of TLS, or have them use it"
+	}
+	return ""
 }
 
 // hosts is URL without the passwords in it.
@@ -87,13 +107,21 @@ func fit(ctx context.Context, js jetstream.JetStream, o *Options) error {
 	var info *jetstream.AccountInfo
 	err := again(ctx, func(ctx context.Context) (err error) {
 		info, err = js.AccountInfo(ctx)
+		if denied := js.Conn().LastError(); err != nil && errors.Is(denied, nats.ErrPermissionViolation) {
+			return denied
+		}
 		return err
 	})
 	switch {
+	case o.Domain != "" && (errors.Is(err, jetstream.ErrJetStreamNotEnabled) || errors.Is(err, nats.ErrNoResponders)):
+		return fmt.Errorf("no jetstream domain %q is known at nats %s: see --nats-domain, and the domain in the servers' configuration", o.Domain, o.hosts())
 	case errors.Is(err, jetstream.ErrJetStreamNotEnabled), errors.Is(err, nats.ErrNoResponders):
 		return fmt.Errorf("jetstream is off at nats %s: start its servers with -js, or in their configuration with jetstream {}", o.hosts())
 	case errors.Is(err, jetstream.ErrJetStreamNotEnabledForAccount):
 		return fmt.Errorf("jetstream is off for our account at nats %s: enable it in the account's settings", o.hosts())
+	case errors.Is(err, nats.ErrPermissionViolation):
+		return fmt.Errorf("nats %s denies us what we need: %w; permit our user to publish to %s.>, $KV.>, %s> and $JS.ACK.>, and to subscribe to _INBOX.>",
+			o.hosts(), err, o.Prefix, o.api())
 	case err != nil:
 		return fmt.Errorf("jetstream at nats %s does not answer: %w", o.hosts(), err)
 	}

@@ -3,6 +3,7 @@ package jetstream_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -11,6 +12,7 @@ import (
 	"github.com/nats-io/nats.go"
 	natsjs "github.com/nats-io/nats.go/jetstream"
 
+	"millrace/broker"
 	"millrace/persistence/jetstream"
 	"millrace/persistence/jetstream/jetstreamtest"
 )
@@ -94,4 +96,52 @@ func TestStreamsOfOthersAreLeftAlone(t *testing.T) {
 		t.Fatal(err)
 	}
 	fails(t, jetstream.Options{URL: c.URL()}, jetstream.ErrUnfit, "stream mr_dead has retention Interest, and must have Limits: it is not ours")
+}
+
+func TestClocksAreCompared(t *testing.T) {
+	began := time.Now()
+	ended := began.Add(time.Second)
+	for at, want := range map[time.Duration]time.Duration{
+		-2 * time.Second: -2 * time.Second, 0: 0, time.Second / 2: 0, time.Second: 0, 4 * time.Second: 3 * time.Second,
+	} {
+		if got := jetstream.Ahead(began.Add(at), began, ended); got != want {
+			t.Errorf("a clock that showed %s in a second is ahead by %s, want %s", at, got, want)
+		}
+	}
+}
+
+// TestADomain has every kind of call go to the JetStream of a domain.
+func TestADomain(t *testing.T) {
+	c := jetstreamtest.Start(t, jetstreamtest.Options{Servers: 1, Configure: func(o *server.Options) { o.JetStreamDomain = "hub" }})
+	for round := range uint64(2) {
+		s := open(t, jetstream.Options{URL: c.URL(), Domain: "hub"})
+		s.Bind(make(heard, 10))
+		q, err := s.Define(t.Context(), broker.Def{Name: "q", Kind: broker.QueueTarget})
+		if err != nil {
+			t.Fatal(err)
+		}
+		log, err := s.Define(t.Context(), broker.Def{Name: "s", Kind: broker.StreamTarget})
+		if err != nil {
+			t.Fatal(err)
+		}
+		send(t, s, q, fmt.Sprint("a", round))
+		send(t, s, log, fmt.Sprint("a", round))
+		got := take(s, q, 1, time.Minute, 30*time.Second)
+		if len(got) != 1 {
+			t.Fatalf("%d are received", len(got))
+		}
+		r := commit(s, func(b *broker.Batch) {
+			b.Settle(got[0].Ref, broker.ReasonAcked)
+			b.Put(broker.SpaceSystem, "k", []byte{byte(round)}, 0)
+		})
+		if r.Err != nil {
+			t.Error(r.Err)
+		}
+		if ds, err := s.Read(t.Context(), log, broker.Pos{Begin: true}, 10, nil); err != nil || uint64(len(ds)) != round+1 {
+			t.Errorf("%d are read, %v", len(ds), err)
+		}
+		if err := s.Close(t.Context()); err != nil {
+			t.Error(err)
+		}
+	}
 }

@@ -3,6 +3,8 @@ package jetstream
 import (
 	"errors"
 	"fmt"
+	"os"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -29,6 +31,11 @@ type Options struct {
 	Creds, NKey string
 	// CA, Cert and Key are files in PEM, for TLS.
 	CA, Cert, Key string
+	// SysCreds is a credentials file of the system account, which shows how the
+	// servers sync their disks.
+	SysCreds string
+	// Domain is the JetStream domain to use, where we are connected to another one.
+	Domain string
 	// Prefix of every stream and subject: letters, digits, _ and -; "mr" if empty.
 	Prefix string
 	// Replicas of every stream: 1, 3 or 5; 0 = 3 in a cluster, 1 on a lone server.
@@ -88,6 +95,11 @@ func (o *Options) complete() error {
 	default:
 		return fmt.Errorf("nats sync %q: it is always or interval, as the servers are configured", o.Sync)
 	}
+	for _, c := range []byte(o.Domain) {
+		if !plain(c) {
+			return fmt.Errorf("nats domain %q: only letters, digits, _ and - can stand in it", o.Domain)
+		}
+	}
 	if o.Creds != "" && o.NKey != "" {
 		return errors.New("nats credentials and an nkey are both given: one of them says who we are")
 	}
@@ -120,21 +132,38 @@ func (o *Options) durability() broker.Durability {
 	return broker.DurabilityRelaxed
 }
 
-// dial returns the options of the connection.
-func (o *Options) dial() ([]nats.Option, error) {
+// api begins the subjects of the JetStream API.
+func (o *Options) api() string {
+	if o.Domain != "" {
+		return "$JS." + o.Domain + ".API."
+	}
+	return "$JS.API."
+}
+
+// dial returns the options of a connection that shows these credentials, after
+// it has tried every file. The files are read again at each reconnect.
+func (o *Options) dial(creds string) (nats.Options, error) {
+	all := nats.GetDefaultOptions()
+	for u := range strings.SplitSeq(o.URL, ",") {
+		all.Servers = append(all.Servers, strings.TrimSpace(u))
+	}
 	opts := []nats.Option{
 		nats.Name("millrace " + o.Node),
 		nats.ReconnectBufSize(-1), // a publish of before a cut must not be sent after it
 		nats.MaxReconnects(-1), nats.ReconnectWait(reconnectWait), nats.ReconnectJitter(reconnectMax, reconnectMax),
 		nats.PingInterval(pingInterval), nats.MaxPingsOutstanding(2),
+		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { o.Log.Warn().Err(err).Msg("nats") }),
 	}
-	if o.Creds != "" {
-		opts = append(opts, nats.UserCredentials(o.Creds))
+	if creds != "" {
+		if _, err := os.ReadFile(creds); err != nil {
+			return all, fmt.Errorf("nats credentials: %w", err)
+		}
+		opts = append(opts, nats.UserCredentials(creds))
 	}
-	if o.NKey != "" {
+	if o.NKey != "" && creds == "" {
 		key, err := nats.NkeyOptionFromSeed(o.NKey)
 		if err != nil {
-			return nil, fmt.Errorf("nkey %s: %w", o.NKey, err)
+			return all, fmt.Errorf("nkey %s: %w", o.NKey, err)
 		}
 		opts = append(opts, key)
 	}
@@ -144,5 +173,10 @@ func (o *Options) dial() ([]nats.Option, error) {
 	if o.Cert != "" {
 		opts = append(opts, nats.ClientCert(o.Cert, o.Key))
 	}
-	return append(opts, o.Dial...), nil
+	for _, set := range append(opts, o.Dial...) {
+		if err := set(&all); err != nil {
+			return all, err
+		}
+	}
+	return all, nil
 }

@@ -8,11 +8,7 @@ import (
 )
 
 // purge removes what is ready and delayed, with All also what is leased and dead.
-func (u *unit) purge(op *broker.Op) error {
-	q, err := u.sub.s.queueOf(op.Ref.Target)
-	if err != nil {
-		return err
-	}
+func (u *unit) purge(q *queue, op *broker.Op) error {
 	n, err := q.purge(u.sub.s.ctx, op.All)
 	u.u.Result.Count = n
 	return err

@@ -171,7 +171,7 @@ func (q *queue) pump() {
 		Expires time.Duration `json:"expires"`
 	}{n, true, pullFor}
 	body, _ := json.Marshal(ask)
-	if q.s.nc.PublishRequest("$JS.API.CONSUMER.MSG.NEXT."+q.stream+"."+consumerName, q.inbox, body) != nil {
+	if q.s.nc.PublishRequest(q.s.o.api()+"CONSUMER.MSG.NEXT."+q.stream+"."+consumerName, q.inbox, body) != nil {
 		q.release(false)
 		return // after the cut it is asked again
 	}
@@ -359,15 +359,16 @@ func (q *queue) serve(e *entry, d broker.Delivery) {
 
 // reply is what JetStream says of a delivery, in the subject of its answer.
 type reply struct {
-	tries uint32
-	seq   uint64
-	epoch uint64
-	time  time.Time
+	tries   uint32
+	seq     uint64
+	epoch   uint64
+	time    time.Time
+	pending uint64
 }
 
 // parseReply reads tries.seq.epoch.time.pending.
 func parseReply(s string) (r reply, err error) {
-	var n [4]uint64
+	var n [5]uint64
 	for i := range n {
 		part, rest, _ := strings.Cut(s, ".")
 		if n[i], err = strconv.ParseUint(part, 10, 64); err != nil {
@@ -375,5 +376,5 @@ func parseReply(s string) (r reply, err error) {
 		}
 		s = rest
 	}
-	return reply{uint32(n[0]), n[1], n[2], time.Unix(0, int64(n[3]))}, nil
+	return reply{uint32(n[0]), n[1], n[2], time.Unix(0, int64(n[3])), n[4]}, nil
 }

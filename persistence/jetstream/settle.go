@@ -109,14 +109,24 @@ func (e *entry) learn(r *broker.Ref) {
 	e.epoch, e.tries = uint64(r.Epoch), r.Attempt
 }
 
-// settle removes a message for good.
-func (u *unit) settle(op *broker.Op) {
-	s := u.sub.s
-	q, err := s.queueOf(op.Ref.Target)
-	if err != nil {
-		u.done(err)
-		return
+// apply implements source.
+func (q *queue) apply(op *broker.Op, u *unit) {
+	s := q.s
+	switch op.Kind {
+	case broker.OpDefer:
+		s.work.Go(func() { u.done(q.postpone(s.ctx, op)) })
+	case broker.OpReturn:
+		s.work.Go(func() { u.done(q.takeBack(s.ctx, op)) })
+	case broker.OpPurge:
+		s.work.Go(func() { u.done(u.purge(q, op)) })
+	default:
+		u.settle(q, op)
 	}
+}
+
+// settle removes a message for good.
+func (u *unit) settle(q *queue, op *broker.Op) {
+	s := u.sub.s
 	if op.Ref.Seq&deadBit != 0 {
 		s.work.Go(func() { u.done(q.bury(s.ctx, op.Ref.Seq&^deadBit, op.Reason)) })
 		return
@@ -165,16 +175,6 @@ func (u *unit) acknowledge(q *queue, op *broker.Op) {
 }
 
 // postpone moves the end of a lease, or gives the message back.
-func (u *unit) postpone(op *broker.Op) {
-	s := u.sub.s
-	q, err := s.queueOf(op.Ref.Target)
-	if err != nil {
-		u.done(err)
-		return
-	}
-	s.work.Go(func() { u.done(q.postpone(s.ctx, op)) })
-}
-
 func (q *queue) postpone(ctx context.Context, op *broker.Op) error {
 	e, was, err := q.claim(ctx, op.Ref)
 	if err != nil {
@@ -258,24 +258,15 @@ func (q *queue) moved(e *entry, op *broker.Op, now int64, expired bool) func() {
 	return nil
 }
 
-// giveBack undoes a delivery that reached nobody.
-func (u *unit) giveBack(op *broker.Op) {
-	s := u.sub.s
-	q, err := s.queueOf(op.Ref.Target)
+// takeBack undoes a delivery that reached nobody.
+func (q *queue) takeBack(ctx context.Context, op *broker.Op) error {
+	e, _, err := q.claim(ctx, op.Ref)
 	if err != nil {
-		u.done(err)
-		return
+		return err
 	}
-	s.work.Go(func() {
-		e, _, err := q.claim(s.ctx, op.Ref)
-		if err != nil {
-			u.done(err)
-			return
-		}
-		q.mu.Lock()
-		e.undo()
-		e.set(q, back)
-		q.mu.Unlock()
-		u.done(q.handOver(e))
-	})
+	q.mu.Lock()
+	e.undo()
+	e.set(q, back)
+	q.mu.Unlock()
+	return q.handOver(e)
 }

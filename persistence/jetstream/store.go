@@ -43,9 +43,13 @@ type Store struct {
 	dedup *keySpace
 	node  *keySpace
 	subs  *keySpace
+	back  *keySpace // how far sessions are
 	due   *mover
 	own   *membership
 
+	sessions *sessionLog
+
+	waits  sync.Map // *broker.Wait to *delivering
 	events atomic.Pointer[bound]
 	failed atomic.Pointer[error]
 	full   atomic.Int64 // until when the servers count as full, Unix milliseconds
@@ -92,10 +96,8 @@ var _ broker.Store = (*Store)(nil)
 // reads what the prefix holds.
 func Open(ctx context.Context, o Options) (*Store, error) {
 	if err := o.complete(); err != nil {
-		return nil, err
+		return nil, &openError{ErrUnfit, err}
 	}
-	ctx, cancel := context.WithTimeout(ctx, o.Wait)
-	defer cancel()
 	s := &Store{
 		clock: clock.New(nil),
 		o:     o, names: names{o.Prefix}, log: o.Log, lines: lines{of: map[broker.Completion]*line{}},
@@ -104,12 +106,17 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	// The store outlives the context of its opening.
 	s.ctx, s.stop = context.WithCancel(context.WithoutCancel(ctx))
 	o.Dial = append(o.Dial, nats.ReconnectHandler(func(*nats.Conn) { s.reconnected() }))
-	nc, err := connect(ctx, &o)
+	soon, cancel := context.WithTimeout(ctx, o.Wait)
+	defer cancel()
+	nc, err := connect(soon, &o, o.Creds)
 	if err != nil {
 		return nil, err
 	}
 	s.nc = nc
-	if err := s.open(ctx, &o); err != nil {
+	if err = s.meet(soon, &o); err == nil {
+		err = s.open(ctx)
+	}
+	if err != nil {
 		s.abandon()
 		return nil, err
 	}
@@ -122,6 +129,9 @@ func (s *Store) abandon() {
 	if s.due != nil {
 		s.due.stop()
 	}
+	if s.sessions != nil {
+		s.sessions.close()
+	}
 	if s.calls != nil {
 		s.calls.close()
 	}
@@ -129,18 +139,35 @@ func (s *Store) abandon() {
 	s.work.Wait()
 }
 
-func (s *Store) open(ctx context.Context, o *Options) (err error) {
-	if s.js, err = jetstream.New(s.nc); err != nil {
+// meet asks the servers what they are, and settles the options.
+func (s *Store) meet(ctx context.Context, o *Options) (err error) {
+	if o.Domain == "" {
+		s.js, err = jetstream.New(s.nc)
+	} else {
+		s.js, err = jetstream.NewWithDomain(s.nc, o.Domain)
+	}
+	if err != nil {
 		return err
 	}
 	if err := check(ctx, s.js, o); err != nil {
 		return err
 	}
+	if err := o.readSync(ctx); err != nil {
+		return err
+	}
 	s.o = *o
+	return nil
+}
+
+// open reads what there is, however long that takes.
+func (s *Store) open(ctx context.Context) (err error) {
 	if s.calls, err = newCalls(s.nc); err != nil {
 		return err
 	}
 	if err := s.openKeys(ctx); err != nil {
+		return err
+	}
+	if err := s.compareClocks(ctx); err != nil {
 		return err
 	}
 	if s.own, err = s.join(ctx); err != nil {
@@ -152,6 +179,9 @@ func (s *Store) open(ctx context.Context, o *Options) (err error) {
 	if err := s.openTargets(ctx); err != nil {
 		return err
 	}
+	if err := s.openLog(ctx); err != nil {
+		return err
+	}
 	if err := s.loadDead(ctx); err != nil {
 		return err
 	}
@@ -159,7 +189,7 @@ func (s *Store) open(ctx context.Context, o *Options) (err error) {
 		return err
 	}
 	if s.o.Sync != SyncAlways {
-		s.log.Warn().Msg("nobody says that the nats servers sync every write (sync_interval: always): answers are marked relaxed")
+		s.log.Warn().Msg("the nats servers do not sync every write (sync_interval: always), or nobody says so: answers are marked relaxed")
 	}
 	return nil
 }
@@ -168,7 +198,7 @@ func (s *Store) open(ctx context.Context, o *Options) (err error) {
 func (s *Store) State() broker.State {
 	st := broker.State{
 		Durability: s.o.durability(), Resolution: resolution, Lag: lag, Nodes: 1,
-		Selective: true, NoSessions: true,
+		Selective: true,
 	}
 	st.Full = s.full.Load() > s.milli()
 	switch failed := s.failed.Load(); {
@@ -179,6 +209,13 @@ func (s *Store) State() broker.State {
 	}
 	return st
 }
+
+// payloadRoom is what a message takes beside its payload, at most: topic,
+// properties, and where it goes.
+const payloadRoom = 128 << 10
+
+// MaxPayload is how large a payload the servers take.
+func (s *Store) MaxPayload() int64 { return s.nc.MaxPayload() - payloadRoom }
 
 // notice marks the store as full for a while after the servers said so.
 func (s *Store) notice(err error) {
@@ -274,6 +311,8 @@ type source interface {
 	// settleable says why an operation on a delivery is not possible, as far as
 	// that is known without asking.
 	settleable(op *broker.Op) error
+	// apply does it, and calls u.done once.
+	apply(op *broker.Op, u *unit)
 	find(id broker.ID) (broker.Ref, error)
 }
 
@@ -291,6 +330,9 @@ func (s *Store) sourceOf(t broker.Target) (source, error) {
 
 // Receive implements broker.Store.
 func (s *Store) Receive(w *broker.Wait) {
+	if s.again(w) {
+		return
+	}
 	clear(w.Got)
 	w.Got, w.Err, w.Bounds = w.Got[:0], nil, broker.PartitionInfo{}
 	t, err := s.lookup(w.Target)
@@ -305,11 +347,11 @@ func (s *Store) Receive(w *broker.Wait) {
 	t.receive(w)
 }
 
-// deliver ends a wait, on a goroutine of its own: the sink may call Receive.
-func (s *Store) deliver(w *broker.Wait) { go w.Sink.Deliver(w) }
-
 // Cancel implements broker.Store.
 func (s *Store) Cancel(w *broker.Wait) bool {
+	if s.notAgain(w) {
+		return true
+	}
 	t, err := s.lookup(w.Target)
 	return err == nil && t.cancel(w)
 }
@@ -343,6 +385,9 @@ func (s *Store) Find(_ context.Context, t broker.Target, id broker.ID) (broker.R
 
 // reconnected is called after a cut: the servers have forgotten who waited.
 func (s *Store) reconnected() {
+	if s.sessions != nil {
+		s.sessions.followAgain()
+	}
 	for _, t := range s.all() {
 		t.reconnected()
 	}
@@ -363,6 +408,7 @@ func (s *Store) Close(ctx context.Context) error {
 	for _, t := range s.all() {
 		errs = append(errs, t.close(ctx))
 	}
+	s.sessions.close()
 	errs = append(errs, s.own.leave(ctx))
 	s.stop()
 	s.calls.close()
@@ -381,7 +427,7 @@ func (s *Store) request(ctx context.Context, subject string, ask, v any) error {
 			return err
 		}
 	}
-	m, err := s.calls.wait(ctx, "$JS.API."+subject, nil, data)
+	m, err := s.calls.wait(ctx, s.o.api()+subject, nil, data)
 	if err != nil {
 		return err
 	}

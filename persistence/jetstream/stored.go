@@ -96,6 +96,34 @@ func (s *Store) each(ctx context.Context, stream, subject string, f func(*stored
 	}
 }
 
+// scan is each for a stream of which nothing is deleted singly: it reads from any
+// replica, and what that does not have yet from the leader.
+func (s *Store) scan(ctx context.Context, stream, subject string, f func(*stored) error) error {
+	const page = 1000
+	for seq := uint64(1); ; {
+		list, err := s.batch(ctx, stream, subject, seq, page)
+		if err != nil {
+			return err
+		}
+		if len(list) == 0 {
+			m, err := s.fetch(ctx, stream, getRequest{Seq: seq, Next: subject})
+			if errors.Is(err, broker.ErrNotFound) {
+				return nil
+			}
+			if err != nil {
+				return err
+			}
+			list = append(list, m)
+		}
+		for _, m := range list {
+			if err := f(m); err != nil {
+				return err
+			}
+			seq = m.Seq + 1
+		}
+	}
+}
+
 // batch reads messages of a stream with one subject from a sequence on, from any
 // replica. It may return less than there is.
 func (s *Store) batch(ctx context.Context, stream, subject string, from uint64, n int) ([]*stored, error) {
@@ -109,7 +137,7 @@ func (s *Store) batch(ctx context.Context, stream, subject string, from uint64, 
 	if err != nil {
 		return nil, err
 	}
-	if err := s.nc.PublishRequest("$JS.API.DIRECT.GET."+stream, inbox, ask); err != nil {
+	if err := s.nc.PublishRequest(s.o.api()+"DIRECT.GET."+stream, inbox, ask); err != nil {
 		return nil, nil // the leader is asked instead, again and again
 	}
 	ctx, cancel := context.WithTimeout(ctx, readWait)
@@ -120,7 +148,7 @@ func (s *Store) batch(ctx context.Context, stream, subject string, from uint64, 
 		if err != nil || m.Header.Get("Status") != "" {
 			break // the end, or no answer: what is missing is asked of the leader
 		}
-		x := &stored{Subject: m.Subject, Data: m.Data, header: m.Header}
+		x := &stored{Subject: m.Header.Get("Nats-Subject"), Data: m.Data, header: m.Header}
 		if x.Seq, err = strconv.ParseUint(m.Header.Get("Nats-Sequence"), 10, 64); err != nil {
 			break
 		}
@@ -228,13 +256,11 @@ func (s *Store) createStream(ctx context.Context, c jetstream.StreamConfig) erro
 	}
 	return again(ctx, func(ctx context.Context) error {
 		_, err := s.js.CreateStream(ctx, c)
-		if e, ok := errors.AsType[*jetstream.APIError](err); ok {
-			if is := (&apiError{e.Code, int(e.ErrorCode), e.Description}); errors.Is(is, broker.ErrFull) {
-				return is
-			}
+		if err != nil && !errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) {
+			return cannotMake(c, err)
 		}
-		if !errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) {
-			return err
+		if err == nil {
+			return nil
 		}
 		have, err := s.js.Stream(ctx, c.Name)
 		if err != nil {
@@ -246,6 +272,22 @@ func (s *Store) createStream(ctx context.Context, c jetstream.StreamConfig) erro
 		_, err = s.js.UpdateStream(ctx, c)
 		return err
 	})
+}
+
+// cannotMake words why a stream was refused.
+func cannotMake(c jetstream.StreamConfig, err error) error {
+	e, ok := errors.AsType[*jetstream.APIError](err)
+	if !ok {
+		return err
+	}
+	is, hint := &apiError{e.Code, int(e.ErrorCode), e.Description}, "see the limits of our account"
+	switch {
+	case errors.Is(is, broker.ErrFull):
+		return is
+	case is.ErrCode == errNoPeers, is.ErrCode == errNoCluster:
+		hint = "start the servers that are missing, or ask for fewer with --nats-replicas"
+	}
+	return &openError{ErrUnfit, fmt.Errorf("stream %s cannot be made with %d copies: %w; %s", c.Name, c.Replicas, is, hint)}
 }
 
 // deleteStream removes a stream that may be gone already.

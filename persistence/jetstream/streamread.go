@@ -153,7 +153,7 @@ func (r *reading) finish(b broker.PartitionInfo, err error) {
 	if err == nil {
 		r.w.From = broker.Pos{Partition: r.p.number, Seq: r.from}
 	}
-	r.w.Sink.Deliver(r.w)
+	r.t.s.deliverNow(r.w)
 }
 
 // cancel implements target.

@@ -1,6 +1,8 @@
 package jetstream
 
 import (
+	"bytes"
+	"container/list"
 	"errors"
 	"fmt"
 	"sync"
@@ -18,7 +20,11 @@ type submission struct {
 	c    broker.Completion
 	left atomic.Int32
 	gate gate
-	over bool // under the lock of the lines
+
+	// Under the lock of the lines.
+	over bool
+	open *list.Element
+	turn []func() // of units without operations: they wait for what was submitted before
 }
 
 // unit is one unit of a batch. JetStream has no commit over several streams: a
@@ -35,6 +41,10 @@ type unit struct {
 	// origin follows the ids of what the unit publishes: where a message that is
 	// moved comes from. It may come into one queue twice with the id it always had.
 	origin string
+
+	// again says that the unit was handed over before, and nobody knew how it ended:
+	// its key of a session has its value already.
+	again bool
 
 	mu       sync.Mutex
 	err      error
@@ -54,6 +64,10 @@ func (s *Store) Submit(b *broker.Batch, _ broker.Level, c broker.Completion) {
 		u.u.Result = broker.Result{}
 		if closed {
 			u.end(broker.ErrClosed)
+			continue
+		}
+		if len(u.ops) == 0 {
+			s.lines.inTurn(sub, func() { u.end(nil) })
 			continue
 		}
 		u.begin()
@@ -102,6 +116,10 @@ func (u *unit) prepare() error {
 			u.origin = fmt.Sprintf("/%d.%d", op.Ref.Target, op.Ref.Seq)
 		}
 	}
+	if k := u.key(); k != nil && len(k.Value) > 0 {
+		have, ok := s.keys[k.Space].get(k.Key)
+		u.again = ok && bytes.Equal(have.Value, k.Value)
+	}
 	publishes, gone := 0, 0
 	for i := range u.ops {
 		op := &u.ops[i]
@@ -131,7 +149,7 @@ func (u *unit) prepare() error {
 				return err
 			}
 		case broker.OpPurge:
-			if _, err := s.queueOf(op.Ref.Target); err != nil {
+			if _, err := s.queueOf(op.Ref.Target); err != nil && s.backlogOf(op.Ref.Target) == nil {
 				return err
 			}
 		case broker.OpSettleAt, broker.OpSettleUpTo, broker.OpSeek:
@@ -189,41 +207,92 @@ func (u *unit) failed() error {
 	return u.err
 }
 
-// add sends publishes and keys.
+// add sends publishes and keys at once. Where a publish comes with a key of a
+// session, which says that it was received, the key is first: after a crash in
+// between the publish comes again, and is told from another by that.
 func (u *unit) add() {
-	s := u.sub.s
-	u.step(func() {
-		for _, e := range u.reserved {
-			u.expect()
-			e.send(s)
+	if !u.keyed() {
+		u.step(func() { u.send(); u.putKeys() }, (*unit).remove)
+		return
+	}
+	u.step(u.putKeys, func(u *unit) {
+		if u.failed() != nil {
+			u.cancelRoom()
+			u.end(u.failed())
+			return
 		}
-		for i := range u.ops {
-			switch op := &u.ops[i]; op.Kind {
-			case broker.OpPut:
-				u.expect()
-				value := op.Value
-				if value != nil {
-					value = append([]byte{}, value...) // it is the caller's once the batch is done
-				}
-				s.keys[op.Space].start(&put{key: op.Key, value: value, rev: op.Rev, done: func(rev uint64, err error) {
-					if err == nil {
-						u.u.Result.Rev = rev
-					}
-					u.done(err)
-				}})
-			case broker.OpPark:
-				x, err := s.lookup(op.Ref.Target)
-				if q, ok := x.(*queue); ok { // what is dead in a subscription stays where it is
-					u.expect()
-					s.work.Go(func() { u.done(q.copyDead(s.ctx, op)) })
-				} else if err != nil {
-					u.expect()
-					u.done(err)
-				}
-			default: // a removal, which comes later, or an entering
+		u.step(u.send, func(u *unit) {
+			if err := u.failed(); err != nil && !errors.Is(err, broker.ErrUnknown) {
+				u.takeKeysBack()
 			}
+			u.remove()
+		})
+	})
+}
+
+// keyed reports whether the unit publishes, and puts keys of a session.
+func (u *unit) keyed() bool { return len(u.reserved) > 0 && u.key() != nil }
+
+// key returns the first key of a session that is put, or nil.
+func (u *unit) key() *broker.Op {
+	for i := range u.ops {
+		if op := &u.ops[i]; op.Kind == broker.OpPut && op.Space == broker.SpaceSessions {
+			return op
 		}
-	}, (*unit).remove)
+	}
+	return nil
+}
+
+// send sends publishes, and parks.
+func (u *unit) send() {
+	for _, e := range u.reserved {
+		u.expect()
+		e.send(u.sub.s)
+	}
+	for i := range u.ops {
+		op := &u.ops[i]
+		if op.Kind != broker.OpPark {
+			continue
+		}
+		x, err := u.sub.s.lookup(op.Ref.Target)
+		if q, ok := x.(*queue); ok { // what is dead in a subscription stays where it is
+			u.expect()
+			u.sub.s.work.Go(func() { u.done(q.copyDead(u.sub.s.ctx, op)) })
+		} else if err != nil {
+			u.expect()
+			u.done(err)
+		}
+	}
+}
+
+// putKeys sends keys.
+func (u *unit) putKeys() {
+	for i := range u.ops {
+		op := &u.ops[i]
+		if op.Kind != broker.OpPut {
+			continue
+		}
+		u.expect()
+		value := op.Value
+		if value != nil {
+			value = append([]byte{}, value...) // it is the caller's once the batch is done
+		}
+		u.sub.s.keys[op.Space].start(&put{key: op.Key, value: value, rev: op.Rev, done: func(rev uint64, err error) {
+			if err == nil {
+				u.u.Result.Rev = rev
+			}
+			u.done(err)
+		}})
+	}
+}
+
+// takeKeysBack removes the keys of a unit whose publishes were refused.
+func (u *unit) takeKeysBack() {
+	for i := range u.ops {
+		if op := &u.ops[i]; op.Kind == broker.OpPut && op.Space == broker.SpaceSessions {
+			u.sub.s.keys[op.Space].start(&put{key: op.Key, done: func(uint64, error) {}})
+		}
+	}
 }
 
 // remove sends settlements and purges, once everything was added.
@@ -233,28 +302,24 @@ func (u *unit) remove() {
 		u.end(err)
 		return
 	}
+	s := u.sub.s
 	u.step(func() {
 		for i := range u.ops {
 			op := &u.ops[i]
-			x, _ := u.sub.s.lookup(op.Ref.Target)
+			x, _ := s.lookup(op.Ref.Target)
 			if b, ok := x.(*subscription); ok {
 				u.expect()
 				b.apply(op, u)
 				continue
 			}
 			switch op.Kind {
-			case broker.OpSettle, broker.OpPark:
+			case broker.OpSettle, broker.OpPark, broker.OpDefer, broker.OpReturn, broker.OpPurge:
 				u.expect()
-				u.settle(op)
-			case broker.OpDefer:
-				u.expect()
-				u.postpone(op)
-			case broker.OpReturn:
-				u.expect()
-				u.giveBack(op)
-			case broker.OpPurge:
-				u.expect()
-				u.sub.s.work.Go(func() { u.done(u.purge(op)) })
+				if x, err := s.sourceOf(op.Ref.Target); err != nil {
+					u.done(err)
+				} else {
+					x.apply(op, u)
+				}
 			case broker.OpSettleAt, broker.OpSettleUpTo, broker.OpSeek: // of a subscription that was dropped meanwhile
 				u.expect()
 				u.done(broker.ErrGone)

@@ -132,6 +132,25 @@ var batchTests = []test{
 		h.store.Submit(&broker.Batch{}, broker.Durable, d)
 		<-d
 	}},
+	{"an empty unit is answered after all that was submitted before", func(h *harness) {
+		q := h.queue(broker.Def{})
+		before, after := make(done, 1), make(done, 1)
+		many := &broker.Batch{}
+		for range 200 {
+			many.Publish(h.message("x"), broker.Route{Target: q})
+			many.End()
+		}
+		h.store.Submit(many, broker.Durable, before)
+		empty := &broker.Batch{}
+		empty.End()
+		h.store.Submit(empty, broker.Durable, after)
+		<-after
+		select {
+		case <-before:
+		default:
+			h.Fatal("what was submitted before is not answered")
+		}
+	}},
 	{"a batch can be reused", func(h *harness) {
 		q := h.queue(broker.Def{})
 		b, d := &broker.Batch{}, make(done, 1)

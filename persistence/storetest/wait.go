@@ -166,6 +166,31 @@ var waitTests = []test{
 		<-a.end
 		h.counts(q, fmt.Sprintf("ready 0 delayed 0 leased %d held 0 dead 0", n))
 	}},
+	{"a wait that is asked for while its sink has it is delivered after that", func(h *harness) {
+		q := h.queue(broker.Def{})
+		h.publish(q, "a", "b")
+		s := &slowSink{entered: make(chan string), leave: make(chan struct{})}
+		w := &broker.Wait{Target: q, Max: 1, Lease: time.Minute, Until: h.store.Now().Add(time.Minute), Sink: s}
+		go h.store.Receive(w) // a store may deliver at once
+		if first := <-s.entered; first != "a" {
+			h.Fatalf("got %s first", first)
+		}
+		h.store.Receive(w)
+		h.quiet()
+		select {
+		case body := <-s.entered:
+			h.Fatalf("%s comes while the sink has a", body)
+		default:
+		}
+		if body := bodies(w.Got); body != "[a]" {
+			h.Fatalf("the sink has %s, and not [a] any more", body)
+		}
+		s.leave <- struct{}{}
+		if second := <-s.entered; second != "b" {
+			h.Fatalf("got %s then", second)
+		}
+		s.leave <- struct{}{}
+	}},
 	{"everybody who waits gets one message each", func(h *harness) {
 		q := h.queue(broker.Def{})
 		var ws []*broker.Wait
@@ -200,4 +225,19 @@ func (a *again) Deliver(w *broker.Wait) {
 		return
 	}
 	a.store.Receive(w)
+}
+
+// slowSink keeps what it gets until it is told to leave.
+type slowSink struct {
+	entered chan string
+	leave   chan struct{}
+}
+
+func (s *slowSink) Deliver(w *broker.Wait) {
+	body := "nothing"
+	if len(w.Got) > 0 {
+		body = string(w.Got[0].Payload)
+	}
+	s.entered <- body
+	<-s.leave
 }

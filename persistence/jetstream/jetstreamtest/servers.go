@@ -94,6 +94,9 @@ func (c *Cluster) add(tb testing.TB, o *server.Options, dir string) {
 	if o.JetStreamMaxMemory == 0 {
 		o.JetStreamMaxMemory = 1 << 30
 	}
+	if o.MaxPayload == 0 {
+		o.MaxPayload = 8 << 20 // more than a message may have
+	}
 	if o.JetStreamMaxStore == 0 {
 		o.JetStreamMaxStore = 10 << 30
 	}

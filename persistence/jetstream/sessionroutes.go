@@ -1,0 +1,52 @@
+package jetstream
+
+import (
+	"cmp"
+	"encoding/binary"
+	"errors"
+	"slices"
+
+	"millrace/broker"
+)
+
+// errRoutes is a message of the log that this program cannot read.
+var errRoutes = errors.New("who a message of the log is for is malformed")
+
+// logFormat begins a message of the log. After it: how many routes, and for each
+// by how much its target is above the one before, and its tag, as varints; then the message.
+const logFormat = 1
+
+// appendRoutes appends what stands before a message in the log.
+func appendRoutes(b []byte, routes []broker.Route) []byte {
+	slices.SortFunc(routes, func(x, y broker.Route) int { return cmp.Compare(x.Target, y.Target) })
+	b = binary.AppendUvarint(append(b, logFormat), uint64(len(routes)))
+	before := broker.Target(0)
+	for _, r := range routes {
+		b = binary.AppendUvarint(b, uint64(r.Target-before))
+		b = binary.AppendUvarint(b, uint64(r.Tag))
+		before = r.Target
+	}
+	return b
+}
+
+// parseRoutes is the reverse, and returns the message too, as it was appended.
+func parseRoutes(b []byte) (routes []broker.Route, body []byte, err error) {
+	f := numbers{v: b}
+	if f.byte() != logFormat {
+		return nil, nil, errRoutes
+	}
+	n := f.next()
+	if n > uint64(len(f.v)) {
+		return nil, nil, errRoutes
+	}
+	routes = make([]broker.Route, n)
+	before := broker.Target(0)
+	for i := range routes {
+		before += broker.Target(f.next())
+		routes[i] = broker.Route{Target: before, Tag: uint32(f.next())}
+	}
+	if f.bad {
+		return nil, nil, errRoutes
+	}
+	return routes, f.v, nil
+}

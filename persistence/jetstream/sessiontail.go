@@ -1,0 +1,138 @@
+package jetstream
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go"
+)
+
+// tailBeat is how often a tail with nothing to bring says that it is there.
+const tailBeat = time.Minute
+
+// tail is one reading of the log, from where an earlier one ended. JetStream pushes
+// the messages; their numbers tell whether one is missing, and then there is
+// another tail.
+type tail struct {
+	l      *sessionLog
+	sub    *nats.Subscription
+	prefix string // of the subject that a message would be acknowledged on
+	next   uint64 // number of the message that comes next
+	upTo   uint64 // the end of the log when it began
+	last   time.Time
+}
+
+// follow reads the log from what was passed on, in place of the tail before.
+func (l *sessionLog) follow(ctx context.Context) error {
+	at, err := l.s.state(ctx, l.stream)
+	if err != nil {
+		return err
+	}
+	name := "tail-" + nats.NewInbox()[len("_INBOX."):]
+	t := &tail{l: l, prefix: "$JS.ACK." + l.stream + "." + name + ".", next: 1, upTo: at.Last, last: time.Now()}
+	inbox := nats.NewInbox()
+	if t.sub, err = l.s.nc.Subscribe(inbox, t.brought); err != nil {
+		return err
+	}
+	if err := t.sub.SetPendingLimits(-1, -1); err != nil {
+		return err
+	}
+	l.mu.Lock()
+	old, from := l.tail, l.applied
+	l.tail = t
+	l.mu.Unlock()
+	if old != nil {
+		old.end()
+	}
+	var answer struct {
+		Pending uint64 `json:"num_pending"`
+	}
+	err = l.s.request(ctx, "CONSUMER.CREATE."+l.stream+"."+name, map[string]any{
+		"stream_name": l.stream, "config": map[string]any{
+			"name": name, "deliver_subject": inbox, "deliver_policy": "by_start_sequence", "opt_start_seq": from + 1,
+			"ack_policy": "none", "replay_policy": "instant", "mem_storage": true, "num_replicas": 1,
+			"flow_control": true, "idle_heartbeat": tailBeat, "inactive_threshold": 5 * tailBeat,
+		},
+	}, &answer)
+	if err == nil && answer.Pending == 0 {
+		l.passed(at.Last)
+	}
+	return err
+}
+
+// followAgain is follow until it works, while the store is open.
+func (l *sessionLog) followAgain() {
+	l.mu.Lock()
+	if l.starting {
+		l.mu.Unlock()
+		return
+	}
+	l.starting = true
+	l.mu.Unlock()
+	l.s.spawn(func() {
+		err := again(l.s.ctx, l.follow)
+		l.mu.Lock()
+		l.starting = false
+		l.mu.Unlock()
+		if err != nil && l.s.ctx.Err() == nil {
+			l.s.log.Warn().Err(err).Str("stream", l.stream).Msg("the log of sessions cannot be read")
+		}
+	})
+}
+
+// end stops a tail. JetStream forgets it when nobody listens.
+func (t *tail) end() { _ = t.sub.Unsubscribe() }
+
+// brought gets what the tail brings.
+func (t *tail) brought(m *nats.Msg) {
+	if m.Header.Get("Status") != "" && m.Subject == t.sub.Subject {
+		to := m.Reply // how much may be under way
+		if to == "" {
+			to = m.Header.Get("Nats-Consumer-Stalled")
+		}
+		if to != "" {
+			_ = t.l.s.nc.Publish(to, nil) // a cut ends the tail anyhow
+		}
+		return
+	}
+	at, err := t.number(m)
+	if err != nil {
+		t.l.s.log.Warn().Err(err).Str("stream", t.l.stream).Msg("the log of sessions is read again")
+		t.l.followAgain()
+		return
+	}
+	if at.seq == 0 {
+		return // of a tail that was replaced
+	}
+	t.l.give(&stored{Seq: at.seq, Data: m.Data, Time: at.time, header: m.Header})
+	if at.pending == 0 {
+		t.l.passed(max(at.seq, t.upTo))
+	} else {
+		t.l.passed(at.seq)
+	}
+}
+
+// number reads which message m is; its sequence is 0 if another tail brings it.
+func (t *tail) number(m *nats.Msg) (reply, error) {
+	rest, ok := strings.CutPrefix(m.Reply, t.prefix)
+	if !ok {
+		return reply{}, fmt.Errorf("a message on %q", m.Reply)
+	}
+	at, err := parseReply(rest)
+	if err != nil {
+		return at, err
+	}
+	t.l.mu.Lock()
+	defer t.l.mu.Unlock()
+	if t.l.tail != t {
+		return reply{}, nil
+	}
+	t.last = time.Now()
+	if at.epoch != t.next {
+		return at, fmt.Errorf("message %d came in place of %d", at.epoch, t.next)
+	}
+	t.next++
+	return at, nil
+}
