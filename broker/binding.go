@@ -1,11 +1,11 @@
 package broker
 
 import (
-	"cmp"
 	"encoding/json"
 	"fmt"
 	"maps"
 	"slices"
+	"sync"
 )
 
 // restore binds a definition that the store recorded.
@@ -104,18 +104,18 @@ func (b *Broker) byTarget(t Target) *queue {
 	return b.targets[t]
 }
 
-func (b *Broker) queuesByName() []*queue {
-	b.mu.RLock()
-	qs := slices.Collect(maps.Values(b.queues))
-	b.mu.RUnlock()
-	slices.SortFunc(qs, func(x, y *queue) int { return cmp.Compare(x.config().Name, y.config().Name) })
-	return qs
-}
+func (b *Broker) queuesByName() []*queue { return byName(&b.mu, &b.queues) }
 
-func (b *Broker) streamsByName() []*stream {
-	b.mu.RLock()
-	ss := slices.Collect(maps.Values(b.streams))
-	b.mu.RUnlock()
-	slices.SortFunc(ss, func(x, y *stream) int { return cmp.Compare(x.config().Name, y.config().Name) })
-	return ss
+func (b *Broker) streamsByName() []*stream { return byName(&b.mu, &b.streams) }
+
+// byName lists what a map has, which mu guards, in the order of names.
+func byName[T any](mu *sync.RWMutex, m *map[string]T) []T {
+	mu.RLock()
+	now := maps.Clone(*m)
+	mu.RUnlock()
+	all := make([]T, 0, len(now))
+	for _, name := range slices.Sorted(maps.Keys(now)) {
+		all = append(all, now[name])
+	}
+	return all
 }

@@ -4,7 +4,8 @@ import (
 	"encoding/binary"
 	"errors"
 	"math/bits"
-	"unsafe"
+
+	"millrace/broker/fields"
 )
 
 // codecVersion is the first byte of an encoded message. A new field gets a bit
@@ -153,12 +154,11 @@ func AppendMessage(b []byte, m *Message) []byte {
 	b = binary.LittleEndian.AppendUint16(b, mask)
 	b = append(b, m.ID[:]...)
 	b = binary.AppendUvarint(b, uint64(m.Published))
-	b = appendString(b, m.Topic)
+	b = fields.AppendText(b, m.Topic)
 	if mask != 0 {
 		b = appendOptional(b, m, mask)
 	}
-	b = binary.AppendUvarint(b, uint64(len(m.Payload)))
-	return append(b, m.Payload...)
+	return fields.AppendBytes(b, m.Payload)
 }
 
 // appendOptional appends the fields of mask in the order of its bits.
@@ -167,12 +167,12 @@ func appendOptional(b []byte, m *Message, mask uint16) []byte {
 	if mask&hasProperties != 0 {
 		b = binary.AppendUvarint(b, uint64(len(m.Properties)))
 		for i := range m.Properties {
-			b = appendString(appendString(b, m.Properties[i].Name), m.Properties[i].Value)
+			b = fields.AppendText(fields.AppendText(b, m.Properties[i].Name), m.Properties[i].Value)
 		}
 	}
 	b = appendField(b, mask&hasResponseTopic, m.ResponseTopic)
 	if mask&hasCorrelation != 0 {
-		b = append(binary.AppendUvarint(b, uint64(len(m.Correlation))), m.Correlation...)
+		b = fields.AppendBytes(b, m.Correlation)
 	}
 	b = appendNumber(b, mask&hasExpires, uint64(m.Expires))
 	b = appendNumber(b, mask&hasNotBefore, uint64(m.NotBefore))
@@ -182,12 +182,12 @@ func appendOptional(b []byte, m *Message, mask uint16) []byte {
 	b = appendField(b, mask&hasProducer, m.Producer)
 	b = appendNumber(b, mask&hasSequence, m.Sequence)
 	if mask&hasDedup != 0 {
-		b = binary.LittleEndian.AppendUint64(appendString(b, m.DedupKey), m.BodyHash)
+		b = binary.LittleEndian.AppendUint64(fields.AppendText(b, m.DedupKey), m.BodyHash)
 	}
 	if mask&hasOrigins != 0 {
 		b = binary.AppendUvarint(b, uint64(len(m.Origins)))
 		for _, o := range m.Origins {
-			b = appendString(b, o)
+			b = fields.AppendText(b, o)
 		}
 	}
 	return b
@@ -198,7 +198,7 @@ func appendField(b []byte, in uint16, s string) []byte {
 	if in == 0 {
 		return b
 	}
-	return appendString(b, s)
+	return fields.AppendText(b, s)
 }
 
 // appendNumber appends v if it is in the mask.
@@ -207,11 +207,6 @@ func appendNumber(b []byte, in uint16, v uint64) []byte {
 		return b
 	}
 	return binary.AppendUvarint(b, v)
-}
-
-// appendString appends the length of s and s.
-func appendString(b []byte, s string) []byte {
-	return append(binary.AppendUvarint(b, uint64(len(s))), s...)
 }
 
 // DecodeMessage reads what AppendMessage wrote into m. It copies nothing: the
@@ -229,14 +224,14 @@ func DecodeMessage(b []byte, m *Message) error {
 		return errCodec
 	}
 	copy(m.ID[:], b[4:])
-	d := decoder{b: b[codecFixed:]}
-	m.Published = int64(d.uint())
-	m.Topic = d.string()
+	r := fields.Reader{Rest: b[codecFixed:]}
+	m.Published = int64(r.Uint())
+	m.Topic = r.Shared()
 	if mask != 0 {
-		d.optional(m, mask)
+		readOptional(&r, m, mask)
 	}
-	m.Payload = d.bytes()
-	if d.bad || len(d.b) != 0 {
+	m.Payload = r.Bytes()
+	if r.Bad || len(r.Rest) != 0 {
 		return errCodec
 	}
 	return nil
@@ -247,122 +242,59 @@ func MessageTopic(b []byte) (string, error) {
 	if len(b) < codecFixed || b[0] != codecVersion {
 		return "", errCodec
 	}
-	d := decoder{b: b[codecFixed:]}
-	d.uint()
-	topic := d.string()
-	if d.bad {
+	r := fields.Reader{Rest: b[codecFixed:]}
+	r.Uint()
+	topic := r.Shared()
+	if r.Bad {
 		return "", errCodec
 	}
 	return topic, nil
 }
 
-// decoder takes fields from b. After the first that does not fit it is bad,
-// and every further field is empty.
-type decoder struct {
-	b   []byte
-	bad bool
-}
-
-// optional reads the fields of mask in the order of its bits.
-func (d *decoder) optional(m *Message, mask uint16) {
-	m.ContentType = d.field(mask & hasContentType)
+// readOptional reads the fields of mask in the order of its bits.
+func readOptional(r *fields.Reader, m *Message, mask uint16) {
+	m.ContentType = readField(r, mask&hasContentType)
 	if mask&hasProperties != 0 {
-		m.Properties = make([]Property, d.count(2))
+		m.Properties = make([]Property, r.Count(2))
 		for i := range m.Properties {
-			m.Properties[i] = Property{Name: d.string(), Value: d.string()}
+			m.Properties[i] = Property{Name: r.Shared(), Value: r.Shared()}
 		}
 	}
-	m.ResponseTopic = d.field(mask & hasResponseTopic)
+	m.ResponseTopic = readField(r, mask&hasResponseTopic)
 	if mask&hasCorrelation != 0 {
-		m.Correlation = d.bytes()
+		m.Correlation = r.Bytes()
 	}
-	m.Expires = int64(d.number(mask & hasExpires))
-	m.NotBefore = int64(d.number(mask & hasNotBefore))
-	m.Publisher = d.field(mask & hasPublisher)
-	m.Key = d.field(mask & hasKey)
-	m.EventTime = int64(d.number(mask & hasEventTime))
-	m.Producer = d.field(mask & hasProducer)
-	m.Sequence = d.number(mask & hasSequence)
+	m.Expires = int64(readNumber(r, mask&hasExpires))
+	m.NotBefore = int64(readNumber(r, mask&hasNotBefore))
+	m.Publisher = readField(r, mask&hasPublisher)
+	m.Key = readField(r, mask&hasKey)
+	m.EventTime = int64(readNumber(r, mask&hasEventTime))
+	m.Producer = readField(r, mask&hasProducer)
+	m.Sequence = readNumber(r, mask&hasSequence)
 	if mask&hasDedup != 0 {
-		m.DedupKey = d.string()
-		m.BodyHash = d.fixed()
+		m.DedupKey = r.Shared()
+		m.BodyHash = r.Fixed64()
 	}
 	if mask&hasOrigins != 0 {
-		m.Origins = make([]string, d.count(1))
+		m.Origins = make([]string, r.Count(1))
 		for i := range m.Origins {
-			m.Origins[i] = d.string()
+			m.Origins[i] = r.Shared()
 		}
 	}
 }
 
-// field reads a string if it is in the mask.
-func (d *decoder) field(in uint16) string {
+// readField reads a text if it is in the mask.
+func readField(r *fields.Reader, in uint16) string {
 	if in == 0 {
 		return ""
 	}
-	return d.string()
+	return r.Shared()
 }
 
-// number reads a varint if it is in the mask.
-func (d *decoder) number(in uint16) uint64 {
+// readNumber reads a varint if it is in the mask.
+func readNumber(r *fields.Reader, in uint16) uint64 {
 	if in == 0 {
 		return 0
 	}
-	return d.uint()
-}
-
-// uint reads a varint.
-func (d *decoder) uint() uint64 {
-	v, n := binary.Uvarint(d.b)
-	if n <= 0 {
-		d.bad, d.b = true, nil
-		return 0
-	}
-	d.b = d.b[n:]
-	return v
-}
-
-// fixed reads eight bytes.
-func (d *decoder) fixed() uint64 {
-	if len(d.b) < 8 {
-		d.bad, d.b = true, nil
-		return 0
-	}
-	v := binary.LittleEndian.Uint64(d.b)
-	d.b = d.b[8:]
-	return v
-}
-
-// count reads the length of a list whose elements take at least size bytes
-// each, so that no length makes us allocate more than the bytes that are there
-// account for.
-func (d *decoder) count(size int) int {
-	n := d.uint()
-	if n > uint64(len(d.b)/size) {
-		d.bad, d.b = true, nil
-		return 0
-	}
-	return int(n)
-}
-
-// bytes reads a length and that many bytes, without copying them.
-func (d *decoder) bytes() []byte {
-	n := d.uint()
-	if n > uint64(len(d.b)) {
-		d.bad, d.b = true, nil
-		return nil
-	}
-	v := d.b[:n:n]
-	d.b = d.b[n:]
-	return v
-}
-
-// string is bytes as a string over the same memory. This is the one use of
-// unsafe: DecodeMessage asks that its bytes never change.
-func (d *decoder) string() string {
-	v := d.bytes()
-	if len(v) == 0 {
-		return ""
-	}
-	return unsafe.String(&v[0], len(v)) //nolint:gosec // the bytes never change, see above
+	return r.Uint()
 }

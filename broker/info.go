@@ -1,6 +1,9 @@
 package broker
 
-import "time"
+import (
+	"context"
+	"time"
+)
 
 // Info counts a target.
 type Info struct {
@@ -38,4 +41,20 @@ func (i *Info) Difference() int64 {
 type PartitionInfo struct {
 	First, Next uint64
 	Bytes       int64
+}
+
+// infos shows each of all. What was deleted meanwhile is left out.
+func infos[T, I any](ctx context.Context, all []T, show func(context.Context, T) (I, error)) ([]I, error) {
+	var shown []I
+	for _, one := range all {
+		info, err := show(ctx, one)
+		switch {
+		case isGone(err) || err != nil && KindOf(err) == NotFound:
+		case err != nil:
+			return nil, err
+		default:
+			shown = append(shown, info)
+		}
+	}
+	return shown, nil
 }

@@ -412,21 +412,9 @@ func (b *Broker) Settings(ctx context.Context, act auth.Action, name string) (Qu
 // Queues lists the queues that the principal may see, by name.
 func (b *Broker) Queues(ctx context.Context) ([]QueueInfo, error) {
 	p := auth.From(ctx)
-	var infos []QueueInfo
-	for _, q := range b.queuesByName() {
-		if !b.auth.Allow(p, auth.View, auth.QueueResource(q.config().Name)) {
-			continue
-		}
-		info, err := b.queueInfo(ctx, q)
-		if isGone(err) {
-			continue // deleted meanwhile
-		}
-		if err != nil {
-			return nil, err
-		}
-		infos = append(infos, info)
-	}
-	return infos, nil
+	return infos(ctx, slices.DeleteFunc(b.queuesByName(), func(q *queue) bool {
+		return !b.auth.Allow(p, auth.View, auth.QueueResource(q.config().Name))
+	}), b.queueInfo)
 }
 
 func (b *Broker) queueInfo(ctx context.Context, q *queue) (QueueInfo, error) {

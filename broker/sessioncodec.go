@@ -5,6 +5,8 @@ import (
 	"errors"
 	"strings"
 	"time"
+
+	"millrace/broker/fields"
 )
 
 // What is stored of a session, in SpaceSessions. A client id has no control
@@ -86,10 +88,10 @@ func (s *Session) encode() []byte {
 	}
 	b = binary.AppendUvarint(b, uint64(s.expiry))
 	b = binary.AppendUvarint(b, uint64(s.since))
-	b = appendText(b, s.owner.String())
+	b = fields.AppendText(b, s.owner.String())
 	if s.small {
 		for _, d := range s.subs {
-			b = appendText(append(b, d.o.encode()...), d.filter)
+			b = fields.AppendText(append(b, d.o.encode()...), d.filter)
 		}
 	}
 	return b
@@ -130,18 +132,18 @@ type subscriptionRecord struct {
 }
 
 func decodeSession(b []byte) (r sessionRecord, err error) {
-	f := sessionFields{b: b}
-	format := f.byte()
+	f := fields.Reader{Rest: b}
+	format := f.Byte()
 	if format != sessionFormat && format != sessionSmall {
 		return r, errSession
 	}
-	r.expiry, r.since, r.owner = uint32(f.num()), int64(f.num()), f.text()
+	r.expiry, r.since, r.owner = uint32(f.Uint()), int64(f.Uint()), f.Text()
 	r.small = format == sessionSmall
-	for r.small && len(f.b) > 0 {
-		o := f.options()
-		r.subs = append(r.subs, subscriptionRecord{o: o, filter: f.text()})
+	for r.small && len(f.Rest) > 0 {
+		o := readOptions(&f)
+		r.subs = append(r.subs, subscriptionRecord{o: o, filter: f.Text()})
 	}
-	return r, f.err
+	return r, fault(&f)
 }
 
 // encodeWill is called with mu held.
@@ -150,7 +152,7 @@ func (s *Session) encodeWill() []byte {
 	b := binary.AppendUvarint([]byte{sessionFormat}, uint64(s.willDue))
 	b = binary.AppendUvarint(b, uint64(w.Delay/time.Second))
 	b = binary.AppendUvarint(b, w.expires())
-	b = appendText(b, s.owner.String())
+	b = fields.AppendText(b, s.owner.String())
 	return AppendMessage(b, &w.Message)
 }
 
@@ -162,20 +164,20 @@ type willRecord struct {
 }
 
 func decodeWill(b []byte) (r willRecord, err error) {
-	f := sessionFields{b: b}
-	if f.byte() != sessionFormat {
+	f := fields.Reader{Rest: b}
+	if f.Byte() != sessionFormat {
 		return r, errSession
 	}
-	r.due = int64(f.num())
-	r.will.Delay = time.Duration(f.num()) * time.Second
-	if n := f.num(); n > 0 {
+	r.due = int64(f.Uint())
+	r.will.Delay = time.Duration(f.Uint()) * time.Second
+	if n := f.Uint(); n > 0 {
 		r.will.Expires, r.will.Expiry = true, uint32(n-1)
 	}
-	r.owner = f.text()
-	if f.err != nil {
-		return r, f.err
+	r.owner = f.Text()
+	if err := fault(&f); err != nil {
+		return r, err
 	}
-	return r, DecodeMessage(f.b, &r.will.Message)
+	return r, DecodeMessage(f.Rest, &r.will.Message)
 }
 
 // Bits of the options of a subscription.
@@ -198,56 +200,23 @@ func (o SubscriptionOptions) encode() []byte {
 }
 
 func decodeOptions(b []byte) (o SubscriptionOptions, err error) {
-	f := sessionFields{b: b}
-	o = f.options()
-	return o, f.err
+	f := fields.Reader{Rest: b}
+	o = readOptions(&f)
+	return o, fault(&f)
 }
 
-func (f *sessionFields) options() (o SubscriptionOptions) {
-	bits := f.byte()
+func readOptions(f *fields.Reader) (o SubscriptionOptions) {
+	bits := f.Byte()
 	o.QoS, o.Handling = bits&optionQoS, bits>>optionHandling&3
 	o.NoLocal, o.RetainAsPublished = bits&optionNoLocal != 0, bits&optionRAP != 0
-	o.ID = uint32(f.num())
+	o.ID = uint32(f.Uint())
 	return o
 }
 
-func appendText(b []byte, s string) []byte {
-	return append(binary.AppendUvarint(b, uint64(len(s))), s...)
-}
-
-// sessionFields reads a record; after the first fault everything is zero.
-type sessionFields struct {
-	b   []byte
-	err error
-}
-
-func (f *sessionFields) byte() byte {
-	if len(f.b) == 0 {
-		f.err = errSession
-		return 0
+// fault is errSession if something of a record did not fit.
+func fault(f *fields.Reader) error {
+	if f.Bad {
+		return errSession
 	}
-	c := f.b[0]
-	f.b = f.b[1:]
-	return c
-}
-
-func (f *sessionFields) num() uint64 {
-	v, n := binary.Uvarint(f.b)
-	if n <= 0 {
-		f.b, f.err = nil, errSession
-		return 0
-	}
-	f.b = f.b[n:]
-	return v
-}
-
-func (f *sessionFields) text() string {
-	n := f.num()
-	if n > uint64(len(f.b)) {
-		f.b, f.err = nil, errSession
-		return ""
-	}
-	s := string(f.b[:n])
-	f.b = f.b[n:]
-	return s
+	return nil
 }

@@ -3,6 +3,7 @@ package broker
 import (
 	"context"
 	"encoding/json"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -181,20 +182,20 @@ func (b *Broker) DeleteStream(ctx context.Context, name string) error {
 
 // Stream shows one stream.
 func (b *Broker) Stream(ctx context.Context, name string) (StreamInfo, error) {
-	s, err := b.lookupStream(ctx, auth.View, name)
-	if err != nil {
-		return StreamInfo{}, err
-	}
-	return b.streamInfo(ctx, s)
+	return b.StreamFor(ctx, auth.View, name)
 }
 
-// StreamFor shows one stream to whoever may consume from it.
-func (b *Broker) StreamFor(ctx context.Context, name string) (StreamInfo, error) {
-	s, err := b.lookupStream(ctx, auth.Consume, name)
+// StreamFor shows one stream to whoever may do act to it.
+func (b *Broker) StreamFor(ctx context.Context, act auth.Action, name string) (StreamInfo, error) {
+	s, err := b.lookupStream(ctx, act, name)
 	if err != nil {
 		return StreamInfo{}, err
 	}
-	return b.streamInfo(ctx, s)
+	info, err := b.streamInfo(ctx, s)
+	if isGone(err) {
+		err = noStream(name) // deleted meanwhile
+	}
+	return info, err
 }
 
 // lookupStream finds a stream that the principal of ctx may act on. Without the
@@ -212,21 +213,9 @@ func (b *Broker) lookupStream(ctx context.Context, act auth.Action, name string)
 // Streams lists the streams that the principal may see, by name.
 func (b *Broker) Streams(ctx context.Context) ([]StreamInfo, error) {
 	p := auth.From(ctx)
-	var infos []StreamInfo
-	for _, s := range b.streamsByName() {
-		if !b.auth.Allow(p, auth.View, auth.StreamResource(s.config().Name)) {
-			continue
-		}
-		info, err := b.streamInfo(ctx, s)
-		if isGone(err) {
-			continue // deleted meanwhile
-		}
-		if err != nil {
-			return nil, err
-		}
-		infos = append(infos, info)
-	}
-	return infos, nil
+	return infos(ctx, slices.DeleteFunc(b.streamsByName(), func(s *stream) bool {
+		return !b.auth.Allow(p, auth.View, auth.StreamResource(s.config().Name))
+	}), b.streamInfo)
 }
 
 func (b *Broker) streamInfo(ctx context.Context, s *stream) (StreamInfo, error) {

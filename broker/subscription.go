@@ -4,8 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"maps"
-	"slices"
 	"strings"
 	"time"
 	"unicode"
@@ -182,25 +180,7 @@ func (b *Broker) Subscriptions(ctx context.Context, stream string) ([]Subscripti
 	if err != nil {
 		return nil, err
 	}
-	b.mu.RLock()
-	names := slices.Sorted(maps.Keys(s.subs))
-	b.mu.RUnlock()
-	var infos []SubscriptionInfo
-	for _, name := range names {
-		q := b.subscriptionNamed(s, name)
-		if q == nil {
-			continue // deleted meanwhile
-		}
-		info, err := b.subscriptionInfo(ctx, q)
-		if err != nil {
-			if KindOf(err) == NotFound {
-				continue
-			}
-			return nil, err
-		}
-		infos = append(infos, info)
-	}
-	return infos, nil
+	return infos(ctx, byName(&b.mu, &s.subs), b.subscriptionInfo)
 }
 
 func (b *Broker) subscriptionInfo(ctx context.Context, q *queue) (SubscriptionInfo, error) {

@@ -334,6 +334,9 @@ func TestCloseDrains(t *testing.T) {
 		if err := <-closed; err != nil {
 			t.Error(err)
 		}
+		if err := e.Close(t.Context()); err != nil { // again
+			t.Error(err)
+		}
 	}
 }
 

@@ -145,8 +145,10 @@ func (c *conn) loginFault(err error) *faultError {
 		c.srv.log.Error().Str("remote", c.remote).Err(err).Msg("login failed")
 		return f
 	}
-	c.srv.log.Info().Str("client", clip(c.hello.id)).Str("user", clip(c.srv.auth.Known(c.hello.user))).
-		Str("remote", c.remote).Err(err).Msg("login refused")
+	if others, ok := c.srv.refusals.tell(c.host, c.srv.o.Broker.Now()); ok {
+		c.srv.log.Info().Str("client", clip(c.hello.id)).Str("user", clip(c.srv.auth.Known(c.hello.user))).
+			Str("remote", c.remote).Int("others", others).Err(err).Msg("login refused")
+	}
 	return f
 }
 

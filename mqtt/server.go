@@ -15,14 +15,15 @@ import (
 
 // Server is the MQTT edge of a broker.
 type Server struct {
-	o      Options
-	limits atomic.Pointer[Limits] // as they are now
-	log    zerolog.Logger
-	auth   *auth.Auth
-	stats  counters
-	events events
-	rivals rivals
-	pace   *pace
+	o        Options
+	limits   atomic.Pointer[Limits] // as they are now
+	log      zerolog.Logger
+	auth     *auth.Auth
+	stats    counters
+	events   events
+	rivals   rivals
+	pace     *pace
+	refusals refusals
 	// sniffed is when a foreign protocol was logged last, Unix seconds.
 	sniffed atomic.Int64
 

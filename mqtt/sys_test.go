@@ -124,6 +124,24 @@ func TestSysIsForAdministrators(t *testing.T) { // D15
 	}
 }
 
+// TestSharedWildcardsDoNotSeeSys: a shared subscription is no way around what #
+// and + do not match.
+func TestSharedWildcardsDoNotSeeSys(t *testing.T) { // B17
+	bubble(t, func(t *testing.T, e *edge) {
+		b := boss(t, e, "boss")
+		b.subscribe(1, 0, "$share/g/#")
+		b.subscribe(2, 0, "$share/g/+/broker/uptime")
+		<-time.After(5 * time.Minute)
+		pipeIn(t, e, true, "").publish("$any/x", "hidden", 0, 0)
+		b.quiet()
+		b.subscribe(3, 0, "$share/g/$SYS/broker/uptime")
+		<-time.After(time.Minute)
+		if m := b.recv(); m.topic != "$SYS/broker/uptime" {
+			t.Errorf("got %+v", m)
+		}
+	}, func(o *mqtt.Options) { o.SysInterval = time.Minute })
+}
+
 func TestSysCanBeOff(t *testing.T) {
 	bubble(t, func(t *testing.T, e *edge) {
 		<-time.After(time.Minute)

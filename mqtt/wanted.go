@@ -124,7 +124,7 @@ func (o *wanted) open(ctx context.Context, b *broker.Broker, client string) (bro
 	if e, ok := errors.AsType[*broker.Error](err); !ok || e.Subject != broker.SubscriptionSubject {
 		return s, err
 	}
-	info, err := b.StreamFor(ctx, o.name)
+	info, err := b.StreamFor(ctx, auth.Consume, o.name)
 	if err != nil {
 		return s, err
 	}

@@ -27,7 +27,7 @@ func readSlowly(c *wire.Conn) {
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
 	for p := make([]byte, 1<<10); ; <-tick.C {
-		if _, err := c.Conn.Read(p); err != nil {
+		if _, err := c.Read(p); err != nil {
 			return
 		}
 	}

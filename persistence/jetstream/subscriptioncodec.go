@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"millrace/broker"
+	"millrace/broker/fields"
 	"millrace/persistence/ref"
 )
 
@@ -37,8 +38,8 @@ func (b *subscription) window(ln *lane, n uint64) []byte {
 		if r.n == 0 {
 			return
 		}
-		v = append(appendNumbers(v, r.from-end, r.n), byte(r.state), byte(r.why))
-		v = appendNumbers(v, uint64(r.attempt), uint64(r.until))
+		v = append(fields.AppendUints(v, r.from-end, r.n), byte(r.state), byte(r.why))
+		v = fields.AppendUints(v, uint64(r.attempt), uint64(r.until))
 		end = r.from + r.n
 	}
 	ln.open.Ascend(base, func(o uint64, e *pending) bool {
@@ -63,24 +64,24 @@ func (b *subscription) window(ln *lane, n uint64) []byte {
 
 // parse reads what window wrote.
 func (w *window) parse(v []byte) error {
-	f := numbers{v: v}
-	if format := f.byte(); format != recordFormat {
+	f := fields.Reader{Rest: v}
+	if format := f.Byte(); format != recordFormat {
 		return fmt.Errorf("format %d, and this program knows %d", format, recordFormat)
 	}
-	w.moves = f.byte()
-	f.out(&w.out)
-	w.upto = f.next()
+	w.moves = f.Byte()
+	readOut(&f, &w.out)
+	w.upto = f.Uint()
 	end := uint64(0)
-	for len(f.v) > 0 && !f.bad {
-		r := run{from: end + f.next(), n: f.next()}
-		r.state, r.why = state(f.byte()), broker.Reason(f.byte())
-		r.attempt, r.until = uint32(f.next()), int64(f.next())
+	for len(f.Rest) > 0 && !f.Bad {
+		r := run{from: end + f.Uint(), n: f.Uint()}
+		r.state, r.why = state(f.Byte()), broker.Reason(f.Byte())
+		r.attempt, r.until = uint32(f.Uint()), int64(f.Uint())
 		if end = r.from + r.n; r.n == 0 || end > w.upto || r.state >= states || r.why >= broker.Reasons {
-			f.bad = true
+			f.Bad = true
 		}
 		w.runs = append(w.runs, r)
 	}
-	if f.bad || w.upto > windowSize {
+	if f.Bad || w.upto > windowSize {
 		return errRecord
 	}
 	return nil
@@ -97,67 +98,34 @@ func (h *head) append() []byte {
 
 // parse reads what append wrote.
 func (h *head) parse(v []byte) error {
-	f := numbers{v: v}
-	if format := f.byte(); format != recordFormat {
+	f := fields.Reader{Rest: v}
+	if format := f.Byte(); format != recordFormat {
 		return fmt.Errorf("format %d, and this program knows %d", format, recordFormat)
 	}
-	f.out(&h.out)
-	for len(f.v) > 0 && !f.bad {
-		ln := headLane{moves: f.byte(), mark: f.next()}
-		f.bad = f.bad || ln.mark > ref.MaxOffset
+	readOut(&f, &h.out)
+	for len(f.Rest) > 0 && !f.Bad {
+		ln := headLane{moves: f.Byte(), mark: f.Uint()}
+		f.Bad = f.Bad || ln.mark > ref.MaxOffset
 		h.lanes = append(h.lanes, ln)
 	}
-	if f.bad {
+	if f.Bad {
 		return errRecord
 	}
 	return nil
 }
 
-func appendNumbers(v []byte, list ...uint64) []byte {
-	for _, n := range list {
-		v = binary.AppendUvarint(v, n)
-	}
-	return v
-}
-
 func appendOut(v []byte, out *[broker.Reasons]uint64) []byte {
-	return appendNumbers(binary.AppendUvarint(v, uint64(len(out))), out[:]...)
+	return fields.AppendUints(binary.AppendUvarint(v, uint64(len(out))), out[:]...)
 }
 
-// numbers reads a record.
-type numbers struct {
-	v   []byte
-	bad bool // it ended too early, or is nonsense
-}
-
-func (f *numbers) next() uint64 {
-	n, size := binary.Uvarint(f.v)
-	if size <= 0 {
-		f.bad, f.v = true, nil
-		return 0
-	}
-	f.v = f.v[size:]
-	return n
-}
-
-func (f *numbers) byte() byte {
-	if len(f.v) == 0 {
-		f.bad = true
-		return 0
-	}
-	c := f.v[0]
-	f.v = f.v[1:]
-	return c
-}
-
-// out reads the counters; a record of before a reason was added has fewer.
-func (f *numbers) out(out *[broker.Reasons]uint64) {
-	n := f.next()
+// readOut reads the counters; a record of before a reason was added has fewer.
+func readOut(f *fields.Reader, out *[broker.Reasons]uint64) {
+	n := f.Uint()
 	if n > uint64(len(out)) {
-		f.bad = true
+		f.Bad = true
 		return
 	}
 	for i := range n {
-		out[i] = f.next()
+		out[i] = f.Uint()
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 
 	"millrace/broker"
+	"millrace/broker/fields"
 )
 
 // apply writes the records of a unit that passed check, and does what they say.
@@ -85,15 +86,15 @@ func (u *unit) publish(op *broker.Op, pl *plan) {
 func (u *unit) writeMessage(op *broker.Op, pl *plan) (uint64, uint32) {
 	p := &u.placed
 	p.routes, p.key = p.routes[:0], 0
-	b := appendNums(u.record(recMessage), uint64(u.now), uint64(pl.durable))
+	b := fields.AppendUints(u.record(recMessage), uint64(u.now), uint64(pl.durable))
 	for i := range op.Routes {
 		r, t := &op.Routes[i], u.targets[pl.first+i]
 		switch {
 		case t == (target{}) || t.volatile():
 		case t.st != nil:
-			b = appendNums(b, uint64(r.Target), uint64(r.Partition), t.st.parts[r.Partition].next())
+			b = fields.AppendUints(b, uint64(r.Target), uint64(r.Partition), t.st.parts[r.Partition].next())
 		default:
-			b = appendNums(b, uint64(r.Target), uint64(r.Tag), t.q.next)
+			b = fields.AppendUints(b, uint64(r.Target), uint64(r.Tag), t.q.next)
 			p.routes = append(p.routes, seqOf{r.Target, t.q.next})
 			if t.q.keyed && p.key == 0 {
 				p.key = keyHash(op.Message.Key)
@@ -114,9 +115,9 @@ func (u *unit) settle(op *broker.Op, q *queue) {
 	c, i := q.find(op.Ref.Seq)
 	there := c != nil && c.entries[i].state() != gone // else it was settled twice in one unit
 	if !q.volatile {
-		b := append(appendNums(u.record(recSettle), uint64(q.id)), byte(op.Reason))
+		b := append(fields.AppendUints(u.record(recSettle), uint64(q.id)), byte(op.Reason))
 		if there {
-			b = appendNums(b, op.Ref.Seq, 1)
+			b = fields.AppendUints(b, op.Ref.Seq, 1)
 		}
 		u.end(b)
 	}
@@ -139,7 +140,7 @@ func (u *unit) postpone(op *broker.Op, q *queue) {
 	c, i := q.find(op.Ref.Seq)
 	if c == nil || c.entries[i].state() == gone {
 		if !q.volatile {
-			u.end(append(appendNums(u.record(recState), uint64(q.id)), kindBack, 0))
+			u.end(append(fields.AppendUints(u.record(recState), uint64(q.id)), kindBack, 0))
 		}
 		return // settled in the same unit
 	}
@@ -156,8 +157,8 @@ func (u *unit) postpone(op *broker.Op, q *queue) {
 		s.attempt = max(s.attempt, 1) - 1
 	}
 	if !q.volatile {
-		b := append(appendNums(u.record(recState), uint64(q.id)), kind)
-		u.end(appendNums(b, uint64(op.Until), op.Ref.Seq, uint64(s.attempt), uint64(s.rank)))
+		b := append(fields.AppendUints(u.record(recState), uint64(q.id)), kind)
+		u.end(fields.AppendUints(b, uint64(op.Until), op.Ref.Seq, uint64(s.attempt), uint64(s.rank)))
 	}
 	q.postpone(c, i, e, kind, op.Until, u.now)
 	u.changed(q)
@@ -194,7 +195,7 @@ func (u *unit) park(op *broker.Op, q *queue) {
 		s = *q.slotOf(c, i)
 	}
 	if !q.volatile {
-		b := appendNums(u.record(recPark), uint64(q.id), op.Ref.Seq, uint64(s.attempt), uint64(s.rank))
+		b := fields.AppendUints(u.record(recPark), uint64(q.id), op.Ref.Seq, uint64(s.attempt), uint64(s.rank))
 		u.end(binary.AppendUvarint(append(b, byte(op.Reason)), uint64(u.now)))
 	}
 	if there {
@@ -222,11 +223,11 @@ func (u *unit) put(op *broker.Op) {
 	s.rev++
 	if !s.mem {
 		if op.Value == nil {
-			b := appendNums(append(u.record(recDelete), byte(op.Space)), s.rev, uint64(len(op.Key)))
+			b := fields.AppendUints(append(u.record(recDelete), byte(op.Space)), s.rev, uint64(len(op.Key)))
 			u.end(append(b, op.Key...))
 		} else {
-			b := appendNums(append(u.record(recPut), byte(op.Space)), s.rev, uint64(len(op.Key)))
-			b = appendNums(append(b, op.Key...), uint64(len(op.Value)))
+			b := fields.AppendUints(append(u.record(recPut), byte(op.Space)), s.rev, uint64(len(op.Key)))
+			b = fields.AppendUints(append(b, op.Key...), uint64(len(op.Value)))
 			u.end(append(b, op.Value...))
 		}
 	}

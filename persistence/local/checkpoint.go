@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"millrace/broker"
+	"millrace/broker/fields"
 	"millrace/persistence/journal"
 )
 
@@ -140,7 +141,7 @@ func (s *Store) checkpoint() error {
 func (s *Store) captureAll(w *ckptWriter, from journal.Position) {
 	b := w.begin(secSegments)
 	for _, n := range sortSegments(s.live.below(from.Segment())) {
-		b = appendNums(b, uint64(n))
+		b = fields.AppendUints(b, uint64(n))
 	}
 	w.end(b)
 	all := s.all()
@@ -171,7 +172,7 @@ func (s *Store) captureMeta(w *ckptWriter) (journal.Position, error) {
 	}
 	s.flushNotes()
 	unstarted := s.unstarted
-	b := appendNums(w.begin(secMeta), uint64(s.epoch), uint64(max(s.newest, s.floor.Load()-1)), uint64(s.nextTarget), s.rev)
+	b := fields.AppendUints(w.begin(secMeta), uint64(s.epoch), uint64(max(s.newest, s.floor.Load()-1)), uint64(s.nextTarget), s.rev)
 	s.wal.Unlock(journal.Lazy, nil)
 	w.end(b)
 	if unstarted {
@@ -184,10 +185,10 @@ func (s *Store) captureMeta(w *ckptWriter) (journal.Position, error) {
 }
 
 // restoreMeta is the inverse of captureMeta.
-func (s *Store) restoreMeta(f *fields) error {
-	s.epoch, s.newest = uint32(f.num()), max(s.newest, int64(f.num()))
-	s.nextTarget, s.rev = max(s.nextTarget, broker.Target(f.num())), max(s.rev, f.num())
-	if f.bad {
+func (s *Store) restoreMeta(f *fields.Reader) error {
+	s.epoch, s.newest = uint32(f.Uint()), max(s.newest, int64(f.Uint()))
+	s.nextTarget, s.rev = max(s.nextTarget, broker.Target(f.Uint())), max(s.rev, f.Uint())
+	if f.Bad {
 		return errRecord
 	}
 	return nil
@@ -223,14 +224,14 @@ func (cs *checkpoints) open(fsys journal.FS, dir string) error {
 // restore reads one checkpoint into an empty store.
 func (s *Store) restore(name string, segments map[uint32]bool) (ckptFile, error) {
 	return readCheckpoint(s.ckpts.fs, name, func(kind byte, body []byte) error {
-		f := fields{b: body}
+		f := fields.Reader{Rest: body}
 		var err error
 		switch kind {
 		case secMeta:
 			err = s.restoreMeta(&f)
 		case secSegments:
-			for len(f.b) > 0 {
-				segments[uint32(f.num())] = true
+			for len(f.Rest) > 0 {
+				segments[uint32(f.Uint())] = true
 			}
 		case secDefine:
 			var id broker.Target
@@ -253,7 +254,7 @@ func (s *Store) restore(name string, segments map[uint32]bool) (ckptFile, error)
 		default:
 			err = fmt.Errorf("unknown kind %d", kind)
 		}
-		if err == nil && f.bad {
+		if err == nil && f.Bad {
 			err = errRecord
 		}
 		return err

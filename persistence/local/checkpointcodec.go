@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"millrace/broker/fields"
 	"millrace/persistence/journal"
 )
 
@@ -118,7 +119,7 @@ func (w *ckptWriter) flush() {
 
 // close ends the file, makes it durable and returns its size.
 func (w *ckptWriter) close(reach journal.Position) (int64, error) {
-	w.end(appendNums(w.begin(secEnd), uint64(reach), w.sections))
+	w.end(fields.AppendUints(w.begin(secEnd), uint64(reach), w.sections))
 	w.flush()
 	if w.err == nil {
 		w.err = w.f.SyncData()
@@ -157,15 +158,15 @@ func readCheckpoint(fsys journal.FS, name string, fn func(kind byte, body []byte
 		if err != nil {
 			return c, err
 		}
-		fs := fields{b: body}
+		fs := fields.Reader{Rest: body}
 		switch {
 		case kind != secEnd:
 			if err := fn(kind, body); err != nil {
 				return c, fmt.Errorf("read %s: section %d: %w", name, n, err)
 			}
 		default:
-			c.reach = journal.Position(fs.num())
-			if fs.num() != n || fs.bad || len(fs.b) > 0 || r.at != c.size {
+			c.reach = journal.Position(fs.Uint())
+			if fs.Uint() != n || fs.Bad || len(fs.Rest) > 0 || r.at != c.size {
 				return c, r.damage("it does not end as it should")
 			}
 			return c, nil

@@ -3,6 +3,7 @@ package local
 import (
 	"slices"
 
+	"millrace/broker/fields"
 	"millrace/persistence/journal"
 )
 
@@ -163,10 +164,10 @@ func (s *Store) move(r *journal.Record, moves []moved) ([]moved, error) {
 	if len(routes) == 0 {
 		return moves, nil
 	}
-	b := appendNums(s.wal.Start(recMove), uint64(r.Pos), uint64(m.time), uint64(len(routes)))
+	b := fields.AppendUints(s.wal.Start(recMove), uint64(r.Pos), uint64(m.time), uint64(len(routes)))
 	p.routes = p.routes[:0]
 	for _, to := range routes {
-		b = appendNums(b, uint64(to.id), uint64(to.partition), to.seq)
+		b = fields.AppendUints(b, uint64(to.id), uint64(to.partition), to.seq)
 		p.routes = append(p.routes, seqOf{to.id, to.seq})
 	}
 	pos, size := s.wal.End(append(b, m.body...), false)

@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"millrace/broker"
+	"millrace/broker/fields"
 	"millrace/persistence/journal"
 )
 
@@ -88,7 +89,7 @@ func (s *Store) captureDedup(w *ckptWriter) {
 			}
 			b = binary.AppendUvarint(b, uint64(f.time))
 			b = binary.LittleEndian.AppendUint64(append(b, f.id[:]...), f.hash)
-			b = append(binary.AppendUvarint(b, uint64(len(key))), key...)
+			b = fields.AppendText(b, key)
 			n++
 		}
 		at, more = d.base+i, i < len(d.order)
@@ -100,18 +101,18 @@ func (s *Store) captureDedup(w *ckptWriter) {
 }
 
 // restoreDedup reads keys of the window.
-func (s *Store) restoreDedup(f *fields) error {
+func (s *Store) restoreDedup(f *fields.Reader) error {
 	now := s.milli()
-	for len(f.b) > 0 && !f.bad {
-		at := int64(f.num())
+	for len(f.Rest) > 0 && !f.Bad {
+		at := int64(f.Uint())
 		var id broker.ID
-		copy(id[:], f.take(len(id)))
-		hash, key := f.fixed64(), string(f.bytes())
-		if !f.bad && now-at < dedupWindow {
+		copy(id[:], f.Take(len(id)))
+		hash, key := f.Fixed64(), string(f.Bytes())
+		if !f.Bad && now-at < dedupWindow {
 			s.dedup.add(key, id, hash, at)
 		}
 	}
-	if f.bad {
+	if f.Bad {
 		return errRecord
 	}
 	return nil

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"millrace/broker"
+	"millrace/broker/fields"
 )
 
 // storedDef is a definition as it is on disk: JSON, because definitions are few
@@ -53,7 +54,7 @@ func encodeDef(b []byte, id broker.Target, d *broker.Def) []byte {
 	if err != nil {
 		panic("local: a definition always has an encoding: " + err.Error())
 	}
-	return append(appendNums(b, uint64(id)), j...)
+	return append(fields.AppendUints(b, uint64(id)), j...)
 }
 
 // maxPartitions of a stream: a sequence of a subscription holds no more.
@@ -61,10 +62,10 @@ const maxPartitions = 1 << 16
 
 // decodeDef reads the body of a define record.
 func decodeDef(b []byte) (broker.Target, broker.Def, error) {
-	f := fields{b: b}
-	id := broker.Target(f.num())
+	f := fields.Reader{Rest: b}
+	id := broker.Target(f.Uint())
 	var d storedDef
-	if err := json.Unmarshal(f.b, &d); err != nil {
+	if err := json.Unmarshal(f.Rest, &d); err != nil {
 		return 0, broker.Def{}, fmt.Errorf("definition of target %d: %w", id, err)
 	}
 	if !knownKind(broker.TargetKind(d.Kind)) || id == 0 || d.Partitions > maxPartitions {

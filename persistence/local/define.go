@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"millrace/broker"
+	"millrace/broker/fields"
 	"millrace/persistence/journal"
 )
 
@@ -238,7 +239,7 @@ func (s *Store) Drop(ctx context.Context, id broker.Target) error {
 			s.wal.Unlock(journal.Lazy, nil)
 			return refusal(err)
 		}
-		s.wal.End(appendNums(s.wal.Start(recDrop), uint64(id)), false)
+		s.wal.End(fields.AppendUints(s.wal.Start(recDrop), uint64(id)), false)
 	}
 	dropped := s.drop(id)
 	err := s.wait(ctx)

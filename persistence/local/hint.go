@@ -10,6 +10,7 @@ import (
 	"sync"
 
 	"millrace/broker"
+	"millrace/broker/fields"
 	"millrace/persistence/journal"
 )
 
@@ -64,7 +65,7 @@ type hint struct {
 
 // add appends one message.
 func (h *hint) add(p *placed) {
-	b := appendNums(h.body, uint64(p.offset-(h.last.offset+h.last.size)), uint64(p.size))
+	b := fields.AppendUints(h.body, uint64(p.offset-(h.last.offset+h.last.size)), uint64(p.size))
 	b = binary.AppendVarint(b, p.time-h.last.time)
 	b = binary.AppendUvarint(b, uint64(p.overhead))
 	var flags byte
@@ -94,7 +95,7 @@ func (h *hint) add(p *placed) {
 	if !next {
 		b = binary.AppendUvarint(b, uint64(len(p.routes)))
 		for _, r := range p.routes {
-			b = appendNums(b, uint64(r.target), r.seq)
+			b = fields.AppendUints(b, uint64(r.target), r.seq)
 		}
 	}
 	h.body = b
@@ -106,36 +107,36 @@ func (h *hint) add(p *placed) {
 
 // eachPlaced calls fn for every entry of a hint's body.
 func eachPlaced(body []byte, fn func(p *placed)) error {
-	f := fields{b: body}
+	f := fields.Reader{Rest: body}
 	var p placed
-	for len(f.b) > 0 {
-		p.offset += p.size + uint32(f.num())
-		p.size = uint32(f.num())
-		p.time += f.signed()
-		p.overhead = uint32(f.num())
-		flags := f.byte()
+	for len(f.Rest) > 0 {
+		p.offset += p.size + uint32(f.Uint())
+		p.size = uint32(f.Uint())
+		p.time += f.Int()
+		p.overhead = uint32(f.Uint())
+		flags := f.Byte()
 		p.moved, p.expires, p.key = flags&hintMoved != 0, 0, 0
 		if flags&hintExpires != 0 {
-			p.expires = int64(f.num())
+			p.expires = int64(f.Uint())
 		}
 		if flags&hintKey != 0 {
-			p.key = f.fixed64()
+			p.key = f.Fixed64()
 		}
 		if flags&hintNext != 0 {
 			for i := range p.routes {
 				p.routes[i].seq++
 			}
 		} else {
-			n := f.num()
-			if n > uint64(len(f.b)) {
-				f.bad = true
+			n := f.Uint()
+			if n > uint64(len(f.Rest)) {
+				f.Bad = true
 			}
 			p.routes = p.routes[:0]
-			for ; n > 0 && !f.bad; n-- {
-				p.routes = append(p.routes, seqOf{broker.Target(f.num()), f.num()})
+			for ; n > 0 && !f.Bad; n-- {
+				p.routes = append(p.routes, seqOf{broker.Target(f.Uint()), f.Uint()})
 			}
 		}
-		if f.bad || flags&^hintFlags != 0 || p.size < journal.RecordHeader || p.overhead > p.size {
+		if f.Bad || flags&^hintFlags != 0 || p.size < journal.RecordHeader || p.overhead > p.size {
 			return errRecord
 		}
 		fn(&p)

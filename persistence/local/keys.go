@@ -8,6 +8,7 @@ import (
 	"sync"
 
 	"millrace/broker"
+	"millrace/broker/fields"
 )
 
 // spaces is how many spaces of keys there can be.
@@ -122,9 +123,9 @@ func (k *keys) capture(w *ckptWriter) {
 		// The lock is let go now and then, which a range over a map allows: what is
 		// written meanwhile may be missed, and is in the log behind the checkpoint.
 		for key, v := range k.maps[space] {
-			b = appendNums(b, v.rev(), uint64(len(key)))
+			b = fields.AppendUints(b, v.rev(), uint64(len(key)))
 			b = append(b, key...)
-			b = append(binary.AppendUvarint(b, uint64(len(v.bytes()))), v.bytes()...)
+			b = fields.AppendBytes(b, v.bytes())
 			if n++; n%keysAtOnce == 0 {
 				k.mu.RUnlock()
 				w.end(b)
@@ -140,19 +141,19 @@ func (k *keys) capture(w *ckptWriter) {
 }
 
 // restore reads keys of a checkpoint.
-func (k *keys) restore(f *fields) error {
-	space := broker.Space(f.byte())
+func (k *keys) restore(f *fields.Reader) error {
+	space := broker.Space(f.Byte())
 	if k.maps[space] == nil {
 		k.maps[space] = map[string]value{}
 	}
-	for len(f.b) > 0 && !f.bad {
-		rev := f.num()
-		key := string(f.bytes())
-		if v := f.bytes(); !f.bad {
+	for len(f.Rest) > 0 && !f.Bad {
+		rev := f.Uint()
+		key := string(f.Bytes())
+		if v := f.Bytes(); !f.Bad {
 			k.maps[space][key] = newValue(rev, v)
 		}
 	}
-	if f.bad {
+	if f.Bad {
 		return errRecord
 	}
 	return nil

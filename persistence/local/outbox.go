@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"millrace/broker"
+	"millrace/broker/fields"
 	"millrace/persistence/journal"
 )
 
@@ -189,20 +190,20 @@ func (s *Store) writeNotes(list []note) int {
 	}
 	var b []byte
 	if head.kind == 0 {
-		b = append(appendNums(s.wal.Start(recSettle), uint64(head.target)), byte(head.why))
+		b = append(fields.AppendUints(s.wal.Start(recSettle), uint64(head.target)), byte(head.why))
 		for i := 0; i < n; {
 			run := 1
 			for i+run < n && list[i+run].seq == list[i].seq+uint64(run) {
 				run++
 			}
-			b = appendNums(b, list[i].seq, uint64(run))
+			b = fields.AppendUints(b, list[i].seq, uint64(run))
 			i += run
 		}
 	} else {
-		b = append(appendNums(s.wal.Start(recState), uint64(head.target)), head.kind)
-		b = appendNums(b, uint64(head.until))
+		b = append(fields.AppendUints(s.wal.Start(recState), uint64(head.target)), head.kind)
+		b = fields.AppendUints(b, uint64(head.until))
 		for i := range list[:n] {
-			b = appendNums(b, list[i].seq, uint64(list[i].attempt), uint64(list[i].rank))
+			b = fields.AppendUints(b, list[i].seq, uint64(list[i].attempt), uint64(list[i].rank))
 		}
 	}
 	s.wal.End(b, false)
@@ -227,9 +228,9 @@ func (s *Store) writeTakers() {
 			tc.list.push(wt)
 			continue
 		}
-		b := append(appendNums(s.wal.Start(recSettle), uint64(wt.w.Target)), byte(broker.ReasonAcked))
+		b := append(fields.AppendUints(s.wal.Start(recSettle), uint64(wt.w.Target)), byte(broker.ReasonAcked))
 		for i := range wt.w.Got {
-			b = appendNums(b, wt.w.Got[i].Seq, 1)
+			b = fields.AppendUints(b, wt.w.Got[i].Seq, 1)
 		}
 		s.wal.End(b, false)
 		for i := range wt.picks {

@@ -4,6 +4,7 @@ import (
 	"math"
 
 	"millrace/broker"
+	"millrace/broker/fields"
 )
 
 // seqRun is a run of sequences of one queue.
@@ -71,9 +72,9 @@ func (u *unit) purge(q *queue) {
 		return
 	}
 	if !q.volatile {
-		b := append(appendNums(u.record(recSettle), uint64(q.id)), byte(broker.ReasonPurged))
+		b := append(fields.AppendUints(u.record(recSettle), uint64(q.id)), byte(broker.ReasonPurged))
 		for _, r := range u.ranges {
-			b = appendNums(b, r.first, r.n)
+			b = fields.AppendUints(b, r.first, r.n)
 		}
 		u.end(b)
 	}

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"millrace/broker"
+	"millrace/broker/fields"
 )
 
 // How a queue stands in a checkpoint. Everything in it is named by sequence;
@@ -31,15 +32,15 @@ func (q *queue) capture(w *ckptWriter) {
 	q.mu.Lock()
 	begin := time.Now()
 	dropped := q.dropped
-	b = appendNums(b, uint64(q.id), q.next, uint64(q.clock), q.in, uint64(broker.Reasons))
-	b = appendNums(b, q.out[:]...)
+	b = fields.AppendUints(b, uint64(q.id), q.next, uint64(q.clock), q.in, uint64(broker.Reasons))
+	b = fields.AppendUints(b, q.out[:]...)
 	var end uint64
 	var at int64
 	for _, c := range q.chunks.list {
 		if c.live == 0 {
 			continue
 		}
-		b = binary.AppendVarint(appendNums(b, c.base-end, uint64(len(c.entries))), c.time-at)
+		b = binary.AppendVarint(fields.AppendUints(b, c.base-end, uint64(len(c.entries))), c.time-at)
 		b = binary.AppendUvarint(b, uint64(c.live))
 		if c.live < len(c.entries) {
 			b = c.appendBitmap(b)
@@ -104,48 +105,48 @@ func (s *slot) append(b []byte, e *entry) []byte {
 	if e.has(metaDelayed) {
 		flags |= slotDelayed
 	}
-	b = append(appendNums(b, s.seq), flags, byte(e.meta&reasonMask>>reasonShift))
-	return appendNums(b, uint64(s.attempt), s.place, uint64(s.rank), uint64(s.until), uint64(s.expires))
+	b = append(fields.AppendUints(b, s.seq), flags, byte(e.meta&reasonMask>>reasonShift))
+	return fields.AppendUints(b, uint64(s.attempt), s.place, uint64(s.rank), uint64(s.until), uint64(s.expires))
 }
 
 // readSlot reads what append wrote.
-func readSlot(f *fields) (sl slot, st state, late bool, why byte, err error) {
-	sl.seq = f.num()
-	flags := f.byte()
-	why = f.byte()
-	sl.attempt, sl.place, sl.rank = uint32(f.num()), f.num(), int64(f.num())
-	sl.until, sl.expires = int64(f.num()), int64(f.num())
+func readSlot(f *fields.Reader) (sl slot, st state, late bool, why byte, err error) {
+	sl.seq = f.Uint()
+	flags := f.Byte()
+	why = f.Byte()
+	sl.attempt, sl.place, sl.rank = uint32(f.Uint()), f.Uint(), int64(f.Uint())
+	sl.until, sl.expires = int64(f.Uint()), int64(f.Uint())
 	st = state(flags &^ slotDelayed)
-	if f.bad || st == gone || st >= states || why >= byte(broker.Reasons) {
+	if f.Bad || st == gone || st >= states || why >= byte(broker.Reasons) {
 		err = errRecord
 	}
 	return sl, st, flags&slotDelayed != 0, why, err
 }
 
 // restoreQueue reads a queue. Its messages wait, and lie nowhere yet.
-func (s *Store) restoreQueue(f *fields) error {
-	q := s.targets[broker.Target(f.num())].q
+func (s *Store) restoreQueue(f *fields.Reader) error {
+	q := s.targets[broker.Target(f.Uint())].q
 	if q == nil || q.volatile || q.source != nil || q.next > 1 {
 		return errRecord
 	}
-	q.next, q.clock, q.in = f.num(), int64(f.num()), f.num()
-	n := f.num()
+	q.next, q.clock, q.in = f.Uint(), int64(f.Uint()), f.Uint()
+	n := f.Uint()
 	if n > uint64(broker.Reasons) {
 		return errRecord
 	}
 	var out uint64
 	for i := range n {
-		q.out[i] = f.num()
+		q.out[i] = f.Uint()
 		out += q.out[i]
 	}
 	q.shown = q.next
 	var end uint64
 	var at int64
-	for len(f.b) > 0 {
-		c := &chunk{base: end + f.num()}
-		n, live := f.num(), uint64(0)
-		c.time = at + f.signed()
-		if live = f.num(); n == 0 || n > chunkMax || live == 0 || live > n || f.bad {
+	for len(f.Rest) > 0 {
+		c := &chunk{base: end + f.Uint()}
+		n, live := f.Uint(), uint64(0)
+		c.time = at + f.Int()
+		if live = f.Uint(); n == 0 || n > chunkMax || live == 0 || live > n || f.Bad {
 			return errRecord
 		}
 		c.entries = make([]entry, n)
@@ -154,7 +155,7 @@ func (s *Store) restoreQueue(f *fields) error {
 		}
 		bitmap := []byte(nil)
 		if live < n {
-			if bitmap = f.take((int(n) + 7) / 8); bitmap == nil || ones(bitmap) != int(live) {
+			if bitmap = f.Take((int(n) + 7) / 8); bitmap == nil || ones(bitmap) != int(live) {
 				return errRecord
 			}
 		}
@@ -187,13 +188,13 @@ func ones(b []byte) (n int) {
 }
 
 // restoreSlots reads what is known of single messages.
-func (s *Store) restoreSlots(f *fields) error {
-	for len(f.b) > 0 && !f.bad {
-		q := s.targets[broker.Target(f.num())].q
+func (s *Store) restoreSlots(f *fields.Reader) error {
+	for len(f.Rest) > 0 && !f.Bad {
+		q := s.targets[broker.Target(f.Uint())].q
 		if q == nil || q.volatile {
 			return errRecord
 		}
-		for n := f.num(); n > 0 && !f.bad; n-- {
+		for n := f.Uint(); n > 0 && !f.Bad; n-- {
 			sl, st, late, why, err := readSlot(f)
 			if err != nil {
 				return err
@@ -201,7 +202,7 @@ func (s *Store) restoreSlots(f *fields) error {
 			q.restoreSlot(&sl, st, late, why)
 		}
 	}
-	if f.bad {
+	if f.Bad {
 		return errRecord
 	}
 	return nil

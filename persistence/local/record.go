@@ -1,9 +1,6 @@
 package local
 
-import (
-	"encoding/binary"
-	"errors"
-)
+import "errors"
 
 // The types of records in the journal. They are on disk: append only. Numbers
 // are varints unless a width is given; times are Unix milliseconds.
@@ -51,82 +48,3 @@ const routeBound = 10 + 5 + 10
 
 // errRecord says that a record is not one of ours, though its checksum is right.
 var errRecord = errors.New("record is malformed")
-
-// appendNums appends varints.
-func appendNums(b []byte, vs ...uint64) []byte {
-	for _, v := range vs {
-		b = binary.AppendUvarint(b, v)
-	}
-	return b
-}
-
-// fields reads the fields of a record. After the first that does not fit it is
-// bad, and every further one is zero.
-type fields struct {
-	b   []byte
-	bad bool
-}
-
-func (f *fields) num() uint64 {
-	v, n := binary.Uvarint(f.b)
-	if n <= 0 {
-		f.bad, f.b = true, nil
-		return 0
-	}
-	f.b = f.b[n:]
-	return v
-}
-
-// signed reads a zigzag number.
-func (f *fields) signed() int64 {
-	v, n := binary.Varint(f.b)
-	if n <= 0 {
-		f.bad, f.b = true, nil
-		return 0
-	}
-	f.b = f.b[n:]
-	return v
-}
-
-// fixed64 reads eight bytes, little-endian.
-func (f *fields) fixed64() uint64 {
-	if len(f.b) < 8 {
-		f.bad, f.b = true, nil
-		return 0
-	}
-	v := binary.LittleEndian.Uint64(f.b)
-	f.b = f.b[8:]
-	return v
-}
-
-func (f *fields) byte() byte {
-	if len(f.b) == 0 {
-		f.bad = true
-		return 0
-	}
-	v := f.b[0]
-	f.b = f.b[1:]
-	return v
-}
-
-// take returns the next n bytes, or nil.
-func (f *fields) take(n int) []byte {
-	if n > len(f.b) {
-		f.bad, f.b = true, nil
-		return nil
-	}
-	v := f.b[:n:n]
-	f.b = f.b[n:]
-	return v
-}
-
-func (f *fields) bytes() []byte {
-	n := f.num()
-	if n > uint64(len(f.b)) {
-		f.bad, f.b = true, nil
-		return nil
-	}
-	v := f.b[:n:n]
-	f.b = f.b[n:]
-	return v
-}

@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"millrace/broker"
+	"millrace/broker/fields"
 	"millrace/persistence/journal"
 )
 
@@ -23,14 +24,14 @@ func (s *Store) replay(group []journal.Record) error {
 	for i := range group {
 		r := &group[i]
 		s.replaying = r.Pos
-		f := fields{b: r.Body}
+		f := fields.Reader{Rest: r.Body}
 		var err error
 		switch r.Type {
 		case recStart:
 			err = s.replayStart(&f)
 		case recMessage, recMove:
 			err = s.replayMessage(r)
-			f.b = nil
+			f.Rest = nil
 		case recSettle:
 			s.replaySettle(&f)
 		case recState:
@@ -59,13 +60,13 @@ func (s *Store) replay(group []journal.Record) error {
 		case recSeek:
 			s.replaySeek(&f)
 		case recDrop:
-			if id := broker.Target(f.num()); !f.bad && s.targets[id] != (target{}) {
+			if id := broker.Target(f.Uint()); !f.Bad && s.targets[id] != (target{}) {
 				s.drop(id)
 			}
 		default:
 			err = fmt.Errorf("unknown type %d", r.Type)
 		}
-		if err == nil && f.bad {
+		if err == nil && f.Bad {
 			err = errRecord
 		}
 		if err != nil {
@@ -76,12 +77,12 @@ func (s *Store) replay(group []journal.Record) error {
 }
 
 // replayStart begins the time of another process.
-func (s *Store) replayStart(f *fields) error {
-	if v := f.byte(); v != recordFormat {
+func (s *Store) replayStart(f *fields.Reader) error {
+	if v := f.Byte(); v != recordFormat {
 		return fmt.Errorf("records of format %d", v)
 	}
-	epoch := f.num()
-	s.begin(uint32(epoch), int64(f.num()))
+	epoch := f.Uint()
+	s.begin(uint32(epoch), int64(f.Uint()))
 	return nil
 }
 
@@ -126,29 +127,29 @@ type route struct {
 // call.
 func (s *Store) parse(r *journal.Record) (*stored, error) {
 	st := &s.stored
-	f := fields{b: r.Body}
+	f := fields.Reader{Rest: r.Body}
 	st.old = 0
 	if r.Type == recMove {
-		st.old = f.num()
+		st.old = f.Uint()
 	}
-	st.time, st.routes, st.m = int64(f.num()), st.routes[:0], &s.replayed
+	st.time, st.routes, st.m = int64(f.Uint()), st.routes[:0], &s.replayed
 	p := &st.placed
 	p.routes, p.key = p.routes[:0], 0
 	keyed := false
-	for n := f.num(); n > 0 && !f.bad; n-- {
-		to := route{broker.Target(f.num()), uint32(f.num()), f.num()}
-		f.bad = f.bad || to.seq >= maxSequence
+	for n := f.Uint(); n > 0 && !f.Bad; n-- {
+		to := route{broker.Target(f.Uint()), uint32(f.Uint()), f.Uint()}
+		f.Bad = f.Bad || to.seq >= maxSequence
 		st.routes = append(st.routes, to)
 		if q := s.targets[to.id].q; q != nil && !q.volatile {
 			p.routes = append(p.routes, seqOf{to.id, to.seq})
 			keyed = keyed || q.keyed
 		}
 	}
-	if f.bad {
+	if f.Bad {
 		return nil, errRecord
 	}
-	st.body = f.b
-	if err := broker.DecodeMessage(f.b, st.m); err != nil {
+	st.body = f.Rest
+	if err := broker.DecodeMessage(f.Rest, st.m); err != nil {
 		return nil, err
 	}
 	p.size, p.time, p.moved, p.expires = r.Size, st.time, r.Type == recMove, st.m.Expires
@@ -208,8 +209,8 @@ func (q *queue) replayMove(seq, old, pos uint64, p *placed) {
 
 // replayedQueue reads the target of a record, which is a queue. It returns nil if
 // that is not there any more, or was restored as it was after the record.
-func (s *Store) replayedQueue(f *fields) *queue {
-	q := s.targets[broker.Target(f.num())].q
+func (s *Store) replayedQueue(f *fields.Reader) *queue {
+	q := s.targets[broker.Target(f.Uint())].q
 	if q != nil && q.source != nil && s.replaying < q.source.asof {
 		return nil
 	}
@@ -217,15 +218,15 @@ func (s *Store) replayedQueue(f *fields) *queue {
 }
 
 // replaySettle removes messages.
-func (s *Store) replaySettle(f *fields) {
+func (s *Store) replaySettle(f *fields.Reader) {
 	q := s.replayedQueue(f)
-	why := broker.Reason(f.byte())
+	why := broker.Reason(f.Byte())
 	if why >= broker.Reasons {
-		f.bad = true
+		f.Bad = true
 	}
-	for len(f.b) > 0 && !f.bad {
-		r := seqRun{first: f.num(), n: f.num()}
-		if q != nil && !f.bad {
+	for len(f.Rest) > 0 && !f.Bad {
+		r := seqRun{first: f.Uint(), n: f.Uint()}
+		if q != nil && !f.Bad {
 			q.settleRun(r, why)
 		}
 	}
@@ -233,13 +234,13 @@ func (s *Store) replaySettle(f *fields) {
 
 // replayState leases a message or gives it back. One that was given back is
 // delayed until time passes again, which then decides what becomes of it.
-func (s *Store) replayState(f *fields) {
+func (s *Store) replayState(f *fields.Reader) {
 	q := s.replayedQueue(f)
-	kind := f.byte()
-	until := int64(f.num())
-	for len(f.b) > 0 && !f.bad {
-		seq, attempt, rank := f.num(), uint32(f.num()), int64(f.num())
-		if q == nil || f.bad {
+	kind := f.Byte()
+	until := int64(f.Uint())
+	for len(f.Rest) > 0 && !f.Bad {
+		seq, attempt, rank := f.Uint(), uint32(f.Uint()), int64(f.Uint())
+		if q == nil || f.Bad {
 			continue
 		}
 		c, i := q.known(seq)
@@ -267,12 +268,12 @@ func (s *Store) replayState(f *fields) {
 }
 
 // replayPark makes a message dead.
-func (s *Store) replayPark(f *fields) {
+func (s *Store) replayPark(f *fields.Reader) {
 	q := s.replayedQueue(f)
-	seq, attempt, rank := f.num(), uint32(f.num()), int64(f.num())
-	why := broker.Reason(f.byte())
-	at := int64(f.num())
-	if q == nil || f.bad {
+	seq, attempt, rank := f.Uint(), uint32(f.Uint()), int64(f.Uint())
+	why := broker.Reason(f.Byte())
+	at := int64(f.Uint())
+	if q == nil || f.Bad {
 		return
 	}
 	c, i := q.known(seq)
@@ -285,16 +286,16 @@ func (s *Store) replayPark(f *fields) {
 }
 
 // replayPut writes or deletes a key.
-func (s *Store) replayPut(f *fields, put bool) {
-	space, rev := f.byte(), f.num()
-	key := string(f.bytes())
+func (s *Store) replayPut(f *fields.Reader, put bool) {
+	space, rev := f.Byte(), f.Uint()
+	key := string(f.Bytes())
 	p := pendingPut{spacedKey: spacedKey{broker.Space(space), key}, rev: rev}
 	if put {
-		if p.bytes = f.bytes(); p.bytes == nil {
+		if p.bytes = f.Bytes(); p.bytes == nil {
 			p.bytes = []byte{}
 		}
 	}
-	if f.bad {
+	if f.Bad {
 		return
 	}
 	s.rev = max(s.rev, rev)

@@ -10,6 +10,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"millrace/broker"
+	"millrace/broker/fields"
 	"millrace/broker/histogram"
 	"millrace/persistence/clock"
 	"millrace/persistence/journal"
@@ -230,7 +231,7 @@ func (s *Store) writeStart() {
 	}
 	s.unstarted = false
 	b := append(s.wal.Start(recStart), recordFormat)
-	s.wal.End(appendNums(b, uint64(s.epoch), uint64(s.newest)), false)
+	s.wal.End(fields.AppendUints(b, uint64(s.epoch), uint64(s.newest)), false)
 }
 
 // Clock returns the clock, for its figures.

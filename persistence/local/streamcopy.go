@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"millrace/broker"
+	"millrace/broker/fields"
 	"millrace/persistence/journal"
 )
 
@@ -323,8 +324,8 @@ func (s *Store) recordCopied(list []*copied) (told bool, err error) {
 	}
 	for i, c := range list {
 		f := c.files[len(c.files)-1]
-		b := appendNums(s.wal.Start(recCopied), uint64(c.p.st.id), uint64(c.p.number), c.to, f.base)
-		s.wal.End(appendNums(b, uint64(c.sizes[len(c.sizes)-1]), uint64(c.last)), i < len(list)-1)
+		b := fields.AppendUints(s.wal.Start(recCopied), uint64(c.p.st.id), uint64(c.p.number), c.to, f.base)
+		s.wal.End(fields.AppendUints(b, uint64(c.sizes[len(c.sizes)-1]), uint64(c.last)), i < len(list)-1)
 	}
 	return true, s.wait(context.Background())
 }
@@ -382,10 +383,10 @@ func (p *partition) forget(to uint64) (bytes int64) {
 }
 
 // replayCopied is a copied record. The files are looked at when all is read.
-func (s *Store) replayCopied(f *fields) {
-	st := s.targets[broker.Target(f.num())].st
-	n, to, base, length, last := uint32(f.num()), f.num(), f.num(), f.num(), f.num()
-	if f.bad || st == nil {
+func (s *Store) replayCopied(f *fields.Reader) {
+	st := s.targets[broker.Target(f.Uint())].st
+	n, to, base, length, last := uint32(f.Uint()), f.Uint(), f.Uint(), f.Uint(), f.Uint()
+	if f.Bad || st == nil {
 		return
 	}
 	if p := st.partition(n); p != nil {

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"millrace/broker"
+	"millrace/broker/fields"
 	"millrace/persistence/journal"
 )
 
@@ -256,26 +257,26 @@ func messageIn(typ byte, body []byte) ([]byte, error) {
 
 // messageFor is messageIn with the tag of the route to a target.
 func messageFor(typ byte, body []byte, to broker.Target) (message []byte, tag uint32, err error) {
-	f := fields{b: body}
+	f := fields.Reader{Rest: body}
 	switch typ {
 	case recMessage:
 	case recMove:
-		f.num()
+		f.Uint()
 	default:
 		return nil, 0, errRecord
 	}
-	f.num()
-	for n := f.num(); n > 0 && !f.bad; n-- {
-		id, t := broker.Target(f.num()), uint32(f.num())
-		f.num()
+	f.Uint()
+	for n := f.Uint(); n > 0 && !f.Bad; n-- {
+		id, t := broker.Target(f.Uint()), uint32(f.Uint())
+		f.Uint()
 		if id == to {
 			tag = t
 		}
 	}
-	if f.bad {
+	if f.Bad {
 		return nil, 0, errRecord
 	}
-	return f.b, tag, nil
+	return f.Rest, tag, nil
 }
 
 // registerRead serves wt now, or lets it wait for its partition.

@@ -1,6 +1,9 @@
 package local
 
-import "millrace/broker"
+import (
+	"millrace/broker"
+	"millrace/broker/fields"
+)
 
 // captureStreams writes for each partition its bounds, how far its files go,
 // and where the journal has the rest. Replaying records over it that are told
@@ -25,13 +28,13 @@ func captureStreams(w *ckptWriter, all []target) {
 func (p *partition) appendState(b []byte) []byte {
 	p.mu.RLock()
 	defer p.mu.RUnlock()
-	b = appendNums(b, uint64(p.st.id), uint64(p.number), p.first, p.shown, uint64(p.clock))
-	b = appendNums(b, p.copied, p.newest, uint64(p.newestSize), uint64(p.copiedLast))
+	b = fields.AppendUints(b, uint64(p.st.id), uint64(p.number), p.first, p.shown, uint64(p.clock))
+	b = fields.AppendUints(b, p.copied, p.newest, uint64(p.newestSize), uint64(p.copiedLast))
 	n := 0
 	for n < len(p.chunks) && p.chunks[n].base < p.shown {
 		n++
 	}
-	b = appendNums(b, uint64(n))
+	b = fields.AppendUints(b, uint64(n))
 	var scratch [recordsMax]record
 	for _, c := range p.chunks[:n] {
 		pack, count := c.packed, uint64(c.n)
@@ -39,17 +42,17 @@ func (p *partition) appendState(b []byte) []byte {
 			count = min(count, p.shown-c.base)
 			pack = packed(c.records(scratch[:])[:count])
 		}
-		b = appendNums(b, c.base, count, uint64(c.time), uint64(len(pack)))
+		b = fields.AppendUints(b, c.base, count, uint64(c.time), uint64(len(pack)))
 		b = append(b, pack...)
 	}
 	return b
 }
 
 // restoreStreams reads partitions. Their files are opened later.
-func (s *Store) restoreStreams(f *fields) error {
-	for len(f.b) > 0 && !f.bad {
-		st := s.targets[broker.Target(f.num())].st
-		number := uint32(f.num())
+func (s *Store) restoreStreams(f *fields.Reader) error {
+	for len(f.Rest) > 0 && !f.Bad {
+		st := s.targets[broker.Target(f.Uint())].st
+		number := uint32(f.Uint())
 		if st == nil || st.volatile {
 			return errRecord
 		}
@@ -61,24 +64,24 @@ func (s *Store) restoreStreams(f *fields) error {
 			return err
 		}
 	}
-	if f.bad {
+	if f.Bad {
 		return errRecord
 	}
 	return nil
 }
 
 // restore reads what appendState wrote behind the number.
-func (p *partition) restore(f *fields) error {
-	p.first, p.shown, p.clock = f.num(), f.num(), int64(f.num())
-	p.copied, p.newest, p.newestSize, p.copiedLast = f.num(), f.num(), int64(f.num()), int64(f.num())
+func (p *partition) restore(f *fields.Reader) error {
+	p.first, p.shown, p.clock = f.Uint(), f.Uint(), int64(f.Uint())
+	p.copied, p.newest, p.newestSize, p.copiedLast = f.Uint(), f.Uint(), int64(f.Uint()), int64(f.Uint())
 	p.end = p.shown
 	at := p.copied
-	for n := f.num(); n > 0 && !f.bad; n-- {
-		c := &records{base: f.num()}
-		count := f.num()
-		c.time, c.sealed = int64(f.num()), true
-		c.packed = append([]byte(nil), f.bytes()...)
-		if count > recordsMax || count == 0 || f.bad || c.base < at || c.base+count > p.end {
+	for n := f.Uint(); n > 0 && !f.Bad; n-- {
+		c := &records{base: f.Uint()}
+		count := f.Uint()
+		c.time, c.sealed = int64(f.Uint()), true
+		c.packed = append([]byte(nil), f.Bytes()...)
+		if count > recordsMax || count == 0 || f.Bad || c.base < at || c.base+count > p.end {
 			return errRecord
 		}
 		c.n = int(count)

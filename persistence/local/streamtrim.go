@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"millrace/broker"
+	"millrace/broker/fields"
 	"millrace/persistence/journal"
 )
 
@@ -181,7 +182,7 @@ func (s *Store) trim(p *partition, to uint64) {
 		p.mu.Unlock()
 		return
 	}
-	s.wal.End(appendNums(s.wal.Start(recTrim), uint64(p.st.id), uint64(p.number), to), false)
+	s.wal.End(fields.AppendUints(s.wal.Start(recTrim), uint64(p.st.id), uint64(p.number), to), false)
 	s.outstanding.Add(1)
 	s.wal.Unlock(journal.Durable, t)
 }
@@ -279,10 +280,10 @@ func (c *records) behead(to uint64) (bytes int64) {
 }
 
 // replayTrim cuts off what a record says.
-func (s *Store) replayTrim(f *fields) {
-	st := s.targets[broker.Target(f.num())].st
-	n, to := uint32(f.num()), f.num()
-	if f.bad || st == nil {
+func (s *Store) replayTrim(f *fields.Reader) {
+	st := s.targets[broker.Target(f.Uint())].st
+	n, to := uint32(f.Uint()), f.Uint()
+	if f.Bad || st == nil {
 		return
 	}
 	if p := st.partition(n); p != nil {

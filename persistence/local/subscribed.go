@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"millrace/broker"
+	"millrace/broker/fields"
 	"millrace/persistence/ref"
 )
 
@@ -188,15 +189,15 @@ func (u *unit) moveTo(op *broker.Op, q *queue) {
 	if op.Kind == broker.OpSettleUpTo {
 		o := op.Offsets[0]
 		if !q.volatile {
-			b := appendNums(u.record(recUpTo), uint64(q.id), uint64(o.Partition), o.Offset)
+			b := fields.AppendUints(u.record(recUpTo), uint64(q.id), uint64(o.Partition), o.Offset)
 			u.end(append(b, byte(op.Reason)))
 		}
 		u.res.Count += q.settleUpTo(o, op.Reason)
 	} else {
 		if !q.volatile {
-			b := appendNums(u.record(recSeek), uint64(q.id))
+			b := fields.AppendUints(u.record(recSeek), uint64(q.id))
 			for _, o := range op.Offsets {
-				b = appendNums(b, uint64(o.Partition), o.Offset)
+				b = fields.AppendUints(b, uint64(o.Partition), o.Offset)
 			}
 			u.end(b)
 		}
@@ -208,34 +209,34 @@ func (u *unit) moveTo(op *broker.Op, q *queue) {
 }
 
 // replayUpTo settles what a record says.
-func (s *Store) replayUpTo(f *fields) {
+func (s *Store) replayUpTo(f *fields.Reader) {
 	q := s.replayedQueue(f)
-	o := f.offsetIn(q)
-	why := broker.Reason(f.byte())
+	o := offsetIn(f, q)
+	why := broker.Reason(f.Byte())
 	if why >= broker.Reasons {
-		f.bad = true
+		f.Bad = true
 	}
-	if !f.bad && q != nil {
+	if !f.Bad && q != nil {
 		q.settleUpTo(o, why)
 	}
 }
 
 // offsetIn reads an offset in the stream of q, which must be a subscription; nil
 // if it is not there any more.
-func (f *fields) offsetIn(q *queue) broker.Offset {
-	o := broker.Offset{Partition: uint32(f.num()), Offset: f.num()}
+func offsetIn(f *fields.Reader, q *queue) broker.Offset {
+	o := broker.Offset{Partition: uint32(f.Uint()), Offset: f.Uint()}
 	if q != nil && (q.source == nil || q.source.st.partition(o.Partition) == nil) || o.Offset >= ref.MaxOffset {
-		f.bad = true
+		f.Bad = true
 	}
 	return o
 }
 
 // replaySeek moves a subscription.
-func (s *Store) replaySeek(f *fields) {
+func (s *Store) replaySeek(f *fields.Reader) {
 	q := s.replayedQueue(f)
-	for len(f.b) > 0 && !f.bad {
-		o := f.offsetIn(q)
-		if !f.bad && q != nil {
+	for len(f.Rest) > 0 && !f.Bad {
+		o := offsetIn(f, q)
+		if !f.Bad && q != nil {
 			q.seek(o)
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"millrace/broker"
+	"millrace/broker/fields"
 	"millrace/persistence/journal"
 	"millrace/persistence/ref"
 )
@@ -30,12 +31,12 @@ func (s *Store) captureSubscription(w *ckptWriter, q *queue) {
 	if q.dropped {
 		asof = math.MaxUint64 // the log says so before long
 	}
-	b = appendNums(b, uint64(q.id), uint64(asof), q.in, uint64(broker.Reasons))
-	b = appendNums(b, q.out[:]...)
-	b = appendNums(b, uint64(len(q.source.lanes)))
+	b = fields.AppendUints(b, uint64(q.id), uint64(asof), q.in, uint64(broker.Reasons))
+	b = fields.AppendUints(b, q.out[:]...)
+	b = fields.AppendUints(b, uint64(len(q.source.lanes)))
 	for i := range q.source.lanes {
 		ln := &q.source.lanes[i]
-		b = append(appendNums(b, ln.next), ln.gen)
+		b = append(fields.AppendUints(b, ln.next), ln.gen)
 	}
 	for c := range q.allChunks() {
 		for i := range c.entries {
@@ -51,25 +52,25 @@ func (s *Store) captureSubscription(w *ckptWriter, q *queue) {
 }
 
 // restoreSubscription reads a subscription.
-func (s *Store) restoreSubscription(f *fields) error {
-	q := s.targets[broker.Target(f.num())].q
+func (s *Store) restoreSubscription(f *fields.Reader) error {
+	q := s.targets[broker.Target(f.Uint())].q
 	if q == nil || q.volatile || q.source == nil {
 		return errRecord
 	}
 	src := q.source
-	src.asof, q.in = journal.Position(f.num()), f.num()
-	n := f.num()
+	src.asof, q.in = journal.Position(f.Uint()), f.Uint()
+	n := f.Uint()
 	if n > uint64(broker.Reasons) {
 		return errRecord
 	}
 	for i := range n {
-		q.out[i] = f.num()
+		q.out[i] = f.Uint()
 	}
 	src.lanes = nil
-	for n := f.num(); n > 0 && !f.bad; n-- {
-		src.lanes = append(src.lanes, lane{next: f.num(), gen: f.byte()})
+	for n := f.Uint(); n > 0 && !f.Bad; n-- {
+		src.lanes = append(src.lanes, lane{next: f.Uint(), gen: f.Byte()})
 	}
-	for len(f.b) > 0 && !f.bad {
+	for len(f.Rest) > 0 && !f.Bad {
 		sl, st, late, why, err := readSlot(f)
 		if err != nil {
 			return err
@@ -84,7 +85,7 @@ func (s *Store) restoreSubscription(f *fields) error {
 		q.count[waiting]++
 		q.restoreSlot(&sl, st, late, why)
 	}
-	if f.bad {
+	if f.Bad {
 		return errRecord
 	}
 	return nil

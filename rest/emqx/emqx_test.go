@@ -28,6 +28,8 @@ var document = func() *resttest.Document {
 
 func TestDocumentAndRoutesAgreeBothWays(t *testing.T) { document.CheckRoutes(t) }
 
+func TestEveryOperationHasItsTag(t *testing.T) { document.CheckTags(t) }
+
 func TestDocumentListsTheCodesThatAreAnswered(t *testing.T) {
 	document.CheckCodes(t, emqx.Codes(), "components", "schemas", "Code", "enum")
 }

@@ -19,6 +19,8 @@ var document = func() *resttest.Document {
 
 func TestDocumentAndRoutesAgreeBothWays(t *testing.T) { document.CheckRoutes(t) }
 
+func TestEveryOperationHasItsTag(t *testing.T) { document.CheckTags(t) }
+
 func TestDocumentListsEveryErrorCode(t *testing.T) {
 	document.CheckCodes(t, flowmq.Codes(), "components", "schemas", "Problem", "properties", "code", "enum")
 }

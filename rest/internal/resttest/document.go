@@ -99,6 +99,38 @@ func (d *Document) CheckRoutes(t *testing.T) {
 	}
 }
 
+// CheckTags wants each operation under one of the document's tags, so that a
+// reader finds it, and something under each of them.
+func (d *Document) CheckTags(t *testing.T) {
+	t.Helper()
+	used := map[string]int{}
+	for _, tag := range d.At("tags").([]any) {
+		used[fmt.Sprint(tag.(Object)["name"])] = 0
+	}
+	for path, item := range d.At("paths").(Object) {
+		for method, operation := range item.(Object) {
+			if method == "parameters" || method == "servers" {
+				continue
+			}
+			tags, _ := operation.(Object)["tags"].([]any)
+			if len(tags) != 1 {
+				t.Errorf("%s %s has the tags %v, want one", method, path, tags)
+				continue
+			}
+			tag := fmt.Sprint(tags[0])
+			if _, known := used[tag]; !known {
+				t.Errorf("%s %s has the tag %s, which the document does not list", method, path, tag)
+			}
+			used[tag]++
+		}
+	}
+	for tag, n := range used {
+		if n == 0 {
+			t.Errorf("nothing has the tag %s", tag)
+		}
+	}
+}
+
 // CheckCodes compares a list of error codes in the document with those that
 // are answered, both ways.
 func (d *Document) CheckCodes(t *testing.T, codes map[string]bool, keys ...string) {
