@@ -36,6 +36,7 @@ const (
 type records struct {
 	line    []change // for the next writing
 	writing bool
+	over    bool                   // nothing is written any more
 	head    bool                   // the head has to be written
 	booked  [broker.Reasons]uint64 // in the newest head
 	durable []uint64               // marks in the head, by lane
@@ -121,6 +122,10 @@ type writing struct {
 func (b *subscription) write() func() {
 	w := &writing{b: b, line: b.line, tried: map[string][]byte{}}
 	b.line, b.writing = nil, true
+	if b.records.over {
+		w.err = broker.ErrGone
+		return func() { w.start(nil) }
+	}
 	h := head{out: b.out}
 	for n := range uint32(b.of.width()) {
 		ln := b.lane(n)
@@ -308,8 +313,20 @@ func (b *subscription) save(ctx context.Context) error {
 	}
 }
 
-// forget removes the record of a subscription that is dropped.
+// forget removes the record of a subscription that is dropped, behind what is being
+// written.
 func (b *subscription) forget(ctx context.Context) error {
+	last := make(chan struct{})
+	b.mu.Lock()
+	b.records.over = true
+	after := b.record(change{done: func(error) { close(last) }})
+	b.mu.Unlock()
+	after()
+	select {
+	case <-last:
+	case <-ctx.Done():
+		return fmt.Errorf("dropping subscription %q: %w", b.def.Name, ctx.Err())
+	}
 	for _, e := range append(b.s.subs.list(b.headKey()+"/"), broker.Entry{Key: b.headKey()}) {
 		if _, err := b.s.subs.set(ctx, e.Key, nil, 0, 0); err != nil {
 			return err
