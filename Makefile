@@ -62,6 +62,7 @@ torture:
 	  $(GO) test -count 1 -timeout 6h -v ./persistence/... | $(COUNTS)
 	MILLRACE_KILL_ROUNDS=$(KILL_ROUNDS) MILLRACE_ACCESS_CELLS=$(ACCESS_CELLS) MILLRACE_FLEET=2000 MILLRACE_CONNECTIONS=$(CONNECTIONS) \
 	  $(GO) test -count 1 -timeout 6h -v -run 'Kill|EveryDoorDecides|AFleet|ManyConnections' ./cmd/millrace | $(COUNTS)
+	MILLRACE_FANOUT_ROUNDS=1000 $(GO) test -count 1 -v -run FanOutUnderRules ./mqtt | $(COUNTS)
 
 # Figures of this machine, one JSON line each.
 bench: build

@@ -139,12 +139,16 @@ func (a *Auth) SetMaxSheets(bytes int64) { a.maxSheets = bytes }
 
 // SheetsFilled is how many decisions are on the sheets of the present term.
 func (a *Auth) SheetsFilled() (n int) {
-	a.policy.Load().term.Load().sheets.Range(func(_, at any) bool {
-		words := *at.(*sheet).words.Load()
-		for i := range words {
-			n += bits.OnesCount64(words[i].Load() & 0x5555555555555555)
+	const known = 0x5555555555555555
+	table := *a.policy.Load().term.Load().table.Load()
+	for i := range table {
+		s := table[i].Load()
+		if s == nil {
+			continue
 		}
-		return true
-	})
+		for w, words := 0, *s.words.Load(); w < len(words); w++ {
+			n += bits.OnesCount64(words[w].Load() & known)
+		}
+	}
 	return n
 }

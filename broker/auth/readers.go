@@ -1,6 +1,7 @@
 package auth
 
 import (
+	"hash/maphash"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -11,12 +12,14 @@ import (
 // fan-out takes.
 //
 // What is decided is written on the topic's sheet, which all who ask about the
-// topic share: it is found once a message, and then a delivery costs a look at
-// two bits, however many rules there are.
+// topic share: it is found once a message, and then a delivery costs a
+// comparison, or a look at two bits, however many rules there are.
 type Readers struct {
 	a     *Auth
 	topic string
 	sheet *sheet // nil until somebody has to be asked about
+	// from and open are the sheet's, so that most are included without a call.
+	from, open uint64
 }
 
 // Readers returns those who may read topic now.
@@ -25,17 +28,18 @@ func (a *Auth) Readers(topic string) Readers { return Readers{a: a, topic: topic
 // Include is Allow of Subscribe to the topic for p. The seat is p's, where its
 // subscription has it at hand.
 func (r *Readers) Include(p *Principal, at *Seat) bool {
+	return at.v.Load()-r.from < r.open || r.ask(p, at)
+}
+
+// ask is Include for one who is not known to be among the first of the sheet.
+func (r *Readers) ask(p *Principal, at *Seat) bool {
 	if r.sheet == nil {
 		r.sheet = r.a.sheet(r.topic)
+		r.from, r.open = r.sheet.from, r.sheet.open.Load()
 	}
 	if allowed, known := r.sheet.find(at.v.Load()); known {
 		return allowed
 	}
-	return r.ask(p, at)
-}
-
-// ask is Include for one who had no seat, or about whom nothing is known yet.
-func (r *Readers) ask(p *Principal, at *Seat) bool {
 	if p == nil || p.Kind == System || p.session != nil { // which ends by itself
 		return r.a.Allow(p, Subscribe, TopicResource(r.topic))
 	}
@@ -45,7 +49,7 @@ func (r *Readers) ask(p *Principal, at *Seat) bool {
 		return allowed
 	}
 	allowed := r.a.Allow(p, Subscribe, TopicResource(r.topic))
-	r.sheet.keep(uint32(seat), allowed)
+	r.sheet.keep(seat, allowed)
 	return allowed
 }
 
@@ -60,22 +64,39 @@ const maxSheets = 16 << 20
 // they grow too large. It gives each principal a seat, which is its place on
 // all of them. Nobody leaves a seat: those who have gone are forgotten with the term.
 type term struct {
-	id     uint32
-	seats  atomic.Uint32
-	bytes  atomic.Int64
-	sheets sync.Map // topic -> *sheet
+	id    uint32
+	seats atomic.Uint32
+	bytes atomic.Int64
+	mu    sync.Mutex // held while a sheet is added
+	count int
+	table atomic.Pointer[[]atomic.Pointer[sheet]] // by the hash of their topics; at most half full
 }
+
+// newTerm returns an empty one.
+func newTerm() *term {
+	t := &term{id: terms.Add(1)}
+	t.table.Store(new(make([]atomic.Pointer[sheet], 16)))
+	return t
+}
+
+// hashing is random: nobody chooses topics that stand in each other's way.
+var hashing = maphash.MakeSeed()
 
 // terms numbers the terms of all Auths, so that no principal takes a seat of one
 // for that of another.
 var terms atomic.Uint32
 
 // sheet has two bits for each seat of a term: whether it is known what its
-// holder may, and what.
+// holder may, and what. Mostly all may: how many of the first may, without a gap, is a
+// number beside the bits.
 type sheet struct {
+	from  uint64        // the term's first seat
+	open  atomic.Uint64 // so many seats from there on are known, and allowed
+	hash  uint64
+	topic string
 	term  *term
-	mu    sync.Mutex // held while words change
-	words atomic.Pointer[[]atomic.Uint64]
+	mu    sync.Mutex                      // held while words change
+	words atomic.Pointer[[]atomic.Uint64] // of 32 seats each
 }
 
 const (
@@ -89,22 +110,62 @@ func (a *Auth) sheet(topic string) *sheet {
 	now := a.policy.Load()
 	t := now.term.Load()
 	if t == nil || t.bytes.Load() >= a.maxSheets {
-		next := &term{id: terms.Add(1)}
+		next := newTerm()
 		if !now.term.CompareAndSwap(t, next) {
 			next = now.term.Load()
 		}
 		t = next
 	}
-	if s, ok := t.sheets.Load(topic); ok {
-		return s.(*sheet)
+	hash := maphash.String(hashing, topic)
+	if s := lookUp(*t.table.Load(), hash, topic); s != nil {
+		return s
 	}
-	s := &sheet{term: t}
+	return t.begin(hash, topic)
+}
+
+// lookUp returns the sheet of a topic, or nil.
+func lookUp(table []atomic.Pointer[sheet], hash uint64, topic string) *sheet {
+	last := uint64(len(table) - 1)
+	for i := hash; ; i++ {
+		if s := table[i&last].Load(); s == nil || s.hash == hash && s.topic == topic {
+			return s
+		}
+	}
+}
+
+// begin returns the sheet of a topic that had none a moment ago.
+func (t *term) begin(hash uint64, topic string) *sheet {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	table := *t.table.Load()
+	if s := lookUp(table, hash, topic); s != nil {
+		return s
+	}
+	s := &sheet{from: uint64(t.id) << 32, hash: hash, topic: strings.Clone(topic), term: t}
 	s.words.Store(new([]atomic.Uint64))
-	at, there := t.sheets.LoadOrStore(strings.Clone(topic), s)
-	if !there {
-		t.bytes.Add(bytesOfSheet + int64(len(topic)))
+	t.bytes.Add(bytesOfSheet + int64(len(topic)))
+	if t.count++; 2*t.count > len(table) {
+		more := make([]atomic.Pointer[sheet], 2*len(table))
+		for i := range table {
+			if old := table[i].Load(); old != nil {
+				put(more, old)
+			}
+		}
+		t.table.Store(&more)
+		table = more
 	}
-	return at.(*sheet)
+	put(table, s)
+	return s
+}
+
+// put takes the first place that is free.
+func put(table []atomic.Pointer[sheet], s *sheet) {
+	last := uint64(len(table) - 1)
+	i := s.hash
+	for table[i&last].Load() != nil {
+		i++
+	}
+	table[i&last].Store(s)
 }
 
 // seat gives p a seat if it has none in this term. A principal has its latest
@@ -123,21 +184,22 @@ func (t *term) seat(p *Principal) uint64 {
 
 // find returns what was decided about who has a seat.
 func (s *sheet) find(at uint64) (allowed, known bool) {
-	if uint32(at>>32) != s.term.id {
-		return false, false
+	seat := at - s.from
+	if seat < s.open.Load() {
+		return true, true
 	}
-	words, seat := *s.words.Load(), uint32(at)
-	if n := int(seat / seatsInWord); n < len(words) {
+	if words, n := *s.words.Load(), seat/seatsInWord; n < uint64(len(words)) {
 		bits := words[n].Load() >> (seat % seatsInWord * 2)
 		return bits&2 != 0, bits&1 != 0
 	}
-	return false, false
+	return false, false // also for a seat of another term
 }
 
 // keep writes down what was decided about a seat.
-func (s *sheet) keep(seat uint32, allowed bool) {
+func (s *sheet) keep(at uint64, allowed bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	seat := at - s.from
 	words, n := *s.words.Load(), int(seat/seatsInWord)
 	if n >= len(words) {
 		more := make([]atomic.Uint64, max(n+1, 2*len(words)))
@@ -153,4 +215,10 @@ func (s *sheet) keep(seat uint32, allowed bool) {
 		verdict = 3
 	}
 	words[n].Or(verdict << (seat % seatsInWord * 2))
+	for open := s.open.Load(); ; open++ {
+		if n := int(open / seatsInWord); n >= len(words) || words[n].Load()>>(open%seatsInWord*2)&3 != 3 {
+			s.open.Store(open)
+			return
+		}
+	}
 }

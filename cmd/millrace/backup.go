@@ -62,31 +62,19 @@ func (a *api) download(ctx context.Context, path, file string) (n int64, err err
 		return 0, err
 	}
 	defer func() { _ = body.Close() }() // it was read, or is of no use
-	f, err := os.OpenFile(file+".part", os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
-	if err != nil {
-		return 0, err
-	}
-	if n, err = io.Copy(f, body); err != nil {
-		err = &failure{code: exitUnreachable, err: fmt.Errorf("the backup broke off after %d bytes: %w", n, err)}
-	} else if err = f.Sync(); err == nil {
-		err = verifyBackup(ctx, f)
-	}
-	if err = errors.Join(err, f.Close()); err == nil {
-		return n, os.Rename(file+".part", file)
-	}
-	_ = os.Remove(file + ".part") // it is no backup
-	return n, err
+	return local.KeepBackup(ctx, journal.OS(), file, answer{body})
 }
 
-// verifyBackup reads what was written once more.
-func verifyBackup(ctx context.Context, f *os.File) error {
-	r, err := os.Open(f.Name())
-	if err != nil {
-		return err
+// answer is the body of an answer.
+type answer struct{ body io.Reader }
+
+// Read implements io.Reader; an answer that breaks off is the server's fault.
+func (a answer) Read(p []byte) (int, error) {
+	n, err := a.body.Read(p)
+	if err != nil && !errors.Is(err, io.EOF) {
+		err = &failure{code: exitUnreachable, err: fmt.Errorf("the backup broke off: %w", err)}
 	}
-	defer func() { _ = r.Close() }() // it was only read
-	_, err = local.ReadBackup(ctx, r)
-	return err
+	return n, err
 }
 
 // open makes a GET request whose answer is a file.

@@ -1,7 +1,6 @@
 package main_test
 
 import (
-	"encoding/json"
 	"fmt"
 	"io"
 	"os"
@@ -59,14 +58,9 @@ func (f *fanOut) dial(id string) *wire.Conn {
 	return c
 }
 
-// rule puts rules in force, and has everyone subscribe under them.
-func (f *fanOut) rule(rules []rule) {
+// subscribe has everyone subscribe.
+func (f *fanOut) subscribe() {
 	f.t.Helper()
-	text, err := json.Marshal(map[string]any{"rules": rules})
-	if err != nil {
-		f.t.Fatal(err)
-	}
-	f.admin("PUT", "/rules", string(text))
 	for _, c := range f.subscribers {
 		if err := c.Subscribe("devices/#", 0); err != nil {
 			f.t.Fatal(err)
@@ -118,16 +112,6 @@ func (f *fanOut) spent() (ns int64) {
 	return ns
 }
 
-// everywhere are denies that each delivery has to be asked about: they overlap
-// the subscription, and half of them name the client.
-func everywhere() (rules []rule) {
-	for i := range 20 {
-		rules = append(rules, rule{"deny", "all", []string{"subscribe"}, fmt.Sprintf("devices/+/secret-%d/#", i)},
-			rule{"deny", "all", []string{"subscribe"}, fmt.Sprintf("devices/%%c/%d", i)})
-	}
-	return rules
-}
-
 // lowest sorts the costs of rounds, and returns the mean of the quarter that
 // other work on the machine has disturbed least.
 func lowest(costs []int64) (mean float64) {
@@ -137,39 +121,4 @@ func lowest(costs []int64) (mean float64) {
 		mean += float64(c) / float64(n)
 	}
 	return mean
-}
-
-// TestFanOutUnderRulesCostsWhatItCostsWithout compares the time that the broker
-// spends on deliveries, in rounds that take turns.
-func TestFanOutUnderRulesCostsWhatItCostsWithout(t *testing.T) {
-	rounds := fromEnv(t, "MILLRACE_FANOUT_ROUNDS", 0)
-	if rounds == 0 {
-		t.Skip("it takes a machine without other work: MILLRACE_FANOUT_ROUNDS=20")
-	}
-	for _, c := range []struct{ subscribers, topics, times int }{{100, 1, 1}, {100, 1000, 1}, {1, 1000, 20}} {
-		f := openFanOut(t, c.subscribers, c.topics, 0)
-		f.rule([]rule{})
-		f.publish(2)
-		var without, under []int64
-		for range rounds {
-			for _, side := range []struct {
-				rules []rule
-				took  *[]int64
-			}{{[]rule{}, &without}, {everywhere(), &under}} {
-				f.rule(side.rules)
-				f.publish(1)
-				start := f.spent()
-				f.publish(c.times)
-				*side.took = append(*side.took, (f.spent()-start)/int64(c.times*f.messages*c.subscribers))
-			}
-		}
-		low0, low1 := lowest(without), lowest(under)
-		ratio, median := low1/low0, float64(under[rounds/2])/float64(without[rounds/2])
-		t.Logf("%d subscribers, %d topics: without rules %.0f ns a delivery, with 40 %.0f: %.3f; least %d and %d; medians %d and %d: %.3f",
-			c.subscribers, c.topics, low0, low1, ratio, without[0], under[0], without[rounds/2], under[rounds/2], median)
-		if ratio > 1.05 {
-			t.Errorf("%d subscribers, %d topics: fan-out under rules costs %.3f of what it costs without", c.subscribers, c.topics, ratio)
-		}
-		f.s.kill()
-	}
 }

@@ -46,7 +46,7 @@ func TestABadSubscriberCostsTheOthersLittle(t *testing.T) {
 	for _, bad := range badSubscribers {
 		t.Run(bad.name, func(t *testing.T) {
 			f := openFanOut(t, subscribers, 100, 1, "--set", "mqtt.max_output=1MiB", "--set", "mqtt.max_session_queue=10000", "--emqx-listen", "127.0.0.1:0")
-			f.rule([]rule{})
+			f.subscribe()
 			round := func() (spent, took int64) {
 				f.publish(times) // and what it is kept is full
 				start, from := time.Now(), f.spent()

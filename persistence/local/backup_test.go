@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/iotest"
 	"time"
 
 	"millrace/broker"
@@ -208,6 +209,23 @@ func TestABackupThatBreaksOffLetsGoOfEverything(t *testing.T) {
 		t.Errorf("a backup that was given up answers %v", err)
 	}
 	shut(t, s) // finds every file closed, and the directory sound
+}
+
+func TestABackupThatBreaksOffLeavesNoFile(t *testing.T) {
+	archive := newDamaged(t).archive(t)
+	for what, r := range map[string]io.Reader{
+		"the network": io.MultiReader(bytes.NewReader(archive[:len(archive)/2]), iotest.ErrReader(io.ErrUnexpectedEOF)),
+		"an end":      bytes.NewReader(archive[:len(archive)/2]),
+	} {
+		disk := journaltest.NewSectorFS()
+		_, err := local.KeepBackup(t.Context(), disk, "out/b.tar", r)
+		if _, bad := errors.AsType[*local.BackupError](err); bad != (what == "an end") || !bad && !errors.Is(err, io.ErrUnexpectedEOF) {
+			t.Errorf("%s: %v", what, err)
+		}
+		if names, _ := disk.List("out"); len(names) > 0 {
+			t.Errorf("%s: left %v", what, names)
+		}
+	}
 }
 
 func FuzzRestore(f *testing.F) {

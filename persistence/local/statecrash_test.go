@@ -278,7 +278,7 @@ func TestAPowerCutAnywhereInTheUpkeepIsSurvived(t *testing.T) {
 				total.add(busyRound(t, disk, seed, states/2-total.cuts))
 			}
 			t.Logf("%+v", total)
-			if !t.Failed() && (total.checkpoints == 0 || total.freed == 0 || total.hints == 0 || total.moved == 0 || total.reused == 0 && states >= 1000) {
+			if !t.Failed() && (total.checkpoints == 0 || total.freed == 0 || total.hints == 0 || total.copied == 0 || total.moved == 0 || total.reused == 0 && states >= 1000) {
 				t.Errorf("not all kinds of upkeep were there: %+v", total)
 			}
 		})
@@ -287,8 +287,8 @@ func TestAPowerCutAnywhereInTheUpkeepIsSurvived(t *testing.T) {
 
 // tally counts what a round met with.
 type tally struct {
-	cuts, checkpoints, freed, reused, hints int
-	moved                                   int64
+	cuts, checkpoints, freed, reused, hints, copied int
+	moved                                           int64
 }
 
 func (a *tally) add(b tally) {
@@ -297,6 +297,7 @@ func (a *tally) add(b tally) {
 	a.freed += b.freed
 	a.reused += b.reused
 	a.hints += b.hints
+	a.copied += b.copied
 	a.moved += b.moved
 }
 
@@ -311,6 +312,8 @@ func (a *tally) seen(op journaltest.Op) {
 		a.reused++
 	case op.Kind == journaltest.Create && strings.HasSuffix(op.Name, ".hint"):
 		a.hints++
+	case op.Kind == journaltest.Write && strings.HasSuffix(op.Name, ".log"):
+		a.copied++
 	}
 }
 
