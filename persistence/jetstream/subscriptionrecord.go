@@ -36,7 +36,7 @@ const (
 type records struct {
 	line    []change // for the next writing
 	writing bool
-	over    bool                   // nothing is written any more
+	ended   bool                   // nothing is written any more
 	head    bool                   // the head has to be written
 	booked  [broker.Reasons]uint64 // in the newest head
 	durable []uint64               // marks in the head, by lane
@@ -122,7 +122,7 @@ type writing struct {
 func (b *subscription) write() func() {
 	w := &writing{b: b, line: b.line, tried: map[string][]byte{}}
 	b.line, b.writing = nil, true
-	if b.records.over {
+	if b.ended {
 		w.err = broker.ErrGone
 		return func() { w.start(nil) }
 	}
@@ -217,11 +217,11 @@ func (w *writing) start(doubt map[string][]byte) {
 			w.fail(err)
 		}
 	}
+	if w.err != nil { // nothing is under way yet
+		w.left.Store(1)
+		w.puts = nil
+	}
 	for _, p := range w.puts {
-		if w.err != nil {
-			w.over()
-			continue
-		}
 		p.rev = broker.RevNone
 		if e, ok := keys.get(p.key); ok {
 			p.rev = e.Rev
@@ -318,7 +318,7 @@ func (b *subscription) save(ctx context.Context) error {
 func (b *subscription) forget(ctx context.Context) error {
 	last := make(chan struct{})
 	b.mu.Lock()
-	b.records.over = true
+	b.ended = true
 	after := b.record(change{done: func(error) { close(last) }})
 	b.mu.Unlock()
 	after()
