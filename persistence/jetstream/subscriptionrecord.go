@@ -242,10 +242,15 @@ func (w *writing) fail(err error) {
 
 // answered takes the outcome of a put.
 func (w *writing) answered(p *put, err error) {
-	if errors.Is(err, broker.ErrConflict) {
-		w.b.s.fail(fmt.Errorf("another node wrote the key %q of nats prefix %q: this one must start again", p.key, w.b.s.o.Prefix))
-		err = broker.ErrUnknown
+	if errors.Is(err, broker.ErrConflict) { // our own, sent again to a new leader, or another node's
+		go func() { w.ended(p, w.b.s.subs.resolve(w.b.s.ctx, p.key, p.value)) }()
+		return
 	}
+	w.ended(p, err)
+}
+
+// ended takes the outcome of a put that is known, as far as it can be.
+func (w *writing) ended(p *put, err error) {
 	if err != nil {
 		w.fail(err)
 		w.mu.Lock()
