@@ -243,7 +243,7 @@ func (w *writing) fail(err error) {
 // answered takes the outcome of a put.
 func (w *writing) answered(p *put, err error) {
 	if errors.Is(err, broker.ErrConflict) { // our own, sent again to a new leader, or another node's
-		go func() { w.ended(p, w.b.s.subs.resolve(w.b.s.ctx, p.key, p.value)) }()
+		go func() { w.ended(p, w.b.s.subs.landed(w.b.s.ctx, p)) }()
 		return
 	}
 	w.ended(p, err)
