@@ -48,6 +48,7 @@ type entry struct {
 	id       broker.ID
 	topic    string // while there are parts
 	key      string // of a keyed queue
+	told     bool   // to the broker: it counts in no limit, also while the broker settles it
 	met      bool   // an earlier start handed it out, and JetStream counts when it was put off as well
 	state    state
 	until    int64
@@ -81,6 +82,7 @@ func (e *entry) set(q *queue, to state) {
 	if e.state == blocked && to != blocked {
 		q.unblock(e)
 	}
+	e.told = to == heldBack || to == leaving && e.told
 	e.state = to
 	q.tally(e, 1)
 	if to == back {
@@ -99,7 +101,7 @@ func (q *queue) met(e *entry) {
 // tally counts e in its state.
 func (q *queue) tally(e *entry, by int64) {
 	q.count[e.state] += by
-	if e.state == heldBack {
+	if e.told {
 		q.telling.add(e.size, by)
 	}
 }

@@ -31,16 +31,24 @@ type ledger struct {
 	sent    int             // what was tried
 	stored  map[string]bool // publishes that were acknowledged
 	unknown map[string]bool // those whose outcome is unknown
-	seen    map[string]bool // messages that were delivered
-	settled map[string]bool // acks that were acknowledged
+	queue   intake
+	sub     intake
 	defined map[string]bool // queues whose definition was
 	last    time.Time       // when a publish was acknowledged last
 	gap     time.Duration   // the longest time between two
 	wrong   []string
 }
 
+// intake is what consumers of one source were told.
+type intake struct {
+	seen    map[string]bool // messages that were delivered
+	settled map[string]bool // acks that were acknowledged
+}
+
+func newIntake() intake { return intake{map[string]bool{}, map[string]bool{}} }
+
 func newLedger() *ledger {
-	return &ledger{stored: map[string]bool{}, unknown: map[string]bool{}, seen: map[string]bool{}, settled: map[string]bool{}, defined: map[string]bool{}}
+	return &ledger{stored: map[string]bool{}, unknown: map[string]bool{}, queue: newIntake(), sub: newIntake(), defined: map[string]bool{}}
 }
 
 // answer notes the outcome of a publish.
@@ -61,11 +69,11 @@ func (l *ledger) answer(body string, err error) {
 }
 
 // delivered notes what a consumer got.
-func (l *ledger) delivered(body string) {
+func (l *ledger) delivered(in *intake, body string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.seen[body] = true
-	if l.settled[body] {
+	in.seen[body] = true
+	if in.settled[body] {
 		l.wrong = append(l.wrong, body+" was acknowledged, and came again")
 	}
 }
@@ -121,25 +129,28 @@ func TestNothingIsLostInAClusterWithFaults(t *testing.T) {
 // world is one round.
 type world struct {
 	*ledger
-	s          *jetstream.Store
-	q, st      broker.Target
-	ctx        context.Context
-	end        context.CancelFunc
-	work, idle sync.WaitGroup
+	s            *jetstream.Store
+	q, st        broker.Target
+	subscription broker.Target
+	ctx          context.Context
+	end          context.CancelFunc
+	work, idle   sync.WaitGroup
 }
 
 func faultRound(t *testing.T, p *jetstreamtest.Processes, prefix string, fault func(*jetstreamtest.Processes, int)) {
-	o := jetstream.Options{URL: p.URL(), Prefix: prefix, Replicas: 3, Hold: 2 * time.Second}
+	o := jetstream.Options{URL: p.URL(), Prefix: prefix, Replicas: 3, Hold: 2 * time.Second, Failed: func(err error) { t.Errorf("the store takes no more work: %v", err) }}
 	w := &world{ledger: newLedger(), s: open(t, o)}
 	w.s.Bind(make(heard, 1000))
 	w.q, w.st = w.target(t, broker.Def{Name: "q", Kind: broker.QueueTarget}), w.target(t, broker.Def{Name: "s", Kind: broker.StreamTarget, Partitions: 1})
+	w.subscription = w.target(t, broker.Def{Name: "sub", Kind: broker.SubscriptionTarget, Source: w.st})
 	w.ctx, w.end = context.WithCancel(t.Context())
 	for i := range 2 {
 		w.work.Go(func() { w.produce(i) })
 	}
 	w.work.Go(w.define)
 	consuming, drained := context.WithCancel(t.Context())
-	w.idle.Go(func() { w.consume(consuming) })
+	w.idle.Go(func() { w.consume(consuming, w.q, &w.queue) })
+	w.idle.Go(func() { w.consume(consuming, w.subscription, &w.sub) })
 
 	w.flows(t, 50)
 	fault(p, p.Named(leader(t, p, prefix)))
@@ -161,7 +172,7 @@ func faultRound(t *testing.T, p *jetstreamtest.Processes, prefix string, fault f
 	}
 	sweep(t, p.URL(), prefix)
 	t.Logf("%d publishes tried, %d acknowledged, %d of unknown outcome; %d acks acknowledged, %d queues defined; the longest gap was %v",
-		w.sent, len(w.stored), len(w.unknown), len(w.settled), len(w.defined), w.gap.Round(time.Millisecond))
+		w.sent, len(w.stored), len(w.unknown), len(w.queue.settled)+len(w.sub.settled), len(w.defined), w.gap.Round(time.Millisecond))
 }
 
 func (w *world) target(t *testing.T, d broker.Def) broker.Target {
@@ -203,19 +214,20 @@ func (w *world) define() {
 	}
 }
 
-// consume receives from the queue and acknowledges, but gives one in ten back.
-func (w *world) consume(ctx context.Context) {
+// consume receives from a queue or subscription and acknowledges, but gives one in
+// ten back.
+func (w *world) consume(ctx context.Context, from broker.Target, in *intake) {
 	for ctx.Err() == nil {
-		for _, d := range take(w.s, w.q, 20, 5*time.Second, 500*time.Millisecond) {
+		for _, d := range take(w.s, from, 20, 5*time.Second, 500*time.Millisecond) {
 			body := string(d.Payload)
-			w.delivered(body)
+			w.delivered(in, body)
 			if rand.IntN(10) == 0 {
 				commit(w.s, func(b *broker.Batch) { b.Defer(d.Ref, w.s.Now(), true) })
 				continue
 			}
 			if r := commit(w.s, func(b *broker.Batch) { b.Settle(d.Ref, broker.ReasonAcked) }); r.Err == nil {
 				w.mu.Lock()
-				w.settled[body] = true
+				in.settled[body] = true
 				w.mu.Unlock()
 			}
 		}
@@ -233,10 +245,12 @@ func (w *world) flows(t *testing.T, n int) {
 // drain waits until every acknowledged message was delivered, and nothing is left.
 func (w *world) drain(t *testing.T) {
 	t.Helper()
-	eventually(t, "the queue is empty", func() bool {
-		in, err := w.s.Info(t.Context(), w.q)
-		return err == nil && in.Ready+in.Leased+in.Delayed == 0
-	})
+	for name, from := range map[string]broker.Target{"queue": w.q, "subscription": w.subscription} {
+		eventually(t, "the "+name+" is empty", func() bool {
+			in, err := w.s.Info(t.Context(), from)
+			return err == nil && in.Ready+in.Leased+in.Delayed == 0
+		})
+	}
 }
 
 // check compares what is there with what was answered.
@@ -245,8 +259,14 @@ func (w *world) check(t *testing.T) {
 	for _, text := range w.wrong {
 		t.Error(text)
 	}
-	if list := w.missing(w.seen); len(list) > 0 {
+	if list := w.missing(w.queue.seen); len(list) > 0 {
 		t.Errorf("%d acknowledged messages never came from the queue: %v", len(list), list)
+	}
+	if list := w.missing(w.sub.seen); len(list) > 0 {
+		t.Errorf("%d acknowledged messages never came from the subscription: %v", len(list), list)
+	}
+	if in, err := w.s.Info(t.Context(), w.subscription); err != nil || in.Ready+in.Leased != 0 || in.Difference() != 0 {
+		t.Errorf("the subscription has %+v, %v; want everything settled", in, err)
 	}
 	inStream, from := map[string]bool{}, broker.Pos{Begin: true}
 	for {

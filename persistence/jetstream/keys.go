@@ -238,6 +238,18 @@ func (k *keySpace) resolve(ctx context.Context, key string, tried []byte) error 
 	return nil
 }
 
+// landed finds out whether a write that was refused because of its revision is what
+// the key holds; it is ErrUnknown if not.
+func (k *keySpace) landed(ctx context.Context, p *put) error {
+	if err := k.resolve(ctx, p.key, p.value); err != nil {
+		return err
+	}
+	if e, ok := k.get(p.key); ok != (p.value != nil) || !bytes.Equal(e.Value, p.value) {
+		return broker.ErrUnknown
+	}
+	return nil
+}
+
 // get returns a key of the copy.
 func (k *keySpace) get(key string) (broker.Entry, bool) {
 	k.mu.Lock()

@@ -156,6 +156,7 @@ func (q *queue) restorePart(i int) error {
 			seq: x.Seq, epoch: x.Epoch, tries: x.Tries, returned: x.Returned, picked: x.Picked, key: x.Key, id: x.ID, state: x.State,
 			until: x.Until, queued: x.Queued, expires: x.Expires, why: x.Why, size: size{x.Bytes, x.Payload},
 		}
+		e.told = e.state == heldBack
 		q.keep(e)
 		if x.Owner {
 			q.own(e)

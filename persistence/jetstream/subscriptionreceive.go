@@ -8,6 +8,9 @@ import (
 	"millrace/persistence/ref"
 )
 
+// unreadFor is how long a message that could not be read is not asked for again.
+const unreadFor = time.Second
+
 // asking is a Wait on a subscription.
 type asking struct {
 	w     *broker.Wait
@@ -203,7 +206,9 @@ func (b *subscription) lend(p *pick) bool {
 	case lost:
 		b.remove(e, broker.ReasonRetention)
 		b.untold[broker.ReasonRetention]++
-	default: // unread
+	default: // unread: soon again
+		e.attempt--
+		b.set(e, delayed, b.s.milli()+unreadFor.Milliseconds())
 	}
 	return false
 }

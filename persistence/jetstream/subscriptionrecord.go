@@ -36,6 +36,7 @@ const (
 type records struct {
 	line    []change // for the next writing
 	writing bool
+	ended   bool                   // nothing is written any more
 	head    bool                   // the head has to be written
 	booked  [broker.Reasons]uint64 // in the newest head
 	durable []uint64               // marks in the head, by lane
@@ -121,6 +122,10 @@ type writing struct {
 func (b *subscription) write() func() {
 	w := &writing{b: b, line: b.line, tried: map[string][]byte{}}
 	b.line, b.writing = nil, true
+	if b.ended {
+		w.err = broker.ErrGone
+		return func() { w.start(nil) }
+	}
 	h := head{out: b.out}
 	for n := range uint32(b.of.width()) {
 		ln := b.lane(n)
@@ -212,11 +217,11 @@ func (w *writing) start(doubt map[string][]byte) {
 			w.fail(err)
 		}
 	}
+	if w.err != nil { // nothing is under way yet
+		w.left.Store(1)
+		w.puts = nil
+	}
 	for _, p := range w.puts {
-		if w.err != nil {
-			w.over()
-			continue
-		}
 		p.rev = broker.RevNone
 		if e, ok := keys.get(p.key); ok {
 			p.rev = e.Rev
@@ -237,10 +242,15 @@ func (w *writing) fail(err error) {
 
 // answered takes the outcome of a put.
 func (w *writing) answered(p *put, err error) {
-	if errors.Is(err, broker.ErrConflict) {
-		w.b.s.fail(fmt.Errorf("another node wrote the key %q of nats prefix %q: this one must start again", p.key, w.b.s.o.Prefix))
-		err = broker.ErrUnknown
+	if errors.Is(err, broker.ErrConflict) { // our own, sent again to a new leader, or another node's
+		go func() { w.ended(p, w.b.s.subs.landed(w.b.s.ctx, p)) }()
+		return
 	}
+	w.ended(p, err)
+}
+
+// ended takes the outcome of a put that is known, as far as it can be.
+func (w *writing) ended(p *put, err error) {
 	if err != nil {
 		w.fail(err)
 		w.mu.Lock()
@@ -308,8 +318,20 @@ func (b *subscription) save(ctx context.Context) error {
 	}
 }
 
-// forget removes the record of a subscription that is dropped.
+// forget removes the record of a subscription that is dropped, behind what is being
+// written.
 func (b *subscription) forget(ctx context.Context) error {
+	last := make(chan struct{})
+	b.mu.Lock()
+	b.ended = true
+	after := b.record(change{done: func(error) { close(last) }})
+	b.mu.Unlock()
+	after()
+	select {
+	case <-last:
+	case <-ctx.Done():
+		return fmt.Errorf("dropping subscription %q: %w", b.def.Name, ctx.Err())
+	}
 	for _, e := range append(b.s.subs.list(b.headKey()+"/"), broker.Entry{Key: b.headKey()}) {
 		if _, err := b.s.subs.set(ctx, e.Key, nil, 0, 0); err != nil {
 			return err

@@ -123,7 +123,7 @@ func (b *subscription) address(d *broker.Delivery, e *pending) {
 type fate uint8
 
 const (
-	unread    fate = iota // it cannot be read now, and keeps its lease
+	unread    fate = iota // it cannot be read now
 	delivered             // as it is
 	surplus               // the answer is large enough without it
 	early                 // it is not due
