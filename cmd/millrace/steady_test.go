@@ -24,6 +24,7 @@ var mayAskTheMachine = map[string]string{
 	"mqtt/listener.go":                       connects,
 	"mqtt/login.go":                          connects,
 	"mqtt/read.go":                           connects,
+	"mqtt/review.go":                         measures,
 	"mqtt/session.go":                        measures, // how often two clients with one id meet
 	"mqtt/sys.go":                            measures,
 	"mqtt/upgrade.go":                        connects,

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"millrace/broker"
+	"millrace/broker/fields"
 )
 
 // What is recorded of a session in the bucket back, as varints after the format:
@@ -176,7 +177,7 @@ func (b *backlog) encode() []byte {
 			continue
 		}
 		until := min(p.until, forever)
-		v = appendNumbers(v, p.at.seq-before, uint64(p.state), uint64(p.tries), uint64(until))
+		v = fields.AppendUints(v, p.at.seq-before, uint64(p.state), uint64(p.tries), uint64(until))
 		before = p.at.seq
 	}
 	return v
@@ -188,18 +189,18 @@ func (b *backlog) restore() error {
 	if !ok {
 		return nil
 	}
-	f := numbers{v: e.Value}
-	if format := f.byte(); format > backlogFormat {
+	f := fields.Reader{Rest: e.Value}
+	if format := f.Byte(); format > backlogFormat {
 		return &openError{ErrUnfit, fmt.Errorf("the record of session %q is of format %d, and this program knows %d: it was written by a newer one", b.def.Name, format, backlogFormat)}
 	}
-	b.mark = f.next()
-	f.out(&b.out)
+	b.mark = f.Uint()
+	readOut(&f, &b.out)
 	b.was = map[uint64]*place{}
-	for seq := uint64(0); len(f.v) > 0; {
-		seq += f.next()
-		b.was[seq] = &place{state: state(f.next()), tries: uint32(f.next()), until: int64(f.next())}
+	for seq := uint64(0); len(f.Rest) > 0; {
+		seq += f.Uint()
+		b.was[seq] = &place{state: state(f.Uint()), tries: uint32(f.Uint()), until: int64(f.Uint())}
 	}
-	if f.bad {
+	if f.Bad {
 		return fmt.Errorf("the record of session %q is malformed", b.def.Name)
 	}
 	return nil

@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"millrace/broker"
+	"millrace/broker/fields"
 )
 
 // errRoutes is a message of the log that this program cannot read.
@@ -31,22 +32,22 @@ func appendRoutes(b []byte, routes []broker.Route) []byte {
 
 // parseRoutes is the reverse, and returns the message too, as it was appended.
 func parseRoutes(b []byte) (routes []broker.Route, body []byte, err error) {
-	f := numbers{v: b}
-	if f.byte() != logFormat {
+	f := fields.Reader{Rest: b}
+	if f.Byte() != logFormat {
 		return nil, nil, errRoutes
 	}
-	n := f.next()
-	if n > uint64(len(f.v)) {
+	n := f.Uint()
+	if n > uint64(len(f.Rest)) {
 		return nil, nil, errRoutes
 	}
 	routes = make([]broker.Route, n)
 	before := broker.Target(0)
 	for i := range routes {
-		before += broker.Target(f.next())
-		routes[i] = broker.Route{Target: before, Tag: uint32(f.next())}
+		before += broker.Target(f.Uint())
+		routes[i] = broker.Route{Target: before, Tag: uint32(f.Uint())}
 	}
-	if f.bad {
+	if f.Bad {
 		return nil, nil, errRoutes
 	}
-	return routes, f.v, nil
+	return routes, f.Rest, nil
 }
