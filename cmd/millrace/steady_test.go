@@ -36,6 +36,7 @@ var mayAskTheMachine = map[string]string{
 	"persistence/jetstream/member.go":        measures,
 	"persistence/jetstream/receive.go":       measures,
 	"persistence/jetstream/servers.go":       "what the servers judge by their own clocks",
+	"persistence/jetstream/sessiontail.go":   measures,
 	"persistence/jetstream/stored.go":        measures,
 	"persistence/journal/":                   measures,
 	"persistence/local/backup.go":            shows,
