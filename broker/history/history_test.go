@@ -1,6 +1,7 @@
 package history_test
 
 import (
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -10,10 +11,10 @@ import (
 
 func TestSamplesHoldWhatHappenedInTheirInterval(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var n int64
+		var n atomic.Int64
 		h := history.Start(func() history.Reading {
-			n += 5 // five messages a second
-			return history.Reading{Totals: history.Totals{Received: n}, Gauges: history.Gauges{Sessions: int(n)}}
+			total := n.Add(5) // five messages a second
+			return history.Reading{Totals: history.Totals{Received: total}, Gauges: history.Gauges{Sessions: int(total)}}
 		})
 		defer h.Close()
 		began := time.Now()
@@ -22,7 +23,7 @@ func TestSamplesHoldWhatHappenedInTheirInterval(t *testing.T) {
 		if len(fine) != 25 || len(coarse) != 2 {
 			t.Fatalf("%d fine and %d coarse samples", len(fine), len(coarse))
 		}
-		if fine[3].Received != 5 || coarse[1].Received != 50 || h.Latest().Sessions != int(n) || !h.Latest().At.Equal(began.Add(25*time.Second)) {
+		if fine[3].Received != 5 || coarse[1].Received != 50 || h.Latest().Sessions != int(n.Load()) || !h.Latest().At.Equal(began.Add(25*time.Second)) {
 			t.Errorf("%+v %+v %+v", fine[3], coarse[1], h.Latest())
 		}
 		if got := h.Seconds(began.Add(20 * time.Second)); len(got) != 5 {

@@ -97,7 +97,13 @@ func (s *Store) checkpoint() error {
 	cs := &s.ckpts
 	cs.mu.Lock()
 	defer cs.mu.Unlock()
+	// The end of the log is asked for under its lock: while a batch is appended it
+	// moves, and what it has passed then is not waited for by Sync.
+	if err := s.wal.Lock(); err != nil {
+		return unavailable(err)
+	}
 	from := s.journal.State().End
+	s.wal.Unlock(journal.Lazy, nil)
 	if last := cs.newest(); from == 0 || from == last.from && last.size > 0 {
 		return nil
 	}

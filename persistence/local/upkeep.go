@@ -90,10 +90,10 @@ func (s *Store) tidy() {
 	s.upkeep.mu.Lock()
 	defer s.upkeep.mu.Unlock()
 	s.orphans.forget(&s.live)
-	if err := s.barrier(); err != nil {
+	sealed := s.sealed()
+	if err := s.barrier(); err != nil { // what is in them is shown from here on
 		return
 	}
-	sealed := s.sealed()
 	s.copyOutOf(sealed)
 	known := make(map[uint32]journal.Segment, len(sealed))
 	for _, seg := range sealed {
