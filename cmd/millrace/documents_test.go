@@ -23,7 +23,7 @@ func TestSwaggerUITriesACall(t *testing.T) {
 	b.do(chromedp.SendKeys(chromedp.CSS(".auth-container input[type=text]"), testKey))
 	b.click(".modal-ux .authorize")
 	b.click(".modal-ux .btn-done")
-	const list = "operations-default-listQueues"
+	const list = "operations-Queues-listQueues"
 	if status := b.tryOut(list); !strings.Contains(status, "200") {
 		t.Errorf("the call is answered %s", status)
 	}
