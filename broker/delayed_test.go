@@ -183,7 +183,7 @@ func TestABrokerThatClosesWhileADelayedMessageIsCommitted(t *testing.T) {
 		store.hold(held)
 		release := <-held // it is due
 		store.hold(nil)
-		if err := f.Broker.Close(f.ctx); err != nil {
+		if err := f.Close(f.ctx); err != nil {
 			t.Fatal(err)
 		}
 		release()

@@ -106,9 +106,10 @@ type sessions struct {
 	turns [64]sync.Mutex
 	seed  maphash.Seed
 
-	wake chan struct{} // holds one: look at wakes and owed
-	stop context.CancelFunc
-	done sync.WaitGroup
+	wake    chan struct{} // holds one: look at wakes and owed
+	stop    func()
+	stopped chan struct{}
+	done    sync.WaitGroup
 	// ended is told of each session that is forgotten; under mu.
 	ended      func(*Session)
 	overflowed second // when an alarm about full sessions was raised last

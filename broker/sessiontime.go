@@ -4,6 +4,7 @@ import (
 	"container/heap"
 	"context"
 	"slices"
+	"sync"
 	"time"
 )
 
@@ -87,9 +88,9 @@ func (ss *sessions) next() (*Session, time.Duration) {
 }
 
 func (ss *sessions) start() {
-	ctx, stop := context.WithCancel(context.Background())
-	ss.stop = stop
-	ss.done.Go(func() { ss.run(ctx.Done()) })
+	ss.stopped = make(chan struct{})
+	ss.stop = sync.OnceFunc(func() { close(ss.stopped) })
+	ss.done.Go(ss.run)
 }
 
 func (ss *sessions) close() {
@@ -99,7 +100,7 @@ func (ss *sessions) close() {
 
 // run publishes wills and ends sessions when they are due, and gives sessions
 // what they are owed.
-func (ss *sessions) run(stop <-chan struct{}) {
+func (ss *sessions) run() {
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
 	for {
@@ -112,7 +113,7 @@ func (ss *sessions) run(stop <-chan struct{}) {
 		}
 		timer.Reset(wait)
 		select {
-		case <-stop:
+		case <-ss.stopped:
 			ss.pay()
 			return
 		case <-ss.wake:
