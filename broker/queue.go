@@ -122,9 +122,6 @@ func (b *Broker) validate(c *QueueConfig) error {
 	if c.Driver != Disk && c.Driver != Memory {
 		return fieldError("driver", "%q is neither disk nor memory", c.Driver)
 	}
-	if c.FIFOGroups && b.store.State().NoGroups {
-		return fieldError("fifo_groups", "cannot be kept by the store of this server: leave it out")
-	}
 	if c.Overflow != DropOldest && c.Overflow != Reject {
 		return fieldError("overflow", "%q is neither drop-oldest nor reject", c.Overflow)
 	}

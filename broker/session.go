@@ -231,8 +231,6 @@ func (b *Broker) newSession(ctx context.Context, o *SessionOptions) (*Session, e
 	switch {
 	case !durable && o.Will == nil:
 		return nil, nil
-	case durable && b.store.State().NoSessions:
-		return nil, errorf(Unavailable, ClientSubject, "this server keeps no durable sessions (its store does not): connect with clean=true, or in MQTT 5 with Session Expiry Interval 0")
 	case durable && b.store.State().Full:
 		return nil, storeError(ErrFull)
 	}

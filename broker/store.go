@@ -118,9 +118,6 @@ type State struct {
 	Nodes        int           // more than 1: other nodes share this store
 	Err          error         // nil: writes work now
 	Full         bool          // publishes are refused, acks and deletes go on
-
-	// What the store does not keep: a Define of it is ErrConflict.
-	NoSessions, NoSubscriptions, NoGroups bool
 }
 
 // Target is a queue, a stream or a subscription. It is made new for every definition and never

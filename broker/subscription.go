@@ -44,9 +44,6 @@ func subscriptionOf(q *queue) SubscriptionConfig {
 }
 
 func (b *Broker) validateSubscription(c *SubscriptionConfig) error {
-	if b.store.State().NoSubscriptions {
-		return errorf(Invalid, SubscriptionSubject, "subscriptions on streams cannot be kept by the store of this server: read the stream from an offset")
-	}
 	control := func(r rune) bool { return unicode.IsControl(r) || r == utf8.RuneError }
 	if c.Name == "" || len(c.Name) > maxNameBytes || strings.ContainsFunc(c.Name, control) {
 		return fieldError("name", "%q is not a subscription name: 1 to %d bytes, no control characters", c.Name, maxNameBytes)

@@ -30,21 +30,19 @@ type Checker interface{ Check() error }
 // suite asks after every Close.
 type Verifier interface{ Verify() error }
 
-// groups are all tests of the suite, with what a store may refuse to keep.
+// groups are all tests of the suite.
 func groups() []group {
 	return []group{
 		{tests: slices.Concat(queueTests, timeTests, limitTests, waitTests, streamTests, streamWaitTests, streamKeepTests)},
-		{tests: slices.Concat(subscriptionTests, subscriptionLimitTests, subscriptionKeepTests), of: broker.SubscriptionTarget},
-		{tests: sessionTests, of: broker.SessionTarget},
+		{tests: slices.Concat(subscriptionTests, subscriptionLimitTests, subscriptionKeepTests, sessionTests)},
 		{tests: selectTests, filter: true},
 		{tests: slices.Concat(keyTests, targetTests, batchTests, reopenTests)},
 	}
 }
 
-// group are tests of one kind of target; 0 is any.
+// group are tests that ask the same of a store.
 type group struct {
 	tests  []test
-	of     broker.TargetKind
 	filter bool // they receive by topic
 }
 
@@ -61,16 +59,11 @@ func Run(t *testing.T, newPlace func(tb testing.TB) Place) {
 	}
 }
 
-// run runs one test, or sees that its kind of target is refused.
+// run runs one test, or sees that a receive by topic is refused.
 func (g group) run(h *harness, tc test) {
 	h.open()
-	st := h.store.State()
 	switch {
-	case g.of == broker.SessionTarget && st.NoSessions:
-		h.refuses(broker.Def{Name: "c", Kind: g.of})
-	case g.of == broker.SubscriptionTarget && st.NoSubscriptions:
-		h.refuses(broker.Def{Name: "sub", Kind: g.of, Source: h.stream(broker.Def{})})
-	case g.filter && !st.Selective:
+	case g.filter && !h.store.State().Selective:
 		w := &broker.Wait{Target: h.queue(broker.Def{}), Filter: "a/#", Max: 1, Sink: make(sink, 1)}
 		h.store.Receive(w)
 		<-w.Sink.(sink)
@@ -79,32 +72,6 @@ func (g group) run(h *harness, tc test) {
 		tc.run(h)
 	}
 	h.close()
-}
-
-// refuses fails unless a definition is refused, and leaves nothing behind.
-func (h *harness) refuses(d broker.Def) {
-	h.Helper()
-	before, err := h.store.Definitions(context.Background())
-	if err != nil {
-		h.Fatal(err)
-	}
-	_, err = h.store.Define(context.Background(), d)
-	h.fails(err, broker.ErrConflict)
-	after, err := h.store.Definitions(context.Background())
-	if err != nil || len(after) != len(before) {
-		h.Fatalf("%d definitions, %v; want %d", len(after), err, len(before))
-	}
-}
-
-// grouped is a test of keyed queues.
-func grouped(name string, run func(h *harness)) test {
-	return test{name, func(h *harness) {
-		if h.store.State().NoGroups {
-			h.refuses(broker.Def{Name: "q", Kind: broker.QueueTarget, KeyedFIFO: true})
-			return
-		}
-		run(h)
-	}}
 }
 
 // test is one sentence of the contract.

@@ -205,7 +205,7 @@ var limitTests = []test{
 		h.queue(broker.Def{})
 		h.same(h.outcome(w), "a")
 	}},
-	grouped("a keyed queue has one message of a key in flight", func(h *harness) {
+	{"a keyed queue has one message of a key in flight", func(h *harness) {
 		q := h.queue(broker.Def{KeyedFIFO: true})
 		for _, body := range []string{"a1", "a2", "b1", "a3", "-1", "-2", "b2"} {
 			m := h.message(body)
@@ -225,5 +225,5 @@ var limitTests = []test{
 		h.sleep(time.Minute + time.Millisecond)
 		h.ack(h.expect(q, "a2")...)
 		h.expect(q, "a3")
-	}),
+	}},
 }

@@ -219,7 +219,7 @@ var reopenTests = []test{
 		}
 		h.expect(q, "a")
 	}),
-	grouped("the key of a message in flight stays taken", func(h *harness) {
+	{"the key of a message in flight stays taken", func(h *harness) {
 		if !h.keeps() {
 			return
 		}
@@ -238,7 +238,7 @@ var reopenTests = []test{
 		h.sleep(2 * time.Second)
 		h.ack(h.expect(q, "a1")...)
 		h.expect(q, "a2")
-	}),
+	}},
 	kept("many messages survive many reopenings", func(h *harness) {
 		q := h.queue(broker.Def{})
 		for round := range 3 {
