@@ -90,6 +90,9 @@ func (s *Store) tidy() {
 	s.upkeep.mu.Lock()
 	defer s.upkeep.mu.Unlock()
 	s.orphans.forget(&s.live)
+	if err := s.barrier(); err != nil {
+		return
+	}
 	sealed := s.sealed()
 	if err := s.barrier(); err != nil { // what is in them is shown from here on
 		return
