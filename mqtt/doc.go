@@ -1,6 +1,6 @@
 // Package mqtt is the MQTT edge: MQTT 5, 3.1.1 and 3.1 over TCP, TLS, WebSocket
-// and Unix sockets in front of a broker.Broker. It is the only package that imports mochi, and no type of
-// mochi leaves it.
+// and Unix sockets in front of a broker.Broker. It is the only package that
+// imports mochi, and no type of mochi leaves it.
 //
 // # Who does what
 //
