@@ -48,7 +48,8 @@ type Node struct {
 // writer has its answer; and the writer has that only when every node has
 // returned from them. So an answer means that no node goes by what was before. After
 // a change of leaders some may be told again, and of several changes of one thing
-// the last alone. They must not wait for a write.
+// the last alone. They must not wait for a write, nor for a lock that anybody holds
+// while waiting for one: the write may be waiting for them, on this node or another.
 type ClusterEvents interface {
 	// Wants reports whether this node has to know of changes to a key; it is the
 	// same on all nodes.
