@@ -172,6 +172,7 @@ func Open(ctx context.Context, o Options) (*Broker, error) {
 	b.delayed.start(b) //nolint:contextcheck // it lives until Close
 	b.members.start(b) //nolint:contextcheck // as above
 	b.sessions.start()
+	b.retained.start()
 	return b, nil
 }
 
@@ -182,6 +183,7 @@ func (b *Broker) Close(ctx context.Context) error {
 	b.delayed.close()
 	b.members.close(ctx)
 	b.sessions.close()
+	b.retained.close()
 	return b.dead.close(ctx)
 }
 
