@@ -33,6 +33,9 @@ type Options struct {
 	// Overloaded tells that memory is short, so that publishers are refused;
 	// nil = never.
 	Overloaded func() bool
+	// NodeBuffer is how much waits to be sent to another node, in bytes; what is
+	// more is let go. Default 16 MiB.
+	NodeBuffer int
 }
 
 // Limits are those that can change while a Broker runs. Zero values take the
@@ -76,6 +79,7 @@ func (o *Options) setDefaults() error {
 		o.Alarms = alarms.NewBook(o.Log)
 	}
 	o.MaxPayload = cmp.Or(o.MaxPayload, 4<<20)
+	o.NodeBuffer = cmp.Or(o.NodeBuffer, 16<<20)
 	return o.Limits.setDefaults()
 }
 
@@ -99,6 +103,7 @@ type Broker struct {
 	delayed    delayed
 	members    members
 	sessions   sessions
+	peers      *peers // nil: this node is alone
 	attempts   attempts
 	stats      counters
 	watches    watches
@@ -137,6 +142,10 @@ func Open(ctx context.Context, o Options) (*Broker, error) {
 		groups:     make(map[string]*sharedGroup),
 	}
 	b.tuned.Store(&o.Limits)
+	if o.Cluster != nil {
+		b.peers = openPeers(b, o.Cluster)
+		o.Cluster.Follow(follower{b})
+	}
 	var err error
 	if b.receipts, err = loadReceiptKey(ctx, b.store); err != nil {
 		return nil, fmt.Errorf("receipt key: %w", err)
@@ -172,6 +181,9 @@ func Open(ctx context.Context, o Options) (*Broker, error) {
 	b.delayed.start(b) //nolint:contextcheck // it lives until Close
 	b.members.start(b) //nolint:contextcheck // as above
 	b.sessions.start()
+	if b.peers != nil {
+		b.peers.meet(ctx)
+	}
 	return b, nil
 }
 
@@ -182,6 +194,9 @@ func (b *Broker) Close(ctx context.Context) error {
 	b.delayed.close()
 	b.members.close(ctx)
 	b.sessions.close()
+	if b.peers != nil {
+		b.peers.close()
+	}
 	return b.dead.close(ctx)
 }
 

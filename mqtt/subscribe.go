@@ -127,7 +127,7 @@ func (s *session) subscribe(subID uint32, w want) reason {
 		return quotaExceeded
 	}
 	if isShared(w.filter) {
-		mb.group, sub.Filter = s.c.srv.group(w.filter), sharedFilter(w.filter)
+		mb.group, sub.Filter, sub.Share = s.c.srv.group(w.filter), sharedFilter(w.filter), w.filter
 	}
 	if n > 0 {
 		s.multi.Store(true) // before the first delivery can see two
