@@ -166,9 +166,8 @@ func (n *busNode) Ask(ctx context.Context, node, kind string, body []byte) ([]by
 
 func (b *bus) loses(kind string) bool {
 	b.mu.Lock()
-	lose := b.lose
-	b.mu.Unlock()
-	return lose != nil && lose(kind)
+	defer b.mu.Unlock()
+	return b.lose != nil && b.lose(kind)
 }
 
 func (b *bus) setLoss(lose func(kind string) bool) {

@@ -79,6 +79,47 @@ func TestInterestReachesOthersOverAPathThatLoses(t *testing.T) {
 	})
 }
 
+func TestANodeThatIsFarBehindIsGivenACopy(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		bus := newBus(t)
+		a, _ := bus.start("a")
+		b, _ := bus.start("b")
+		r := &recorder{}
+		subscribe := func(filter string) *broker.Subscription {
+			s := &broker.Subscription{Filter: filter, Principal: admin, Sink: r}
+			if err := b.Subscribe(s); err != nil {
+				t.Fatal(err)
+			}
+			return s
+		}
+		stays, goes := subscribe("stays"), subscribe("goes")
+		bus.setLoss(func(kind string) bool { return kind == "interest" })
+		b.Unsubscribe(goes)
+		var all sync.WaitGroup
+		for i := range 10_000 { // more than is kept of changes, and more than a message holds
+			all.Go(func() {
+				s := subscribe("a/filter/that/is/not/so/very/short/" + strconv.Itoa(i))
+				if i%10 > 0 {
+					b.Unsubscribe(s)
+				}
+			})
+		}
+		all.Wait()
+		bus.setLoss(nil)
+		time.Sleep(5 * time.Second)
+		for filter, want := range map[string]int{
+			stays.Filter: 1, goes.Filter: 0, "a/filter/that/is/not/so/very/short/7": 0, "a/filter/that/is/not/so/very/short/9990": 1,
+		} {
+			if n := a.say(0, filter, "x").Subscribers; n != want {
+				t.Errorf("%s: %d subscribers, want %d", filter, n, want)
+			}
+		}
+		if n := a.Stats().Nodes.Repairs; n != 0 {
+			t.Errorf("%d repairs of what was never wrong", n)
+		}
+	})
+}
+
 func TestANodeThatHasForgottenWhatAnotherWantsIsToldAgain(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		bus := newBus(t)
