@@ -3,6 +3,7 @@ package broker
 import (
 	"cmp"
 	"context"
+	"iter"
 	"slices"
 	"strings"
 	"sync"
@@ -235,5 +236,31 @@ func (ps *peers) unwant(w wish, is bool) {
 func (ps *peers) await(version uint64) {
 	if ps != nil && version > 0 {
 		ps.interest.await(version)
+	}
+}
+
+// Advance tells other nodes of subscriptions that are about to be made, and waits
+// as Subscribe does, so that many at once wait once. subs yields their filters,
+// with $share/GROUP/, and whether QoS 1 and 2 come by a session's backlog. release
+// is to be called when they have been made.
+func (b *Broker) Advance(subs iter.Seq2[string, bool]) (release func()) {
+	if b.peers == nil {
+		return func() {}
+	}
+	var ws []wish
+	version := uint64(0)
+	for filter, stored := range subs {
+		if b.CheckFilter(filter) != nil {
+			continue
+		}
+		if w, is := wishOf(filter, stored); is {
+			ws, version = append(ws, w), max(version, b.peers.interest.add(w))
+		}
+	}
+	b.peers.await(version)
+	return func() {
+		for _, w := range ws {
+			b.peers.interest.drop(w)
+		}
 	}
 }

@@ -230,3 +230,46 @@ func TestManySubscribersAtOnceCostFewMessages(t *testing.T) {
 		}
 	})
 }
+
+func TestManyFiltersOfOneClientWaitOnce(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		bus := newBus(t)
+		bus.delay = time.Millisecond
+		a, _ := bus.start("a")
+		b, _ := bus.start("b")
+		began := time.Now()
+		release := b.Advance(func(yield func(string, bool) bool) {
+			for i := range 1000 {
+				if !yield("t/"+strconv.Itoa(i), false) {
+					return
+				}
+			}
+			_ = yield("", false) && yield("#/no", false) && yield("$share/g/t", true) && yield("$SYS/#", false) && yield("$queue/q", true)
+		})
+		var got *recorder
+		var subs []*broker.Subscription
+		for i := range 1000 {
+			var s *broker.Subscription
+			s, got = b.listen("t/" + strconv.Itoa(i))
+			subs = append(subs, s)
+		}
+		_, _ = b.listen("$share/g/t")
+		release()
+		if d := time.Since(began); d > 5*time.Millisecond {
+			t.Errorf("1000 subscriptions took %v", d)
+		}
+		a.say(0, "t/999", "x")
+		time.Sleep(10 * time.Millisecond)
+		wantText(t, "subscriber", got.take(), "x")
+		for _, s := range subs {
+			b.Unsubscribe(s)
+		}
+		time.Sleep(10 * time.Millisecond)
+		if n := a.say(0, "t/1", "x").Subscribers; n != 0 {
+			t.Errorf("%d subscribers remain", n)
+		}
+		if n := a.say(0, "t", "x").Subscribers; n != 1 {
+			t.Errorf("%d groups, want 1", n)
+		}
+	})
+}

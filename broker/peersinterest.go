@@ -75,11 +75,12 @@ func (i *interest) init(ps *peers) {
 // wishOf is what a subscription with this filter wants; false where messages of
 // other nodes do not come.
 func wishOf(filter string, zero bool) (wish, bool) {
-	rest := filter
+	rest, w := filter, wish{filter: filter, zero: zero}
 	if _, r, shared, err := router.Shared(filter); shared && err == nil {
-		rest = r
+		rest, w.zero = r, false
 	}
-	return wish{filter: filter, zero: zero}, router.SpaceOf(rest) != router.SpaceSys
+	space := router.SpaceOf(rest)
+	return w, space == router.SpaceOpen || space == router.SpaceEvents
 }
 
 // add counts one subscription more, and returns the version that has its wish.

@@ -33,6 +33,9 @@ func isShared[T string | []byte](filter T) bool {
 // else that is refused closes the connection.
 func (c *conn) subscribe(id uint16, subID uint32, ws []want) *faultError {
 	c.awaitRetained()
+	if len(ws) > 1 {
+		defer c.session.advance(ws)()
+	}
 	codes := make([]byte, len(ws))
 	var text string
 	for i, w := range ws {
@@ -80,6 +83,17 @@ func (c *conn) awaitRetained() {
 	ctx, cancel := context.WithTimeout(context.Background(), endTimeout)
 	defer cancel()
 	_ = c.srv.o.Broker.Settled(ctx) // their own outcome says what failed
+}
+
+// advance has other nodes told of all filters of a SUBSCRIBE at once.
+func (s *session) advance(ws []want) (release func()) {
+	return s.c.srv.o.Broker.Advance(func(yield func(string, bool) bool) {
+		for _, w := range ws {
+			if !yield(w.filter, s.durable() && w.qos > 0) {
+				return
+			}
+		}
+	})
 }
 
 // countAnswer counts a filter by its reason code.
