@@ -33,6 +33,9 @@ type Options struct {
 	// Overloaded tells that memory is short, so that publishers are refused;
 	// nil = never.
 	Overloaded func() bool
+	// NodeBuffer is how much waits to be sent to another node, in bytes; what is
+	// more is let go. Default 16 MiB.
+	NodeBuffer int
 }
 
 // Limits are those that can change while a Broker runs. Zero values take the
@@ -76,6 +79,7 @@ func (o *Options) setDefaults() error {
 		o.Alarms = alarms.NewBook(o.Log)
 	}
 	o.MaxPayload = cmp.Or(o.MaxPayload, 4<<20)
+	o.NodeBuffer = cmp.Or(o.NodeBuffer, 16<<20)
 	return o.Limits.setDefaults()
 }
 
@@ -101,6 +105,7 @@ type Broker struct {
 	delayed    delayed
 	members    members
 	sessions   sessions
+	peers      *peers // nil: this node is alone
 	attempts   attempts
 	stats      counters
 	watches    watches
@@ -141,6 +146,7 @@ func Open(ctx context.Context, o Options) (*Broker, error) {
 	b.tuned.Store(&o.Limits)
 	b.replica = &replica{b: b}
 	if b.cluster != nil {
+		b.peers = openPeers(b, b.cluster)
 		b.cluster.Follow(b.replica)
 	}
 	if err := b.load(ctx); err != nil {
@@ -153,6 +159,9 @@ func Open(ctx context.Context, o Options) (*Broker, error) {
 	b.sessions.start()
 	b.retained.start()
 	b.replica.begin()
+	if b.peers != nil {
+		b.peers.meet(ctx)
+	}
 	return b, nil
 }
 
@@ -195,6 +204,9 @@ func (b *Broker) Close(ctx context.Context) error {
 	b.members.close(ctx)
 	b.sessions.close()
 	b.retained.close()
+	if b.peers != nil {
+		b.peers.close()
+	}
 	return b.dead.close(ctx)
 }
 

@@ -100,10 +100,10 @@ func (r *replica) record(s Space, e Entry) error {
 }
 
 // Joined implements ClusterEvents.
-func (r *replica) Joined(Node) {}
+func (r *replica) Joined(n Node) { r.b.peers.join(n) }
 
 // Left implements ClusterEvents.
-func (r *replica) Left(Node) {}
+func (r *replica) Left(n Node) { r.b.peers.leave(n) }
 
 // Led implements ClusterEvents.
 func (r *replica) Led() {

@@ -302,17 +302,17 @@ func (n *node) Submit(b *broker.Batch, l broker.Level, c broker.Completion) {
 		go c.Done(b)
 		return
 	}
-	n.of.store.Submit(b, l, &told{n, c})
+	n.of.store.Submit(b, l, &afterEvents{n, c})
 }
 
-// told is a completion that comes after the events.
-type told struct {
+// afterEvents is a completion that comes after the events.
+type afterEvents struct {
 	n *node
 	c broker.Completion
 }
 
 // Done implements broker.Completion.
-func (t *told) Done(b *broker.Batch) {
+func (t *afterEvents) Done(b *broker.Batch) {
 	for i := range b.Units {
 		if b.Units[i].Result.Err == nil {
 			t.n.of.tell(b.OpsOf(i), b.Units[i].Result.Rev)
