@@ -21,7 +21,9 @@ import (
 type Options struct {
 	Store Store      // required
 	Auth  *auth.Auth // required
-	Log   zerolog.Logger
+	// Cluster connects the nodes that share the Store; nil = it is this one's alone.
+	Cluster Cluster
+	Log     zerolog.Logger
 	// Alarms is told what an operator should look at; default: a book of our own.
 	Alarms *alarms.Book
 
