@@ -42,17 +42,8 @@ func (r *retained) load(ctx context.Context) error {
 	})
 }
 
-// room refuses m if it would be retained for one topic more than limit; 0 = none.
-func (r *retained) room(m *Message, limit int) error {
-	if limit == 0 || !m.Retain || len(m.Payload) == 0 || r.topics.Len()-r.told.len() < limit {
-		return nil
-	}
-	if _, ok := r.topics.Get(m.Topic); ok {
-		return nil
-	}
-	return errorf(Full, TopicSubject, "%d topics have a retained message, which is the limit, and %q has none; nothing was stored: clear retained messages, or raise limits.retained",
-		limit, m.Topic)
-}
+// len is how many topics have a message that a client set.
+func (r *retained) len() int { return r.topics.Len() - r.told.len() }
 
 // record appends the change that m makes to the unit of its publish: an empty
 // payload clears, anything else replaces.
