@@ -111,6 +111,13 @@ func (s *Store) Define(ctx context.Context, d broker.Def) (broker.Target, error)
 	if closed {
 		return 0, broker.ErrClosed
 	}
+	var id broker.Target
+	if have != nil {
+		id = have.definition().Target
+	}
+	if err := d.Check(id, have != nil); err != nil {
+		return 0, err
+	}
 	if have != nil {
 		return s.alter(ctx, have, d)
 	}
