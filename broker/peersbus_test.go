@@ -43,11 +43,35 @@ type busNode struct {
 	events  broker.ClusterEvents
 	answers map[string]func(context.Context, string, []byte) ([]byte, error)
 	heeds   map[string]*busQueue
-	held    chan struct{} // Tell waits for it; nil: it does not
+	held    chan struct{}                  // Tell waits for it; nil: it does not
+	tells   func(kind string, body []byte) // in place of Tell; nil: as it is
+}
+
+// hold lets Tell wait for a channel from now on.
+func (n *busNode) hold(c chan struct{}) {
+	n.mu.Lock()
+	n.held = c
+	n.mu.Unlock()
+}
+
+// setTell has f called in place of Tell.
+func (n *busNode) setTell(f func(kind string, body []byte)) {
+	n.mu.Lock()
+	n.tells = f
+	n.mu.Unlock()
+}
+
+// hear is what a node hears, at once.
+func (n *busNode) hear(kind, from string, body []byte) {
+	n.mu.Lock()
+	q := n.heeds[kind]
+	n.mu.Unlock()
+	q.f(from, body)
 }
 
 // busQueue is what was told of a kind and not heard yet.
 type busQueue struct {
+	f       func(from string, body []byte)
 	mu      sync.Mutex
 	waiting []told
 	news    chan struct{}
@@ -184,10 +208,14 @@ func (n *busNode) Answer(kind string, f func(context.Context, string, []byte) ([
 
 func (n *busNode) Tell(node, kind string, body []byte) {
 	n.mu.Lock()
-	held := n.held
+	held, tells := n.held, n.tells
 	n.mu.Unlock()
 	if held != nil {
 		<-held
+	}
+	if tells != nil {
+		tells(kind, body)
+		return
 	}
 	to := n.bus.find(node)
 	if to == nil || n.bus.find(n.node.Name) != n || n.bus.loses(kind) {
@@ -209,7 +237,7 @@ func (n *busNode) Tell(node, kind string, body []byte) {
 }
 
 func (n *busNode) Heed(kind string, f func(string, []byte)) {
-	q := &busQueue{news: make(chan struct{}, 1), end: make(chan struct{})}
+	q := &busQueue{f: f, news: make(chan struct{}, 1), end: make(chan struct{})}
 	n.mu.Lock()
 	n.heeds[kind] = q
 	n.mu.Unlock()

@@ -192,9 +192,7 @@ func TestANodeThatIsSlowHoldsNobodyUp(t *testing.T) {
 		b, _ := bus.start("b")
 		_, got := b.listen("t")
 		held := make(chan struct{})
-		an.mu.Lock()
-		an.held = held
-		an.mu.Unlock()
+		an.hold(held)
 		text := fmt.Sprintf("%01000d", 1)
 		const n = 1000
 		for range n {
