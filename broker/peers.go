@@ -60,6 +60,8 @@ type via struct {
 	peer  *peer  // nil: this node
 	zero  bool   // only what is in QoS 0
 	share *share // the shared subscription that it is a member of
+	// passed: by another node, on to this one.
+	passed bool
 }
 
 // takes reports whether a message that the filter matched goes by v.

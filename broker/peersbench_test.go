@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"millrace/broker"
+	"millrace/broker/clustertest"
 )
 
 // nodes are the settings whose costs are compared: a broker without a Cluster, one
@@ -13,13 +14,13 @@ import (
 func nodes(b *testing.B, run func(b *testing.B, f *fixture)) {
 	b.Run("NoCluster", func(b *testing.B) { run(b, open(b)) })
 	b.Run("OneNode", func(b *testing.B) {
-		f, _ := newBus(b).start("a")
+		f, _ := start(b, clustertest.New(b), "a")
 		run(b, f)
 	})
 	b.Run("AnotherThatWantsNothing", func(b *testing.B) {
-		bus := newBus(b)
-		f, _ := bus.start("a")
-		bus.start("b")
+		bus := clustertest.New(b)
+		f, _ := start(b, bus, "a")
+		start(b, bus, "b")
 		run(b, f)
 	})
 }
@@ -64,13 +65,13 @@ func BenchmarkNodesPublish(b *testing.B) {
 // A QoS 0 publish of 256 bytes that another node wants, until it is handed to the
 // network: what does not fit there would be shed.
 func BenchmarkNodesSend(b *testing.B) {
-	bus := newBus(b)
-	f, n := bus.start("a")
-	other, _ := bus.start("b")
+	bus := clustertest.New(b)
+	f, n := start(b, bus, "a")
+	other, _ := start(b, bus, "b")
 	if err := other.Subscribe(&broker.Subscription{Filter: "t/+", Principal: admin, Sink: nullSink{}}); err != nil {
 		b.Fatal(err)
 	}
-	n.setTell(func(string, []byte) {})
+	n.SetTell(func(string, []byte) {})
 	p := f.NewProducer(admin, nil)
 	m := &broker.Message{Topic: "t/1", Payload: make([]byte, 256)}
 	b.ReportAllocs()
@@ -87,14 +88,14 @@ func BenchmarkNodesSend(b *testing.B) {
 func BenchmarkNodesReceive(b *testing.B) {
 	for name, filter := range map[string]string{"Wanted": "t/+", "NotWantedAnyMore": "x"} {
 		b.Run(name, func(b *testing.B) {
-			bus := newBus(b)
-			f, n := bus.start("a")
-			other, on := bus.start("b")
+			bus := clustertest.New(b)
+			f, n := start(b, bus, "a")
+			other, on := start(b, bus, "b")
 			s, _ := other.listen("t/+")
 			frames := make(chan []byte, 101)
 			held := make(chan struct{})
-			n.hold(held)
-			n.setTell(func(kind string, body []byte) {
+			n.Hold(held)
+			n.SetTell(func(kind string, body []byte) {
 				if kind == "live" {
 					frames <- slices.Clone(body)
 				}
@@ -114,7 +115,7 @@ func BenchmarkNodesReceive(b *testing.B) {
 			}
 			b.ReportAllocs()
 			for b.Loop() {
-				on.hear("live", "a", frame)
+				on.Hear("live", "a", frame)
 			}
 			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/float64(count), "ns/message")
 		})
