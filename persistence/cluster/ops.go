@@ -63,7 +63,7 @@ func (s *Store) start(o *op) {
 	}
 	if s.closed {
 		s.mu.Unlock()
-		o.done(nil, false, broker.ErrClosed)
+		go o.done(nil, false, broker.ErrClosed) // never before Submit returns
 		return
 	}
 	o.place = s.ops.list.PushBack(o)
@@ -247,8 +247,7 @@ func (s *Store) Submit(b *broker.Batch, level broker.Level, c broker.Completion)
 					b.Units[i].Result = broker.Result{Err: err}
 				}
 			}
-			// Never before Submit returns.
-			go s.order.finished(t)
+			s.order.finished(t)
 		},
 		local: func(l *lead) { l.submit(b, level, func() { s.order.finished(t) }) },
 	})

@@ -45,16 +45,17 @@ const (
 // Store is one node's view of the store that all nodes of a cluster share. It is a
 // broker.Store and a broker.Cluster.
 type Store struct {
-	o     Options
-	hold  time.Duration
-	nc    *nats.Conn
-	w     *wire
-	log   zerolog.Logger
-	self  broker.Node
-	ctx   context.Context // ends with the store
-	stop  context.CancelFunc
-	work  sync.WaitGroup
-	order order
+	o      Options
+	hold   time.Duration
+	nc     *nats.Conn
+	w      *wire
+	log    zerolog.Logger
+	self   broker.Node
+	ctx    context.Context // ends with the store
+	stop   context.CancelFunc
+	work   sync.WaitGroup
+	order  order
+	failed func(error)
 
 	clock  *clock.Clock
 	ahead  atomic.Int64 // nanoseconds by which the leader's clock is ahead of ours
@@ -108,7 +109,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	now := time.Now()
 	s.self = broker.Node{Name: o.Store.Node, Start: uint64(now.UnixMilli()), Since: now.UTC(), Version: o.Version}
 	s.o.Store.Shared = true
-	s.o.Store.Failed = s.fail
+	s.o.Store.Failed, s.failed = s.fail, o.Store.Failed
 	dial := o.Store
 	dial.Dial = append(dial.Dial[:len(dial.Dial):len(dial.Dial)], nats.DisconnectErrHandler(func(*nats.Conn, error) { s.lost(nil) }))
 	wait := cmp.Or(o.Store.Wait, 30*time.Second)
@@ -150,8 +151,8 @@ func (s *Store) fail(err error) {
 	closed := s.closed
 	s.ends = cmp.Or(s.ends, err)
 	s.mu.Unlock()
-	if f := s.o.Store.Failed; f != nil && !closed {
-		f(err)
+	if s.failed != nil && !closed {
+		s.failed(err)
 	}
 }
 

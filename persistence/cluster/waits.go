@@ -15,11 +15,11 @@ const consumeLease = time.Minute
 
 // Receive implements broker.Store.
 func (s *Store) Receive(w *broker.Wait) {
-	if l := s.lead.Load(); l != nil {
-		l.inner.Receive(w)
+	if s.waits.Again(w) {
 		return
 	}
-	if s.waits.Again(w) {
+	if l := s.lead.Load(); l != nil {
+		l.inner.Receive(w)
 		return
 	}
 	clear(w.Got)
