@@ -223,7 +223,11 @@ func readTime(r *fields.Reader) time.Time {
 func appendWait(p []byte, w *broker.Wait) []byte {
 	p = fields.AppendText(binary.AppendUvarint(p, uint64(w.Target)), w.Filter)
 	p = appendPos(p, &w.From)
-	p = fields.AppendUints(p, uint64(w.Max), uint64(w.MaxBytes), uint64(max(w.Lease, 0)))
+	lease := max(w.Lease, 0)
+	if w.Consume {
+		lease = consumeLease
+	}
+	p = fields.AppendUints(p, uint64(w.Max), uint64(w.MaxBytes), uint64(lease))
 	return appendTime(p, w.Until)
 }
 

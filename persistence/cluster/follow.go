@@ -186,9 +186,14 @@ func (s *Store) settled(n uint64) {
 	to := s.to
 	s.mu.Unlock()
 	if to != nil {
-		s.w.send(to.name, tellLane, 0, kindKnown, fields.AppendUints(to.head(0), n), "") //nolint:errcheck // the next beat says it too
+		s.knows(to, n)
 	}
 	s.drain()
+}
+
+// knows tells the leader so; what is lost a later one says too.
+func (s *Store) knows(to *leader, n uint64) {
+	_ = s.w.send(to.name, tellLane, 0, kindKnown, fields.AppendUints(to.head(0), n), "")
 }
 
 // stand takes over what a leader tells of itself.
@@ -326,7 +331,7 @@ func (s *Store) drain() {
 		s.mu.Unlock()
 		s.hear(&e)
 		if to != nil {
-			s.w.send(to.name, tellLane, 0, kindKnown, fields.AppendUints(to.head(0), e.number), "") //nolint:errcheck // a later one says it too
+			s.knows(to, e.number)
 		}
 		s.mu.Lock()
 		if s.to != to {

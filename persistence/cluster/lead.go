@@ -182,7 +182,7 @@ func (l *lead) pass() {
 // wait is await, for a caller that waits.
 func (l *lead) wait(ctx context.Context, es ...event) error {
 	end := make(chan struct{})
-	l.changed(es, func() { close(end) })
+	l.changed(es, func() { close(end) }) //nolint:contextcheck // others go by it, also when ctx ends
 	select {
 	case <-end:
 		return nil

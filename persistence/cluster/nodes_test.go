@@ -2,6 +2,7 @@ package cluster_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -16,10 +17,9 @@ import (
 
 // heard is what a node's broker is told.
 type heard struct {
-	mu    sync.Mutex
-	list  []string
-	hold  chan struct{} // nil, or closed when it may return from events
-	alone chan bool
+	mu   sync.Mutex
+	list []string
+	hold chan struct{} // nil, or closed when it may return from events
 }
 
 func (h *heard) add(format string, args ...any) {
@@ -318,7 +318,7 @@ func TestNodesAskAndTellEachOther(t *testing.T) {
 		}
 	}
 	_, err := a.Ask(t.Context(), b.Self(), "double", nil)
-	if e, ok := err.(*broker.Error); !ok || e.Kind != broker.Invalid || e.Field != "body" || e.Message != "empty" {
+	if e, ok := errors.AsType[*broker.Error](err); !ok || e.Kind != broker.Invalid || e.Field != "body" || e.Message != "empty" {
 		t.Errorf("the error is %#v", err)
 	}
 	if _, err := a.Ask(t.Context(), "nobody", "double", nil); broker.KindOf(err) != broker.Unavailable {

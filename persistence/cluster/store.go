@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -111,7 +112,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	s.o.Store.Shared = true
 	s.o.Store.Failed, s.failed = s.fail, o.Store.Failed
 	dial := o.Store
-	dial.Dial = append(dial.Dial[:len(dial.Dial):len(dial.Dial)], nats.DisconnectErrHandler(func(*nats.Conn, error) { s.lost(nil) }))
+	dial.Dial = append(slices.Clip(dial.Dial), nats.DisconnectErrHandler(func(*nats.Conn, error) { s.lost(nil) }))
 	wait := cmp.Or(o.Store.Wait, 30*time.Second)
 	soon, cancel := context.WithTimeout(ctx, wait)
 	nc, err := jetstream.Dial(soon, dial)

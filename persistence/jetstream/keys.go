@@ -231,8 +231,8 @@ func (k *keySpace) answered(p *put, m *nats.Msg, err error) {
 }
 
 // set writes a key and waits.
-func (k *keySpace) set(ctx context.Context, key string, value []byte, rev uint64, ttl time.Duration) (uint64, error) {
-	return k.write(ctx, &put{key: key, value: value, rev: rev, ttl: ttl})
+func (k *keySpace) set(ctx context.Context, key string, value []byte, rev uint64) (uint64, error) {
+	return k.write(ctx, &put{key: key, value: value, rev: rev})
 }
 
 // hold is set of the key by which the prefix is held.

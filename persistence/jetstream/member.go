@@ -84,7 +84,7 @@ func (s *Store) join(ctx context.Context) (*membership, error) {
 	if s.o.Shared {
 		s.calls.fence(m.fresh)
 	}
-	if m.epoch, err = s.node.set(ctx, epochKey, value, 0, 0); err != nil {
+	if m.epoch, err = s.node.set(ctx, epochKey, value, 0); err != nil {
 		return nil, fmt.Errorf("taking the nats prefix %q: %w", s.o.Prefix, err)
 	}
 	s.spawn(m.renew)
@@ -209,6 +209,6 @@ func (m *membership) leave(ctx context.Context) error {
 	if m.s.failed.Load() != nil {
 		return nil
 	}
-	_, err := m.s.node.set(ctx, memberKey, nil, 0, 0)
+	_, err := m.s.node.set(ctx, memberKey, nil, 0)
 	return err
 }
