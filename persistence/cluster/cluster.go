@@ -176,7 +176,7 @@ func (l *lead) reply(p *parcel) ([]byte, error) {
 
 // standing is what a follower is told of the leader.
 func (l *lead) standing(f *follower, session uint64) []byte {
-	st := standing{Start: l.s.self.Start, Session: session, Now: l.s.Now().UnixNano(), State: l.inner.State(), Nodes: l.nodes()}
+	st := standing{Start: l.s.self.Start, Session: session, Now: l.s.Now().UnixNano(), State: l.inner.State(), Stored: l.inner.Stored(), Nodes: l.nodes()}
 	if st.State.Err != nil {
 		st.Failed, st.State.Err = st.State.Err.Error(), nil
 	}

@@ -47,6 +47,7 @@ type standing struct {
 	Now     int64  // Unix nanoseconds
 	State   broker.State
 	Failed  string // the text of State.Err
+	Stored  int64
 	Nodes   []broker.Node
 }
 
@@ -203,7 +204,7 @@ func (s *Store) stand(sent time.Time, st *standing) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.last = sent
-	s.state = st.State
+	s.state, s.stored = st.State, st.Stored
 	if st.Failed != "" {
 		s.state.Err = &remote{nil, st.Failed}
 	}

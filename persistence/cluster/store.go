@@ -76,6 +76,7 @@ type Store struct {
 	ops    ops
 	to     *leader // nil while there is none
 	state  broker.State
+	stored int64
 	nodes  []broker.Node
 	last   time.Time // when the answer to the last beat that had one was asked for
 	alone  bool
@@ -187,6 +188,16 @@ func (s *Store) State() broker.State {
 		st.Err = errNobody
 	}
 	return st
+}
+
+// Stored implements broker.Store. On a node that follows it is what the leader said last.
+func (s *Store) Stored() int64 {
+	if l := s.lead.Load(); l != nil {
+		return l.inner.Stored()
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.stored
 }
 
 // errNobody is the state of a cluster without a leader, and the answer to work that
