@@ -37,8 +37,9 @@ type peers struct {
 type peer struct {
 	ps   *peers
 	node Node
-	link uint64 // a number that no other peer of this start of ours had
-	gone chan struct{}
+	link uint64          // a number that no other peer of this start of ours had
+	gone <-chan struct{} // closed by end
+	end  context.CancelFunc
 
 	// all and zero stand in the topic tree for filters of the peer: zero for those
 	// of which it wants only what is given out in QoS 0, since the rest comes by
@@ -59,6 +60,8 @@ type via struct {
 	peer  *peer  // nil: this node
 	zero  bool   // only what is in QoS 0
 	share *share // the shared subscription that it is a member of
+	// passed: by another node, on to this one.
+	passed bool
 }
 
 // takes reports whether a message that the filter matched goes by v.
@@ -123,14 +126,15 @@ func (ps *peers) join(n Node) *peer {
 	if old != nil {
 		ps.part(old)
 	}
-	p := &peer{ps: ps, node: n, link: ps.links.Add(1), gone: make(chan struct{}), news: make(chan struct{}, 1)}
+	ctx, end := context.WithCancel(context.Background())
+	p := &peer{ps: ps, node: n, link: ps.links.Add(1), gone: ctx.Done(), end: end, news: make(chan struct{}, 1)}
 	p.all = &Subscription{Sink: p, via: &via{peer: p}}
 	p.zero = &Subscription{Sink: p, via: &via{peer: p, zero: true}}
 	p.out.init(ps.b.opts.NodeBuffer)
 	p.theirs.init(p)
 	ps.by[n.Name] = p
 	ps.interest.enter(p)
-	ps.running.Go(p.tellInterest)
+	ps.running.Go(func() { p.tellInterest(ctx) })
 	ps.running.Go(p.send)
 	return p
 }
@@ -147,7 +151,7 @@ func (ps *peers) leave(n Node) {
 // part takes p out. The caller holds mu.
 func (ps *peers) part(p *peer) {
 	delete(ps.by, p.node.Name)
-	close(p.gone)
+	p.end()
 	ps.interest.leave(p)
 	p.theirs.end()
 }

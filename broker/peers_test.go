@@ -9,15 +9,16 @@ import (
 	"time"
 
 	"millrace/broker"
+	"millrace/broker/clustertest"
 )
 
 func TestASubscriberGetsWhatAnyNodePublishes(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		bus := newBus(t)
-		bus.delay = time.Millisecond
-		a, _ := bus.start("a")
-		b, _ := bus.start("b")
-		c, _ := bus.start("c")
+		bus := clustertest.New(t)
+		bus.Delay = time.Millisecond
+		a, _ := start(t, bus, "a")
+		b, _ := start(t, bus, "b")
+		c, _ := start(t, bus, "c")
 		s, got := b.listen("t/+")
 		_, own := b.listen("other")
 		for qos, f := range []*fixture{a, b, c} {
@@ -44,9 +45,9 @@ func TestASubscriberGetsWhatAnyNodePublishes(t *testing.T) {
 
 func TestAMessageComesToAnotherNodeAsItWasPublished(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		bus := newBus(t)
-		a, _ := bus.start("a")
-		b, _ := bus.start("b")
+		bus := clustertest.New(t)
+		a, _ := start(t, bus, "a")
+		b, _ := start(t, bus, "b")
 		_, here := a.listen("#")
 		_, there := b.listen("#")
 		for qos := range byte(3) {
@@ -86,13 +87,13 @@ func TestQueuesTakeAMessageOnceWhereverItWasPublished(t *testing.T) {
 
 func TestEachGroupHasEachMessageOnce(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		bus := newBus(t)
-		bus.delay = time.Millisecond
+		bus := clustertest.New(t)
+		bus.Delay = time.Millisecond
 		all := map[string]*fixture{}
 		var got []*recorder
 		var subs []*broker.Subscription
 		for _, name := range []string{"a", "b", "c"} {
-			all[name], _ = bus.start(name)
+			all[name], _ = start(t, bus, name)
 		}
 		for _, name := range []string{"a", "b", "b"} { // one node without members
 			s, r := all[name].listen("$share/g/t/#")
@@ -136,9 +137,9 @@ func TestEachGroupHasEachMessageOnce(t *testing.T) {
 
 func TestTheServersOwnStayOrGo(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		bus := newBus(t)
-		a, _ := bus.start("a")
-		b, _ := bus.start("b")
+		bus := clustertest.New(t)
+		a, _ := start(t, bus, "a")
+		b, _ := start(t, bus, "b")
 		_, sys := b.listen("$SYS/#")
 		_, shared := b.listen("$share/g/$SYS/#")
 		_, events := b.listen("$events/#")
@@ -191,11 +192,11 @@ func TestASessionsMessagesOfQoS0ComeFromAnyNode(t *testing.T) {
 
 func TestManySubscribersAtOnceCostFewMessages(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		bus := newBus(t)
-		bus.delay = 200 * time.Microsecond
-		a, _ := bus.start("a")
-		b, _ := bus.start("b")
-		bus.asks.Store(0)
+		bus := clustertest.New(t)
+		bus.Delay = 200 * time.Microsecond
+		a, _ := start(t, bus, "a")
+		b, _ := start(t, bus, "b")
+		bus.Asks.Store(0)
 		var all sync.WaitGroup
 		r := &recorder{}
 		for i := range 10_000 {
@@ -206,7 +207,7 @@ func TestManySubscribersAtOnceCostFewMessages(t *testing.T) {
 			})
 		}
 		all.Wait()
-		if n := bus.asks.Load(); n > 100 {
+		if n := bus.Asks.Load(); n > 100 {
 			t.Errorf("%d requests", n)
 		}
 		for i := range 10_000 {
@@ -230,10 +231,10 @@ func TestManySubscribersAtOnceCostFewMessages(t *testing.T) {
 
 func TestManyFiltersOfOneClientWaitOnce(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		bus := newBus(t)
-		bus.delay = time.Millisecond
-		a, _ := bus.start("a")
-		b, _ := bus.start("b")
+		bus := clustertest.New(t)
+		bus.Delay = time.Millisecond
+		a, _ := start(t, bus, "a")
+		b, _ := start(t, bus, "b")
 		began := time.Now()
 		release := b.Advance(func(yield func(string, bool) bool) {
 			for i := range 1000 {

@@ -72,10 +72,7 @@ func (ps *peers) receiveOne(r *fields.Reader) bool {
 		add(&ps.b.stats.own, met.own)
 	}
 	for _, g := range h.groups {
-		members := ps.shares.here(g)
-		if h.subs = append(h.subs, members...); len(members) == 0 {
-			ps.passOn(g, flags)
-		}
+		h.subs = ps.members(h.subs, g, flags)
 	}
 	if len(h.subs) > 0 {
 		// The frame is not kept for the sake of one of its messages.
@@ -87,13 +84,44 @@ func (ps *peers) receiveOne(r *fields.Reader) bool {
 	return true
 }
 
-// passOn gives a message for a group that has no member here to another node
-// with members.
-func (ps *peers) passOn(group string, flags byte) {
-	to := ps.shares.elsewhere(group)
-	if to == nil || flags&livePassed != 0 {
+// members appends the members of a group to whom the message goes. If there are
+// none any more, it goes to another node that has some.
+func (ps *peers) members(subs []*Subscription, group string, flags byte) []*Subscription {
+	here := ps.shares.here(group)
+	switch {
+	case len(here) == 0 && (flags&livePassed != 0 || !ps.passOn(group, &ps.heard.m)):
 		ps.stats.unclaimed.Add(1)
-		return
+	case flags&livePassed == 0:
+		subs = append(subs, here...)
+	default:
+		for _, s := range here {
+			subs = append(subs, &Subscription{
+				Filter: s.Filter, Share: s.Share, Principal: s.Principal, Sink: s.Sink, Member: s.Member, asked: s.asked,
+				via: &via{share: s.via.share, passed: true},
+			})
+		}
 	}
-	to.via.peer.give(&ps.heard.m, livePassed, []string{group})
+	return subs
 }
+
+// passOn gives a message of a group to another node with members, if there is one.
+func (ps *peers) passOn(group string, m *Message) bool {
+	p := ps.shares.elsewhere(group)
+	if p == nil {
+		return false
+	}
+	p.give(m, livePassed, []string{group})
+	return true
+}
+
+// PassOn gives a live message of a shared subscription, whose whole filter is
+// given, to another node with members: no member here has room for it, or none is
+// left. It is false if there is no such node. One that was passed on before
+// (Passed) stays where it is.
+func (b *Broker) PassOn(share string, m *Message) bool {
+	return b.peers != nil && b.peers.passOn(share, m)
+}
+
+// Passed reports whether a message that came by s was passed on by another node:
+// for the time of Deliver.
+func (s *Subscription) Passed() bool { return s.via != nil && s.via.passed }

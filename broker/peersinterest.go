@@ -302,18 +302,12 @@ func (i *interest) copy() (parts [][]byte, version uint64) {
 }
 
 // tellInterest keeps p told until it is gone.
-func (p *peer) tellInterest() {
-	ctx, cancel := context.WithCancel(context.Background())
-	defer cancel()
-	p.ps.running.Go(func() {
-		<-p.gone
-		cancel()
-	})
+func (p *peer) tellInterest(ctx context.Context) {
 	tick := time.NewTicker(digestInterval)
 	defer tick.Stop()
 	for {
 		select {
-		case <-p.gone:
+		case <-ctx.Done():
 			return
 		case <-p.news:
 		case <-tick.C:
@@ -321,7 +315,7 @@ func (p *peer) tellInterest() {
 		}
 		for wait := interestBackOff; !p.catchUp(ctx); wait = min(2*wait, digestInterval) {
 			select {
-			case <-p.gone:
+			case <-ctx.Done():
 				return
 			case <-time.After(wait):
 			}

@@ -10,17 +10,18 @@ import (
 	"time"
 
 	"millrace/broker"
+	"millrace/broker/clustertest"
 )
 
 func TestWhatIsLostOnTheWayIsCounted(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		bus := newBus(t)
-		a, _ := bus.start("a")
-		b, _ := bus.start("b")
+		bus := clustertest.New(t)
+		a, _ := start(t, bus, "a")
+		b, _ := start(t, bus, "b")
 		_, got := b.listen("t")
 		dice := rand.New(rand.NewPCG(1, 2))
 		var mu sync.Mutex
-		bus.setLoss(func(kind string) bool {
+		bus.SetLoss(func(kind string) bool {
 			mu.Lock()
 			defer mu.Unlock()
 			return kind == "live" && dice.IntN(4) == 0
@@ -29,7 +30,7 @@ func TestWhatIsLostOnTheWayIsCounted(t *testing.T) {
 			a.say(0, "t", strconv.Itoa(i))
 			synctest.Wait()
 		}
-		bus.setLoss(nil)
+		bus.SetLoss(nil)
 		a.say(0, "t", "last")
 		synctest.Wait()
 		st, came := b.Stats().Nodes, got.take()
@@ -48,12 +49,12 @@ func TestWhatIsLostOnTheWayIsCounted(t *testing.T) {
 
 func TestInterestReachesOthersOverAPathThatLoses(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		bus := newBus(t)
-		a, _ := bus.start("a")
-		b, _ := bus.start("b")
+		bus := clustertest.New(t)
+		a, _ := start(t, bus, "a")
+		b, _ := start(t, bus, "b")
 		dice := rand.New(rand.NewPCG(3, 4))
 		var mu sync.Mutex
-		bus.setLoss(func(string) bool {
+		bus.SetLoss(func(string) bool {
 			mu.Lock()
 			defer mu.Unlock()
 			return dice.IntN(3) == 0
@@ -69,7 +70,7 @@ func TestInterestReachesOthersOverAPathThatLoses(t *testing.T) {
 				b.Unsubscribe(subs[i-1])
 			}
 		}
-		bus.setLoss(nil)
+		bus.SetLoss(nil)
 		time.Sleep(10 * time.Second)
 		for i := range 100 {
 			if n := a.say(0, "t/"+strconv.Itoa(i), "x").Subscribers; n != i%2 {
@@ -81,9 +82,9 @@ func TestInterestReachesOthersOverAPathThatLoses(t *testing.T) {
 
 func TestANodeThatIsFarBehindIsGivenACopy(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		bus := newBus(t)
-		a, _ := bus.start("a")
-		b, _ := bus.start("b")
+		bus := clustertest.New(t)
+		a, _ := start(t, bus, "a")
+		b, _ := start(t, bus, "b")
 		r := &recorder{}
 		subscribe := func(filter string) *broker.Subscription {
 			s := &broker.Subscription{Filter: filter, Principal: admin, Sink: r}
@@ -93,7 +94,7 @@ func TestANodeThatIsFarBehindIsGivenACopy(t *testing.T) {
 			return s
 		}
 		stays, goes := subscribe("stays"), subscribe("goes")
-		bus.setLoss(func(kind string) bool { return kind == "interest" })
+		bus.SetLoss(func(kind string) bool { return kind == "interest" })
 		b.Unsubscribe(goes)
 		var all sync.WaitGroup
 		for i := range 10_000 { // more than is kept of changes, and more than a message holds
@@ -105,7 +106,7 @@ func TestANodeThatIsFarBehindIsGivenACopy(t *testing.T) {
 			})
 		}
 		all.Wait()
-		bus.setLoss(nil)
+		bus.SetLoss(nil)
 		time.Sleep(5 * time.Second)
 		for filter, want := range map[string]int{
 			stays.Filter: 1, goes.Filter: 0, "a/filter/that/is/not/so/very/short/7": 0, "a/filter/that/is/not/so/very/short/9990": 1,
@@ -122,16 +123,16 @@ func TestANodeThatIsFarBehindIsGivenACopy(t *testing.T) {
 
 func TestANodeThatHasForgottenWhatAnotherWantsIsToldAgain(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		bus := newBus(t)
-		a, an := bus.start("a")
-		b, bn := bus.start("b")
+		bus := clustertest.New(t)
+		a, an := start(t, bus, "a")
+		b, bn := start(t, bus, "b")
 		_, got := b.listen("t")
 		_, _ = b.listen("$share/g/t")
-		an.tell(func(e broker.ClusterEvents) { e.Left(bn.node) })
+		an.Events(func(e broker.ClusterEvents) { e.Left(bn.Info) })
 		if m := a.say(0, "t", "x"); m.Subscribers != 0 {
 			t.Errorf("%+v while the node is away", m)
 		}
-		an.tell(func(e broker.ClusterEvents) { e.Joined(bn.node) })
+		an.Events(func(e broker.ClusterEvents) { e.Joined(bn.Info) })
 		time.Sleep(3 * time.Second)
 		if m := a.say(0, "t", "back"); m.Subscribers != 2 {
 			t.Errorf("%+v when it is back", m)
@@ -146,17 +147,17 @@ func TestANodeThatHasForgottenWhatAnotherWantsIsToldAgain(t *testing.T) {
 
 func TestANodeThatLeavesIsForgottenAndOneThatComesIsTold(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		bus := newBus(t)
-		bus.delay = 10 * time.Millisecond
-		a, _ := bus.start("a")
-		b, bn := bus.start("b")
+		bus := clustertest.New(t)
+		bus.Delay = 10 * time.Millisecond
+		a, _ := start(t, bus, "a")
+		b, bn := start(t, bus, "b")
 		_, got := a.listen("t")
 		_, _ = b.listen("t")
-		bus.leave(bn)
+		bus.Leave(bn)
 		if m := a.say(0, "t", "1"); m.Subscribers != 1 {
 			t.Errorf("%+v after the node has left", m)
 		}
-		b, _ = bus.start("b") // has been told before it is open
+		b, _ = start(t, bus, "b") // has been told before it is open
 		if m := b.say(0, "t", "2"); m.Subscribers != 1 {
 			t.Errorf("%+v on the node that has come", m)
 		}
@@ -167,10 +168,10 @@ func TestANodeThatLeavesIsForgottenAndOneThatComesIsTold(t *testing.T) {
 
 func TestASubscriberWaitsASecondForANodeThatDoesNotAnswer(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		bus := newBus(t)
-		_, _ = bus.start("a")
-		b, _ := bus.start("b")
-		bus.setLoss(func(kind string) bool { return kind == "interest" })
+		bus := clustertest.New(t)
+		_, _ = start(t, bus, "a")
+		b, _ := start(t, bus, "b")
+		bus.SetLoss(func(kind string) bool { return kind == "interest" })
 		began := time.Now()
 		_, _ = b.listen("t")
 		if d := time.Since(began); d != time.Second {
@@ -187,14 +188,12 @@ func TestASubscriberWaitsASecondForANodeThatDoesNotAnswer(t *testing.T) {
 func TestANodeThatIsSlowHoldsNobodyUp(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		const room = 256 << 10
-		bus := newBus(t)
-		a, an := bus.start("a", func(o *broker.Options) { o.NodeBuffer = room })
-		b, _ := bus.start("b")
+		bus := clustertest.New(t)
+		a, an := start(t, bus, "a", func(o *broker.Options) { o.NodeBuffer = room })
+		b, _ := start(t, bus, "b")
 		_, got := b.listen("t")
 		held := make(chan struct{})
-		an.mu.Lock()
-		an.held = held
-		an.mu.Unlock()
+		an.Hold(held)
 		text := fmt.Sprintf("%01000d", 1)
 		const n = 1000
 		for range n {

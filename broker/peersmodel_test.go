@@ -10,6 +10,7 @@ import (
 	"pgregory.net/rapid"
 
 	"millrace/broker"
+	"millrace/broker/clustertest"
 	"millrace/router"
 )
 
@@ -36,10 +37,10 @@ func genPeerStep(t *rapid.T) peerStep {
 // peerModel is three nodes and who must have which messages.
 type peerModel struct {
 	t     *testing.T
-	bus   *bus
+	bus   *clustertest.Bus
 	names []string
 	nodes []*fixture // nil: stopped
-	on    []*busNode
+	on    []*clustertest.Node
 	subs  []*peerSub
 	lossy bool
 	n     int
@@ -56,7 +57,7 @@ type peerSub struct {
 }
 
 func (m *peerModel) start(i int) {
-	m.nodes[i], m.on[i] = m.bus.start(m.names[i])
+	m.nodes[i], m.on[i] = start(m.t, m.bus, m.names[i])
 }
 
 func (m *peerModel) step(s peerStep) error {
@@ -82,14 +83,14 @@ func (m *peerModel) step(s peerStep) error {
 		if err := m.checkAll(); err != nil {
 			return err
 		}
-		m.bus.leave(m.on[s.node])
+		m.bus.Leave(m.on[s.node])
 		m.nodes[s.node] = nil
 		m.subs = slices.DeleteFunc(m.subs, func(x *peerSub) bool { return x.node == s.node })
 	case s.do == "forget": // a node is cut off from another for a while
 		if to := m.nodes[(s.node+1)%3]; to != nil {
-			n := m.on[(s.node+1)%3].node
-			m.on[s.node].tell(func(e broker.ClusterEvents) { e.Left(n) })
-			m.on[s.node].tell(func(e broker.ClusterEvents) { e.Joined(n) })
+			n := m.on[(s.node+1)%3].Info
+			m.on[s.node].Events(func(e broker.ClusterEvents) { e.Left(n) })
+			m.on[s.node].Events(func(e broker.ClusterEvents) { e.Joined(n) })
 			time.Sleep(3 * time.Second)
 		}
 	}
@@ -215,13 +216,13 @@ func runPeerModel(t *testing.T, lossy bool) {
 		losses := rapid.SliceOfN(rapid.Bool(), 1, 20).Draw(rt, "losses")
 		var err error
 		synctest.Test(t, func(t *testing.T) {
-			m := &peerModel{t: t, bus: newBus(t), names: []string{"a", "b", "c"}, nodes: make([]*fixture, 3), on: make([]*busNode, 3), lossy: lossy}
-			m.bus.delay = time.Millisecond
+			m := &peerModel{t: t, bus: clustertest.New(t), names: []string{"a", "b", "c"}, nodes: make([]*fixture, 3), on: make([]*clustertest.Node, 3), lossy: lossy}
+			m.bus.Delay = time.Millisecond
 			for i := range m.nodes {
 				m.start(i)
 			}
 			if lossy {
-				m.bus.setLoss(lossOf(losses))
+				m.bus.SetLoss(lossOf(losses))
 				steps = slices.DeleteFunc(slices.Clone(steps), func(s peerStep) bool { return s.do == "stop" || s.do == "forget" })
 			}
 			for i, s := range steps {
@@ -233,7 +234,7 @@ func runPeerModel(t *testing.T, lossy bool) {
 			if !lossy {
 				return
 			}
-			m.bus.setLoss(nil)
+			m.bus.SetLoss(nil)
 			for _, f := range m.nodes { // a last message tells what was missing before it
 				_, _ = f.listen("last")
 			}

@@ -18,7 +18,7 @@ const (
 	frameFormat = 1
 	frameHead   = 1 + 8 + 8 + 8 + 4
 	frameBytes  = 64 << 10 // that a frame has at most, unless one message is larger
-	frameSpares = 2        // kept for the next messages
+	frameSpares = 8        // kept for the next messages
 )
 
 // Flags of a message in a frame.

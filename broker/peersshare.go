@@ -9,11 +9,12 @@ import (
 // shares are the shared subscriptions of which a live client of this node or of
 // another is a member, MQTT 5 section 4.8.2. One node takes all messages of a
 // group: that with the highest hash of group and name among those with members,
-// so that all nodes agree without asking. It gives each to one of its members.
+// so that all nodes agree without asking. It gives each to one of its members that
+// has room, or else passes it on to another node, where it stays.
 //
 // While members come and go on several nodes, nodes may disagree for as long as
 // the news travels; a message still goes to one node only. One that has lost its
-// last member meanwhile passes the message on, once.
+// last member meanwhile passes the message on too.
 type shares struct {
 	mu sync.Mutex // protects what follows; nothing is taken under it but the tree's
 	by map[string]*share
@@ -115,20 +116,14 @@ func (ss *shares) here(filter string) []*Subscription {
 	return nil
 }
 
-// elsewhere returns what stands for the members of another node, if there is one.
-func (ss *shares) elsewhere(filter string) *Subscription {
+// elsewhere returns another node with members, any, or nil.
+func (ss *shares) elsewhere(filter string) *peer {
 	ss.mu.Lock()
 	defer ss.mu.Unlock()
-	s := ss.by[filter]
-	if s == nil {
-		return nil
-	}
-	var best *Subscription
-	most := uint32(0)
-	for p, sub := range s.remote {
-		if w := weight(filter, p.node.Name); best == nil || w > most {
-			best, most = sub, w
+	if s := ss.by[filter]; s != nil {
+		for p := range s.remote {
+			return p
 		}
 	}
-	return best
+	return nil
 }

@@ -286,7 +286,8 @@ type QueueInfo struct {
 }
 
 // CreateQueue makes a queue. It receives what is published from now on.
-// Errors: Invalid, Forbidden, Conflict when the name is taken.
+// Errors: Invalid, Forbidden, Conflict when the name is taken, Full when there are
+// as many queues as there may be.
 func (b *Broker) CreateQueue(ctx context.Context, c QueueConfig) (QueueInfo, error) {
 	if err := b.may(ctx, auth.Manage, auth.QueueResource(c.Name)); err != nil {
 		return QueueInfo{}, err
@@ -302,6 +303,9 @@ func (b *Broker) CreateQueue(ctx context.Context, c QueueConfig) (QueueInfo, err
 	defer b.defining.Unlock()
 	err := ErrConflict
 	if b.queueNamed(c.Name) == nil {
+		if err := b.roomForQueue(); err != nil {
+			return QueueInfo{}, err
+		}
 		err = b.define(ctx, NewTarget, c.def())
 	}
 	if errors.Is(err, ErrConflict) {

@@ -37,6 +37,9 @@ func (r *retained) load(ctx context.Context) error {
 	})
 }
 
+// len is how many topics have a message that a client set.
+func (r *retained) len() int { return r.topics.Len() - r.told.len() }
+
 // endOf is when a recorded message ends. If it cannot be read, its readers are told.
 func endOf(value []byte) int64 {
 	var m Message
@@ -62,18 +65,6 @@ func (r *retained) set(topic string, change uint64, end int64) {
 	for n, most := int64(r.topics.Len()), r.most.Load(); n > most && !r.most.CompareAndSwap(most, n); {
 		most = r.most.Load()
 	}
-}
-
-// room refuses m if it would be retained for one topic more than limit; 0 = none.
-func (r *retained) room(m *Message, limit int) error {
-	if limit == 0 || !m.Retain || len(m.Payload) == 0 || r.topics.Len()-r.told.len() < limit {
-		return nil
-	}
-	if _, ok := r.topics.Get(m.Topic); ok {
-		return nil
-	}
-	return errorf(Full, TopicSubject, "%d topics have a retained message, which is the limit, and %q has none; nothing was stored: clear retained messages, or raise limits.retained",
-		limit, m.Topic)
 }
 
 // record appends the change that m makes to the unit of its publish: an empty

@@ -77,7 +77,8 @@ type StreamInfo struct {
 }
 
 // CreateStream makes a stream. It receives what is published from now on.
-// Errors: Invalid, Forbidden, Conflict when the name is taken.
+// Errors: Invalid, Forbidden, Conflict when the name is taken, Full when there are
+// as many streams as there may be.
 func (b *Broker) CreateStream(ctx context.Context, c StreamConfig) (StreamInfo, error) {
 	if err := b.may(ctx, auth.Manage, auth.StreamResource(c.Name)); err != nil {
 		return StreamInfo{}, err
@@ -99,6 +100,9 @@ func (b *Broker) CreateStream(ctx context.Context, c StreamConfig) (StreamInfo, 
 
 // defineStream makes a stream; defining is held.
 func (b *Broker) defineStream(ctx context.Context, c *StreamConfig) (*stream, error) {
+	if err := b.roomForStream(); err != nil {
+		return nil, err
+	}
 	c.Created = b.Now().UTC().Truncate(time.Millisecond)
 	err := ErrConflict
 	if b.streamNamed(c.Name) == nil {
