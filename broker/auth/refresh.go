@@ -1,6 +1,8 @@
 package auth
 
 import (
+	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"crypto/subtle"
@@ -17,60 +19,64 @@ const refreshAgain = 10 * time.Second
 // two people have its tokens. The error is ErrUnauthenticated, also as
 // ErrExpired, or that of the store or of ctx.
 func (a *Auth) Refresh(ctx context.Context, audience, token string) (Tokens, error) {
-	p, err := a.present(ctx, audience, token)
+	var t Tokens
+	err := a.present(ctx, audience, token, func(p presented) (err error) {
+		t, err = a.refresh(ctx, p)
+		return err
+	})
+	return t, err
+}
+
+// refresh is Refresh for who has the turn.
+func (a *Auth) refresh(ctx context.Context, p presented) (Tokens, error) {
+	f, now := p.family, p.family.now.Load()
+	if p.again && now.answer.Refresh != "" {
+		return now.answer, nil
+	}
+	t, next, err := a.renew(ctx, f.id, now.familyRecord)
 	if err != nil {
 		return Tokens{}, err
 	}
-	defer p.done()
-	f := p.family
-	if p.again && f.answer.Refresh != "" {
-		return f.answer, nil
+	if p.again { // the answer is not here: another node gave it, or the process before
+		next.Previous, next.Rotated = now.Previous, now.Rotated
 	}
-	t, next, err := a.renew(ctx, f, f.record)
-	if err != nil {
+	if err := a.put(ctx, loginPrefix+f.id, next); err != nil {
 		return Tokens{}, err
 	}
-	if p.again { // the answer was lost with the process that gave it
-		next.Previous, next.Rotated = f.record.Previous, f.record.Rotated
+	if stored := f.now.Load(); bytes.Equal(stored.Current, next.Current) { // else it was used elsewhere since
+		f.now.CompareAndSwap(stored, &login{stored.familyRecord, t})
 	}
-	if err := a.putFamily(ctx, f.id, next); err != nil {
-		return Tokens{}, err
-	}
-	f.record, f.answer = next, t
 	return t, nil
 }
 
-// presented is a refresh token that is good, and the turn to do something
-// about it.
+// presented is a refresh token that is good.
 type presented struct {
 	family *family
 	user   *user
 	again  bool // it is the direct predecessor of the present one
-	done   func()
 }
 
-// present looks at a refresh token. One that was used before ends its login.
-func (a *Auth) present(ctx context.Context, audience, token string) (presented, error) {
+// present looks at a refresh token, and has use do something about one that is good;
+// if others are faster, again. One that was used before ends its login.
+func (a *Auth) present(ctx context.Context, audience, token string, use func(presented) error) error {
 	c, late := a.verify(refreshType, audience, token, a.now())
 	if c == nil {
 		a.noteRefusal(ctx, "user:", account{}, late)
-		return presented{}, asUnauthenticated(late)
+		return asUnauthenticated(late)
 	}
-	done, err := a.turn(ctx)
-	if err != nil {
-		return presented{}, err
+	var refused error
+	err := a.inTurn(ctx, func() error {
+		p, err := a.presented(ctx, c)
+		if refused = cmp.Or(err, late); refused != nil {
+			return nil
+		}
+		return use(p)
+	})
+	if refused != nil {
+		a.noteRefusal(ctx, "user:", a.subject(c), refused)
+		return asUnauthenticated(refused)
 	}
-	p, err := a.presented(ctx, c)
-	if err == nil {
-		err = late
-	}
-	if err != nil {
-		done()
-		a.noteRefusal(ctx, "user:", a.subject(c), err)
-		return presented{}, asUnauthenticated(err)
-	}
-	p.done = done
-	return p, nil
+	return err
 }
 
 // presented finds what a token belongs to. A token whose own time is over is
@@ -80,18 +86,18 @@ func (a *Auth) present(ctx context.Context, audience, token string) (presented, 
 func (a *Auth) presented(ctx context.Context, c *claims) (presented, error) {
 	f := a.findFamily(c.Session)
 	u := a.stands(f)
-	if u == nil || c.Subject != u.name || c.Version != f.version || f.record.Idle == 0 {
+	if u == nil || c.Subject != u.name || c.Version != f.version || f.now.Load().Idle == 0 {
 		return presented{}, errTokenRevoked
 	}
-	now := a.now()
-	if !now.Before(f.record.deadline()) {
+	now, at := a.now(), f.now.Load()
+	if !now.Before(at.deadline()) {
 		return presented{}, ErrExpired
 	}
 	sum := sha256.Sum256([]byte(c.ID))
-	if subtle.ConstantTimeCompare(sum[:], f.record.Current) == 1 {
+	if subtle.ConstantTimeCompare(sum[:], at.Current) == 1 {
 		return presented{family: f, user: u}, nil
 	}
-	if subtle.ConstantTimeCompare(sum[:], f.record.Previous) == 1 && now.Sub(f.record.Rotated).Abs() < refreshAgain {
+	if subtle.ConstantTimeCompare(sum[:], at.Previous) == 1 && now.Sub(at.Rotated).Abs() < refreshAgain {
 		return presented{family: f, user: u, again: true}, nil
 	}
 	_ = a.end(WithPrincipal(ctx, u.principal("")), f, "refresh token used again") // ended in any case, and audited with its outcome

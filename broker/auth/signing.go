@@ -139,12 +139,7 @@ func (a *Auth) SigningKeys() []SigningKey {
 // end now: rotate twice to end all. Refresh tokens go on, because what they
 // prove is in the store and no signing key can make it.
 func (a *Auth) RotateSigningKey(ctx context.Context) error {
-	done, err := a.turn(ctx)
-	if err != nil {
-		return err
-	}
-	defer done()
-	return a.rotate(ctx)
+	return a.inTurn(ctx, func() error { return a.rotate(ctx) })
 }
 
 // rotate does it for who has the turn.
@@ -167,7 +162,6 @@ func (a *Auth) rotate(ctx context.Context) error {
 	if err := a.putRing(ctx, next); err != nil {
 		return a.failed(ctx, SignerRotated, "", err)
 	}
-	a.change(func() { a.signers.Store(next) })
 	a.log.Info().Msg("signing key of tokens made")
 	a.Audit(ctx, Event{What: SignerRotated})
 	return nil
@@ -192,7 +186,6 @@ func (a *Auth) signerFor(ctx context.Context, life time.Duration) (*signer, erro
 	if err := a.putRing(ctx, next); err != nil {
 		return nil, err
 	}
-	a.signers.Store(next)
 	return &longer, nil
 }
 
@@ -201,11 +194,7 @@ func (a *Auth) putRing(ctx context.Context, r *ring) error {
 	for i, s := range r.signers {
 		records[i] = s.record
 	}
-	value, err := json.Marshal(records)
-	if err != nil {
-		return fmt.Errorf("encode signing keys: %w", err)
-	}
-	return a.put(ctx, signersKey, value)
+	return a.put(ctx, signersKey, records)
 }
 
 // sign makes a token.

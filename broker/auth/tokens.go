@@ -79,11 +79,16 @@ func (a *Auth) Issue(ctx context.Context, p *Principal, g Grant) (Tokens, error)
 	if p.Door != "" && (len(g.Audience) != 1 || g.Audience[0] != p.Door) {
 		return Tokens{}, &InvalidError{Field: "audience", Reason: "must be the door of the account, and no other"}
 	}
-	done, err := a.turn(ctx)
-	if err != nil {
-		return Tokens{}, err
-	}
-	defer done()
+	var t Tokens
+	err = a.inTurn(ctx, func() (err error) {
+		t, err = a.begin(ctx, p, g)
+		return err
+	})
+	return t, err
+}
+
+// begin is Issue for who has the turn.
+func (a *Auth) begin(ctx context.Context, p *Principal, g Grant) (Tokens, error) {
 	u := a.findUser(p.account())
 	if u == nil || u.era != p.era || u.record.Disabled {
 		return Tokens{}, ErrUnauthenticated
@@ -91,31 +96,27 @@ func (a *Auth) Issue(ctx context.Context, p *Principal, g Grant) (Tokens, error)
 	if err := a.makeRoom(ctx, u); err != nil {
 		return Tokens{}, err
 	}
-	now := a.now()
-	f := newFamily(randomText(12), familyRecord{
+	now, id := a.now(), randomText(12)
+	r := familyRecord{
 		User: u.name, Door: u.door, Version: u.record.Tokens, Audience: g.Audience,
 		Access: g.Access, Idle: g.Idle, Made: now.UTC(), Rotated: now.UTC(), Ends: now.Add(g.Absolute).UTC(),
-	})
-	if g.NoRefresh {
-		f.record.Ends, f.record.Idle = now.Add(g.Access+tokenSkew).UTC(), 0
 	}
-	t, next, err := a.renew(ctx, f, f.record)
+	if g.NoRefresh {
+		r.Ends, r.Idle = now.Add(g.Access+tokenSkew).UTC(), 0
+	}
+	t, next, err := a.renew(ctx, id, r)
 	if err != nil {
 		return Tokens{}, err
 	}
-	if err := a.putFamily(ctx, f.id, next); err != nil {
+	if err := a.put(ctx, loginPrefix+id, next); err != nil {
 		return Tokens{}, err
 	}
-	f.record = next
-	a.mu.Lock()
-	a.families.add(f)
-	a.mu.Unlock()
 	return t, nil
 }
 
 // renew makes the next tokens of a family, and its record once they are out.
 // The caller has the turn.
-func (a *Auth) renew(ctx context.Context, f *family, r familyRecord) (Tokens, familyRecord, error) {
+func (a *Auth) renew(ctx context.Context, session string, r familyRecord) (Tokens, familyRecord, error) {
 	now := a.now()
 	s, err := a.signerFor(ctx, r.Access)
 	if err != nil {
@@ -127,7 +128,7 @@ func (a *Auth) renew(ctx context.Context, f *family, r familyRecord) (Tokens, fa
 				Issuer: a.issuer, Audience: audience, Subject: r.User, ID: id,
 				IssuedAt: jwt.NewNumericDate(now), ExpiresAt: jwt.NewNumericDate(expires),
 			},
-			Session: f.id, Version: r.Version,
+			Session: session, Version: r.Version,
 		}
 	}
 	var t Tokens
