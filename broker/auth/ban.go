@@ -252,6 +252,7 @@ func (a *Auth) storeBan(ctx context.Context, b *Ban) error {
 	if err := a.sweepBans(ctx); err != nil {
 		return err
 	}
+	at := a.revision(b.storeKey())
 	if a.bans.get(banKey{b.Kind, b.Who}) != nil {
 		return ErrExists
 	}
@@ -259,7 +260,7 @@ func (a *Auth) storeBan(ctx context.Context, b *Ban) error {
 		return err
 	}
 	target := string(b.Kind) + ":" + b.Who
-	if err := a.put(ctx, b.storeKey(), b); err != nil {
+	if err := a.put(ctx, b.storeKey(), b, at); err != nil {
 		return a.failed(ctx, ClientBanned, target, err)
 	}
 	a.log.Info().Str("kind", string(b.Kind)).Msg("clients banned")

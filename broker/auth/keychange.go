@@ -90,6 +90,7 @@ func (a *Auth) RetireSecret(ctx context.Context, id string) error {
 // replaceKey commits what next makes of the record of a key.
 func (a *Auth) replaceKey(ctx context.Context, id, what string, next func(keyRecord) (keyRecord, error)) error {
 	return a.inTurn(ctx, func() error {
+		at := a.revision(keyPrefix + id)
 		old := a.findKey(id)
 		if old == nil {
 			return ErrNotFound
@@ -106,14 +107,14 @@ func (a *Auth) replaceKey(ctx context.Context, id, what string, next func(keyRec
 		if old.administers(now) && !k.administers(now) && a.lastAdministrator(ctx, nil, old) {
 			return ErrLastAdministrator
 		}
-		return a.putKey(ctx, id, r, what)
+		return a.putKey(ctx, id, r, what, at)
 	})
 }
 
 // putKey stores a key and puts it in force. The caller has the turn.
-func (a *Auth) putKey(ctx context.Context, id string, r keyRecord, what string) error {
+func (a *Auth) putKey(ctx context.Context, id string, r keyRecord, what string, at uint64) error {
 	reason := r.differs(a.findKey(id))
-	if err := a.put(ctx, keyPrefix+id, r); err != nil {
+	if err := a.put(ctx, keyPrefix+id, r, at); err != nil {
 		return a.failed(ctx, what, "key:"+id, err)
 	}
 	a.log.Info().Str("user", "key:"+id).Str("role", r.Role).Msg("key stored")

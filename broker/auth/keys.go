@@ -150,7 +150,7 @@ func (a *Auth) AddKey(ctx context.Context, s KeySpec) (id, secret string, err er
 func (a *Auth) storeKey(ctx context.Context, id string, r keyRecord) error {
 	return a.inTurn(ctx, func() error {
 		a.mu.RLock()
-		taken, count := a.keys[id] != nil, len(a.keys)
+		at, taken, count := a.revs.of[keyPrefix+id], a.keys[id] != nil, len(a.keys)
 		a.mu.RUnlock()
 		if taken {
 			return ErrExists
@@ -158,13 +158,14 @@ func (a *Auth) storeKey(ctx context.Context, id string, r keyRecord) error {
 		if count >= a.limits.Keys {
 			return &LimitError{What: "keys", Max: a.limits.Keys}
 		}
-		return a.putKey(ctx, id, r, KeyMade)
+		return a.putKey(ctx, id, r, KeyMade, at)
 	})
 }
 
 // DeleteKey removes a key for good and ends its principals.
 func (a *Auth) DeleteKey(ctx context.Context, id string) error {
 	return a.inTurn(ctx, func() error {
+		at := a.revision(keyPrefix + id)
 		k := a.findKey(id)
 		if k == nil {
 			return ErrNotFound
@@ -172,7 +173,7 @@ func (a *Auth) DeleteKey(ctx context.Context, id string) error {
 		if k.administers(a.now()) && a.lastAdministrator(ctx, nil, k) {
 			return ErrLastAdministrator
 		}
-		if err := a.write(ctx, keyPrefix+id, nil, a.revision(keyPrefix+id)); err != nil {
+		if err := a.write(ctx, keyPrefix+id, nil, at); err != nil {
 			return a.failed(ctx, KeyRevoked, "key:"+id, err)
 		}
 		a.log.Info().Str("user", "key:"+id).Msg("key deleted")

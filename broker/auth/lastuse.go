@@ -92,7 +92,8 @@ func (a *Auth) writeLastUse() {
 func (a *Auth) saveLastUse(ctx context.Context) error {
 	err := ErrMoved
 	for try := 0; errors.Is(err, ErrMoved) && try < maxTries; try++ {
-		err = a.put(ctx, lastUseKey, a.lastUses())
+		at := a.revision(lastUseKey)
+		err = a.put(ctx, lastUseKey, a.lastUses(), at)
 	}
 	return err
 }

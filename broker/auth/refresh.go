@@ -40,7 +40,7 @@ func (a *Auth) refresh(ctx context.Context, p presented) (Tokens, error) {
 	if p.again { // the answer is not here: another node gave it, or the process before
 		next.Previous, next.Rotated = now.Previous, now.Rotated
 	}
-	if err := a.put(ctx, loginPrefix+f.id, next); err != nil {
+	if err := a.put(ctx, loginPrefix+f.id, next, p.at); err != nil {
 		return Tokens{}, err
 	}
 	if stored := f.now.Load(); bytes.Equal(stored.Current, next.Current) { // else it was used elsewhere since
@@ -53,7 +53,8 @@ func (a *Auth) refresh(ctx context.Context, p presented) (Tokens, error) {
 type presented struct {
 	family *family
 	user   *user
-	again  bool // it is the direct predecessor of the present one
+	again  bool   // it is the direct predecessor of the present one
+	at     uint64 // the revision of the family that was looked at
 }
 
 // present looks at a refresh token, and has use do something about one that is good;
@@ -84,6 +85,7 @@ func (a *Auth) present(ctx context.Context, audience, token string, use func(pre
 // else has used since must not leave the login to them. The caller has the
 // turn.
 func (a *Auth) presented(ctx context.Context, c *claims) (presented, error) {
+	rev := a.revision(loginPrefix + c.Session)
 	f := a.findFamily(c.Session)
 	u := a.stands(f)
 	if u == nil || c.Subject != u.name || c.Version != f.version || f.now.Load().Idle == 0 {
@@ -95,10 +97,10 @@ func (a *Auth) presented(ctx context.Context, c *claims) (presented, error) {
 	}
 	sum := sha256.Sum256([]byte(c.ID))
 	if subtle.ConstantTimeCompare(sum[:], at.Current) == 1 {
-		return presented{family: f, user: u}, nil
+		return presented{family: f, user: u, at: rev}, nil
 	}
 	if subtle.ConstantTimeCompare(sum[:], at.Previous) == 1 && now.Sub(at.Rotated).Abs() < refreshAgain {
-		return presented{family: f, user: u, again: true}, nil
+		return presented{family: f, user: u, again: true, at: rev}, nil
 	}
 	_ = a.end(WithPrincipal(ctx, u.principal("")), f, "refresh token used again") // ended in any case, and audited with its outcome
 	return presented{}, errTokenReused

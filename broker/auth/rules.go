@@ -82,6 +82,7 @@ func (a *Auth) SetRules(ctx context.Context, rules []Rule) error {
 // change is returned as it is.
 func (a *Auth) UpdateRules(ctx context.Context, change func([]Rule) ([]Rule, error)) error {
 	return a.inTurn(ctx, func() error {
+		at := a.revision(rulesKey)
 		rules, err := change(a.Rules())
 		if err != nil {
 			return err
@@ -95,7 +96,7 @@ func (a *Auth) UpdateRules(ctx context.Context, change func([]Rule) ([]Rule, err
 		for i, r := range set.source {
 			stored[i] = storedRule{r, places[i]}
 		}
-		if err := a.put(ctx, rulesKey, stored); err != nil {
+		if err := a.put(ctx, rulesKey, stored, at); err != nil {
 			return a.failed(ctx, RulesChanged, "", err)
 		}
 		a.log.Info().Int("rules", len(rules)).Msg("access rules changed")

@@ -144,7 +144,7 @@ func (a *Auth) RotateSigningKey(ctx context.Context) error {
 
 // rotate does it for who has the turn.
 func (a *Auth) rotate(ctx context.Context) error {
-	now := a.now()
+	now, at := a.now(), a.revision(signersKey)
 	next := &ring{signers: []*signer{newSigner(now)}}
 	for i, s := range a.signers.Load().signers {
 		r := s.record
@@ -159,7 +159,7 @@ func (a *Auth) rotate(ctx context.Context) error {
 			next.signers = append(next.signers, signerOf(r))
 		}
 	}
-	if err := a.putRing(ctx, next); err != nil {
+	if err := a.putRing(ctx, next, at); err != nil {
 		return a.failed(ctx, SignerRotated, "", err)
 	}
 	a.log.Info().Msg("signing key of tokens made")
@@ -170,12 +170,13 @@ func (a *Auth) rotate(ctx context.Context) error {
 // signerFor returns the key for an access token of that life: made at first
 // use, and anew when it is old. The caller has the turn.
 func (a *Auth) signerFor(ctx context.Context, life time.Duration) (*signer, error) {
+	at := a.revision(signersKey)
 	s := a.signers.Load().present()
 	if s == nil || a.now().Sub(s.record.Made) >= rotateEvery {
 		if err := a.rotate(ctx); err != nil {
 			return nil, err
 		}
-		s = a.signers.Load().present()
+		return a.signerFor(ctx, life)
 	}
 	if life <= s.record.Longest {
 		return s, nil
@@ -183,18 +184,18 @@ func (a *Auth) signerFor(ctx context.Context, life time.Duration) (*signer, erro
 	longer := *s // told before it is used, so that a rotation knows how long to wait
 	longer.record.Longest = life
 	next := &ring{signers: append([]*signer{&longer}, a.signers.Load().signers[1:]...)}
-	if err := a.putRing(ctx, next); err != nil {
+	if err := a.putRing(ctx, next, at); err != nil {
 		return nil, err
 	}
 	return &longer, nil
 }
 
-func (a *Auth) putRing(ctx context.Context, r *ring) error {
+func (a *Auth) putRing(ctx context.Context, r *ring, at uint64) error {
 	records := make([]signerRecord, len(r.signers))
 	for i, s := range r.signers {
 		records[i] = s.record
 	}
-	return a.put(ctx, signersKey, records)
+	return a.put(ctx, signersKey, records, at)
 }
 
 // sign makes a token.

@@ -90,13 +90,14 @@ func (a *Auth) load(ctx context.Context) error {
 	return nil
 }
 
-// put stores a record in the place of the one that memory has.
-func (a *Auth) put(ctx context.Context, key string, record any) error {
+// put stores a record in the place of the one of revision at, which is taken before
+// memory is looked at: what Apply brings meanwhile is not overwritten.
+func (a *Auth) put(ctx context.Context, key string, record any, at uint64) error {
 	value, err := json.Marshal(record)
 	if err != nil {
 		return fmt.Errorf("encode %q: %w", key, err)
 	}
-	return a.write(ctx, key, value, a.revision(key))
+	return a.write(ctx, key, value, at)
 }
 
 // remove deletes what a key holds, whatever it is by now.

@@ -108,7 +108,7 @@ func (a *Auth) begin(ctx context.Context, p *Principal, g Grant) (Tokens, error)
 	if err != nil {
 		return Tokens{}, err
 	}
-	if err := a.put(ctx, loginPrefix+id, next); err != nil {
+	if err := a.put(ctx, loginPrefix+id, next, 0); err != nil {
 		return Tokens{}, err
 	}
 	return t, nil

@@ -90,6 +90,7 @@ func (a *Auth) UpdateUser(ctx context.Context, s UserSpec) error {
 // there is none, unless next returns an error.
 func (a *Auth) storeUser(ctx context.Context, n account, what string, next func(*user) (userRecord, error)) error {
 	return a.inTurn(ctx, func() error {
+		at := a.revision(n.storeKey())
 		old := a.findUser(n)
 		record, err := next(old)
 		if err != nil {
@@ -98,7 +99,7 @@ func (a *Auth) storeUser(ctx context.Context, n account, what string, next func(
 		if old != nil && old.record.administers() && !record.administers() && a.lastAdministrator(ctx, old, nil) {
 			return ErrLastAdministrator
 		}
-		if err := a.put(ctx, n.storeKey(), record); err != nil {
+		if err := a.put(ctx, n.storeKey(), record, at); err != nil {
 			return a.failed(ctx, what, n.String(), err)
 		}
 		a.log.Info().Str("user", n.String()).Bool("superuser", record.Superuser).Msg("user stored")

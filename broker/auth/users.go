@@ -160,6 +160,7 @@ func (a *Auth) DeleteUser(ctx context.Context, name string) error {
 // deleteUser removes a user; where in is given, only one that has not changed since then.
 func (a *Auth) deleteUser(ctx context.Context, n account, in *era) error {
 	return a.inTurn(ctx, func() error {
+		at := a.revision(n.storeKey())
 		u := a.findUser(n)
 		switch {
 		case in != nil && (u == nil || u.era != in):
@@ -170,7 +171,7 @@ func (a *Auth) deleteUser(ctx context.Context, n account, in *era) error {
 		if u.record.administers() && a.lastAdministrator(ctx, u, nil) {
 			return ErrLastAdministrator
 		}
-		if err := a.write(ctx, n.storeKey(), nil, a.revision(n.storeKey())); err != nil {
+		if err := a.write(ctx, n.storeKey(), nil, at); err != nil {
 			return a.failed(ctx, UserRemoved, n.String(), err)
 		}
 		a.log.Info().Str("user", n.String()).Msg("user deleted")
