@@ -1,7 +1,6 @@
 package auth
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -124,8 +123,6 @@ func (a *Auth) readKey(id string, value []byte) (alteration, error) {
 	}, nil
 }
 
-// readLogin reads a login. One that is told again keeps the answer to the last use
-// of its refresh token.
 func (a *Auth) readLogin(id string, value []byte) (alteration, error) {
 	if value == nil {
 		return func() bool {
@@ -144,16 +141,11 @@ func (a *Auth) readLogin(id string, value []byte) (alteration, error) {
 		return nil, err
 	}
 	return func() bool {
-		f := a.families.byID[id]
-		if f == nil {
+		if f := a.families.byID[id]; f != nil {
+			f.now.Store(&r)
+		} else {
 			a.families.add(newFamily(id, r))
-			return false
 		}
-		next := &login{familyRecord: r}
-		if now := f.now.Load(); bytes.Equal(now.Current, r.Current) {
-			next.answer = now.answer
-		}
-		f.now.Store(next)
 		return false
 	}, nil
 }

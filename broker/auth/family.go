@@ -27,6 +27,7 @@ type familyRecord struct {
 	Ends     time.Time     `json:"ends"`
 	Current  []byte        `json:"current,omitempty"`  // SHA-256 of the jti of the refresh token
 	Previous []byte        `json:"previous,omitempty"` // of the one before
+	Heir     []byte        `json:"heir,omitempty"`     // the jti of the refresh token, sealed for who has the one before
 }
 
 // deadline is when the login ends if nothing more happens.
@@ -43,18 +44,12 @@ type family struct {
 	user        account
 	ended       atomic.Bool
 
-	now atomic.Pointer[login]
-}
-
-// login is a state of a family; it is never changed.
-type login struct {
-	familyRecord
-	answer Tokens // to the last use of a refresh token, for its repetition; of this node
+	now atomic.Pointer[familyRecord] // replaced, never changed
 }
 
 func newFamily(id string, r familyRecord) *family {
 	f := &family{id: id, user: account{r.Door, r.User}, version: r.Version}
-	f.now.Store(&login{familyRecord: r})
+	f.now.Store(&r)
 	return f
 }
 

@@ -1,9 +1,10 @@
 package auth
 
 import (
-	"bytes"
 	"cmp"
 	"context"
+	"crypto/aes"
+	"crypto/cipher"
 	"crypto/sha256"
 	"crypto/subtle"
 	"time"
@@ -29,32 +30,31 @@ func (a *Auth) Refresh(ctx context.Context, audience, token string) (Tokens, err
 
 // refresh is Refresh for who has the turn.
 func (a *Auth) refresh(ctx context.Context, p presented) (Tokens, error) {
-	f, now := p.family, p.family.now.Load()
-	if p.again && now.answer.Refresh != "" {
-		return now.answer, nil
+	if p.again {
+		heir, err := unseal(p.id, p.record.Heir)
+		if err != nil {
+			return Tokens{}, err
+		}
+		return a.tokens(ctx, p.family.id, heir, p.record)
 	}
-	t, next, err := a.renew(ctx, f.id, now.familyRecord)
+	t, next, err := a.renew(ctx, p.family.id, p.id, *p.record)
 	if err != nil {
 		return Tokens{}, err
 	}
-	if p.again { // the answer is not here: another node gave it, or the process before
-		next.Previous, next.Rotated = now.Previous, now.Rotated
-	}
-	if err := a.put(ctx, loginPrefix+f.id, next, p.at); err != nil {
+	if err := a.put(ctx, loginPrefix+p.family.id, next, p.at); err != nil {
 		return Tokens{}, err
-	}
-	if stored := f.now.Load(); bytes.Equal(stored.Current, next.Current) { // else it was used elsewhere since
-		f.now.CompareAndSwap(stored, &login{stored.familyRecord, t})
 	}
 	return t, nil
 }
 
 // presented is a refresh token that is good.
 type presented struct {
+	id     string // its jti
 	family *family
 	user   *user
-	again  bool   // it is the direct predecessor of the present one
-	at     uint64 // the revision of the family that was looked at
+	record *familyRecord // of the family, and its
+	at     uint64        // revision
+	again  bool          // it is the direct predecessor of the present one
 }
 
 // present looks at a refresh token, and has use do something about one that is good;
@@ -91,19 +91,40 @@ func (a *Auth) presented(ctx context.Context, c *claims) (presented, error) {
 	if u == nil || c.Subject != u.name || c.Version != f.version || f.now.Load().Idle == 0 {
 		return presented{}, errTokenRevoked
 	}
-	now, at := a.now(), f.now.Load()
-	if !now.Before(at.deadline()) {
+	now, r := a.now(), f.now.Load()
+	if !now.Before(r.deadline()) {
 		return presented{}, ErrExpired
 	}
+	p := presented{id: c.ID, family: f, user: u, record: r, at: rev}
 	sum := sha256.Sum256([]byte(c.ID))
-	if subtle.ConstantTimeCompare(sum[:], at.Current) == 1 {
-		return presented{family: f, user: u, at: rev}, nil
+	if subtle.ConstantTimeCompare(sum[:], r.Current) == 1 {
+		return p, nil
 	}
-	if subtle.ConstantTimeCompare(sum[:], at.Previous) == 1 && now.Sub(at.Rotated).Abs() < refreshAgain {
-		return presented{family: f, user: u, again: true, at: rev}, nil
+	if subtle.ConstantTimeCompare(sum[:], r.Previous) == 1 && now.Sub(r.Rotated).Abs() < refreshAgain {
+		p.again = true
+		return p, nil
 	}
 	_ = a.end(WithPrincipal(ctx, u.principal("")), f, "refresh token used again") // ended in any case, and audited with its outcome
 	return presented{}, errTokenReused
+}
+
+// seal writes text so that only who knows the secret, of 256 random bits, can read it.
+func seal(secret, text string) []byte { return sealing(secret).Seal(nil, nil, []byte(text), nil) }
+
+// unseal reads what seal wrote.
+func unseal(secret string, sealed []byte) (string, error) {
+	text, err := sealing(secret).Open(nil, nil, sealed, nil)
+	if err != nil {
+		return "", errTokenRevoked // of a login that an older version renewed
+	}
+	return string(text), nil
+}
+
+func sealing(secret string) cipher.AEAD {
+	key := sha256.Sum256([]byte("heir of " + secret))
+	block, _ := aes.NewCipher(key[:])              // the length is right: cannot fail
+	aead, _ := cipher.NewGCMWithRandomNonce(block) // of AES: cannot fail
+	return aead
 }
 
 // asUnauthenticated hides why, but for a time that is over.

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"crypto/sha256"
+	"encoding/base64"
 	"slices"
 	"time"
 
@@ -104,7 +105,7 @@ func (a *Auth) begin(ctx context.Context, p *Principal, g Grant) (Tokens, error)
 	if g.NoRefresh {
 		r.Ends, r.Idle = now.Add(g.Access+tokenSkew).UTC(), 0
 	}
-	t, next, err := a.renew(ctx, id, r)
+	t, next, err := a.renew(ctx, id, "", r)
 	if err != nil {
 		return Tokens{}, err
 	}
@@ -114,40 +115,54 @@ func (a *Auth) begin(ctx context.Context, p *Principal, g Grant) (Tokens, error)
 	return t, nil
 }
 
-// renew makes the next tokens of a family, and its record once they are out.
-// The caller has the turn.
-func (a *Auth) renew(ctx context.Context, session string, r familyRecord) (Tokens, familyRecord, error) {
-	now := a.now()
+// renew makes the next tokens of a family, for who has the refresh token of the jti
+// before (none at its beginning), and its record once they are out. The caller has
+// the turn.
+func (a *Auth) renew(ctx context.Context, family, before string, r familyRecord) (Tokens, familyRecord, error) {
+	id := randomText(secretBytes)
+	r.Rotated = a.now().UTC()
+	if r.Idle > 0 {
+		sum := sha256.Sum256([]byte(id))
+		r.Previous, r.Current, r.Heir = r.Current, sum[:], nil
+		if before != "" {
+			r.Heir = seal(before, id)
+		}
+	}
+	t, err := a.tokens(ctx, family, id, &r)
+	return t, r, err
+}
+
+// tokens signs those that follow from the record of a family and the jti of its
+// refresh token: always the same, wherever and whenever that is done, as long as one
+// key signs. The caller has the turn.
+func (a *Auth) tokens(ctx context.Context, family, id string, r *familyRecord) (t Tokens, err error) {
 	s, err := a.signerFor(ctx, r.Access)
 	if err != nil {
-		return Tokens{}, r, err
+		return Tokens{}, err
 	}
 	made := func(audience []string, id string, expires time.Time) *claims {
 		return &claims{
 			RegisteredClaims: jwt.RegisteredClaims{
 				Issuer: a.issuer, Audience: audience, Subject: r.User, ID: id,
-				IssuedAt: jwt.NewNumericDate(now), ExpiresAt: jwt.NewNumericDate(expires),
+				IssuedAt: jwt.NewNumericDate(r.Rotated), ExpiresAt: jwt.NewNumericDate(expires),
 			},
-			Session: session, Version: r.Version,
+			Session: family, Version: r.Version,
 		}
 	}
-	var t Tokens
 	if r.Idle > 0 {
-		r.Rotated = now.UTC()
-		c := made(r.Audience[:1], randomText(secretBytes), r.deadline())
-		sum := sha256.Sum256([]byte(c.ID))
-		r.Previous, r.Current = r.Current, sum[:]
+		c := made(r.Audience[:1], id, r.deadline())
 		t.RefreshExpires = c.ExpiresAt.UTC()
 		if t.Refresh, err = s.sign(refreshType, c); err != nil {
-			return Tokens{}, r, err
+			return Tokens{}, err
 		}
 	}
-	expires := now.Add(r.Access)
+	expires := r.Rotated.Add(r.Access)
 	if end := r.deadline(); end.Before(expires) {
 		expires = end
 	}
-	c := made(r.Audience, randomText(16), expires)
+	sum := sha256.Sum256([]byte("access by " + id)) // from which nobody gets back to the other
+	c := made(r.Audience, base64.RawURLEncoding.EncodeToString(sum[:16]), expires)
 	t.AccessExpires = c.ExpiresAt.UTC()
 	t.Access, err = s.sign(accessType, c)
-	return t, r, err
+	return t, err
 }
