@@ -97,9 +97,9 @@
 // A refresh token (rt+jwt) carries 256 random bits, of which the SHA-256 is
 // stored. It is taken by the door that issued it, once: then its successor
 // counts. The direct predecessor is good for 10 s and gets the very same answer,
-// so that two windows that refresh at once stay together; after a restart in
-// these 10 s it gets a new one. An older one ends the family, also if its own
-// time is over, and is audited. Families end 7 days after the last refresh and
+// so that two windows that refresh at once stay together: what it takes to make that
+// again is stored with the login, sealed by what only that token carries. An older
+// one ends the family, also if its own time is over, and is audited. Families end 7 days after the last refresh and
 // 30 days after the login. A user has 100; the one idle longest ends for a new
 // one.
 //
