@@ -91,6 +91,8 @@ func (r *replica) Recorded(s Space, e Entry) {
 
 func (r *replica) record(s Space, e Entry) error {
 	switch s {
+	case SpaceAuth:
+		return r.b.auth.Apply(e.Key, e.Value, e.Rev)
 	case SpaceRetained:
 		r.b.retained.follow(e)
 	case SpaceSystem:
