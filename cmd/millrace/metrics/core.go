@@ -11,6 +11,9 @@ var (
 	publishTook = durations("publish", "From handing a publish to the store until it is as safe as promised.")
 	waits       = gauge("receives_waiting", "Receives that wait for a message now.")
 	authRefused = counter("auth_failures", "Credentials that were refused, by reason.", "reason")
+	totalNow    = gauge("total", "How much there is in all of what a setting limits: queues, streams, retained (topics), stored (bytes).", "limit")
+	totalMost   = gauge("total_limit", "How much there may be, by the setting limits.NAME; 0 is no limit.", "limit")
+	totalOver   = counter("total_refusals", "What was refused because there was as much as there may be.", "limit")
 	ready       = gauge("ready", "1 when publishes and acks work now.")
 )
 
@@ -34,6 +37,11 @@ func (s Source) core(to *scrape) {
 		refusals[strings.ReplaceAll(reason, " ", "_")] = n
 	}
 	each(to, authRefused, refusals)
+	for _, t := range s.Broker.Totals() {
+		to.set(totalNow, float64(t.Now), t.Name)
+		to.set(totalMost, float64(t.Most), t.Name)
+		to.set(totalOver, float64(t.Refused), t.Name)
+	}
 	to.set(ready, flag(s.Broker.Ready() == nil && !s.Broker.State().Full))
 }
 
