@@ -33,7 +33,7 @@ func (b *Broker) restore(d Definition) error {
 }
 
 // bindQueue makes a recorded queue known and lets its filter feed it.
-func (b *Broker) bindQueue(t Target, c *QueueConfig) {
+func (b *Broker) bindQueue(t Target, c *QueueConfig) *queue {
 	q := &queue{target: t, volatile: c.Driver == Memory}
 	q.settings.Store(c)
 	b.mu.Lock()
@@ -42,6 +42,7 @@ func (b *Broker) bindQueue(t Target, c *QueueConfig) {
 	if c.Filter != "" {
 		b.tree.Insert(c.Filter, q)
 	}
+	return q
 }
 
 // rebind moves a queue or stream to another filter; for a moment both feed it,

@@ -298,21 +298,38 @@ func (b *Broker) CreateQueue(ctx context.Context, c QueueConfig) (QueueInfo, err
 	if err := b.mayFeed(ctx, c.Filter); err != nil {
 		return QueueInfo{}, err
 	}
-	b.defining.Lock()
-	defer b.defining.Unlock()
-	if b.queueNamed(c.Name) != nil {
-		return QueueInfo{}, errorf(Conflict, QueueSubject, "queue %s exists already", c.Name)
-	}
-	if err := b.roomForQueue(); err != nil {
+	if err := b.reserveQueue(c.Name); err != nil {
 		return QueueInfo{}, err
 	}
 	t, err := b.store.Define(ctx, c.def())
+	b.defining.Lock()
+	defer b.defining.Unlock()
+	delete(b.making, c.Name)
+	b.made.Broadcast()
 	if err != nil {
 		return QueueInfo{}, storeError(err)
 	}
-	b.bindQueue(t, &c)
+	q := b.bindQueue(t, &c)
 	b.log.Info().Str("queue", c.Name).Str("filter", c.Filter).Msg("queue created")
-	return b.queueInfo(ctx, b.queueNamed(c.Name))
+	return b.queueInfo(ctx, q)
+}
+
+// reserveQueue takes the name of a queue that is about to be made. Others are made
+// meanwhile: a store of several machines takes its time for each.
+func (b *Broker) reserveQueue(name string) error {
+	b.defining.Lock()
+	defer b.defining.Unlock()
+	for b.making[name] {
+		b.made.Wait()
+	}
+	if b.queueNamed(name) != nil {
+		return errorf(Conflict, QueueSubject, "queue %s exists already", name)
+	}
+	if err := b.roomForQueue(); err != nil {
+		return err
+	}
+	b.making[name] = true
+	return nil
 }
 
 // UpdateQueue applies change to the present settings; the result must be valid

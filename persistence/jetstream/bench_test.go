@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/binary"
 	"fmt"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -74,17 +75,23 @@ func BenchmarkPublish(b *testing.B) {
 	}
 }
 
-// BenchmarkQueues opens a store with 200 queues.
+// BenchmarkQueues makes 200 queues, 8 at a time, and opens the store with them.
 func BenchmarkQueues(b *testing.B) {
 	c := jetstreamtest.Start(b, jetstreamtest.Options{Servers: 3})
 	o := jetstream.Options{URL: c.URL()}
 	s := open(b, o)
 	began := time.Now()
-	for i := range 200 {
-		if _, err := s.Define(b.Context(), broker.Def{Name: fmt.Sprint("q", i), Kind: broker.QueueTarget}); err != nil {
-			b.Fatal(err)
-		}
+	var makers sync.WaitGroup
+	for maker := range 8 {
+		makers.Go(func() {
+			for i := range 25 {
+				if _, err := s.Define(b.Context(), broker.Def{Name: fmt.Sprint("q", maker, "-", i), Kind: broker.QueueTarget}); err != nil {
+					b.Error(err)
+				}
+			}
+		})
 	}
+	makers.Wait()
 	made := time.Since(began)
 	for b.Loop() {
 		if err := s.Close(b.Context()); err != nil {

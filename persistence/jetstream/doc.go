@@ -90,8 +90,8 @@
 //
 // # Locks
 //
-// Store.defining, then sessionLog.order, then one queue's, subscription's or session's,
+// A turn of Store.defining, then sessionLog.order, then one queue's, subscription's or session's,
 // then one stream's, then sessionLog.mu, then Store.mu or that of the calls.
-// keySpace.mu, gate.mu, lines.mu and unit.mu stand alone. No lock is held while a
+// keySpace.mu, gate.mu, lines.mu, turns.mu and unit.mu stand alone. No lock is held while a
 // Completion, a WaitSink or Events is called.
 package jetstream

@@ -60,7 +60,7 @@ type Store struct {
 	targets  map[broker.Target]target
 	byName   map[name]target
 	newest   uint64 // revision of the newest definition: no target is above it
-	defining sync.Mutex
+	defining turns
 }
 
 // bound are the Events of a store that was bound.
@@ -102,8 +102,10 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	s := &Store{
 		clock: clock.New(nil),
 		o:     o, names: names{o.Prefix}, log: o.Log, lines: lines{of: map[broker.Completion]*line{}},
-		keys: map[broker.Space]*keySpace{}, targets: map[broker.Target]target{}, byName: map[name]target{},
+		defining: turns{busy: map[name]bool{}},
+		keys:     map[broker.Space]*keySpace{}, targets: map[broker.Target]target{}, byName: map[name]target{},
 	}
+	s.defining.over.L = &s.defining.mu
 	// The store outlives the context of its opening.
 	s.ctx, s.stop = context.WithCancel(context.WithoutCancel(ctx))
 	o.Dial = append(o.Dial, nats.ReconnectHandler(func(*nats.Conn) { s.reconnected() }))
