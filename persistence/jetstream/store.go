@@ -397,7 +397,8 @@ func (s *Store) reconnected() {
 	}
 }
 
-// Close implements broker.Store.
+// Close implements broker.Store. Where the servers are full, what only a close writes is
+// not written, and the next start is one as after a crash; that is no error.
 func (s *Store) Close(ctx context.Context) error {
 	s.mu.Lock()
 	if s.closed {
@@ -409,11 +410,22 @@ func (s *Store) Close(ctx context.Context) error {
 	s.lines.wait(ctx)
 	s.due.stop()
 	var errs []error
+	var full error
+	note := func(err error) {
+		if errors.Is(err, broker.ErrFull) {
+			full = err
+		} else {
+			errs = append(errs, err)
+		}
+	}
 	for _, t := range s.all() {
-		errs = append(errs, t.close(ctx))
+		note(t.close(ctx))
 	}
 	s.sessions.close()
-	errs = append(errs, s.own.leave(ctx))
+	note(s.own.leave(ctx))
+	if full != nil {
+		s.log.Warn().Err(full).Msg("the nats servers are full: attempts and leases are not recorded, and the next start counts them as after a crash; make room, or give the servers more")
+	}
 	s.stop()
 	s.calls.close()
 	s.work.Wait()
