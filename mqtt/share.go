@@ -124,7 +124,7 @@ func (g *group) putBack(ps []pending) {
 		case sh.sent:
 			g.srv.keeper.refuse(*sh.ref)
 		default:
-			g.srv.keeper.giveBack([]broker.Ref{*sh.ref})
+			g.srv.keeper.giveBack(nil, []broker.Ref{*sh.ref})
 		}
 	}
 }
