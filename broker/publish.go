@@ -12,7 +12,9 @@ import (
 	"millrace/router"
 )
 
-// Matched says what a publish met: live subscriptions, queues and streams.
+// Matched says what a publish met: subscriptions, queues and streams. With
+// several nodes, those of clients of another one count as one for each filter of
+// that node that matched: none means none on any node.
 type Matched struct{ Subscribers, Queues, Streams int }
 
 // Published is the broker's answer to a publish.
@@ -29,7 +31,7 @@ type Published struct {
 // first the outcome is Unknown. m and its bytes must not change any more.
 //
 // Errors: Invalid (topic, payload), Forbidden, TooLarge, Full (a queue that
-// rejects; nothing was stored anywhere), Unavailable, Unknown.
+// rejects, or a limit; nothing was stored anywhere), Unavailable, Unknown.
 func (b *Broker) Publish(ctx context.Context, m *Message) (Published, error) {
 	ps, err := b.publish(ctx, []*Message{m})
 	if err != nil {
@@ -123,6 +125,9 @@ func (b *Broker) Send(ctx context.Context, queue string, ms ...*Message) ([]Publ
 	if err == nil {
 		err = b.overloaded()
 	}
+	if err == nil {
+		err = b.roomInStore()
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -212,7 +217,7 @@ func (b *Broker) admit(p *auth.Principal, m *Message, now time.Time) error {
 	if err := b.permit(p, auth.Publish, auth.TopicResource(m.Topic)); err != nil {
 		return err
 	}
-	if err := b.retained.room(m, b.tuned.Load().Retained); err != nil {
+	if err := b.roomToRetain(m); err != nil {
 		return err
 	}
 	return b.stamp(p, m, now)
@@ -279,6 +284,7 @@ const (
 	clientsToo who = iota // all of them
 	storesOnly            // queues and streams, while clients are only counted
 	clientsOnly
+	nearby // live clients of this node: a message that came from another
 )
 
 // match appends where m goes to routes and subs. Queues named in m.Origins,
@@ -291,25 +297,28 @@ func (b *Broker) match(p *auth.Principal, m *Message, w who, found []destination
 	for _, d := range found {
 		switch d := d.(type) {
 		case *Subscription:
+			if d.via != nil && !d.via.takes(m, w) {
+				continue
+			}
 			if r.Subscribers++; w != storesOnly {
 				subs = append(subs, d)
 			}
 		case *queue:
-			if w == clientsOnly || d.deadLettered(m) {
+			if w >= clientsOnly || d.deadLettered(m) {
 				continue
 			}
 			r.Queues++
 			routes = append(routes, Route{Target: d.target})
 			disk = disk || !d.volatile
 		case *stream:
-			if w == clientsOnly {
+			if w >= clientsOnly {
 				continue
 			}
 			r.Streams++
 			routes = append(routes, Route{Target: d.target, Partition: b.partition(d, p, m)})
 			disk = true
 		case *sharedGroup:
-			if m.QoS == 0 {
+			if m.QoS == 0 || w == nearby {
 				continue
 			}
 			if r.Subscribers++; w != storesOnly {
