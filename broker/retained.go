@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"math"
-	"strings"
 	"sync/atomic"
 
 	"millrace/broker/auth"
@@ -13,28 +12,60 @@ import (
 
 // retained is the newest retained message of each topic, MQTT 5 section
 // 3.3.1.3. The messages live in the store, each written in the commit of the
-// publish that set it; here is only the index by topic.
+// publish that set it; here is only the index by topic, and when those end
+// that have an expiry.
 type retained struct {
-	store   Store
+	b       *Broker
 	changes atomic.Uint64 // since the start
 	most    atomic.Int64  // topics at once, since the start
 	// topics has the number of the change that set each, 0 if it is older than
 	// the process.
 	topics router.Names[uint64]
 	told   told
+	sweep  sweep
 }
 
-// load reads which topics have a retained message.
+// now is the time that expiries count in: that of messages.
+func (r *retained) now() int64 { return r.b.Now().UnixMilli() }
+
+// load reads which topics have a retained message, and when it ends.
 func (r *retained) load(ctx context.Context) error {
-	return r.store.List(ctx, SpaceRetained, "", func(e Entry) bool {
-		r.topics.Set(e.Key, 0)
-		r.most.Store(int64(r.topics.Len()))
+	r.sweep.init()
+	return r.b.store.List(ctx, SpaceRetained, "", func(e Entry) bool {
+		r.set(e.Key, 0, endOf(e.Value))
 		return true
 	})
 }
 
 // len is how many topics have a message that a client set.
 func (r *retained) len() int { return r.topics.Len() - r.told.len() }
+
+// endOf is when a recorded message ends. If it cannot be read, its readers are told.
+func endOf(value []byte) int64 {
+	var m Message
+	if DecodeMessage(value, &m) != nil {
+		return 0
+	}
+	return m.Expires
+}
+
+// follow goes by what was recorded of a topic, on this node or another.
+func (r *retained) follow(e Entry) {
+	if e.Value == nil {
+		r.forget(e.Key)
+		return
+	}
+	r.set(e.Key, r.changes.Add(1), endOf(e.Value))
+}
+
+// set puts a topic into the index.
+func (r *retained) set(topic string, change uint64, end int64) {
+	r.topics.Set(topic, change)
+	r.sweep.set(topic, end)
+	for n, most := int64(r.topics.Len()), r.most.Load(); n > most && !r.most.CompareAndSwap(most, n); {
+		most = r.most.Load()
+	}
+}
 
 // record appends the change that m makes to the unit of its publish: an empty
 // payload clears, anything else replaces.
@@ -47,19 +78,24 @@ func (r *retained) record(b *Batch, m *Message) {
 }
 
 // committed brings the index up to date; it comes before the producer's answer.
+// In a shared store follow has done that, in the order of all nodes.
 func (r *retained) committed(m *Message) {
-	if len(m.Payload) > 0 {
-		// The topic may share its bytes with a whole read buffer.
-		r.topics.Set(strings.Clone(m.Topic), r.changes.Add(1))
-		for n, most := int64(r.topics.Len()), r.most.Load(); n > most && !r.most.CompareAndSwap(most, n); {
-			most = r.most.Load()
-		}
-	} else {
-		r.topics.Delete(m.Topic)
+	switch {
+	case r.b.cluster != nil:
+	case len(m.Payload) == 0:
+		r.forget(m.Topic)
+	default:
+		r.set(m.Topic, r.changes.Add(1), m.Expires)
 	}
 }
 
-// get reads the retained message of a topic, if it has one that has not expired.
+// forget takes a topic out of the index: the store has nothing for it.
+func (r *retained) forget(topic string) {
+	r.topics.Delete(topic)
+	r.sweep.set(topic, 0)
+}
+
+// get returns the retained message of a topic, if it has one that has not expired.
 func (r *retained) get(ctx context.Context, topic string, now int64) (*Message, error) {
 	if router.SpaceOf(topic) == router.SpaceSys {
 		if m := r.told.get(topic); m != nil {
@@ -67,41 +103,28 @@ func (r *retained) get(ctx context.Context, topic string, now int64) (*Message, 
 		}
 		return nil, ErrNotFound
 	}
-	e, err := r.store.Get(ctx, SpaceRetained, topic)
+	m, _, err := r.read(ctx, topic)
 	if err != nil {
 		return nil, err
 	}
-	m := new(Message)
-	if err := DecodeMessage(e.Value, m); err != nil {
-		return nil, fmt.Errorf("retained message of %q: %w", topic, err)
-	}
 	if m.Expires != 0 && m.Expires <= now {
-		r.expire(topic, e.Rev)
+		r.sweep.set(topic, m.Expires)
 		return nil, ErrNotFound
 	}
 	return m, nil
 }
 
-// expire removes a message whose time is over, unless it was replaced.
-func (r *retained) expire(topic string, rev uint64) {
-	c := newCommit()
-	c.Put(SpaceRetained, topic, nil, rev)
-	c.End()
-	r.store.Submit(&c.Batch, Lazy, expiredRetained{c, r, topic})
-}
-
-type expiredRetained struct {
-	c     *commit
-	r     *retained
-	topic string
-}
-
-// Done implements Completion.
-func (e expiredRetained) Done(b *Batch) {
-	if b.Units[0].Result.Err == nil {
-		e.r.topics.Delete(e.topic)
+// read reads what the store has for a topic, with its revision.
+func (r *retained) read(ctx context.Context, topic string) (*Message, uint64, error) {
+	e, err := r.b.store.Get(ctx, SpaceRetained, topic)
+	if err != nil {
+		return nil, 0, err
 	}
-	e.c.release()
+	m := new(Message)
+	if err := DecodeMessage(e.Value, m); err != nil {
+		return nil, 0, fmt.Errorf("retained message of %q: %w", topic, err)
+	}
+	return m, e.Rev, nil
 }
 
 // RetainedMark is the present for RetainedAt. A subscriber that asks for it
