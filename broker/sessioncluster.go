@@ -11,6 +11,7 @@ import (
 type clustered struct {
 	self    holder // this node, fixed
 	release func(ctx context.Context, clientID string, why Parting)
+	shared  func(filter string) // told of each that gets a backlog
 	alone   bool
 	// loose are backlogs of sessions that are not there: just being made, or ended.
 	loose  map[string]Target
@@ -86,6 +87,12 @@ func (b *Broker) bindBacklog(t Target, name string) {
 		if g := b.groupNamed(name[1:]); g == nil || g.target != t {
 			b.unbindGroup(name[1:])
 			b.bindGroup(name[1:], t, 0)
+			ss.mu.Lock()
+			f := ss.shared
+			ss.mu.Unlock()
+			if f != nil {
+				f(name[1:])
+			}
 		}
 		ss.suspect(name)
 		return
