@@ -127,7 +127,7 @@ func (g *group) putBack(ps []pending, why dropReason) {
 		case sh.sent:
 			g.srv.keeper.refuse(*sh.ref)
 		default:
-			g.srv.keeper.giveBack([]broker.Ref{*sh.ref})
+			g.srv.keeper.giveBack(nil, []broker.Ref{*sh.ref})
 		}
 	}
 }
