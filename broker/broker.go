@@ -33,6 +33,9 @@ type Options struct {
 	// Overloaded tells that memory is short, so that publishers are refused;
 	// nil = never.
 	Overloaded func() bool
+	// NodeBuffer is how much waits to be sent to another node, in bytes; what is
+	// more is let go. Default 16 MiB.
+	NodeBuffer int
 }
 
 // Limits are those that can change while a Broker runs. Zero values take the
@@ -80,6 +83,7 @@ func (o *Options) setDefaults() error {
 		o.Alarms = alarms.NewBook(o.Log)
 	}
 	o.MaxPayload = cmp.Or(o.MaxPayload, 4<<20)
+	o.NodeBuffer = cmp.Or(o.NodeBuffer, 16<<20)
 	return o.Limits.setDefaults()
 }
 
@@ -89,6 +93,8 @@ func (o *Options) setDefaults() error {
 type Broker struct {
 	opts       Options
 	store      Store
+	cluster    Cluster // nil: the store is this node's alone
+	replica    *replica
 	auth       *auth.Auth
 	log        zerolog.Logger
 	limits     router.Limits
@@ -103,6 +109,7 @@ type Broker struct {
 	delayed    delayed
 	members    members
 	sessions   sessions
+	peers      *peers // nil: this node is alone
 	attempts   attempts
 	stats      counters
 	watches    watches
@@ -134,7 +141,7 @@ func Open(ctx context.Context, o Options) (*Broker, error) {
 		return nil, err
 	}
 	b := &Broker{
-		opts: o, store: o.Store, auth: o.Auth, log: o.Log,
+		opts: o, store: o.Store, cluster: o.Cluster, auth: o.Auth, log: o.Log,
 		limits:     o.Topics,
 		durability: o.Store.State().Durability,
 		tree:       new(router.Tree[destination]),
@@ -146,35 +153,13 @@ func Open(ctx context.Context, o Options) (*Broker, error) {
 	}
 	b.made.L = &b.defining
 	b.tuned.Store(&o.Limits)
-	var err error
-	if b.receipts, err = loadReceiptKey(ctx, b.store); err != nil {
-		return nil, fmt.Errorf("receipt key: %w", err)
+	b.replica = &replica{b: b}
+	if b.cluster != nil {
+		b.peers = openPeers(b, b.cluster)
+		b.cluster.Follow(b.replica)
 	}
-	defs, err := b.store.Definitions(ctx)
-	if err != nil {
-		return nil, fmt.Errorf("read the definitions: %w", err)
-	}
-	if err := b.defineDelayed(ctx, defs); err != nil {
-		return nil, fmt.Errorf("define the queue of delayed messages: %w", err)
-	}
-	slices.SortStableFunc(defs, func(x, y Definition) int { return cmp.Compare(x.Def.Kind, y.Def.Kind) }) // streams before their subscriptions
-	for _, d := range defs {
-		if d.Target == b.delayed.target {
-			continue
-		}
-		if err := b.restore(d); err != nil {
-			return nil, fmt.Errorf("definition of %q: %w", d.Def.Name, err)
-		}
-	}
-	b.retained.store = b.store
-	if err := b.retained.load(ctx); err != nil {
-		return nil, fmt.Errorf("read the retained messages: %w", err)
-	}
-	if err := b.watches.load(ctx, NewKeys(b.store, SpaceSystem)); err != nil {
-		return nil, fmt.Errorf("read the watched topics: %w", err)
-	}
-	if err := b.loadSessions(ctx, defs); err != nil {
-		return nil, fmt.Errorf("read the sessions: %w", err)
+	if err := b.load(ctx); err != nil {
+		return nil, err
 	}
 	b.dead = startDeadLetters(b)
 	b.store.Bind(b.dead)
@@ -182,7 +167,42 @@ func Open(ctx context.Context, o Options) (*Broker, error) {
 	b.members.start(b) //nolint:contextcheck // as above
 	b.sessions.start()
 	b.retained.start()
+	b.replica.begin()
+	if b.peers != nil {
+		b.peers.meet(ctx)
+	}
 	return b, nil
+}
+
+// load reads what the store has.
+func (b *Broker) load(ctx context.Context) (err error) {
+	if b.receipts, err = loadReceiptKey(ctx, b.store); err != nil {
+		return fmt.Errorf("receipt key: %w", err)
+	}
+	defs, err := b.store.Definitions(ctx)
+	if err != nil {
+		return fmt.Errorf("read the definitions: %w", err)
+	}
+	if err := b.defineDelayed(ctx, defs); err != nil {
+		return fmt.Errorf("define the queue of delayed messages: %w", err)
+	}
+	slices.SortStableFunc(defs, func(x, y Definition) int { return cmp.Compare(x.Def.Kind, y.Def.Kind) }) // streams before their subscriptions
+	for _, d := range defs {
+		if err := b.bind(d); err != nil {
+			return fmt.Errorf("definition of %q: %w", d.Def.Name, err)
+		}
+	}
+	b.retained.b = b
+	if err := b.retained.load(ctx); err != nil {
+		return fmt.Errorf("read the retained messages: %w", err)
+	}
+	if err := b.watches.load(ctx, NewKeys(b.store, SpaceSystem)); err != nil {
+		return fmt.Errorf("read the watched topics: %w", err)
+	}
+	if err := b.loadSessions(ctx, defs); err != nil {
+		return fmt.Errorf("read the sessions: %w", err)
+	}
+	return nil
 }
 
 // Close refuses new work and waits, at most until ctx ends, for the dead
@@ -193,6 +213,9 @@ func (b *Broker) Close(ctx context.Context) error {
 	b.members.close(ctx)
 	b.sessions.close()
 	b.retained.close()
+	if b.peers != nil {
+		b.peers.close()
+	}
 	return b.dead.close(ctx)
 }
 

@@ -26,7 +26,8 @@ type Cluster interface {
 	// Answer has f answer requests of a kind, each on a goroutine of its own.
 	Answer(kind string, f func(ctx context.Context, from string, body []byte) ([]byte, error))
 	// Tell sends to a node without an answer, at most once. What one node tells
-	// another of one kind comes in order. It does not block.
+	// another of one kind comes in order. It does not block, and does not keep body,
+	// which may be of 8 MiB.
 	Tell(node, kind string, body []byte)
 	// Heed has f called with what others tell of a kind, one after the other. It
 	// must not block. body is f's.

@@ -50,13 +50,17 @@
 // clients what is due, sessions, which publishes wills, ends sessions when their
 // time is over and gives them retained messages that they just missed, retained,
 // which removes retained messages that have expired, and members, which extends
-// the leases of consumers that outlive a request. Everything else runs on the
-// goroutine of the caller or of the store. A new kind needs a line here.
+// the leases of consumers that outlive a request. Of several nodes it has two more
+// for each other one: one tells it which messages are wanted here, one sends it
+// those that it wants. Everything else runs on the goroutine of the caller or of the
+// store. A new kind needs a line here.
 //
 // # Locks
 //
 // Broker.defining is taken before Broker.mu, sessions.mu before Session.mu, and
-// Session.mu before the topic tree's; nothing else nests. No lock is
+// Session.mu before the topic tree's and interest.mu; peers.mu before
+// interest.mu and theirs.mu, that before shares.mu, and that before the topic
+// tree's; nothing else nests. No lock is
 // held while calling the Store, a Sink or a callback, but for defining, which
 // exists to order calls that define and drop (a queue is made without it, its name reserved), and a turn of sessions, taken before
 // Session.mu, which orders the Submits of one session's record.

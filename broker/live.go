@@ -18,7 +18,10 @@ type Sink interface {
 // Subscription is a live interest in a filter. Its fields must not change
 // between Subscribe and Unsubscribe.
 type Subscription struct {
-	Filter    string
+	Filter string
+	// Share is the whole filter of a shared subscription, $share/GROUP/FILTER, of
+	// which this is a member; its sink gives each message to one of them. "" = not shared.
+	Share     string
 	Principal *auth.Principal
 	Sink      Sink
 	Member    any // the sink's own
@@ -27,12 +30,14 @@ type Subscription struct {
 	// delivery is asked about.
 	asked bool
 	seat  auth.Seat
+	via   *via // where it is; nil: here, and that is all there is to know
 }
 
 func (*Subscription) destination() {}
 
-// Subscribe adds s to the tree: every message published after it returned
-// reaches the sink. It is Forbidden when nothing that the filter matches is
+// Subscribe adds s to the tree: every message published after it returned, on
+// whatever node, reaches the sink; of several nodes it waits for, at most a
+// second. It is Forbidden when nothing that the filter matches is
 // allowed; where only part of it is, the rest is not delivered.
 func (b *Broker) Subscribe(s *Subscription) error {
 	if err := b.CheckFilter(s.Filter); err != nil {
@@ -44,6 +49,10 @@ func (b *Broker) Subscribe(s *Subscription) error {
 		return forbidden(s.Principal, auth.Subscribe, r, d.Rule)
 	}
 	s.asked = d.Overlap
+	if b.peers != nil {
+		b.peers.subscribe(s)
+		return nil
+	}
 	b.tree.Insert(s.Filter, s)
 	b.joined.Add(1)
 	return nil
@@ -56,7 +65,13 @@ func (s *Subscription) Delivers(readers *auth.Readers) bool {
 }
 
 // Unsubscribe takes s out again. Messages under way may still be delivered.
-func (b *Broker) Unsubscribe(s *Subscription) { b.tree.Remove(s.Filter, s) }
+func (b *Broker) Unsubscribe(s *Subscription) {
+	if b.peers != nil {
+		b.peers.unsubscribe(s)
+		return
+	}
+	b.tree.Remove(s.Filter, s)
+}
 
 // latecomers adds to those that matched a retained message who has subscribed
 // between that and its commit. They may have been given what was retained
@@ -77,7 +92,7 @@ func (c *pending) latecomers(p *publish) []*Subscription {
 	for _, d := range c.found {
 		switch d := d.(type) {
 		case *Subscription:
-			if !known[d] {
+			if !known[d] && (d.via == nil || d.via.takes(p.m, clientsToo)) {
 				subs = append(subs, d)
 			}
 		case *sessionSub:

@@ -12,7 +12,9 @@ import (
 	"millrace/router"
 )
 
-// Matched says what a publish met: live subscriptions, queues and streams.
+// Matched says what a publish met: subscriptions, queues and streams. With
+// several nodes, those of clients of another one count as one for each filter of
+// that node that matched: none means none on any node.
 type Matched struct{ Subscribers, Queues, Streams int }
 
 // Published is the broker's answer to a publish.
@@ -282,6 +284,7 @@ const (
 	clientsToo who = iota // all of them
 	storesOnly            // queues and streams, while clients are only counted
 	clientsOnly
+	nearby // live clients of this node: a message that came from another
 )
 
 // match appends where m goes to routes and subs. Queues named in m.Origins,
@@ -294,25 +297,28 @@ func (b *Broker) match(p *auth.Principal, m *Message, w who, found []destination
 	for _, d := range found {
 		switch d := d.(type) {
 		case *Subscription:
+			if d.via != nil && !d.via.takes(m, w) {
+				continue
+			}
 			if r.Subscribers++; w != storesOnly {
 				subs = append(subs, d)
 			}
 		case *queue:
-			if w == clientsOnly || d.deadLettered(m) {
+			if w >= clientsOnly || d.deadLettered(m) {
 				continue
 			}
 			r.Queues++
 			routes = append(routes, Route{Target: d.target})
 			disk = disk || !d.volatile
 		case *stream:
-			if w == clientsOnly {
+			if w >= clientsOnly {
 				continue
 			}
 			r.Streams++
 			routes = append(routes, Route{Target: d.target, Partition: b.partition(d, p, m)})
 			disk = true
 		case *sharedGroup:
-			if m.QoS == 0 {
+			if m.QoS == 0 || w == nearby {
 				continue
 			}
 			if r.Subscribers++; w != storesOnly {

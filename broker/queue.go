@@ -3,6 +3,7 @@ package broker
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"regexp"
 	"slices"
 	"strings"
@@ -301,35 +302,50 @@ func (b *Broker) CreateQueue(ctx context.Context, c QueueConfig) (QueueInfo, err
 	if err := b.reserveQueue(c.Name); err != nil {
 		return QueueInfo{}, err
 	}
-	t, err := b.store.Define(ctx, c.def())
+	err := b.define(ctx, NewTarget, c.def())
 	b.defining.Lock()
-	defer b.defining.Unlock()
 	delete(b.making, c.Name)
 	b.made.Broadcast()
+	q := b.queueNamed(c.Name)
+	b.defining.Unlock()
+	if errors.Is(err, ErrConflict) {
+		return QueueInfo{}, queueExists(c.Name)
+	}
 	if err != nil {
 		return QueueInfo{}, storeError(err)
 	}
-	q := b.bindQueue(t, &c)
 	b.log.Info().Str("queue", c.Name).Str("filter", c.Filter).Msg("queue created")
+	if q == nil {
+		return QueueInfo{}, noQueue(c.Name) // another node deleted it
+	}
 	return b.queueInfo(ctx, q)
 }
 
 // reserveQueue takes the name of a queue that is about to be made. Others are made
 // meanwhile: a store of several machines takes its time for each.
 func (b *Broker) reserveQueue(name string) error {
-	b.defining.Lock()
+	b.lockQueue(name)
 	defer b.defining.Unlock()
-	for b.making[name] {
-		b.made.Wait()
-	}
 	if b.queueNamed(name) != nil {
-		return errorf(Conflict, QueueSubject, "queue %s exists already", name)
+		return queueExists(name)
 	}
 	if err := b.roomForQueue(); err != nil {
 		return err
 	}
 	b.making[name] = true
 	return nil
+}
+
+// lockQueue takes defining when the queue name is not being made.
+func (b *Broker) lockQueue(name string) {
+	b.defining.Lock()
+	for b.making[name] {
+		b.made.Wait()
+	}
+}
+
+func queueExists(name string) error {
+	return errorf(Conflict, QueueSubject, "queue %s exists already", name)
 }
 
 // UpdateQueue applies change to the present settings; the result must be valid
@@ -339,7 +355,7 @@ func (b *Broker) UpdateQueue(ctx context.Context, name string, change func(*Queu
 	if err := b.may(ctx, auth.Manage, auth.QueueResource(name)); err != nil {
 		return QueueInfo{}, err
 	}
-	b.defining.Lock()
+	b.lockQueue(name)
 	defer b.defining.Unlock()
 	q := b.queueNamed(name)
 	if q == nil {
@@ -365,12 +381,12 @@ func (b *Broker) UpdateQueue(ctx context.Context, name string, change func(*Queu
 			return QueueInfo{}, err
 		}
 	}
-	if _, err := b.store.Define(ctx, c.def()); err != nil {
-		return QueueInfo{}, storeError(err)
+	err := b.define(ctx, q.target, c.def())
+	if isGone(err) {
+		return QueueInfo{}, noQueue(name) // another node deleted it
 	}
-	q.settings.Store(&c)
-	if c.Filter != old.Filter {
-		b.rebind(q, old.Filter, c.Filter)
+	if err != nil {
+		return QueueInfo{}, storeError(err)
 	}
 	b.log.Info().Str("queue", name).Msg("queue changed")
 	return b.queueInfo(ctx, q)
@@ -382,15 +398,17 @@ func (b *Broker) DeleteQueue(ctx context.Context, name string) error {
 	if err := b.may(ctx, auth.Manage, auth.QueueResource(name)); err != nil {
 		return err
 	}
-	b.defining.Lock()
+	b.lockQueue(name)
 	defer b.defining.Unlock()
 	q := b.queueNamed(name)
 	if q == nil {
 		return noQueue(name)
 	}
-	b.unbindQueue(q)
-	err := b.store.Drop(ctx, q.target)
+	err := b.drop(ctx, QueueTarget, q.target, name)
 	b.auth.Audit(ctx, auth.Event{What: auth.QueueDeleted, Target: "queue:" + name, Err: err})
+	if isGone(err) {
+		return noQueue(name)
+	}
 	if err != nil {
 		return storeError(err)
 	}
@@ -410,11 +428,7 @@ func (b *Broker) QueueFor(ctx context.Context, act auth.Action, name string) (Qu
 	if err != nil {
 		return QueueInfo{}, err
 	}
-	info, err := b.queueInfo(ctx, q)
-	if isGone(err) {
-		err = noQueue(name) // deleted meanwhile
-	}
-	return info, err
+	return b.queueInfo(ctx, q)
 }
 
 // Settings returns what was set about a queue, without counts, to whoever may
@@ -437,6 +451,9 @@ func (b *Broker) Queues(ctx context.Context) ([]QueueInfo, error) {
 
 func (b *Broker) queueInfo(ctx context.Context, q *queue) (QueueInfo, error) {
 	info, err := b.store.Info(ctx, q.target)
+	if isGone(err) {
+		return QueueInfo{}, noQueue(q.config().Name) // deleted meanwhile
+	}
 	if err != nil {
 		return QueueInfo{}, storeError(err)
 	}

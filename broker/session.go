@@ -478,7 +478,7 @@ func (s *Session) detach() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, d := range s.subs {
-		d.live.Store(nil)
+		d.disconnect()
 	}
 }
 

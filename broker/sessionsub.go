@@ -28,7 +28,7 @@ type sessionSub struct {
 	o      SubscriptionOptions
 	asked  atomic.Bool // see Subscription
 	seat   auth.Seat
-	// live takes messages of QoS 0 while the client is connected.
+	// live takes messages of QoS 0 while the client is connected; see connect.
 	live atomic.Pointer[Subscription]
 }
 
@@ -47,6 +47,22 @@ func (d *sessionSub) routed() bool {
 
 // shared reports whether the subscription makes the session a member of a group.
 func (d *sessionSub) shared() bool { return router.SpaceOf(d.filter) == router.SpaceShare }
+
+// connect lets live take messages of QoS 0, also those of other nodes. It returns
+// what to await until they know.
+func (d *sessionSub) connect(live *Subscription) (version uint64) {
+	if d.live.Swap(live) != nil || d.s.b.peers == nil {
+		return 0
+	}
+	return d.s.b.peers.want(wishOf(d.filter, d.o.QoS > 0))
+}
+
+// disconnect is the reverse.
+func (d *sessionSub) disconnect() {
+	if d.live.Swap(nil) != nil && d.s.b.peers != nil {
+		d.s.b.peers.unwant(wishOf(d.filter, d.o.QoS > 0))
+	}
+}
 
 // Filters are the subscriptions of the session, by filter.
 func (s *Session) Filters(f func(filter string, o SubscriptionOptions) bool) {
@@ -87,8 +103,9 @@ func (s *Session) Subscribe(ctx context.Context, live *Subscription, o Subscript
 	live.asked = dec.Overlap
 	d := &sessionSub{s: s, filter: live.Filter, o: o}
 	d.asked.Store(live.asked)
-	d.live.Store(live)
+	version := d.connect(live)
 	s.add(d)
+	b.peers.await(version)
 	return nil
 }
 
@@ -110,9 +127,11 @@ func (s *Session) add(d *sessionSub) {
 		s.b.joined.Add(1)
 	}
 	if known {
-		if old := s.subs[i]; old.routed() {
+		old := s.subs[i]
+		if old.routed() {
 			s.b.tree.Remove(old.filter, old)
 		}
+		old.disconnect()
 		s.subs[i] = d
 	} else {
 		s.subs = slices.Insert(s.subs, i, d)
@@ -144,6 +163,7 @@ func (s *Session) remove(filter string) *sessionSub {
 	if d.routed() {
 		s.b.tree.Remove(filter, d)
 	}
+	d.disconnect()
 	s.subs = slices.Delete(s.subs, i, i+1)
 	s.changes = append(s.changes, sessionPut{subscriptionKey(s.id, filter), nil})
 	return d
@@ -193,7 +213,7 @@ func (s *Session) Reattach(live *Subscription) bool {
 	}
 	live.asked = dec.Overlap
 	s.subs[i].asked.Store(live.asked)
-	s.subs[i].live.Store(live)
+	s.subs[i].connect(live)
 	return true
 }
 

@@ -27,6 +27,8 @@ type Stats struct {
 	Overflowed uint64 // messages that full sessions let go, or did not take
 	Outlived   uint64 // messages that expired while they waited in sessions
 	Own        uint64 // messages that sessions did not take because they were their client's own
+
+	Nodes NodeStats // live messages between this node and others
 }
 
 // counters is what Stats is read from.
@@ -80,12 +82,18 @@ func (b *Broker) Stats() Stats {
 		}
 	}
 	b.mu.RUnlock()
+	var nodes NodeStats
+	if b.peers != nil {
+		fed += b.peers.filtersHere()
+		nodes = b.peers.stats.read()
+	}
 	return Stats{
 		Subscriptions: max(0, b.tree.Len()-fed), Retained: b.retained.len(),
 		Sessions: b.sessions.len(), Expired: b.sessions.expired.Load(),
 		Published: n.taken.Load(), Refused: n.refused.Load(), Duplicates: n.duplicates.Load(), Stored: n.stored.Load(), Unmatched: n.unmatched.Load(),
 		Commit: n.commit.Read(), Waiting: b.waiting.Load(),
 		Overflowed: n.overflowed.Load(), Outlived: n.outlived.Load(), Own: n.own.Load(),
+		Nodes: nodes,
 	}
 }
 

@@ -30,7 +30,7 @@ func (s *Server) Deliver(m *broker.Message, to []*broker.Subscription) {
 	}
 	e.group = group
 	for _, g := range e.groups {
-		g.deliver(m)
+		g.deliver(m, to[0].Passed()) // such a message comes for its group alone
 	}
 	if single {
 		for i := range group {

@@ -114,6 +114,9 @@ func (s *session) resume() error {
 		s.c.send(appendAck(nil, typePubrel, id, success, s.c.v5))
 	}
 	s.sendAgain()
+	defer s.c.srv.o.Broker.Advance(func(yield func(string, bool) bool) {
+		s.kept.Filters(func(filter string, o broker.SubscriptionOptions) bool { return yield(filter, o.QoS > 0) })
+	})()
 	s.kept.Filters(func(filter string, o broker.SubscriptionOptions) bool {
 		s.reattach(filter, o)
 		return true

@@ -117,7 +117,7 @@ func (s *session) renew(old *broker.Subscription) {
 		s.renewKept(old)
 		return
 	}
-	now := &broker.Subscription{Filter: old.Filter, Principal: old.Principal, Sink: old.Sink, Member: mb}
+	now := &broker.Subscription{Filter: old.Filter, Share: old.Share, Principal: old.Principal, Sink: old.Sink, Member: mb}
 	s.multi.Store(true)
 	gone := b.Subscribe(now) != nil
 	if g := mb.group; g != nil && !gone {

@@ -35,6 +35,7 @@ type shared struct {
 	m      *broker.Message
 	serial uint64
 	ref    *broker.Ref // in the broker's backlog of the group; nil for a live message
+	passed bool        // on, by another node: it stays on this one
 	sent   bool        // to a member, under group.mu
 }
 
@@ -54,6 +55,11 @@ func (sh *shared) lost(why broker.Reason) {
 	if sh.ref != nil {
 		sh.g.srv.keeper.drop(*sh.ref, why)
 	}
+}
+
+// passOn gives a message that no member here has room for to another node.
+func (sh *shared) passOn() bool {
+	return sh.ref == nil && !sh.passed && sh.g.srv.o.Broker.PassOn(sh.g.filter, sh.m)
 }
 
 // sharedFilter returns the filter behind "$share/GROUP/" of a valid filter.
@@ -112,6 +118,7 @@ func (g *group) end() {
 func (g *group) putBack(ps []pending) {
 	for i := range ps {
 		switch sh := ps[i].cargo.(*shared); {
+		case sh.passOn():
 		case sh.ref == nil:
 			g.srv.stats.drop(dropEnded)
 		case sh.sent:
@@ -160,8 +167,8 @@ func (g *group) takeBack(ps []pending) {
 	g.leave(nil, ps)
 }
 
-// deliver gives m to a member.
-func (g *group) deliver(m *broker.Message) {
+// deliver gives m to a member. One that another node has passed on stays here.
+func (g *group) deliver(m *broker.Message, passed bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.source != nil && g.source.has(m) {
@@ -169,7 +176,7 @@ func (g *group) deliver(m *broker.Message) {
 	}
 	g.serial++
 	o := g.srv.limits.Load()
-	p := pending{m: m, cargo: &shared{g: g, m: m, serial: g.serial}}
+	p := pending{m: m, cargo: &shared{g: g, m: m, serial: g.serial, passed: passed}}
 	for b := &g.backlog; b.n > 0 && (b.n >= o.BacklogMessages || b.bytes+p.bytes() > o.BacklogBytes); {
 		b.pop()
 		g.srv.stats.drop(dropBacklog)
@@ -211,7 +218,8 @@ func (g *group) send() {
 }
 
 // give sends p to the member with the least in flight that has room, in turn
-// among equals. It answers false when p has to wait; QoS 0 does not.
+// among equals, or else to another node with members. It answers false when p has
+// to wait; QoS 0 does not.
 func (g *group) give(e *encoder, p pending) bool {
 	readers := g.srv.auth.Readers(p.m.Topic)
 	var best *broker.Subscription
@@ -238,6 +246,8 @@ func (g *group) give(e *encoder, p pending) bool {
 		case !allowed:
 			p.cargo.(*shared).lost(broker.ReasonUndelivered)
 			g.srv.stats.drop(dropDenied)
+			return true
+		case best == nil && p.cargo.(*shared).passOn():
 			return true
 		case best == nil && p.m.QoS > 0:
 			return false

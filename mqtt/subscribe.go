@@ -33,6 +33,9 @@ func isShared[T string | []byte](filter T) bool {
 // else that is refused closes the connection.
 func (c *conn) subscribe(id uint16, subID uint32, ws []want) *faultError {
 	c.awaitRetained()
+	if len(ws) > 1 {
+		defer c.session.advance(ws)()
+	}
 	codes := make([]byte, len(ws))
 	var text string
 	for i, w := range ws {
@@ -82,6 +85,17 @@ func (c *conn) awaitRetained() {
 	_ = c.srv.o.Broker.Settled(ctx) // their own outcome says what failed
 }
 
+// advance has other nodes told of all filters of a SUBSCRIBE at once.
+func (s *session) advance(ws []want) (release func()) {
+	return s.c.srv.o.Broker.Advance(func(yield func(string, bool) bool) {
+		for _, w := range ws {
+			if !yield(w.filter, s.durable() && w.qos > 0) {
+				return
+			}
+		}
+	})
+}
+
 // countAnswer counts a filter by its reason code.
 func (c *conn) countAnswer(code reason) {
 	if code < unspecified || code == notAuthorized {
@@ -127,7 +141,7 @@ func (s *session) subscribe(subID uint32, w want) reason {
 		return quotaExceeded
 	}
 	if isShared(w.filter) {
-		mb.group, sub.Filter = s.c.srv.group(w.filter), sharedFilter(w.filter)
+		mb.group, sub.Filter, sub.Share = s.c.srv.group(w.filter), sharedFilter(w.filter), w.filter
 	}
 	if n > 0 {
 		s.multi.Store(true) // before the first delivery can see two

@@ -49,6 +49,17 @@ func (r *Reader) Fixed64() uint64 {
 	return v
 }
 
+// Fixed32 takes four bytes, little-endian.
+func (r *Reader) Fixed32() uint32 {
+	if len(r.Rest) < 4 {
+		r.fail()
+		return 0
+	}
+	v := binary.LittleEndian.Uint32(r.Rest)
+	r.Rest = r.Rest[4:]
+	return v
+}
+
 // Byte takes one.
 func (r *Reader) Byte() byte {
 	if len(r.Rest) == 0 {

@@ -76,7 +76,7 @@ func (q *queue) save(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if _, err := q.s.node.set(ctx, q.ledgerPartKey(i), value, 0, 0); err != nil {
+		if _, err := q.s.node.set(ctx, q.ledgerPartKey(i), value, 0); err != nil {
 			return err
 		}
 	}
@@ -93,7 +93,7 @@ func (q *queue) cutParts(ctx context.Context, from int) error {
 		if _, there := q.s.node.get(key); !there {
 			return nil
 		}
-		if _, err := q.s.node.set(ctx, key, nil, 0, 0); err != nil {
+		if _, err := q.s.node.set(ctx, key, nil, 0); err != nil {
 			return err
 		}
 	}
@@ -104,7 +104,7 @@ func (q *queue) write(ctx context.Context, l ledger) error {
 	if err != nil {
 		return err
 	}
-	_, err = q.s.node.set(ctx, q.ledgerKey(), value, 0, 0)
+	_, err = q.s.node.set(ctx, q.ledgerKey(), value, 0)
 	return err
 }
 
@@ -183,7 +183,7 @@ func (q *queue) restorePart(i int) error {
 
 // forget removes the ledger of a queue that is dropped.
 func (q *queue) forget(ctx context.Context) error {
-	if _, err := q.s.node.set(ctx, q.ledgerKey(), nil, 0, 0); err != nil {
+	if _, err := q.s.node.set(ctx, q.ledgerKey(), nil, 0); err != nil {
 		return err
 	}
 	return q.cutParts(ctx, 0)

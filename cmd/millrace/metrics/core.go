@@ -14,6 +14,9 @@ var (
 	totalNow    = gauge("total", "How much there is in all of what a setting limits: queues, streams, retained (topics), stored (bytes).", "limit")
 	totalMost   = gauge("total_limit", "How much there may be, by the setting limits.NAME; 0 is no limit.", "limit")
 	totalOver   = counter("total_refusals", "What was refused because there was as much as there may be.", "limit")
+	nodeLive    = counter("node_messages", "Live messages between this node and others, by what became of them: sent to another, shed because too much waited for one, received, lost on the way from one, unclaimed by a group without members.", "outcome")
+	nodeFrames  = counter("node_frames", "Frames in which live messages were sent to other nodes.")
+	nodeRepairs = counter("node_repairs", "Times that another node had to be asked which messages it wants, because what it had told was incomplete.")
 	ready       = gauge("ready", "1 when publishes and acks work now.")
 )
 
@@ -32,6 +35,11 @@ func (s Source) core(to *scrape) {
 	to.set(stored, float64(st.Stored))
 	to.observe(publishTook, st.Commit)
 	to.set(waits, float64(st.Waiting))
+	each(to, nodeLive, map[string]uint64{
+		"sent": st.Nodes.Sent, "shed": st.Nodes.Shed, "received": st.Nodes.Received, "lost": st.Nodes.Lost, "unclaimed": st.Nodes.Unclaimed,
+	})
+	to.set(nodeFrames, float64(st.Nodes.Frames))
+	to.set(nodeRepairs, float64(st.Nodes.Repairs))
 	refusals := map[string]uint64{}
 	for reason, n := range s.Broker.Auth().Refusals() {
 		refusals[strings.ReplaceAll(reason, " ", "_")] = n
