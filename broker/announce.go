@@ -67,8 +67,11 @@ func (c *pending) announce(p *auth.Principal, m *Message) error {
 	}
 	live := *m
 	live.Retain = false
-	c.route(p, &live, 0)
-	return nil
+	r, first, err := c.fit(p, &live)
+	if err == nil {
+		c.enter(&live, 0, r, first)
+	}
+	return err
 }
 
 // told are retained messages of the server itself, in memory.

@@ -22,6 +22,10 @@ func onDisk(b *testing.B) *fixture {
 func BenchmarkProducer(b *testing.B) {
 	for name, prepare := range map[string]func(*fixture){
 		"OneQueue": func(f *fixture) { f.queue("q", "t/#") },
+		"OneQueueUnderALimitOfAll": func(f *fixture) {
+			f.queue("q", "t/#")
+			f.limit(broker.Limits{Stored: 1 << 50})
+		},
 		"ThreeQueuesAndAStream": func(f *fixture) {
 			for _, q := range []string{"a", "b", "c"} {
 				f.queue(q, "t/#")

@@ -47,7 +47,11 @@ type Limits struct {
 	SessionMessages int64         // default 100,000
 	SessionBytes    int64         // as stored; default 64 MiB
 	SessionPolicy   SessionPolicy // default SessionDropOldest
-	Retained        int           // topics with a retained message; 0 = no limit. Publishes under way at once may pass it
+	// What there may be in all; 0 = no limit. What is there when a limit is lowered
+	// stays, and publishes under way at once may pass the last two.
+	Queues, Streams int
+	Retained        int   // topics with a retained message
+	Stored          int64 // bytes that queues, streams and sessions hold
 }
 
 func (l *Limits) setDefaults() error {
@@ -107,9 +111,10 @@ type Broker struct {
 	attempts   attempts
 	stats      counters
 	watches    watches
-	joined     atomic.Uint64 // live subscriptions ever made
-	durability Durability    // of the store; fixed
-	waiting    atomic.Int64  // receives that wait
+	refusals   [totals]atomic.Uint64 // for each of Totals
+	joined     atomic.Uint64         // live subscriptions ever made
+	durability Durability            // of the store; fixed
+	waiting    atomic.Int64          // receives that wait
 	closed     atomic.Bool
 
 	defining sync.Mutex // orders the calls that define and drop
@@ -181,6 +186,7 @@ func Open(ctx context.Context, o Options) (*Broker, error) {
 	b.delayed.start(b) //nolint:contextcheck // it lives until Close
 	b.members.start(b) //nolint:contextcheck // as above
 	b.sessions.start()
+	b.retained.start()
 	if b.peers != nil {
 		b.peers.meet(ctx)
 	}
@@ -194,6 +200,7 @@ func (b *Broker) Close(ctx context.Context) error {
 	b.delayed.close()
 	b.members.close(ctx)
 	b.sessions.close()
+	b.retained.close()
 	if b.peers != nil {
 		b.peers.close()
 	}

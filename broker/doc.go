@@ -45,13 +45,15 @@
 //
 // # Goroutines
 //
-// The broker has four goroutines of its own: deadLetters, which publishes or
+// The broker has five goroutines of its own: deadLetters, which publishes or
 // parks what the store tells it has lapsed, delayed, which publishes to
 // clients what is due, sessions, which publishes wills, ends sessions when their
-// time is over and gives them retained messages that they just missed, and members, which extends the leases of consumers
-// that outlive a request. Of several nodes it has two more for each other one: one
-// tells it which messages are wanted here, one sends it those that it wants. Everything else runs on the goroutine of the caller or
-// of the store. A new kind needs a line here.
+// time is over and gives them retained messages that they just missed, retained,
+// which removes retained messages that have expired, and members, which extends
+// the leases of consumers that outlive a request. Of several nodes it has two more
+// for each other one: one tells it which messages are wanted here, one sends it
+// those that it wants. Everything else runs on the goroutine of the caller or of
+// the store. A new kind needs a line here.
 //
 // # Locks
 //

@@ -66,7 +66,8 @@ const (
 	PayloadSubject      Subject = "payload"
 	FieldSubject        Subject = "field"
 	ClientSubject       Subject = "client"
-	RateSubject         Subject = "rate" // of what one identity may do in a second
+	RateSubject         Subject = "rate"  // of what one identity may do in a second
+	LimitSubject        Subject = "limit" // of how much there may be in all
 )
 
 // Error is a failure in words for people and in a Kind for programs.

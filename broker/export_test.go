@@ -48,3 +48,10 @@ func Wakes(b *Broker) int {
 	defer b.sessions.mu.Unlock()
 	return len(b.sessions.wakes)
 }
+
+// Expiries is of how many retained messages the end is noted.
+func Expiries(b *Broker) int {
+	b.retained.sweep.mu.Lock()
+	defer b.retained.sweep.mu.Unlock()
+	return len(b.retained.sweep.due)
+}

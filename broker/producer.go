@@ -79,11 +79,11 @@ func (p *Producer) gathered() {
 // knows the id until it is released. again says that the sender does repeat it.
 func (p *Producer) PublishOnce(m *Message, tag uint64, s *Session, packet uint16, again bool) {
 	c := p.open()
-	if err := p.b.admit(p.principal, m, p.b.Now()); err != nil {
+	if r, first, err := c.admit(p.principal, m); err != nil {
 		c.refuse(m, tag, err)
 	} else {
 		value := s.claim(packet, m, again)
-		c.route(p.principal, m, tag)
+		c.enter(m, tag, r, first)
 		c.batch.Put(SpaceSessions, receivedKey(s.id, packet), value, 0)
 		last := &c.publishes[len(c.publishes)-1]
 		last.session, last.packet = s, packet
@@ -195,16 +195,41 @@ func (b *Broker) newPending(o pendingOwner) *pending {
 
 // add admits m, matches it, and appends it to the open unit.
 func (c *pending) add(p *auth.Principal, m *Message, tag uint64) error {
-	if err := c.b.admit(p, m, c.b.Now()); err != nil {
-		return err
+	r, first, err := c.admit(p, m)
+	if err == nil {
+		c.enter(m, tag, r, first)
 	}
-	c.route(p, m, tag)
-	return nil
+	return err
 }
 
-// route appends a message that was admitted.
+// admit checks that p may publish m, and matches it.
+func (c *pending) admit(p *auth.Principal, m *Message) (r matches, first int, err error) {
+	if err = c.b.admit(p, m, c.b.Now()); err == nil {
+		r, first, err = c.fit(p, m)
+	}
+	return r, first, err
+}
+
+// fit matches m, and refuses it if it would be stored and there is no room for that.
+func (c *pending) fit(p *auth.Principal, m *Message) (r matches, first int, err error) {
+	if r, first = c.match(p, m); len(c.routes) > 0 {
+		if err = c.b.roomInStore(); err != nil {
+			c.subs = c.subs[:first]
+		}
+	}
+	return r, first, err
+}
+
+// route appends a message of the broker's own, which is stored whatever the limits
+// are: it was there before.
 func (c *pending) route(p *auth.Principal, m *Message, tag uint64) {
 	r, first := c.match(p, m)
+	c.enter(m, tag, r, first)
+}
+
+// enter appends a message that was matched: its routes are c.routes, its
+// subscriptions those from first on.
+func (c *pending) enter(m *Message, tag uint64, r matches, first int) {
 	c.own += r.own
 	c.b.countIn(m, r.Matched)
 	if len(c.routes) == 0 && m.QoS == 0 && !m.Retain && !c.every {

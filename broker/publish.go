@@ -31,7 +31,7 @@ type Published struct {
 // first the outcome is Unknown. m and its bytes must not change any more.
 //
 // Errors: Invalid (topic, payload), Forbidden, TooLarge, Full (a queue that
-// rejects; nothing was stored anywhere), Unavailable, Unknown.
+// rejects, or a limit; nothing was stored anywhere), Unavailable, Unknown.
 func (b *Broker) Publish(ctx context.Context, m *Message) (Published, error) {
 	ps, err := b.publish(ctx, []*Message{m})
 	if err != nil {
@@ -125,6 +125,9 @@ func (b *Broker) Send(ctx context.Context, queue string, ms ...*Message) ([]Publ
 	if err == nil {
 		err = b.overloaded()
 	}
+	if err == nil {
+		err = b.roomInStore()
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -214,7 +217,7 @@ func (b *Broker) admit(p *auth.Principal, m *Message, now time.Time) error {
 	if err := b.permit(p, auth.Publish, auth.TopicResource(m.Topic)); err != nil {
 		return err
 	}
-	if err := b.retained.room(m, b.tuned.Load().Retained); err != nil {
+	if err := b.roomToRetain(m); err != nil {
 		return err
 	}
 	return b.stamp(p, m, now)

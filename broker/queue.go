@@ -285,7 +285,8 @@ type QueueInfo struct {
 }
 
 // CreateQueue makes a queue. It receives what is published from now on.
-// Errors: Invalid, Forbidden, Conflict when the name is taken.
+// Errors: Invalid, Forbidden, Conflict when the name is taken, Full when there are
+// as many queues as there may be.
 func (b *Broker) CreateQueue(ctx context.Context, c QueueConfig) (QueueInfo, error) {
 	if err := b.may(ctx, auth.Manage, auth.QueueResource(c.Name)); err != nil {
 		return QueueInfo{}, err
@@ -301,6 +302,9 @@ func (b *Broker) CreateQueue(ctx context.Context, c QueueConfig) (QueueInfo, err
 	defer b.defining.Unlock()
 	if b.queueNamed(c.Name) != nil {
 		return QueueInfo{}, errorf(Conflict, QueueSubject, "queue %s exists already", c.Name)
+	}
+	if err := b.roomForQueue(); err != nil {
+		return QueueInfo{}, err
 	}
 	t, err := b.store.Define(ctx, c.def())
 	if err != nil {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"math"
-	"strings"
 	"sync/atomic"
 
 	"millrace/broker/auth"
@@ -13,7 +12,8 @@ import (
 
 // retained is the newest retained message of each topic, MQTT 5 section
 // 3.3.1.3. The messages live in the store, each written in the commit of the
-// publish that set it; here is only the index by topic.
+// publish that set it; here is only the index by topic, and when those end
+// that have an expiry.
 type retained struct {
 	store   Store
 	changes atomic.Uint64 // since the start
@@ -22,28 +22,28 @@ type retained struct {
 	// the process.
 	topics router.Names[uint64]
 	told   told
+	sweep  sweep
 }
 
-// load reads which topics have a retained message.
+// now is the time that expiries count in: that of messages.
+func (r *retained) now() int64 { return r.store.Now().UnixMilli() }
+
+// load reads which topics have a retained message, and when it ends.
 func (r *retained) load(ctx context.Context) error {
+	r.sweep.init()
 	return r.store.List(ctx, SpaceRetained, "", func(e Entry) bool {
 		r.topics.Set(e.Key, 0)
 		r.most.Store(int64(r.topics.Len()))
+		var m Message
+		if DecodeMessage(e.Value, &m) == nil { // if not, its readers are told
+			r.sweep.set(e.Key, m.Expires)
+		}
 		return true
 	})
 }
 
-// room refuses m if it would be retained for one topic more than limit; 0 = none.
-func (r *retained) room(m *Message, limit int) error {
-	if limit == 0 || !m.Retain || len(m.Payload) == 0 || r.topics.Len()-r.told.len() < limit {
-		return nil
-	}
-	if _, ok := r.topics.Get(m.Topic); ok {
-		return nil
-	}
-	return errorf(Full, TopicSubject, "%d topics have a retained message, which is the limit, and %q has none; nothing was stored: clear retained messages, or raise limits.retained",
-		limit, m.Topic)
-}
+// len is how many topics have a message that a client set.
+func (r *retained) len() int { return r.topics.Len() - r.told.len() }
 
 // record appends the change that m makes to the unit of its publish: an empty
 // payload clears, anything else replaces.
@@ -57,18 +57,24 @@ func (r *retained) record(b *Batch, m *Message) {
 
 // committed brings the index up to date; it comes before the producer's answer.
 func (r *retained) committed(m *Message) {
-	if len(m.Payload) > 0 {
-		// The topic may share its bytes with a whole read buffer.
-		r.topics.Set(strings.Clone(m.Topic), r.changes.Add(1))
-		for n, most := int64(r.topics.Len()), r.most.Load(); n > most && !r.most.CompareAndSwap(most, n); {
-			most = r.most.Load()
-		}
-	} else {
-		r.topics.Delete(m.Topic)
+	if len(m.Payload) == 0 {
+		r.forget(m.Topic)
+		return
+	}
+	r.topics.Set(m.Topic, r.changes.Add(1))
+	r.sweep.set(m.Topic, m.Expires)
+	for n, most := int64(r.topics.Len()), r.most.Load(); n > most && !r.most.CompareAndSwap(most, n); {
+		most = r.most.Load()
 	}
 }
 
-// get reads the retained message of a topic, if it has one that has not expired.
+// forget takes a topic out of the index: the store has nothing for it.
+func (r *retained) forget(topic string) {
+	r.topics.Delete(topic)
+	r.sweep.set(topic, 0)
+}
+
+// get returns the retained message of a topic, if it has one that has not expired.
 func (r *retained) get(ctx context.Context, topic string, now int64) (*Message, error) {
 	if router.SpaceOf(topic) == router.SpaceSys {
 		if m := r.told.get(topic); m != nil {
@@ -76,41 +82,28 @@ func (r *retained) get(ctx context.Context, topic string, now int64) (*Message, 
 		}
 		return nil, ErrNotFound
 	}
-	e, err := r.store.Get(ctx, SpaceRetained, topic)
+	m, _, err := r.read(ctx, topic)
 	if err != nil {
 		return nil, err
 	}
-	m := new(Message)
-	if err := DecodeMessage(e.Value, m); err != nil {
-		return nil, fmt.Errorf("retained message of %q: %w", topic, err)
-	}
 	if m.Expires != 0 && m.Expires <= now {
-		r.expire(topic, e.Rev)
+		r.sweep.set(topic, m.Expires)
 		return nil, ErrNotFound
 	}
 	return m, nil
 }
 
-// expire removes a message whose time is over, unless it was replaced.
-func (r *retained) expire(topic string, rev uint64) {
-	c := newCommit()
-	c.Put(SpaceRetained, topic, nil, rev)
-	c.End()
-	r.store.Submit(&c.Batch, Lazy, expiredRetained{c, r, topic})
-}
-
-type expiredRetained struct {
-	c     *commit
-	r     *retained
-	topic string
-}
-
-// Done implements Completion.
-func (e expiredRetained) Done(b *Batch) {
-	if b.Units[0].Result.Err == nil {
-		e.r.topics.Delete(e.topic)
+// read reads what the store has for a topic, with its revision.
+func (r *retained) read(ctx context.Context, topic string) (*Message, uint64, error) {
+	e, err := r.store.Get(ctx, SpaceRetained, topic)
+	if err != nil {
+		return nil, 0, err
 	}
-	e.c.release()
+	m := new(Message)
+	if err := DecodeMessage(e.Value, m); err != nil {
+		return nil, 0, fmt.Errorf("retained message of %q: %w", topic, err)
+	}
+	return m, e.Rev, nil
 }
 
 // RetainedMark is the present for RetainedAt. A subscriber that asks for it

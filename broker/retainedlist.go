@@ -48,9 +48,6 @@ func (b *Broker) RetainedPage(ctx context.Context, filter string, skip, limit in
 	return ms, more, nil
 }
 
-// clearPage is how many retained messages one commit clears.
-const clearPage = 1000
-
 // ClearRetained removes the retained messages of all topics that filter
 // matches, and returns how many. Nothing is published. It asks for the right to
 // manage the server.
@@ -65,41 +62,22 @@ func (b *Broker) ClearRetained(ctx context.Context, filter string) (int, error) 
 	for topic := range b.retained.topics.Match(filter) {
 		topics = append(topics, topic)
 	}
-	for page := range slices.Chunk(topics, clearPage) {
-		c := &clearing{commit: newCommit(), r: &b.retained, topics: page}
+	for page := range slices.Chunk(topics, removalPage) {
+		x := newRemovals(&b.retained, len(page))
 		for _, topic := range page {
-			c.Put(SpaceRetained, topic, nil, 0)
+			x.add(topic, 0)
 		}
-		c.End()
-		b.store.Submit(&c.Batch, Durable, c)
+		x.submit(Durable)
 		select {
-		case <-c.done:
+		case <-x.done:
 		case <-ctx.Done():
 			return 0, storeError(ErrUnknown)
 		}
-		err := c.Units[0].Result.Err
-		c.release()
-		if err != nil {
-			return 0, storeError(err)
+		for i := range x.list {
+			if err := x.list[i].Units[0].Result.Err; err != nil {
+				return 0, storeError(err)
+			}
 		}
 	}
 	return len(topics), nil
-}
-
-// clearing is a commit that clears retained messages. The index follows in its
-// completion, so that it keeps the order of the commits.
-type clearing struct {
-	*commit
-	r      *retained
-	topics []string
-}
-
-// Done implements Completion.
-func (c *clearing) Done(b *Batch) {
-	if b.Units[0].Result.Err == nil {
-		for _, topic := range c.topics {
-			c.r.topics.Delete(topic)
-		}
-	}
-	c.commit.Done(b)
 }

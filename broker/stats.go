@@ -88,7 +88,7 @@ func (b *Broker) Stats() Stats {
 		nodes = b.peers.stats.read()
 	}
 	return Stats{
-		Subscriptions: max(0, b.tree.Len()-fed), Retained: b.retained.topics.Len() - b.retained.told.len(),
+		Subscriptions: max(0, b.tree.Len()-fed), Retained: b.retained.len(),
 		Sessions: b.sessions.len(), Expired: b.sessions.expired.Load(),
 		Published: n.taken.Load(), Refused: n.refused.Load(), Duplicates: n.duplicates.Load(), Stored: n.stored.Load(), Unmatched: n.unmatched.Load(),
 		Commit: n.commit.Read(), Waiting: b.waiting.Load(),

@@ -14,6 +14,10 @@ type Store interface {
 	// State tells what the store promises and how it is now. It never blocks
 	// and is cheap enough for every request.
 	State() State
+	// Stored is how many bytes all queues, streams and sessions hold, as their
+	// Info.Bytes count them. It never blocks, and is cheap enough for every message.
+	// Where others share the store it may be some seconds old.
+	Stored() int64
 	// Now is the time by which deadlines are judged, here and by the broker: every
 	// time in a Message, Batch or Wait is one of it. It begins as the wall clock
 	// and does not follow when that is set; it never goes back.

@@ -76,7 +76,8 @@ type StreamInfo struct {
 }
 
 // CreateStream makes a stream. It receives what is published from now on.
-// Errors: Invalid, Forbidden, Conflict when the name is taken.
+// Errors: Invalid, Forbidden, Conflict when the name is taken, Full when there are
+// as many streams as there may be.
 func (b *Broker) CreateStream(ctx context.Context, c StreamConfig) (StreamInfo, error) {
 	if err := b.may(ctx, auth.Manage, auth.StreamResource(c.Name)); err != nil {
 		return StreamInfo{}, err
@@ -101,6 +102,9 @@ func (b *Broker) CreateStream(ctx context.Context, c StreamConfig) (StreamInfo, 
 
 // defineStream makes a stream of a free name; defining is held.
 func (b *Broker) defineStream(ctx context.Context, c *StreamConfig) (*stream, error) {
+	if err := b.roomForStream(); err != nil {
+		return nil, err
+	}
 	c.Created = b.Now().UTC().Truncate(time.Millisecond)
 	t, err := b.store.Define(ctx, c.def())
 	if err != nil {

@@ -49,7 +49,8 @@ type Placed struct {
 // the topic c.Filter. A stream that is not there is made as c says if create is
 // set, by whoever may publish: it is that topic kept, and nothing more.
 //
-// Errors: Invalid, Forbidden, NotFound.
+// Errors: Invalid, Forbidden, NotFound, Full when there are as many streams as
+// there may be.
 func (b *Broker) NewStreamProducer(ctx context.Context, c StreamConfig, create bool) (StreamProducer, error) {
 	p := StreamProducer{b: b, s: b.streamNamed(c.Name), principal: auth.From(ctx), topic: c.Filter}
 	if err := b.CheckTopic(c.Filter); err != nil {
@@ -144,6 +145,9 @@ func (p *StreamProducer) add(c *pending, m *StreamMessage, tag uint64) error {
 		return fieldError("partition", "is %d; stream %q has %d, counted from 0", m.Partition, p.s.config().Name, n)
 	}
 	if err := p.b.overloaded(); err != nil {
+		return err
+	}
+	if err := p.b.roomInStore(); err != nil {
 		return err
 	}
 	if err := p.b.stamp(p.principal, m.Message, p.b.Now()); err != nil {

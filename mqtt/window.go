@@ -199,6 +199,7 @@ type pending struct {
 	retain bool
 	dup    bool   // it was sent before
 	id     uint16 // packet id; 0 = the next that is free
+	size   int32  // bytes, in a backlog
 	cargo  cargo
 }
 
@@ -207,7 +208,8 @@ const pendingOverhead = 256
 
 func (p *pending) bytes() int { return len(p.m.Payload) + len(p.m.Topic) + pendingOverhead }
 
-// backlog is a queue of waiting messages, a ring. Guarded by session.mu.
+// backlog is a queue of waiting messages, a ring. Guarded by session.mu. It drops
+// the oldest without a look at the message, which no cache holds any more.
 type backlog struct {
 	ring   []pending
 	head   int
@@ -225,16 +227,19 @@ func (b *backlog) push(p pending) {
 		copy(grown[k:], b.ring[:b.head])
 		b.ring, b.head = grown, 0
 	}
+	p.size = int32(p.bytes())
 	b.ring[(b.head+b.n)%len(b.ring)] = p
 	b.n++
-	b.bytes += p.bytes()
+	b.bytes += int(p.size)
 }
 
 // pushFront puts p back where the oldest is.
 func (b *backlog) pushFront(p pending) {
 	b.push(p) // makes the room
 	b.head = (b.head + len(b.ring) - 1) % len(b.ring)
-	b.ring[(b.head+b.n)%len(b.ring)] = pending{} // where push had put it
+	last := (b.head + b.n) % len(b.ring) // where push has put it
+	p = b.ring[last]
+	b.ring[last] = pending{}
 	b.ring[b.head] = p
 	b.popped--
 }
@@ -245,7 +250,7 @@ func (b *backlog) pop() pending {
 	b.head = (b.head + 1) % len(b.ring)
 	b.n--
 	b.popped++
-	b.bytes -= p.bytes()
+	b.bytes -= int(p.size)
 	if b.n == 0 && len(b.ring) > 1024 {
 		b.ring, b.head = nil, 0
 	}

@@ -32,7 +32,7 @@ func BenchmarkDecide(b *testing.B) {
 			r := topic("devices/d1/temperature/up")
 			b.ReportAllocs()
 			for b.Loop() {
-				if !a.Decide(c.p, c.act, r).Allowed {
+				if !a.Allow(c.p, c.act, r) {
 					b.Fatal("refused")
 				}
 			}

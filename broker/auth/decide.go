@@ -16,9 +16,15 @@ type Decision struct {
 func allowed(by string) Decision { return Decision{Allowed: true, Rule: by} }
 func refused(by string) Decision { return Decision{Rule: by} }
 
-// Allow is Decide without the reasons.
+// Allow is Decide without the reasons. What it says about publishes it remembers.
 func (a *Auth) Allow(p *Principal, act Action, r Resource) bool {
-	return a.Decide(p, act, r).Allowed
+	if act != Publish || r.Kind != Topic || r.Name == "" || r.Name[0] == '$' || p == nil || p.Kind == System || p.session != nil { // which ends by itself
+		return a.Decide(p, act, r).Allowed
+	}
+	if m := a.rightsOf(p); m.ended != "" || m.free.has(Publish, Topic) {
+		return m.ended == ""
+	}
+	return a.mayPublish(p, r.Name)
 }
 
 // Decide says whether p may do act to r. It answers from memory and, where it

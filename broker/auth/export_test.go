@@ -137,8 +137,15 @@ func Meters(a *Auth) int { return len(a.meters.Load().byID) }
 // SetMaxSheets changes how much room sheets have.
 func (a *Auth) SetMaxSheets(bytes int64) { a.maxSheets = bytes }
 
-// SheetsFilled is how many decisions are on the sheets of the present term.
-func (a *Auth) SheetsFilled() (n int) {
+// SheetsFilled is how many decisions about readers are on the sheets of the present term.
+func (a *Auth) SheetsFilled() int { return a.kept(func(s *sheet) *verdicts { return &s.readers }) }
+
+// PublishersKept is the same of publishers.
+func (a *Auth) PublishersKept() int {
+	return a.kept(func(s *sheet) *verdicts { return &s.writers })
+}
+
+func (a *Auth) kept(of func(*sheet) *verdicts) (n int) {
 	const known = 0x5555555555555555
 	table := *a.policy.Load().term.Load().table.Load()
 	for i := range table {
@@ -146,7 +153,7 @@ func (a *Auth) SheetsFilled() (n int) {
 		if s == nil {
 			continue
 		}
-		for w, words := 0, *s.words.Load(); w < len(words); w++ {
+		for w, words := 0, of(s).all(); w < len(words); w++ {
 			n += bits.OnesCount64(words[w].Load() & known)
 		}
 	}

@@ -35,9 +35,9 @@ func (r *Readers) Include(p *Principal, at *Seat) bool {
 func (r *Readers) ask(p *Principal, at *Seat) bool {
 	if r.sheet == nil {
 		r.sheet = r.a.sheet(r.topic)
-		r.from, r.open = r.sheet.from, r.sheet.open.Load()
+		r.from, r.open = r.sheet.from, r.sheet.readers.open.Load()
 	}
-	if allowed, known := r.sheet.find(at.v.Load()); known {
+	if allowed, known := r.sheet.readers.find(at.v.Load() - r.from); known {
 		return allowed
 	}
 	if p == nil || p.Kind == System || p.session != nil { // which ends by itself
@@ -45,11 +45,24 @@ func (r *Readers) ask(p *Principal, at *Seat) bool {
 	}
 	seat := r.sheet.term.seat(p)
 	at.v.Store(seat)
-	if allowed, known := r.sheet.find(seat); known { // by another subscription
+	if allowed, known := r.sheet.readers.find(seat - r.from); known { // by another subscription
 		return allowed
 	}
 	allowed := r.a.Allow(p, Subscribe, TopicResource(r.topic))
-	r.sheet.keep(seat, allowed)
+	r.sheet.readers.keep(r.sheet.term, seat-r.from, allowed)
+	return allowed
+}
+
+// mayPublish is Decide of Publish to an ordinary topic, where rules or scopes have to
+// be looked at: what they say is on the topic's sheet as well.
+func (a *Auth) mayPublish(p *Principal, topic string) bool {
+	s := a.sheet(topic)
+	seat := s.term.seat(p) - s.from
+	allowed, known := s.writers.find(seat)
+	if !known {
+		allowed = a.Decide(p, Publish, TopicResource(topic)).Allowed
+		s.writers.keep(s.term, seat, allowed)
+	}
 	return allowed
 }
 
@@ -86,17 +99,22 @@ var hashing = maphash.MakeSeed()
 // for that of another.
 var terms atomic.Uint32
 
-// sheet has two bits for each seat of a term: whether it is known what its
-// holder may, and what. Mostly all may: how many of the first may, without a gap, is a
-// number beside the bits.
+// sheet says who may read a topic and who may publish to it.
 type sheet struct {
-	from  uint64        // the term's first seat
-	open  atomic.Uint64 // so many seats from there on are known, and allowed
-	hash  uint64
-	topic string
-	term  *term
+	from             uint64 // the term's first seat
+	hash             uint64
+	topic            string
+	term             *term
+	readers, writers verdicts
+}
+
+// verdicts have two bits for each seat of a term, counted from its first: whether it
+// is known what its holder may, and what. Mostly all may: how many of the first may,
+// without a gap, is a number beside the bits.
+type verdicts struct {
+	open  atomic.Uint64                   // so many seats are known, and allowed
 	mu    sync.Mutex                      // held while words change
-	words atomic.Pointer[[]atomic.Uint64] // of 32 seats each
+	words atomic.Pointer[[]atomic.Uint64] // of 32 seats each; nil = none
 }
 
 const (
@@ -142,7 +160,6 @@ func (t *term) begin(hash uint64, topic string) *sheet {
 		return s
 	}
 	s := &sheet{from: uint64(t.id) << 32, hash: hash, topic: strings.Clone(topic), term: t}
-	s.words.Store(new([]atomic.Uint64))
 	t.bytes.Add(bytesOfSheet + int64(len(topic)))
 	if t.count++; 2*t.count > len(table) {
 		more := make([]atomic.Pointer[sheet], 2*len(table))
@@ -182,32 +199,37 @@ func (t *term) seat(p *Principal) uint64 {
 	}
 }
 
-// find returns what was decided about who has a seat.
-func (s *sheet) find(at uint64) (allowed, known bool) {
-	seat := at - s.from
-	if seat < s.open.Load() {
+// find returns what was decided about a seat.
+func (v *verdicts) find(seat uint64) (allowed, known bool) {
+	if seat < v.open.Load() {
 		return true, true
 	}
-	if words, n := *s.words.Load(), seat/seatsInWord; n < uint64(len(words)) {
+	if words, n := v.all(), seat/seatsInWord; n < uint64(len(words)) {
 		bits := words[n].Load() >> (seat % seatsInWord * 2)
 		return bits&2 != 0, bits&1 != 0
 	}
 	return false, false // also for a seat of another term
 }
 
-// keep writes down what was decided about a seat.
-func (s *sheet) keep(at uint64, allowed bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	seat := at - s.from
-	words, n := *s.words.Load(), int(seat/seatsInWord)
+func (v *verdicts) all() []atomic.Uint64 {
+	if words := v.words.Load(); words != nil {
+		return *words
+	}
+	return nil
+}
+
+// keep writes down what was decided about a seat of t.
+func (v *verdicts) keep(t *term, seat uint64, allowed bool) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	words, n := v.all(), int(seat/seatsInWord)
 	if n >= len(words) {
 		more := make([]atomic.Uint64, max(n+1, 2*len(words)))
 		for i := range words {
 			more[i].Store(words[i].Load())
 		}
-		s.term.bytes.Add(int64(len(more)-len(words)) * 8)
-		s.words.Store(&more)
+		t.bytes.Add(int64(len(more)-len(words)) * 8)
+		v.words.Store(&more)
 		words = more
 	}
 	verdict := uint64(1)
@@ -215,9 +237,9 @@ func (s *sheet) keep(at uint64, allowed bool) {
 		verdict = 3
 	}
 	words[n].Or(verdict << (seat % seatsInWord * 2))
-	for open := s.open.Load(); ; open++ {
+	for open := v.open.Load(); ; open++ {
 		if n := int(open / seatsInWord); n >= len(words) || words[n].Load()>>(open%seatsInWord*2)&3 != 3 {
-			s.open.Store(open)
+			v.open.Store(open)
 			return
 		}
 	}

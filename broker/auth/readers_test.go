@@ -99,6 +99,38 @@ func TestReadersAreAskedAboutOnce(t *testing.T) {
 	}
 }
 
+// TestPublishersAreAskedAboutOnce: under rules, too, a publish costs no look at them
+// after the first, and a change of the rules is felt at once.
+func TestPublishersAreAskedAboutOnce(t *testing.T) {
+	a := open(t, &memory{})
+	all := readers(40)
+	deny := func(filter string) auth.Rule {
+		return auth.Rule{Effect: "deny", Who: "all", Do: []string{"publish"}, Filter: filter}
+	}
+	for round := range 4 {
+		rules := []auth.Rule{deny("other/+/x")}
+		if round%2 == 1 {
+			rules = append(rules, deny("t/secret"))
+		}
+		must(t, a.SetRules(t.Context(), rules))
+		for range 3 {
+			for _, p := range all {
+				for name, want := range map[string]bool{"t/1": true, "t/secret": round%2 == 0} {
+					if a.Allow(p.Principal, auth.Publish, topic(name)) != want {
+						t.Fatalf("round %d, %s: want %v", round, name, want)
+					}
+				}
+			}
+		}
+		if n := a.PublishersKept(); n != 2*len(all) {
+			t.Errorf("round %d: %d decisions are kept", round, n)
+		}
+	}
+	if n := testing.AllocsPerRun(1000, func() { a.Allow(all[0].Principal, auth.Publish, topic("t/1")) }); n != 0 {
+		t.Errorf("%v allocations", n)
+	}
+}
+
 // TestReadersWhileRulesChange: nobody is included under rules that forbid it
 // once the change has returned.
 func TestReadersWhileRulesChange(t *testing.T) {

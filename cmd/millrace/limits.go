@@ -18,7 +18,8 @@ func rates(c *config.Config) auth.Rates {
 func brokerLimits(c *config.Config) broker.Limits {
 	return broker.Limits{
 		MaxWaiting: c.Limits.Waiting, SessionMessages: int64(c.MQTT.MaxSessionQueue), SessionBytes: int64(c.MQTT.MaxSessionBytes),
-		SessionPolicy: broker.SessionPolicy(c.MQTT.SessionOverflow), Retained: c.Limits.Retained,
+		SessionPolicy: broker.SessionPolicy(c.MQTT.SessionOverflow),
+		Queues:        c.Limits.Queues, Streams: c.Limits.Streams, Retained: c.Limits.Retained, Stored: int64(c.Limits.Stored),
 	}
 }
 

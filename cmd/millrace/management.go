@@ -71,6 +71,7 @@ func (a *app) keepHistory() {
 		} else {
 			a.alarms.Clear("low_disk")
 		}
+		a.watchTotals()
 		if a.local != nil {
 			a.watchClock()
 		}
@@ -115,6 +116,20 @@ func (a *app) reportLosses() {
 		a.alarms.Raise("damaged_start", "the store was opened without what was damaged: read the report", map[string]any{
 			"report": losses.Report, "places": len(losses.Damage), "gaps": len(losses.Missing),
 		})
+	}
+}
+
+// watchTotals raises an alarm while there is as much of something as there may be.
+func (a *app) watchTotals() {
+	for _, t := range a.broker.Totals() {
+		name := "limit_reached:" + t.Name
+		if t.Most > 0 && t.Now >= t.Most {
+			a.alarms.Raise(name, "there is as much as limits."+t.Name+" allows, and more is refused: remove some, or raise it", map[string]any{
+				"limit": t.Most, "now": t.Now, "refused": t.Refused,
+			})
+		} else {
+			a.alarms.Clear(name)
+		}
 	}
 }
 

@@ -79,7 +79,8 @@
 // message, Defer, repeat of a de-duplicated message, for a full queue that drops its
 // oldest, for a read of a stream that finds something, for each answer of a
 // subscription or to a receive by topic, for a queue whose topics are looked through,
-// for a record of a session, and to sweep the log. Timers run
+// for a record of a session, to sweep the log, and to count what is stored when that is
+// asked for. Timers run
 // for leases and waits that are there, and for the retention of streams that have
 // subscriptions.
 //

@@ -53,6 +53,7 @@ type Store struct {
 	events atomic.Pointer[bound]
 	failed atomic.Pointer[error]
 	full   atomic.Int64 // until when the servers count as full, Unix milliseconds
+	weight weight
 
 	mu       sync.RWMutex
 	closed   bool
@@ -244,6 +245,7 @@ func (s *Store) fail(err error) {
 // Bind implements broker.Store.
 func (s *Store) Bind(e broker.Events) {
 	s.events.Store(&bound{e})
+	s.Stored() // begins to count
 	for _, t := range s.all() {
 		t.begin()
 	}

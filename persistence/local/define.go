@@ -271,6 +271,9 @@ func (s *Store) drop(id broker.Target) []target {
 		t.q.dropped = true
 		t.q.wake = 0
 		t.q.untold = nil
+		for _, n := range t.q.bytes {
+			t.q.weigh(-n)
+		}
 		s.orphans.add(t.q)
 		t.q.chunks = chunks{}
 		t.q.topics = nil

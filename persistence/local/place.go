@@ -19,6 +19,7 @@ func (q *queue) place(seq, pos uint64, p *placed) {
 	e.meta |= min(p.overhead, maxOverhead) << overheadShift
 	st := e.state()
 	q.bytes[st] += int64(e.size)
+	q.weigh(int64(e.size))
 	q.payload[st] += e.payload()
 	if p.expires != 0 {
 		e.meta |= metaExpires
@@ -39,6 +40,7 @@ func (q *queue) moved(c *chunk, i int, pos uint64, size uint32) {
 	q.s.live.add(e.pos, -int64(e.size))
 	q.s.live.add(pos, int64(size))
 	q.bytes[st] += int64(size) - int64(e.size)
+	q.weigh(int64(size) - int64(e.size))
 	q.payload[st] -= payload
 	overhead := uint32(min(max(int64(size)-payload, 0), maxOverhead))
 	e.pos, e.size = pos, size

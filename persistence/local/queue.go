@@ -140,6 +140,7 @@ func (q *queue) add(seq, pos uint64, size uint32, now int64, m *broker.Message, 
 	q.unshown++
 	q.count[waiting]++
 	q.bytes[waiting] += int64(size)
+	q.weigh(int64(size))
 	q.payload[waiting] += e.payload()
 	if m.Expires != 0 {
 		q.expiries.add(m.Expires, seq, false)
@@ -154,6 +155,14 @@ func (q *queue) add(seq, pos uint64, size uint32, now int64, m *broker.Message, 
 	}
 	if q.topics != nil {
 		q.topics.added(c, i, m.Topic)
+	}
+}
+
+// weigh counts n bytes more in all that the store holds. Those of a subscription are
+// its stream's.
+func (q *queue) weigh(n int64) {
+	if q.source == nil {
+		q.s.holds.Add(n)
 	}
 }
 
@@ -309,6 +318,7 @@ func (q *queue) remove(c *chunk, i int, why broker.Reason) {
 	}
 	q.set(e, gone)
 	q.count[gone], q.bytes[gone], q.payload[gone] = 0, 0, 0
+	q.weigh(-int64(e.size))
 	q.out[why]++
 	if !q.volatile && e.pos != 0 {
 		q.s.live.add(e.pos, -int64(e.size))

@@ -81,6 +81,7 @@ type Store struct {
 
 	floor       atomic.Int64 // units from now on have this time or a later one
 	outstanding atomic.Int64 // completions that the log still owes
+	holds       atomic.Int64 // bytes that queues and streams hold together
 	bound       atomic.Bool
 	closing     atomic.Bool
 	ended       atomic.Bool // no wait is taken any more
@@ -252,6 +253,9 @@ func (s *Store) State() broker.State {
 	st.Full = s.short(s.milli())
 	return st
 }
+
+// Stored implements broker.Store. It is exact.
+func (s *Store) Stored() int64 { return s.holds.Load() }
 
 // short reports whether the disk has so little room that only what leads to
 // more is taken. It is asked at every Submit.

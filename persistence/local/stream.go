@@ -153,6 +153,15 @@ func (st *stream) drop() {
 		}
 		p.mu.Unlock()
 	}
+	st.s.holds.Add(-st.bytes.Swap(0))
+}
+
+// weigh counts n bytes more in the partition, its stream and the store, and returns
+// how many the stream has. The lock is held, or nobody else runs.
+func (p *partition) weigh(n int64) int64 {
+	p.bytes += n
+	p.st.s.holds.Add(n)
+	return p.st.bytes.Add(n)
 }
 
 // span is how long a run grows at most, in milliseconds: old entries go late
@@ -241,8 +250,7 @@ func (p *partition) show(upto uint64) bool {
 			p.pack(c)
 		}
 	}
-	p.bytes += bytes
-	total := p.st.bytes.Add(bytes)
+	total := p.weigh(bytes)
 	if keep := p.st.retention.Load(); keep > 0 && p.wake == 0 {
 		p.schedule()
 	}

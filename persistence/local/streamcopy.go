@@ -350,8 +350,7 @@ func (c *copied) apply() {
 	p.copied, p.copiedLast, p.broken = c.to, c.last, false
 	p.newest, p.newestSize = c.files[len(c.files)-1].base, c.sizes[len(c.sizes)-1]
 	bytes -= p.cutFiles(p.first)
-	p.bytes += bytes
-	p.st.bytes.Add(bytes)
+	p.weigh(bytes)
 	p.schedule()
 }
 
@@ -400,9 +399,7 @@ func (p *partition) restoreCopied(to, base uint64, length, last int64) {
 		return
 	}
 	p.copied, p.copiedLast, p.newest, p.newestSize = to, last, base, length
-	bytes := p.forget(to)
-	p.bytes -= bytes
-	p.st.bytes.Add(-bytes)
+	p.weigh(-p.forget(to))
 	p.end, p.shown, p.clock = max(p.end, to), max(p.shown, to), max(p.clock, last)
 }
 

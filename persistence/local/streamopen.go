@@ -100,12 +100,9 @@ func (p *partition) open(acceptLoss bool) error {
 		return err
 	}
 	for _, f := range p.files {
-		p.bytes += f.size
-		p.st.bytes.Add(f.size)
+		p.weigh(f.size)
 	}
-	gone := p.cutFiles(p.first)
-	p.bytes -= gone
-	p.st.bytes.Add(-gone)
+	p.weigh(-p.cutFiles(p.first))
 	s.removeFiles(p.doomed)
 	p.doomed = nil
 	return nil

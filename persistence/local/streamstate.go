@@ -95,8 +95,7 @@ func (p *partition) restore(f *fields.Reader) error {
 		at = c.end()
 		c.last = c.time + int64(list[c.n-1].time)
 		p.chunks = append(p.chunks, c)
-		p.bytes += c.bytes
+		p.weigh(c.bytes)
 	}
-	p.st.bytes.Add(p.bytes)
 	return nil
 }

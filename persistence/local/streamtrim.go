@@ -238,8 +238,7 @@ func (p *partition) cut(to uint64) {
 		p.end = to
 	}
 	p.shown = max(p.shown, to)
-	p.bytes -= bytes
-	p.st.bytes.Add(-bytes)
+	p.weigh(-bytes)
 }
 
 // cutFiles takes out the files of which nothing is left, and returns their size.

@@ -198,6 +198,9 @@ func (h *harness) check() {
 			h.Fatalf("the store's own check: %v", err)
 		}
 	}
+	if st := h.store.State(); st.Lag == 0 && st.Err == nil {
+		h.weighs()
+	}
 }
 
 // sleep lets time pass, which in a bubble takes none.

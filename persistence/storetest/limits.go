@@ -1,6 +1,7 @@
 package storetest
 
 import (
+	"context"
 	"time"
 
 	"millrace/broker"
@@ -38,6 +39,42 @@ var limitTests = []test{
 			h.Fatalf("units failed: %v, %v", b.Units[0].Result.Err, b.Units[2].Result.Err)
 		}
 		h.fails(b.Units[1].Result.Err, broker.ErrFull)
+	}},
+	{"what is stored is what queues, streams and sessions hold together", func(h *harness) {
+		q, memory := h.queue(broker.Def{}), h.queue(broker.Def{Name: "memory", Volatile: true})
+		st := h.stream(broker.Def{Partitions: 2})
+		session := h.define(broker.Def{Kind: broker.SessionTarget}, "session")
+		h.weighs()
+		var d []broker.Delivery
+		for i := range uint32(4) {
+			h.must(func(b *broker.Batch) {
+				b.Publish(h.message("everywhere"), broker.Route{Target: q}, broker.Route{Target: memory},
+					broker.Route{Target: st, Partition: i % 2}, broker.Route{Target: session})
+			})
+		}
+		if n := h.weighs(); n < 4*4*int64(len("everywhere")) {
+			h.Fatalf("16 messages in all are %d bytes", n)
+		}
+		d = h.receive(q, 1, time.Minute)
+		h.weighs() // a leased message is still there
+		h.ack(d...)
+		h.ack(h.receive(session, 1, time.Minute)...)
+		h.must(func(b *broker.Batch) { b.Purge(memory, true) })
+		h.weighs()
+		if h.keeps() {
+			h.reopen()
+			h.weighs()
+			q, st, session = h.target("q"), h.target("s"), h.target("session")
+		}
+		for _, t := range []broker.Target{st, session, q} {
+			if err := h.store.Drop(context.Background(), t); err != nil {
+				h.Fatalf("drop: %v", err)
+			}
+			h.weighs()
+		}
+		if n := h.weighs(); n != 0 {
+			h.Fatalf("%d bytes are stored and nothing is there", n)
+		}
 	}},
 	{"messages of one unit count together", func(h *harness) {
 		q := h.queue(broker.Def{MaxMessages: 2})
@@ -226,4 +263,37 @@ var limitTests = []test{
 		h.ack(h.expect(q, "a2")...)
 		h.expect(q, "a3")
 	}},
+}
+
+// storedAge is more than Stored may lag on an idle machine.
+const storedAge = 2 * time.Second
+
+// weighs sees that Stored is the sum of what the targets hold, and returns it.
+func (h *harness) weighs() int64 {
+	h.Helper()
+	if !h.live && h.store.State().Lag > 0 {
+		<-time.After(storedAge)
+		h.store.Stored() // has it counted
+	}
+	var sum int64
+	if h.becomes(func() bool { sum = h.heldByAll(); return h.store.Stored() == sum }) {
+		return sum
+	}
+	h.Fatalf("%d bytes are stored, and the targets hold %d", h.store.Stored(), sum)
+	return 0
+}
+
+// heldByAll is what the targets hold together.
+func (h *harness) heldByAll() (sum int64) {
+	h.Helper()
+	ds, err := h.store.Definitions(context.Background())
+	if err != nil {
+		h.Fatalf("definitions: %v", err)
+	}
+	for _, d := range ds {
+		if d.Def.Kind != broker.SubscriptionTarget {
+			sum += h.info(d.Target).Bytes
+		}
+	}
+	return sum
 }

@@ -199,6 +199,8 @@ func dispatchError(err error) error {
 		return &refusedError{problem{http.StatusBadRequest, badRequest, p.text}, quotaExceeded}
 	case e.Subject == broker.TopicSubject:
 		return &refusedError{problem{http.StatusBadRequest, badTopic, p.text}, topicNameInvalid}
+	case e.Subject == broker.LimitSubject:
+		return &refusedError{problem{http.StatusServiceUnavailable, unavailable, p.text}, quotaExceeded}
 	case e.Kind == broker.Full, e.Kind == broker.Unavailable, e.Kind == broker.Unknown:
 		return &refusedError{problem{http.StatusServiceUnavailable, unavailable, p.text}, implementationError}
 	}

@@ -63,7 +63,7 @@ var bySubject = map[fact]reply{
 
 	{broker.Conflict, httpx.AccountSubject}:       {http.StatusConflict, "ALREADY_EXISTS"},
 	{broker.Conflict, httpx.AdministratorSubject}: {http.StatusConflict, "LAST_ADMINISTRATOR"},
-	{broker.Full, httpx.LimitSubject}:             {http.StatusTooManyRequests, "LIMIT_REACHED"},
+	{broker.Full, broker.LimitSubject}:            {http.StatusTooManyRequests, "LIMIT_REACHED"},
 }
 
 // byStatus names the answers that HTTP itself asks for.

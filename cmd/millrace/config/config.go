@@ -153,6 +153,9 @@ type Limits struct {
 	PerIdentity int  `yaml:"per_identity" live:"yes" doc:"MQTT connections of one user or key; 0 has no limit"`
 	AcceptRate  int  `yaml:"accept_rate" live:"yes" doc:"new MQTT connections a second, the others wait their turn; 0 has no limit"`
 	Connecting  int  `yaml:"connecting" doc:"MQTT connections that have not logged in yet, and those of an HTTP listener that have sent no request; beyond it the oldest is dropped"`
+	Queues      int  `yaml:"queues" live:"yes" doc:"queues in all; beyond it none can be made; 0 has no limit"`
+	Streams     int  `yaml:"streams" live:"yes" doc:"streams in all; beyond it none can be made; 0 has no limit"`
+	Stored      Size `yaml:"stored" live:"yes" doc:"what all queues, streams and sessions hold together, a message once for each that has it; from there on messages that would be stored are refused, while those that are there are delivered, acknowledged and moved; 0 has no limit"`
 	Retained    int  `yaml:"retained" live:"yes" doc:"topics with a retained message; beyond it those of further topics are refused; 0 has no limit"`
 	Memory      Size `yaml:"memory" doc:"memory in all; from seven eighths of it in use on, new connections and publishes are refused, consumers are served; 0 has no limit"`
 	KeyRate     int  `yaml:"key_rate" live:"yes" doc:"HTTP requests of one user, key or anonymous client a second; 0 has no limit"`

@@ -14,6 +14,9 @@ var (
 	nodeLive    = counter("node_messages", "Live messages between this node and others, by what became of them: sent to another, shed because too much waited for one, received, lost on the way from one, unclaimed by a group without members.", "outcome")
 	nodeFrames  = counter("node_frames", "Frames in which live messages were sent to other nodes.")
 	nodeRepairs = counter("node_repairs", "Times that another node had to be asked which messages it wants, because what it had told was incomplete.")
+	totalNow    = gauge("total", "How much there is in all of what a setting limits: queues, streams, retained (topics), stored (bytes).", "limit")
+	totalMost   = gauge("total_limit", "How much there may be, by the setting limits.NAME; 0 is no limit.", "limit")
+	totalOver   = counter("total_refusals", "What was refused because there was as much as there may be.", "limit")
 	ready       = gauge("ready", "1 when publishes and acks work now.")
 )
 
@@ -42,6 +45,11 @@ func (s Source) core(to *scrape) {
 		refusals[strings.ReplaceAll(reason, " ", "_")] = n
 	}
 	each(to, authRefused, refusals)
+	for _, t := range s.Broker.Totals() {
+		to.set(totalNow, float64(t.Now), t.Name)
+		to.set(totalMost, float64(t.Most), t.Name)
+		to.set(totalOver, float64(t.Refused), t.Name)
+	}
 	to.set(ready, flag(s.Broker.Ready() == nil && !s.Broker.State().Full))
 }
 

@@ -11,7 +11,6 @@ import (
 const (
 	AccountSubject       broker.Subject = "account" // a user, a key or a secret
 	AdministratorSubject broker.Subject = "administrator"
-	LimitSubject         broker.Subject = "limit" // of how many there may be
 )
 
 // AccountError gives the errors of auth about the account, as in "user ann",
@@ -52,7 +51,7 @@ func byType(e *broker.Error) error {
 		return e
 	}
 	if limit, ok := errors.AsType[*auth.LimitError](e.Err); ok {
-		e.Kind, e.Subject, e.Message = broker.Full, LimitSubject, limit.Error()
+		e.Kind, e.Subject, e.Message = broker.Full, broker.LimitSubject, limit.Error()
 		return e
 	}
 	if invalid, ok := errors.AsType[*auth.InvalidError](e.Err); ok {
