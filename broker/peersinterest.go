@@ -168,7 +168,8 @@ func (i *interest) await(version uint64) {
 		defer i.mu.Unlock()
 		i.waiters = slices.DeleteFunc(i.waiters, func(x waiter) bool { return x == w })
 		for _, p := range i.peers {
-			if p.acked < version {
+			if p.acked < version && time.Since(p.warned) >= interestTimeout {
+				p.warned = time.Now()
 				i.ps.b.log.Warn().Str("node", p.node.Name).Dur("waited", interestTimeout).
 					Msg("node has not taken a new subscription; what is published there is not delivered here until it does")
 			}

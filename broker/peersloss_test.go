@@ -3,6 +3,7 @@ package broker_test
 import (
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strconv"
 	"sync"
 	"testing"
@@ -219,5 +220,59 @@ func TestANodeThatIsSlowHoldsNobodyUp(t *testing.T) {
 		a.say(0, "t", "again")
 		synctest.Wait()
 		wantText(t, "after that", got.take(), "again")
+	})
+}
+
+func TestWhatCannotBeReadIsNoMessage(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		bus := clustertest.New(t)
+		a, an := start(t, bus, "a")
+		b, bn := start(t, bus, "b")
+		_, got := b.listen("#")
+		var frames [][]byte
+		an.SetTell(func(kind string, body []byte) {
+			if kind == "live" {
+				frames = append(frames, slices.Clone(body))
+			}
+		})
+		a.say(1, "t", "x")
+		synctest.Wait()
+		bn.Hear("live", "nobody", frames[0])
+		bn.Hear("live", "a", nil)
+		whole := b.Stats().Nodes
+		if whole.Received+whole.Lost != 0 {
+			t.Errorf("%+v of nothing", whole)
+		}
+		for n := range frames[0] {
+			bn.Hear("live", "a", frames[0][:n])
+			for _, kind := range []string{"digest", "live"} {
+				bad := slices.Clone(frames[0])
+				bad[n] ^= 0xff
+				bn.Hear(kind, "a", bad)
+			}
+		}
+		got.take()
+		bn.Hear("live", "a", frames[0])
+		wantText(t, "subscriber", got.take(), "x")
+	})
+}
+
+func TestSubscribingTwiceIsOnceAndUnsubscribingToo(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		bus := clustertest.New(t)
+		a, _ := start(t, bus, "a")
+		b, _ := start(t, bus, "b")
+		for _, filter := range []string{"t", "$share/g/t", "$SYS/t", "$share/g/$SYS/t"} {
+			s, _ := b.listen(filter)
+			if err := b.Subscribe(s); err != nil {
+				t.Fatal(err)
+			}
+			b.Unsubscribe(s)
+			b.Unsubscribe(s)
+		}
+		synctest.Wait()
+		if n := a.say(0, "t", "x").Subscribers; n != 0 {
+			t.Errorf("%d subscribers remain", n)
+		}
 	})
 }
