@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -8,10 +9,33 @@ import (
 	"sync"
 )
 
-// restore binds a definition that the store recorded.
-func (b *Broker) restore(d Definition) error {
+// define records a definition, of the target or NewTarget, and binds it. Where
+// other nodes share the store that comes back from there, to all of them, before
+// the answer.
+func (b *Broker) define(ctx context.Context, of Target, d Def) error {
+	d.Expect = of
+	t, err := b.store.Define(ctx, d)
+	if err == nil && b.cluster == nil {
+		err = b.bind(Definition{t, d})
+	}
+	return err
+}
+
+// drop removes a target; nothing goes there any more once that is known here.
+func (b *Broker) drop(ctx context.Context, k TargetKind, t Target, name string) error {
+	if b.cluster == nil {
+		b.unbind(Definition{t, Def{Kind: k, Name: name}})
+	}
+	return b.store.Drop(ctx, t)
+}
+
+// bind makes a recorded definition known, or the change of one that is known.
+func (b *Broker) bind(d Definition) error {
 	switch d.Def.Kind {
 	case QueueTarget:
+		if d.Def.Name == delayedQueue {
+			return nil // see defineDelayed
+		}
 		var c QueueConfig
 		if err := json.Unmarshal(d.Def.Meta, &c); err != nil {
 			return fmt.Errorf("settings: %w", err)
@@ -24,7 +48,11 @@ func (b *Broker) restore(d Definition) error {
 		}
 		b.bindStream(d.Target, &c)
 	case SubscriptionTarget:
-		return b.restoreSubscription(d)
+		var c SubscriptionConfig
+		if err := json.Unmarshal(d.Def.Meta, &c); err != nil {
+			return fmt.Errorf("settings: %w", err)
+		}
+		return b.bindSubscription(d.Target, &c)
 	case SessionTarget: // with the rest of the session
 	default:
 		return fmt.Errorf("kind %d is not known; a newer release wrote it", d.Def.Kind)
@@ -32,21 +60,46 @@ func (b *Broker) restore(d Definition) error {
 	return nil
 }
 
+// unbind forgets a target that is dropped.
+func (b *Broker) unbind(d Definition) {
+	switch d.Def.Kind {
+	case QueueTarget:
+		if q := b.byTarget(d.Target); q != nil {
+			b.unbindQueue(q)
+		}
+	case StreamTarget:
+		if s := b.streamNamed(d.Def.Name); s != nil && s.target == d.Target {
+			b.unbindStream(s)
+		}
+	case SubscriptionTarget:
+		if q := b.byTarget(d.Target); q != nil {
+			b.unbindSubscription(q)
+		}
+	default:
+	}
+}
+
 // bindQueue makes a recorded queue known and lets its filter feed it.
 func (b *Broker) bindQueue(t Target, c *QueueConfig) {
-	q := &queue{target: t, volatile: c.Driver == Memory}
+	q, old := b.byTarget(t), ""
+	if q == nil {
+		q = &queue{target: t, volatile: c.Driver == Memory}
+	} else {
+		old = q.config().Filter
+	}
 	q.settings.Store(c)
 	b.mu.Lock()
 	b.queues[c.Name], b.targets[t] = q, q
 	b.mu.Unlock()
-	if c.Filter != "" {
-		b.tree.Insert(c.Filter, q)
-	}
+	b.rebind(q, old, c.Filter)
 }
 
 // rebind moves a queue or stream to another filter; for a moment both feed it,
 // so that nothing published meanwhile is missed.
 func (b *Broker) rebind(d destination, old, filter string) {
+	if old == filter {
+		return
+	}
 	if filter != "" {
 		b.tree.Insert(filter, d)
 	}
@@ -61,19 +114,25 @@ func (b *Broker) unbindQueue(q *queue) {
 		b.tree.Remove(c.Filter, q)
 	}
 	b.mu.Lock()
-	delete(b.queues, c.Name)
+	if b.queues[c.Name] == q {
+		delete(b.queues, c.Name)
+	}
 	delete(b.targets, q.target)
 	b.mu.Unlock()
 }
 
-func (b *Broker) bindStream(t Target, c *StreamConfig) *stream {
-	s := &stream{target: t, subs: map[string]*queue{}}
+func (b *Broker) bindStream(t Target, c *StreamConfig) {
+	s, old := b.streamNamed(c.Name), ""
+	if s == nil || s.target != t {
+		s = &stream{target: t, subs: map[string]*queue{}}
+	} else {
+		old = s.config().Filter
+	}
 	s.settings.Store(c)
 	b.mu.Lock()
 	b.streams[c.Name] = s
 	b.mu.Unlock()
-	b.tree.Insert(c.Filter, s)
-	return s
+	b.rebind(s, old, c.Filter)
 }
 
 func (b *Broker) unbindStream(s *stream) {

@@ -93,6 +93,8 @@ func (o *Options) setDefaults() error {
 type Broker struct {
 	opts       Options
 	store      Store
+	cluster    Cluster // nil: the store is this node's alone
+	replica    *replica
 	auth       *auth.Auth
 	log        zerolog.Logger
 	limits     router.Limits
@@ -137,7 +139,7 @@ func Open(ctx context.Context, o Options) (*Broker, error) {
 		return nil, err
 	}
 	b := &Broker{
-		opts: o, store: o.Store, auth: o.Auth, log: o.Log,
+		opts: o, store: o.Store, cluster: o.Cluster, auth: o.Auth, log: o.Log,
 		limits:     o.Topics,
 		durability: o.Store.State().Durability,
 		tree:       new(router.Tree[destination]),
@@ -147,39 +149,13 @@ func Open(ctx context.Context, o Options) (*Broker, error) {
 		groups:     make(map[string]*sharedGroup),
 	}
 	b.tuned.Store(&o.Limits)
-	if o.Cluster != nil {
-		b.peers = openPeers(b, o.Cluster)
-		o.Cluster.Follow(follower{b})
+	b.replica = &replica{b: b}
+	if b.cluster != nil {
+		b.peers = openPeers(b, b.cluster)
+		b.cluster.Follow(b.replica)
 	}
-	var err error
-	if b.receipts, err = loadReceiptKey(ctx, b.store); err != nil {
-		return nil, fmt.Errorf("receipt key: %w", err)
-	}
-	defs, err := b.store.Definitions(ctx)
-	if err != nil {
-		return nil, fmt.Errorf("read the definitions: %w", err)
-	}
-	if err := b.defineDelayed(ctx, defs); err != nil {
-		return nil, fmt.Errorf("define the queue of delayed messages: %w", err)
-	}
-	slices.SortStableFunc(defs, func(x, y Definition) int { return cmp.Compare(x.Def.Kind, y.Def.Kind) }) // streams before their subscriptions
-	for _, d := range defs {
-		if d.Target == b.delayed.target {
-			continue
-		}
-		if err := b.restore(d); err != nil {
-			return nil, fmt.Errorf("definition of %q: %w", d.Def.Name, err)
-		}
-	}
-	b.retained.store = b.store
-	if err := b.retained.load(ctx); err != nil {
-		return nil, fmt.Errorf("read the retained messages: %w", err)
-	}
-	if err := b.watches.load(ctx, NewKeys(b.store, SpaceSystem)); err != nil {
-		return nil, fmt.Errorf("read the watched topics: %w", err)
-	}
-	if err := b.loadSessions(ctx, defs); err != nil {
-		return nil, fmt.Errorf("read the sessions: %w", err)
+	if err := b.load(ctx); err != nil {
+		return nil, err
 	}
 	b.dead = startDeadLetters(b)
 	b.store.Bind(b.dead)
@@ -187,10 +163,42 @@ func Open(ctx context.Context, o Options) (*Broker, error) {
 	b.members.start(b) //nolint:contextcheck // as above
 	b.sessions.start()
 	b.retained.start()
+	b.replica.begin()
 	if b.peers != nil {
 		b.peers.meet(ctx)
 	}
 	return b, nil
+}
+
+// load reads what the store has.
+func (b *Broker) load(ctx context.Context) (err error) {
+	if b.receipts, err = loadReceiptKey(ctx, b.store); err != nil {
+		return fmt.Errorf("receipt key: %w", err)
+	}
+	defs, err := b.store.Definitions(ctx)
+	if err != nil {
+		return fmt.Errorf("read the definitions: %w", err)
+	}
+	if err := b.defineDelayed(ctx, defs); err != nil {
+		return fmt.Errorf("define the queue of delayed messages: %w", err)
+	}
+	slices.SortStableFunc(defs, func(x, y Definition) int { return cmp.Compare(x.Def.Kind, y.Def.Kind) }) // streams before their subscriptions
+	for _, d := range defs {
+		if err := b.bind(d); err != nil {
+			return fmt.Errorf("definition of %q: %w", d.Def.Name, err)
+		}
+	}
+	b.retained.b = b
+	if err := b.retained.load(ctx); err != nil {
+		return fmt.Errorf("read the retained messages: %w", err)
+	}
+	if err := b.watches.load(ctx, NewKeys(b.store, SpaceSystem)); err != nil {
+		return fmt.Errorf("read the watched topics: %w", err)
+	}
+	if err := b.loadSessions(ctx, defs); err != nil {
+		return fmt.Errorf("read the sessions: %w", err)
+	}
+	return nil
 }
 
 // Close refuses new work and waits, at most until ctx ends, for the dead

@@ -3,6 +3,7 @@ package broker
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"regexp"
 	"slices"
 	"strings"
@@ -300,19 +301,25 @@ func (b *Broker) CreateQueue(ctx context.Context, c QueueConfig) (QueueInfo, err
 	}
 	b.defining.Lock()
 	defer b.defining.Unlock()
-	if b.queueNamed(c.Name) != nil {
+	err := ErrConflict
+	if b.queueNamed(c.Name) == nil {
+		if err := b.roomForQueue(); err != nil {
+			return QueueInfo{}, err
+		}
+		err = b.define(ctx, NewTarget, c.def())
+	}
+	if errors.Is(err, ErrConflict) {
 		return QueueInfo{}, errorf(Conflict, QueueSubject, "queue %s exists already", c.Name)
 	}
-	if err := b.roomForQueue(); err != nil {
-		return QueueInfo{}, err
-	}
-	t, err := b.store.Define(ctx, c.def())
 	if err != nil {
 		return QueueInfo{}, storeError(err)
 	}
-	b.bindQueue(t, &c)
 	b.log.Info().Str("queue", c.Name).Str("filter", c.Filter).Msg("queue created")
-	return b.queueInfo(ctx, b.queueNamed(c.Name))
+	q := b.queueNamed(c.Name)
+	if q == nil {
+		return QueueInfo{}, noQueue(c.Name) // another node deleted it
+	}
+	return b.queueInfo(ctx, q)
 }
 
 // UpdateQueue applies change to the present settings; the result must be valid
@@ -348,12 +355,12 @@ func (b *Broker) UpdateQueue(ctx context.Context, name string, change func(*Queu
 			return QueueInfo{}, err
 		}
 	}
-	if _, err := b.store.Define(ctx, c.def()); err != nil {
-		return QueueInfo{}, storeError(err)
+	err := b.define(ctx, q.target, c.def())
+	if isGone(err) {
+		return QueueInfo{}, noQueue(name) // another node deleted it
 	}
-	q.settings.Store(&c)
-	if c.Filter != old.Filter {
-		b.rebind(q, old.Filter, c.Filter)
+	if err != nil {
+		return QueueInfo{}, storeError(err)
 	}
 	b.log.Info().Str("queue", name).Msg("queue changed")
 	return b.queueInfo(ctx, q)
@@ -371,9 +378,11 @@ func (b *Broker) DeleteQueue(ctx context.Context, name string) error {
 	if q == nil {
 		return noQueue(name)
 	}
-	b.unbindQueue(q)
-	err := b.store.Drop(ctx, q.target)
+	err := b.drop(ctx, QueueTarget, q.target, name)
 	b.auth.Audit(ctx, auth.Event{What: auth.QueueDeleted, Target: "queue:" + name, Err: err})
+	if isGone(err) {
+		return noQueue(name)
+	}
 	if err != nil {
 		return storeError(err)
 	}
@@ -393,11 +402,7 @@ func (b *Broker) QueueFor(ctx context.Context, act auth.Action, name string) (Qu
 	if err != nil {
 		return QueueInfo{}, err
 	}
-	info, err := b.queueInfo(ctx, q)
-	if isGone(err) {
-		err = noQueue(name) // deleted meanwhile
-	}
-	return info, err
+	return b.queueInfo(ctx, q)
 }
 
 // Settings returns what was set about a queue, without counts, to whoever may
@@ -420,6 +425,9 @@ func (b *Broker) Queues(ctx context.Context) ([]QueueInfo, error) {
 
 func (b *Broker) queueInfo(ctx context.Context, q *queue) (QueueInfo, error) {
 	info, err := b.store.Info(ctx, q.target)
+	if isGone(err) {
+		return QueueInfo{}, noQueue(q.config().Name) // deleted meanwhile
+	}
 	if err != nil {
 		return QueueInfo{}, storeError(err)
 	}

@@ -7,6 +7,7 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/binary"
+	"errors"
 	"hash"
 	"sync"
 )
@@ -51,8 +52,13 @@ func loadReceiptKey(ctx context.Context, s Store) (*receiptKey, error) {
 	if !ok {
 		secret = make([]byte, sha256.Size)
 		_, _ = rand.Read(secret) // never fails: crypto/rand aborts the process instead
-		if err := keys.Put(ctx, receiptKeyName, secret); err != nil {
-			return nil, err
+		c := newCommit()
+		c.Put(SpaceSystem, receiptKeyName, secret, RevNone)
+		if _, err = c.one(ctx, s); errors.Is(err, ErrConflict) { // another node was faster
+			secret, _, err = keys.Get(ctx, receiptKeyName)
+		}
+		if err != nil {
+			return nil, storeError(err)
 		}
 	}
 	return &receiptKey{macs: sync.Pool{New: func() any { return &scratch{mac: hmac.New(sha256.New, secret)} }}}, nil

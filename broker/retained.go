@@ -15,7 +15,7 @@ import (
 // publish that set it; here is only the index by topic, and when those end
 // that have an expiry.
 type retained struct {
-	store   Store
+	b       *Broker
 	changes atomic.Uint64 // since the start
 	most    atomic.Int64  // topics at once, since the start
 	// topics has the number of the change that set each, 0 if it is older than
@@ -26,24 +26,46 @@ type retained struct {
 }
 
 // now is the time that expiries count in: that of messages.
-func (r *retained) now() int64 { return r.store.Now().UnixMilli() }
+func (r *retained) now() int64 { return r.b.Now().UnixMilli() }
 
 // load reads which topics have a retained message, and when it ends.
 func (r *retained) load(ctx context.Context) error {
 	r.sweep.init()
-	return r.store.List(ctx, SpaceRetained, "", func(e Entry) bool {
-		r.topics.Set(e.Key, 0)
-		r.most.Store(int64(r.topics.Len()))
-		var m Message
-		if DecodeMessage(e.Value, &m) == nil { // if not, its readers are told
-			r.sweep.set(e.Key, m.Expires)
-		}
+	return r.b.store.List(ctx, SpaceRetained, "", func(e Entry) bool {
+		r.set(e.Key, 0, endOf(e.Value))
 		return true
 	})
 }
 
 // len is how many topics have a message that a client set.
 func (r *retained) len() int { return r.topics.Len() - r.told.len() }
+
+// endOf is when a recorded message ends. If it cannot be read, its readers are told.
+func endOf(value []byte) int64 {
+	var m Message
+	if DecodeMessage(value, &m) != nil {
+		return 0
+	}
+	return m.Expires
+}
+
+// follow goes by what was recorded of a topic, on this node or another.
+func (r *retained) follow(e Entry) {
+	if e.Value == nil {
+		r.forget(e.Key)
+		return
+	}
+	r.set(e.Key, r.changes.Add(1), endOf(e.Value))
+}
+
+// set puts a topic into the index.
+func (r *retained) set(topic string, change uint64, end int64) {
+	r.topics.Set(topic, change)
+	r.sweep.set(topic, end)
+	for n, most := int64(r.topics.Len()), r.most.Load(); n > most && !r.most.CompareAndSwap(most, n); {
+		most = r.most.Load()
+	}
+}
 
 // record appends the change that m makes to the unit of its publish: an empty
 // payload clears, anything else replaces.
@@ -56,15 +78,14 @@ func (r *retained) record(b *Batch, m *Message) {
 }
 
 // committed brings the index up to date; it comes before the producer's answer.
+// In a shared store follow has done that, in the order of all nodes.
 func (r *retained) committed(m *Message) {
-	if len(m.Payload) == 0 {
+	switch {
+	case r.b.cluster != nil:
+	case len(m.Payload) == 0:
 		r.forget(m.Topic)
-		return
-	}
-	r.topics.Set(m.Topic, r.changes.Add(1))
-	r.sweep.set(m.Topic, m.Expires)
-	for n, most := int64(r.topics.Len()), r.most.Load(); n > most && !r.most.CompareAndSwap(most, n); {
-		most = r.most.Load()
+	default:
+		r.set(m.Topic, r.changes.Add(1), m.Expires)
 	}
 }
 
@@ -95,7 +116,7 @@ func (r *retained) get(ctx context.Context, topic string, now int64) (*Message, 
 
 // read reads what the store has for a topic, with its revision.
 func (r *retained) read(ctx context.Context, topic string) (*Message, uint64, error) {
-	e, err := r.store.Get(ctx, SpaceRetained, topic)
+	e, err := r.b.store.Get(ctx, SpaceRetained, topic)
 	if err != nil {
 		return nil, 0, err
 	}

@@ -82,10 +82,15 @@ func (s *sweep) set(topic string, at int64) {
 		heap.Fix(&s.due, e.place)
 	}
 	if e.place == 0 {
-		select {
-		case s.wake <- struct{}{}:
-		default:
-		}
+		s.look()
+	}
+}
+
+// look has what is due looked at anew.
+func (s *sweep) look() {
+	select {
+	case s.wake <- struct{}{}:
+	default:
 	}
 }
 
@@ -117,12 +122,15 @@ func (r *retained) close() {
 	r.sweep.done.Wait()
 }
 
-// run removes what ends.
+// run removes what ends, on one node for all.
 func (r *retained) run() {
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
 	for {
-		topics, wait := r.sweep.take(r.now())
+		topics, wait := []string(nil), time.Hour
+		if r.b.leads() {
+			topics, wait = r.sweep.take(r.now())
+		}
 		if len(topics) > 0 {
 			if !r.removeExpired(topics) {
 				return

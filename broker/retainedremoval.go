@@ -43,13 +43,13 @@ func (x *removals) submit(l Level) {
 	}
 	x.left.Store(int32(len(x.list)))
 	for i := range x.list {
-		x.r.store.Submit(&x.list[i].Batch, l, &x.list[i])
+		x.r.b.store.Submit(&x.list[i].Batch, l, &x.list[i])
 	}
 }
 
 // Done implements Completion.
 func (m *removal) Done(b *Batch) {
-	if b.Units[0].Result.Err == nil {
+	if b.Units[0].Result.Err == nil && m.all.r.b.cluster == nil {
 		m.all.r.forget(m.topic)
 	}
 	if m.all.left.Add(-1) == 0 {

@@ -188,6 +188,9 @@ func (r Reason) String() string {
 type Def struct {
 	Name string
 	Kind TargetKind
+	// Expect says what the definition is of: 0 whatever is there, NewTarget nothing
+	// (else ErrConflict), anything else that target (else ErrGone). It is not recorded.
+	Expect Target
 	// Meta is the broker's own settings, recorded with the definition.
 	Meta []byte
 
@@ -232,6 +235,24 @@ type Def struct {
 	// runs of neighbours, at most an eighth of it or a day late. MaxBytes takes the
 	// oldest runs of any partition while the stream holds more. 0 = no limit.
 	Retention time.Duration
+}
+
+// NewTarget as Def.Expect wants that there is none of the name.
+const NewTarget = ^Target(0)
+
+// Check tells the store whether what Expect wants is so, given the target of the
+// name and whether there is one, and forgets it.
+func (d *Def) Check(there Target, known bool) error {
+	want := d.Expect
+	d.Expect = 0
+	switch {
+	case want == 0, want == NewTarget && !known, want == there && known:
+		return nil
+	case want == NewTarget:
+		return ErrConflict
+	default:
+		return ErrGone
+	}
 }
 
 // Definition is a recorded Def and its handle.

@@ -3,6 +3,7 @@ package broker
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -90,9 +91,6 @@ func (b *Broker) CreateStream(ctx context.Context, c StreamConfig) (StreamInfo, 
 	}
 	b.defining.Lock()
 	defer b.defining.Unlock()
-	if b.streamNamed(c.Name) != nil {
-		return StreamInfo{}, errorf(Conflict, StreamSubject, "stream %s exists already", c.Name)
-	}
 	s, err := b.defineStream(ctx, &c)
 	if err != nil {
 		return StreamInfo{}, err
@@ -100,18 +98,27 @@ func (b *Broker) CreateStream(ctx context.Context, c StreamConfig) (StreamInfo, 
 	return b.streamInfo(ctx, s)
 }
 
-// defineStream makes a stream of a free name; defining is held.
+// defineStream makes a stream; defining is held.
 func (b *Broker) defineStream(ctx context.Context, c *StreamConfig) (*stream, error) {
 	if err := b.roomForStream(); err != nil {
 		return nil, err
 	}
 	c.Created = b.Now().UTC().Truncate(time.Millisecond)
-	t, err := b.store.Define(ctx, c.def())
+	err := ErrConflict
+	if b.streamNamed(c.Name) == nil {
+		err = b.define(ctx, NewTarget, c.def())
+	}
+	if errors.Is(err, ErrConflict) {
+		return nil, errorf(Conflict, StreamSubject, "stream %s exists already", c.Name)
+	}
 	if err != nil {
 		return nil, storeError(err)
 	}
 	b.log.Info().Str("stream", c.Name).Str("filter", c.Filter).Msg("stream created")
-	return b.bindStream(t, c), nil
+	if s := b.streamNamed(c.Name); s != nil {
+		return s, nil
+	}
+	return nil, noStream(c.Name) // another node deleted it
 }
 
 // UpdateStream applies change to the present settings; the result must be valid
@@ -148,12 +155,12 @@ func (b *Broker) UpdateStream(ctx context.Context, name string, change func(*Str
 		e.Kind = Conflict
 		return StreamInfo{}, e
 	}
-	if _, err := b.store.Define(ctx, c.def()); err != nil {
-		return StreamInfo{}, storeError(err)
+	err := b.define(ctx, s.target, c.def())
+	if isGone(err) {
+		return StreamInfo{}, noStream(name) // another node deleted it
 	}
-	s.settings.Store(&c)
-	if c.Filter != old.Filter {
-		b.rebind(s, old.Filter, c.Filter)
+	if err != nil {
+		return StreamInfo{}, storeError(err)
 	}
 	b.log.Info().Str("stream", name).Msg("stream changed")
 	return b.streamInfo(ctx, s)
@@ -171,9 +178,11 @@ func (b *Broker) DeleteStream(ctx context.Context, name string) error {
 	if s == nil {
 		return noStream(name)
 	}
-	b.unbindStream(s)
-	err := b.store.Drop(ctx, s.target)
+	err := b.drop(ctx, StreamTarget, s.target, name)
 	b.auth.Audit(ctx, auth.Event{What: auth.StreamDeleted, Target: "stream:" + name, Err: err})
+	if isGone(err) {
+		return noStream(name)
+	}
 	if err != nil {
 		return storeError(err)
 	}
@@ -195,11 +204,7 @@ func (b *Broker) StreamFor(ctx context.Context, act auth.Action, name string) (S
 	if err != nil {
 		return StreamInfo{}, err
 	}
-	info, err := b.streamInfo(ctx, s)
-	if isGone(err) {
-		err = noStream(name) // deleted meanwhile
-	}
-	return info, err
+	return b.streamInfo(ctx, s)
 }
 
 // lookupStream finds a stream that the principal of ctx may act on. Without the
@@ -224,6 +229,9 @@ func (b *Broker) Streams(ctx context.Context) ([]StreamInfo, error) {
 
 func (b *Broker) streamInfo(ctx context.Context, s *stream) (StreamInfo, error) {
 	info, err := b.store.Info(ctx, s.target)
+	if isGone(err) {
+		return StreamInfo{}, noStream(s.config().Name) // deleted meanwhile
+	}
 	if err != nil {
 		return StreamInfo{}, storeError(err)
 	}

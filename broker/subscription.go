@@ -3,6 +3,7 @@ package broker
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -96,22 +97,29 @@ func (b *Broker) CreateSubscription(ctx context.Context, c SubscriptionConfig, p
 	}
 	b.defining.Lock()
 	defer b.defining.Unlock()
+	taken := errorf(Conflict, SubscriptionSubject, "stream %q has a subscription %q already", c.Stream, c.Name)
 	if b.subscriptionNamed(s, c.Name) != nil {
-		return SubscriptionInfo{}, errorf(Conflict, SubscriptionSubject, "stream %q has a subscription %q already", c.Stream, c.Name)
+		return SubscriptionInfo{}, taken
 	}
 	start, err := b.offsets(ctx, s, p)
 	if err != nil {
 		return SubscriptionInfo{}, err
 	}
-	t, err := b.store.Define(ctx, c.def(s, start))
+	err = b.define(ctx, NewTarget, c.def(s, start))
 	if isGone(err) {
 		return SubscriptionInfo{}, noStream(c.Stream)
+	}
+	if errors.Is(err, ErrConflict) {
+		return SubscriptionInfo{}, taken
 	}
 	if err != nil {
 		return SubscriptionInfo{}, storeError(err)
 	}
-	q := b.bindSubscription(t, s, &c)
 	b.log.Info().Str("stream", c.Stream).Str("subscription", c.Name).Msg("subscription created")
+	q := b.subscriptionNamed(s, c.Name)
+	if q == nil {
+		return SubscriptionInfo{}, noSubscription(c.Stream, c.Name) // another node deleted it
+	}
 	return b.subscriptionInfo(ctx, q)
 }
 
@@ -133,10 +141,11 @@ func (b *Broker) UpdateSubscription(ctx context.Context, stream, name string, ch
 	if err := b.validateSubscription(&c); err != nil {
 		return SubscriptionInfo{}, err
 	}
-	if _, err := b.store.Define(ctx, c.def(q.stream, nil)); err != nil {
+	if err := b.define(ctx, q.target, c.def(q.stream, nil)); isGone(err) {
+		return SubscriptionInfo{}, q.missing()
+	} else if err != nil {
 		return SubscriptionInfo{}, storeError(err)
 	}
-	q.settings.Store(c.queue())
 	b.log.Info().Str("stream", stream).Str("subscription", name).Msg("subscription changed")
 	return b.subscriptionInfo(ctx, q)
 }
@@ -150,11 +159,7 @@ func (b *Broker) DeleteSubscription(ctx context.Context, stream, name string) er
 	if err != nil {
 		return err
 	}
-	b.mu.Lock()
-	delete(q.stream.subs, name)
-	delete(b.targets, q.target)
-	b.mu.Unlock()
-	if err := b.store.Drop(ctx, q.target); err != nil && !isGone(err) {
+	if err := b.drop(ctx, SubscriptionTarget, q.target, name); err != nil && !isGone(err) {
 		return storeError(err)
 	}
 	b.log.Info().Str("stream", stream).Str("subscription", name).Msg("subscription deleted")
@@ -197,28 +202,31 @@ func (b *Broker) subscriptionInfo(ctx context.Context, q *queue) (SubscriptionIn
 	return info, storeError(err)
 }
 
-// restoreSubscription binds a definition that the store recorded.
-func (b *Broker) restoreSubscription(d Definition) error {
-	var c SubscriptionConfig
-	if err := json.Unmarshal(d.Def.Meta, &c); err != nil {
-		return fmt.Errorf("settings: %w", err)
-	}
-	s := b.streamNamed(c.Stream)
-	if s == nil || s.target != d.Def.Source {
-		return fmt.Errorf("its stream %q is not there", c.Stream)
-	}
-	b.bindSubscription(d.Target, s, &c)
-	return nil
-}
-
 // bindSubscription makes a recorded subscription known.
-func (b *Broker) bindSubscription(t Target, s *stream, c *SubscriptionConfig) *queue {
-	q := &queue{target: t, stream: s}
+func (b *Broker) bindSubscription(t Target, c *SubscriptionConfig) error {
+	s := b.streamNamed(c.Stream)
+	if s == nil {
+		return fmt.Errorf("stream %q is not there", c.Stream)
+	}
+	q := b.byTarget(t)
+	if q == nil {
+		q = &queue{target: t, stream: s}
+	}
 	q.settings.Store(c.queue())
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	s.subs[c.Name], b.targets[t] = q, q
-	return q
+	return nil
+}
+
+func (b *Broker) unbindSubscription(q *queue) {
+	name := q.config().Name
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if q.stream.subs[name] == q {
+		delete(q.stream.subs, name)
+	}
+	delete(b.targets, q.target)
 }
 
 func (b *Broker) subscriptionNamed(s *stream, name string) *queue {

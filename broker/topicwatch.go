@@ -62,7 +62,7 @@ func (w *topicWatch) counts() (c TopicCounts) {
 
 // watches are all of them. Publishers and deliveries read the map without a
 // lock; there is none as long as nothing is watched. Broker.defining orders who
-// changes it.
+// changes it, or the events of a Cluster do.
 type watches struct {
 	byTopic atomic.Pointer[map[string]*topicWatch]
 	mu      sync.Mutex // protects fields of the topicWatches
@@ -98,16 +98,40 @@ func (ws *watches) load(ctx context.Context, keys *Keys) error {
 	if err != nil {
 		return err
 	}
-	all := map[string]*topicWatch{}
 	for key, value := range kept {
-		w := &topicWatch{}
-		if err := w.created.UnmarshalText(value); err != nil {
+		if err := ws.follow(strings.TrimPrefix(key, watchPrefix), value); err != nil {
 			return fmt.Errorf("key %s: %w", key, err)
 		}
-		all[strings.TrimPrefix(key, watchPrefix)] = w
+	}
+	return nil
+}
+
+// follow goes by what is recorded of a topic; nil = nothing.
+func (ws *watches) follow(topic string, value []byte) error {
+	all := ws.all()
+	switch {
+	case value == nil:
+		delete(all, topic)
+	case all[topic] == nil:
+		w := &topicWatch{}
+		if err := w.created.UnmarshalText(value); err != nil {
+			return err
+		}
+		all[topic] = w
 	}
 	ws.set(all)
 	return nil
+}
+
+// watch records whether a topic is watched, and goes by it.
+func (b *Broker) watch(ctx context.Context, topic string, value []byte) error {
+	if err := NewKeys(b.store, SpaceSystem).write(ctx, watchPrefix+topic, value); err != nil {
+		return err
+	}
+	if b.cluster != nil {
+		return nil // told to all nodes
+	}
+	return b.watches.follow(topic, value)
 }
 
 // countIn counts a message that was taken.
@@ -143,33 +167,21 @@ func (b *Broker) WatchTopic(ctx context.Context, topic string) error {
 	case len(all) >= MaxWatchedTopics:
 		return errorf(Full, TopicSubject, "%d topics are watched, which is the limit: end one first", MaxWatchedTopics)
 	}
-	w := &topicWatch{created: b.Now().UTC()}
-	value, err := w.created.MarshalText()
+	value, err := b.Now().UTC().MarshalText()
 	if err != nil {
 		return err
 	}
-	if err := NewKeys(b.store, SpaceSystem).Put(ctx, watchPrefix+topic, value); err != nil {
-		return err
-	}
-	all[topic] = w
-	b.watches.set(all)
-	return nil
+	return b.watch(ctx, topic, value)
 }
 
 // UnwatchTopic ends that. It is NotFound where the topic was not watched.
 func (b *Broker) UnwatchTopic(ctx context.Context, topic string) error {
 	b.defining.Lock()
 	defer b.defining.Unlock()
-	all := b.watches.all()
-	if all[topic] == nil {
+	if b.watches.of(topic) == nil {
 		return notWatched(topic)
 	}
-	if err := NewKeys(b.store, SpaceSystem).Delete(ctx, watchPrefix+topic); err != nil {
-		return err
-	}
-	delete(all, topic)
-	b.watches.set(all)
-	return nil
+	return b.watch(ctx, topic, nil)
 }
 
 func notWatched(topic string) error {

@@ -36,7 +36,8 @@ type call struct {
 	data    []byte
 	// done gets the answer, or an error: ErrUnknown, or that nobody took it. It
 	// is called once, on a goroutine of the connection, and must not block.
-	done func(m *nats.Msg, err error)
+	done  func(m *nats.Msg, err error)
+	holds bool // it renews the hold on the prefix
 
 	token uint64
 	start time.Time
@@ -57,6 +58,15 @@ type calls struct {
 	order  *list.List // by start
 	timer  *time.Timer
 	closed bool
+	fresh  func() bool // nil, or whether this node may write
+}
+
+// fence has nothing sent while fresh says that this node may have been given up by
+// others; what waits for that is sent later, or ends as if nobody had taken it.
+func (c *calls) fence(fresh func() bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.fresh = fresh
 }
 
 func newCalls(nc *nats.Conn) (*calls, error) {
@@ -94,6 +104,9 @@ func (c *calls) start(k *call) {
 // A connection that is down refuses at once, and the sweep tries again.
 func (c *calls) send(k *call) {
 	k.sent = time.Now()
+	if c.fresh != nil && !k.holds && !c.fresh() && !strings.Contains(k.subject, ".API.STREAM.MSG.GET.") {
+		return
+	}
 	m := &nats.Msg{Subject: k.subject, Reply: c.inbox + strconv.FormatUint(k.token, 36), Header: k.header, Data: k.data}
 	if c.nc.PublishMsg(m) == nil {
 		k.out++

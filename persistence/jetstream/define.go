@@ -111,6 +111,13 @@ func (s *Store) Define(ctx context.Context, d broker.Def) (broker.Target, error)
 	if closed {
 		return 0, broker.ErrClosed
 	}
+	var id broker.Target
+	if have != nil {
+		id = have.definition().Target
+	}
+	if err := d.Check(id, have != nil); err != nil {
+		return 0, err
+	}
 	if have != nil {
 		return s.alter(ctx, have, d)
 	}
@@ -125,7 +132,7 @@ func (s *Store) Define(ctx context.Context, d broker.Def) (broker.Target, error)
 	}
 	t, err := s.make(ctx, broker.Target(rev), d)
 	if err != nil {
-		_, undo := s.defs.set(ctx, keyOfName(name{d.Kind, d.Name}), nil, rev, 0)
+		_, undo := s.defs.set(ctx, keyOfName(name{d.Kind, d.Name}), nil, rev)
 		return 0, errors.Join(err, undo)
 	}
 	s.put(t)
@@ -165,7 +172,7 @@ func (s *Store) record(ctx context.Context, id broker.Target, d broker.Def, rev 
 	if err != nil {
 		return 0, err
 	}
-	return s.defs.set(ctx, keyOfName(name{d.Kind, d.Name}), value, rev, 0)
+	return s.defs.set(ctx, keyOfName(name{d.Kind, d.Name}), value, rev)
 }
 
 // Drop implements broker.Store.
@@ -190,7 +197,7 @@ func (s *Store) Drop(ctx context.Context, id broker.Target) error {
 func (s *Store) discard(ctx context.Context, t target) error {
 	d := t.definition()
 	n := name{d.Def.Kind, d.Def.Name}
-	if _, err := s.defs.set(ctx, keyOfName(n), nil, 0, 0); err != nil {
+	if _, err := s.defs.set(ctx, keyOfName(n), nil, 0); err != nil {
 		return err
 	}
 	s.mu.Lock()

@@ -56,26 +56,39 @@ type put struct {
 	ttl   time.Duration
 	done  func(rev uint64, err error)
 	again bool
+	holds bool // the prefix
 }
 
-// openKeys makes the buckets that are not there, and reads them.
+// newKeys returns the bucket of a kind, whose keys last for age; 0 = for ever.
+func (s *Store) newKeys(kind string, age time.Duration) *keySpace {
+	k := &keySpace{
+		s: s, stream: s.names.bucketStream(kind), subject: s.names.bucketSubject(kind), age: age,
+		gone: map[string]uint64{}, busy: map[string][]*put{},
+	}
+	if k.to = k.subject; s.o.Domain != "" { // as NATS maps them
+		k.to = s.o.api() + k.subject
+	}
+	return k
+}
+
+// openNode makes the bucket by which the prefix is held, and reads it.
+func (s *Store) openNode(ctx context.Context) error {
+	s.node = s.newKeys("node", 0)
+	return s.node.open(ctx)
+}
+
+// openKeys makes the buckets that are not there, and reads them, and that of the
+// node again: another one may have held the prefix until just now.
 func (s *Store) openKeys(ctx context.Context) error {
-	var list []*keySpace
+	list := []*keySpace{s.node}
 	add := func(kind string, age time.Duration) *keySpace {
-		k := &keySpace{
-			s: s, stream: s.names.bucketStream(kind), subject: s.names.bucketSubject(kind), age: age,
-			gone: map[string]uint64{}, busy: map[string][]*put{},
-		}
-		if k.to = k.subject; s.o.Domain != "" { // as NATS maps them
-			k.to = s.o.api() + k.subject
-		}
-		list = append(list, k)
-		return k
+		list = append(list, s.newKeys(kind, age))
+		return list[len(list)-1]
 	}
 	for space, kind := range kinds {
 		s.keys[space] = add(kind, 0)
 	}
-	s.defs, s.node, s.dedup = add("defs", 0), add("node", 0), add("dedup", dedupWindow)
+	s.defs, s.dedup = add("defs", 0), add("dedup", dedupWindow)
 	s.subs, s.back = add("subs", 0), add("back", 0)
 	return parallel(list, func(k *keySpace) error { return k.open(ctx) })
 }
@@ -102,6 +115,26 @@ func (k *keySpace) load(ctx context.Context) error {
 		k.apply(key, m.value(), m.Seq, m.header.Get(headerKV) != "")
 		return nil
 	})
+}
+
+// look has the copy know what the bucket holds of a key now.
+func (k *keySpace) look(ctx context.Context, key string) error {
+	encoded, _ := encodeKey(key)
+	m, err := k.s.fetch(ctx, k.stream, getRequest{Last: k.subject + encoded})
+	if errors.Is(err, broker.ErrNotFound) {
+		k.mu.Lock()
+		k.tree.Delete(key)
+		delete(k.gone, key)
+		k.mu.Unlock()
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.apply(key, m.value(), m.Seq, m.header.Get(headerKV) != "")
+	return nil
 }
 
 // keyOf returns the key that a message of the bucket is of.
@@ -164,7 +197,7 @@ func (k *keySpace) send(p *put) {
 	case p.rev != 0:
 		h[headerExpected] = []string{strconv.FormatUint(p.rev, 10)}
 	}
-	k.s.calls.start(&call{subject: k.to + encoded, header: h, data: p.value, done: func(m *nats.Msg, err error) { k.answered(p, m, err) }})
+	k.s.calls.start(&call{subject: k.to + encoded, header: h, data: p.value, holds: p.holds, done: func(m *nats.Msg, err error) { k.answered(p, m, err) }})
 }
 
 // answered records the outcome of p and sends the next of its key.
@@ -198,13 +231,24 @@ func (k *keySpace) answered(p *put, m *nats.Msg, err error) {
 }
 
 // set writes a key and waits.
-func (k *keySpace) set(ctx context.Context, key string, value []byte, rev uint64, ttl time.Duration) (uint64, error) {
+func (k *keySpace) set(ctx context.Context, key string, value []byte, rev uint64) (uint64, error) {
+	return k.write(ctx, &put{key: key, value: value, rev: rev})
+}
+
+// hold is set of the key by which the prefix is held.
+func (k *keySpace) hold(ctx context.Context, key string, value []byte, rev uint64, ttl time.Duration) (uint64, error) {
+	return k.write(ctx, &put{key: key, value: value, rev: rev, ttl: ttl, holds: true})
+}
+
+// write starts p and waits.
+func (k *keySpace) write(ctx context.Context, p *put) (uint64, error) {
 	type outcome struct {
 		rev uint64
 		err error
 	}
 	end := make(chan outcome, 1)
-	k.start(&put{key: key, value: value, rev: rev, ttl: ttl, done: func(rev uint64, err error) { end <- outcome{rev, err} }})
+	p.done = func(rev uint64, err error) { end <- outcome{rev, err} }
+	k.start(p)
 	select {
 	case o := <-end:
 		return o.rev, o.err

@@ -76,7 +76,7 @@ func (q *queue) save(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if _, err := q.s.node.set(ctx, q.ledgerPartKey(i), value, 0, 0); err != nil {
+		if _, err := q.s.node.set(ctx, q.ledgerPartKey(i), value, 0); err != nil {
 			return err
 		}
 	}
@@ -88,7 +88,7 @@ func (q *queue) write(ctx context.Context, l ledger) error {
 	if err != nil {
 		return err
 	}
-	_, err = q.s.node.set(ctx, q.ledgerKey(), value, 0, 0)
+	_, err = q.s.node.set(ctx, q.ledgerKey(), value, 0)
 	return err
 }
 
@@ -167,6 +167,6 @@ func (q *queue) restorePart(i int) error {
 
 // forget removes the ledger of a queue that is dropped.
 func (q *queue) forget(ctx context.Context) error {
-	_, err := q.s.node.set(ctx, q.ledgerKey(), nil, 0, 0)
+	_, err := q.s.node.set(ctx, q.ledgerKey(), nil, 0)
 	return err
 }

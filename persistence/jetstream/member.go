@@ -1,11 +1,16 @@
 package jetstream
 
 import (
+	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
+
+	"github.com/nats-io/nats.go"
 
 	"millrace/broker"
 )
@@ -22,28 +27,46 @@ type member struct {
 	Since time.Time `json:"since"`
 }
 
+// Parts of a Hold: how often it is renewed, and how long without that a node that
+// shares the prefix goes on writing. Its key lasts for many of them.
+const (
+	renewEvery = 0.3
+	fenceAfter = 0.6
+	sharedHold = 12
+)
+
 // membership is our hold on the prefix. Two nodes on one would both think that
 // they know what is leased, so the second is refused.
 type membership struct {
-	s     *Store
-	value []byte
-	rev   uint64
-	epoch uint64 // revision of the key that each joining node writes
+	s       *Store
+	value   []byte
+	ttl     time.Duration
+	rev     uint64
+	epoch   uint64 // revision of the key that each joining node writes
+	renewed atomic.Pointer[time.Time]
 }
 
-// join takes the prefix, waiting for a node that died to be forgotten.
+// join takes the prefix, waiting for a node that died to be forgotten, unless nodes
+// share it.
 func (s *Store) join(ctx context.Context) (*membership, error) {
 	value, err := json.Marshal(member{s.o.Node, time.Now().UTC()})
 	if err != nil {
 		return nil, err
 	}
-	m := &membership{s: s, value: value}
+	m := &membership{s: s, value: value, ttl: s.o.Hold}
+	over := broker.RevNone
+	if s.o.Shared {
+		m.ttl *= sharedHold
+		over = cmp.Or(s.o.Over, over)
+	}
 	for end := time.Now().Add(s.o.Hold + 2*time.Second); ; {
-		m.rev, err = s.node.set(ctx, memberKey, value, broker.RevNone, s.o.Hold)
+		at := time.Now()
+		m.rev, err = s.node.hold(ctx, memberKey, value, over, m.ttl)
+		m.renewed.Store(&at)
 		if !errors.Is(err, broker.ErrConflict) {
 			break
 		}
-		if time.Now().After(end) {
+		if _, held := s.node.get(memberKey); held && s.o.Shared || time.Now().After(end) {
 			return nil, s.taken(ctx)
 		}
 		select {
@@ -51,16 +74,30 @@ func (s *Store) join(ctx context.Context) (*membership, error) {
 		case <-ctx.Done():
 			return nil, ctx.Err()
 		}
+		if err := s.node.look(ctx, memberKey); err != nil {
+			return nil, err
+		}
 	}
 	if err != nil {
 		return nil, fmt.Errorf("taking the nats prefix %q: %w", s.o.Prefix, err)
 	}
-	if m.epoch, err = s.node.set(ctx, epochKey, value, 0, 0); err != nil {
+	if s.o.Shared {
+		s.calls.fence(m.fresh)
+	}
+	if m.epoch, err = s.node.set(ctx, epochKey, value, 0); err != nil {
 		return nil, fmt.Errorf("taking the nats prefix %q: %w", s.o.Prefix, err)
 	}
 	s.spawn(m.renew)
 	return m, nil
 }
+
+// fresh reports whether the hold was renewed lately: nobody gave this node up.
+func (m *membership) fresh() bool {
+	return time.Since(*m.renewed.Load()) < time.Duration(float64(m.s.o.Hold)*fenceAfter)
+}
+
+// Renewed is when the hold on the prefix was renewed last.
+func (s *Store) Renewed() time.Time { return *s.own.renewed.Load() }
 
 // taken words that another node is there.
 func (s *Store) taken(ctx context.Context) error {
@@ -72,9 +109,57 @@ func (s *Store) taken(ctx context.Context) error {
 		who.Node, s.o.Prefix, who.Since.Format(time.RFC3339))}
 }
 
+// Dial opens a connection to the servers of o as a Store does, for a node that works
+// on a prefix that another one holds. It waits until ctx ends.
+func Dial(ctx context.Context, o Options) (*nats.Conn, error) {
+	if err := o.complete(); err != nil {
+		return nil, &openError{ErrUnfit, err}
+	}
+	return connect(ctx, &o, o.Creds)
+}
+
+// Holder asks which node holds the prefix of o now, and by which revision, which
+// changes whenever the node says that it still does; "" = none does.
+func Holder(ctx context.Context, nc *nats.Conn, o *Options) (string, uint64, error) {
+	n := names{cmp.Or(o.Prefix, defaultPrefix)}
+	ask, err := json.Marshal(getRequest{Last: n.bucketSubject("node") + memberKey})
+	if err != nil {
+		return "", 0, err
+	}
+	answer, err := nc.RequestWithContext(ctx, o.api()+"STREAM.MSG.GET."+n.bucketStream("node"), ask)
+	if err != nil {
+		return "", 0, err
+	}
+	var have struct {
+		Message *stored `json:"message"`
+	}
+	err = parseAPI(answer.Data, &have)
+	if e, ok := errors.AsType[*apiError](err); ok && (e.ErrCode == errNoMessage || e.ErrCode == errNoStream) {
+		return "", 0, nil
+	}
+	if err != nil || have.Message == nil {
+		return "", 0, fmt.Errorf("who holds the nats prefix %q: %w", n.prefix, cmp.Or(err, broker.ErrUnknown))
+	}
+	if err := have.Message.parse(n.bucketStream("node")); err != nil {
+		return "", 0, err
+	}
+	if have.Message.header.Get(headerKV) != "" {
+		return "", 0, nil
+	}
+	var who member
+	err = json.Unmarshal(have.Message.Data, &who)
+	return who.Node, have.Message.Seq, err
+}
+
+// Token returns name as one level of a subject.
+func Token(name string) string {
+	encoded, _ := encodeKey(name)
+	return encoded
+}
+
 // renew keeps the key until the store closes.
 func (m *membership) renew() {
-	tick := time.NewTicker(m.s.o.Hold * 3 / 10)
+	tick := time.NewTicker(time.Duration(float64(m.s.o.Hold) * renewEvery))
 	defer tick.Stop()
 	for {
 		select {
@@ -82,20 +167,29 @@ func (m *membership) renew() {
 		case <-m.s.ctx.Done():
 			return
 		}
-		rev, err := m.s.node.set(m.s.ctx, memberKey, m.value, m.rev, m.s.o.Hold)
+		at := time.Now()
+		rev, err := m.s.node.hold(m.s.ctx, memberKey, m.value, m.rev, m.ttl)
 		if errors.Is(err, broker.ErrConflict) {
 			rev, err = m.rejoin()
 		}
 		if err == nil {
 			m.rev = rev
+			m.renewed.Store(&at)
 		}
 	}
 }
 
 // rejoin takes the key again after a cut that was longer than it lasts, if
-// nobody else had it meanwhile; else what we know is out of date.
+// nobody else had it meanwhile; else what we know is out of date. It may be that
+// only the answer to the last renewal was lost.
 func (m *membership) rejoin() (uint64, error) {
-	rev, err := m.s.node.set(m.s.ctx, memberKey, m.value, broker.RevNone, m.s.o.Hold)
+	if err := m.s.node.look(m.s.ctx, memberKey); err != nil {
+		return 0, err
+	}
+	if e, ok := m.s.node.get(memberKey); ok && bytes.Equal(e.Value, m.value) {
+		return e.Rev, nil
+	}
+	rev, err := m.s.node.hold(m.s.ctx, memberKey, m.value, broker.RevNone, m.ttl)
 	if err != nil && !errors.Is(err, broker.ErrConflict) {
 		return 0, err
 	}
@@ -115,6 +209,6 @@ func (m *membership) leave(ctx context.Context) error {
 	if m.s.failed.Load() != nil {
 		return nil
 	}
-	_, err := m.s.node.set(ctx, memberKey, nil, 0, 0)
+	_, err := m.s.node.set(ctx, memberKey, nil, 0)
 	return err
 }

@@ -52,6 +52,12 @@ type Options struct {
 	LookAhead int
 	// Node names this process to others that would use the same prefix.
 	Node string
+	// Shared says that nodes agree among themselves which of them holds the prefix
+	// (package cluster). It is held for longer then, but who could not renew it for a
+	// while writes nothing; and Open does not wait for a hold to end: it takes that of
+	// revision Over, whose node is given up, or ends with ErrInUse.
+	Shared bool
+	Over   uint64
 	// Failed is called once, when the store takes no more work for good.
 	Failed func(error)
 	// Log gets what an operator should know.

@@ -102,7 +102,7 @@ func (b *backlog) drop(ctx context.Context) error {
 			b.s.sessions.release(p.at)
 		}
 	}
-	_, err := b.s.back.set(ctx, b.key(), nil, 0, 0)
+	_, err := b.s.back.set(ctx, b.key(), nil, 0)
 	return err
 }
 

@@ -15,6 +15,7 @@ import (
 
 	"millrace/broker"
 	"millrace/persistence/clock"
+	"millrace/persistence/hand"
 )
 
 // Promises that do not change.
@@ -49,7 +50,7 @@ type Store struct {
 
 	sessions *sessionLog
 
-	waits  sync.Map // *broker.Wait to *delivering
+	waits  hand.Waits
 	events atomic.Pointer[bound]
 	failed atomic.Pointer[error]
 	full   atomic.Int64 // until when the servers count as full, Unix milliseconds
@@ -165,13 +166,16 @@ func (s *Store) open(ctx context.Context) (err error) {
 	if s.calls, err = newCalls(s.nc); err != nil {
 		return err
 	}
-	if err := s.openKeys(ctx); err != nil {
-		return err
-	}
-	if err := s.compareClocks(ctx); err != nil {
+	if err := s.openNode(ctx); err != nil {
 		return err
 	}
 	if s.own, err = s.join(ctx); err != nil {
+		return err
+	}
+	if err := s.openKeys(ctx); err != nil { // once nobody else writes them
+		return err
+	}
+	if err := s.compareClocks(ctx); err != nil {
 		return err
 	}
 	if err := s.openShared(ctx); err != nil {
@@ -332,7 +336,7 @@ func (s *Store) sourceOf(t broker.Target) (source, error) {
 
 // Receive implements broker.Store.
 func (s *Store) Receive(w *broker.Wait) {
-	if s.again(w) {
+	if s.waits.Again(w) {
 		return
 	}
 	clear(w.Got)
@@ -351,7 +355,7 @@ func (s *Store) Receive(w *broker.Wait) {
 
 // Cancel implements broker.Store.
 func (s *Store) Cancel(w *broker.Wait) bool {
-	if s.notAgain(w) {
+	if s.waits.NotAgain(w) {
 		return true
 	}
 	t, err := s.lookup(w.Target)

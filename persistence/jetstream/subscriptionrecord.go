@@ -333,7 +333,7 @@ func (b *subscription) forget(ctx context.Context) error {
 		return fmt.Errorf("dropping subscription %q: %w", b.def.Name, ctx.Err())
 	}
 	for _, e := range append(b.s.subs.list(b.headKey()+"/"), broker.Entry{Key: b.headKey()}) {
-		if _, err := b.s.subs.set(ctx, e.Key, nil, 0, 0); err != nil {
+		if _, err := b.s.subs.set(ctx, e.Key, nil, 0); err != nil {
 			return err
 		}
 	}

@@ -73,6 +73,10 @@ func (s *Store) Define(ctx context.Context, d broker.Def) (broker.Target, error)
 		d.Volatile, d.Start = source.st.volatile, slices.Clone(d.Start)
 	}
 	id, known := s.names[d.Kind-broker.QueueTarget][d.Name]
+	if err := d.Check(id, known); err != nil {
+		s.wal.Unlock(journal.Lazy, nil)
+		return 0, err
+	}
 	if known {
 		if !s.targets[id].alterable(&d) {
 			s.wal.Unlock(journal.Lazy, nil)
@@ -140,9 +144,11 @@ func (t target) alterable(d *broker.Def) bool {
 
 // define makes id what d says. The append lock is held.
 func (s *Store) define(id broker.Target, d broker.Def) {
+	s.targetMu.Lock()
+	s.nextTarget = max(s.nextTarget, id+1)
+	s.targetMu.Unlock()
 	if d.Kind == broker.SubscriptionTarget && s.targets[d.Source].st == nil {
-		s.nextTarget = max(s.nextTarget, id+1) // replayed: its stream was dropped later
-		return
+		return // replayed: its stream was dropped later
 	}
 	t, known := s.targets[id]
 	if !known {
@@ -152,7 +158,6 @@ func (s *Store) define(id broker.Target, d broker.Def) {
 	s.targets[id] = t
 	s.names[d.Kind-broker.QueueTarget][d.Name] = id
 	s.targetMu.Unlock()
-	s.nextTarget = max(s.nextTarget, id+1)
 	switch {
 	case !known:
 	case t.q != nil:

@@ -8,6 +8,32 @@ import (
 )
 
 var limitTests = []test{
+	{"a definition is of the target that it expects, or of none", func(h *harness) {
+		define := func(d broker.Def) (broker.Target, error) { return h.store.Define(context.Background(), d) }
+		of := func(t broker.Target) broker.Def {
+			return broker.Def{Name: "q", Kind: broker.QueueTarget, MaxMessages: 1, Expect: t}
+		}
+		q, err := define(of(broker.NewTarget))
+		if err != nil {
+			h.Fatalf("define: %v", err)
+		}
+		_, err = define(of(broker.NewTarget))
+		h.fails(err, broker.ErrConflict)
+		if t, err := define(of(q)); t != q || err != nil {
+			h.Fatalf("altered it is %d (%v), want %d", t, err, q)
+		}
+		_, err = define(of(q + 1))
+		h.fails(err, broker.ErrGone)
+		defs, err := h.store.Definitions(context.Background())
+		if err != nil || len(defs) != 1 || defs[0].Def.Expect != 0 {
+			h.Fatalf("recorded is %+v, %v", defs, err)
+		}
+		if err := h.store.Drop(context.Background(), q); err != nil {
+			h.Fatalf("drop: %v", err)
+		}
+		_, err = define(of(q))
+		h.fails(err, broker.ErrGone)
+	}},
 	{"a full queue that rejects fails the whole unit", func(h *harness) {
 		q, other := h.queue(broker.Def{MaxMessages: 2}), h.queue(broker.Def{Name: "other"})
 		h.publish(q, "a", "b")

@@ -1,0 +1,331 @@
+package cluster
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"millrace/broker"
+	"millrace/broker/fields"
+	"millrace/persistence/jetstream"
+)
+
+// ownKind begins the kinds of what the broker sends, so that they are none of ours.
+const ownKind = "broker/"
+
+// handlers are those of a broker, by kind.
+type handlers[F any] struct {
+	mu sync.RWMutex
+	by map[string]F
+}
+
+func (h *handlers[F]) set(kind string, f F) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.by == nil {
+		h.by = map[string]F{}
+	}
+	h.by[ownKind+kind] = f
+}
+
+func (h *handlers[F]) get(kind string) (f F, ok bool) {
+	h.mu.RLock()
+	defer h.mu.RUnlock()
+	f, ok = h.by[kind]
+	return f, ok
+}
+
+// Self implements broker.Cluster.
+func (s *Store) Self() string { return s.self.Name }
+
+// Leads implements broker.Cluster.
+func (s *Store) Leads() bool { return s.lead.Load() != nil }
+
+// Nodes implements broker.Cluster.
+func (s *Store) Nodes() []broker.Node {
+	if l := s.lead.Load(); l != nil {
+		return l.nodes()
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.nodes)
+}
+
+// Ask implements broker.Cluster.
+func (s *Store) Ask(ctx context.Context, node, kind string, body []byte) ([]byte, error) {
+	answer, err := s.w.wait(ctx, node, askLane, ownKind+kind, body)
+	switch {
+	case errors.Is(err, errAway):
+		return nil, &broker.Error{Kind: broker.Unavailable, Message: fmt.Sprintf("node %q is not there; nothing was done", node), Err: err}
+	case errors.Is(err, broker.ErrUnknown):
+		return nil, &broker.Error{Kind: broker.Unknown, Message: fmt.Sprintf("node %q did not answer in time: it may have happened", node), Err: err}
+	}
+	return answer, err
+}
+
+// Answer implements broker.Cluster.
+func (s *Store) Answer(kind string, f func(ctx context.Context, from string, body []byte) ([]byte, error)) {
+	s.answers.set(kind, f)
+}
+
+// Tell implements broker.Cluster.
+func (s *Store) Tell(node, kind string, body []byte) {
+	_ = s.w.send(node, tellLane, 0, ownKind+kind, body, "") // at most once
+}
+
+// Heed implements broker.Cluster.
+func (s *Store) Heed(kind string, f func(from string, body []byte)) { s.heeds.set(kind, f) }
+
+// asked gets requests.
+func (s *Store) asked(p parcel) {
+	s.mu.Lock()
+	closed := s.closed && s.lead.Load() == nil
+	s.mu.Unlock()
+	if closed {
+		return
+	}
+	s.work.Go(func() {
+		answer, err := s.reply(&p)
+		s.w.answer(&p, answer, false, err)
+	})
+}
+
+func (s *Store) reply(p *parcel) ([]byte, error) {
+	l := s.lead.Load()
+	switch p.kind {
+	case kindJoin, kindBeat, kindLeave:
+		if l == nil {
+			return nil, errAway
+		}
+		return l.reply(p)
+	}
+	f, ok := s.answers.get(p.kind)
+	if !ok {
+		return nil, errAway // it has just started, or is of another release
+	}
+	return f(s.ctx, p.from, p.body)
+}
+
+// told gets what others tell.
+func (s *Store) told(p parcel) {
+	switch p.kind {
+	case kindKnown:
+		if l := s.lead.Load(); l != nil {
+			r := fields.Reader{Rest: p.body}
+			session := r.Uint()
+			r.Uint()
+			l.acked(p.from, session, r.Uint())
+		}
+	case kindOver:
+		s.mu.Lock()
+		to := s.to
+		s.mu.Unlock()
+		if to != nil && to.name == p.from && to.start == p.start {
+			s.lostFrom(to, errors.New("it stops"))
+		}
+	default:
+		if f, ok := s.heeds.get(p.kind); ok {
+			f(p.from, p.body)
+		}
+	}
+}
+
+// nodes are the members, by name.
+func (l *lead) nodes() []broker.Node {
+	self := l.s.self
+	self.Leads = true
+	l.mu.Lock()
+	all := []broker.Node{self}
+	for _, f := range l.followers {
+		all = append(all, f.node)
+	}
+	l.mu.Unlock()
+	slices.SortFunc(all, func(a, b broker.Node) int { return compareNames(a.Name, b.Name) })
+	return all
+}
+
+// reply answers what nodes ask of their leader.
+func (l *lead) reply(p *parcel) ([]byte, error) {
+	if p.kind == kindJoin {
+		var n broker.Node
+		if err := json.Unmarshal(p.body, &n); err != nil {
+			return nil, err
+		}
+		return l.join(n)
+	}
+	r := fields.Reader{Rest: p.body}
+	session := r.Uint()
+	l.mu.Lock()
+	f := l.followers[p.from]
+	if f == nil || f.session != session || f.node.Start != p.start {
+		l.mu.Unlock()
+		return nil, errAway
+	}
+	f.heard = time.Now()
+	l.mu.Unlock()
+	if p.kind == kindLeave {
+		l.expel(f, "it stops")
+		return nil, nil
+	}
+	return l.standing(f, session), nil
+}
+
+// standing is what a follower is told of the leader.
+func (l *lead) standing(f *follower, session uint64) []byte {
+	st := standing{Start: l.s.self.Start, Session: session, Now: l.s.Now().UnixNano(), State: l.inner.State(), Stored: l.inner.Stored(), Nodes: l.nodes()}
+	if st.State.Err != nil {
+		st.Failed, st.State.Err = st.State.Err.Error(), nil
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	st.Number, st.Taken = l.number, f.taken
+	return appendJSON(nil, st)
+}
+
+// join takes a node in, or in again. All changes from here on are told to it.
+func (l *lead) join(n broker.Node) ([]byte, error) {
+	l.changing.Lock()
+	l.mu.Lock()
+	old := l.followers[n.Name]
+	switch {
+	case n.Name == l.s.self.Name, old != nil && old.node.Start > n.Start:
+		l.mu.Unlock()
+		l.changing.Unlock()
+		return nil, &broker.Error{Kind: broker.Conflict, Message: fmt.Sprintf("a node named %q is in the cluster already: each needs a name of its own", n.Name)}
+	case old != nil && old.node.Start != n.Start: // it was started again
+		l.mu.Unlock()
+		l.changing.Unlock()
+		l.expel(old, "it was started again")
+		return l.join(n)
+	}
+	l.sessions++
+	f := &follower{node: n, session: l.sessions, heard: time.Now(), acked: l.number, waits: map[uint64]*served{}}
+	var waits map[uint64]*served
+	if old != nil { // it goes on
+		f.acked, f.taken, waits, old.gone = old.acked, old.taken, old.waits, true
+		old.waits = nil
+	}
+	l.followers[n.Name] = f
+	session := f.session
+	l.mu.Unlock()
+	answer := l.standing(f, session)
+	if old == nil {
+		l.s.log.Info().Str("node", n.Name).Msg("joined the cluster")
+		l.tell(&event{kind: joined, node: n})
+	}
+	l.changing.Unlock()
+	l.withdraw(waits)
+	return answer, nil
+}
+
+// acked notes that a node knows all changes up to one.
+func (l *lead) acked(node string, session, number uint64) {
+	l.mu.Lock()
+	if f := l.followers[node]; f != nil && f.session == session {
+		f.acked = max(f.acked, number)
+	}
+	l.mu.Unlock()
+	l.pass()
+}
+
+// expel gives a node up: nobody waits for it any more.
+func (l *lead) expel(f *follower, why string) {
+	l.mu.Lock()
+	if f.gone || l.followers[f.node.Name] != f {
+		l.mu.Unlock()
+		return
+	}
+	f.gone = true
+	delete(l.followers, f.node.Name)
+	waits := f.waits
+	f.waits = nil
+	l.mu.Unlock()
+	l.s.log.Info().Str("node", f.node.Name).Str("why", why).Msg("left the cluster")
+	l.withdraw(waits)
+	l.changing.Lock()
+	l.tell(&event{kind: left, node: f.node})
+	l.changing.Unlock()
+	l.pass()
+}
+
+// look gives up nodes that were not heard of for as long as a hold lasts.
+func (l *lead) look() {
+	if r, ok := l.inner.(interface{ Renewed() time.Time }); ok {
+		l.s.mu.Lock()
+		l.s.last = r.Renewed()
+		l.s.mu.Unlock()
+	}
+	var over []*follower
+	l.mu.Lock()
+	for _, f := range l.followers {
+		if time.Since(f.heard) > l.s.hold {
+			over = append(over, f)
+		}
+	}
+	l.mu.Unlock()
+	for _, f := range over {
+		l.expel(f, "it was not heard of")
+	}
+}
+
+// promote opens the store, taking it over from a holder of revision over that is
+// given up, and leads.
+func (s *Store) promote(ctx context.Context, over uint64) error {
+	o := s.o.Store
+	o.Over = over
+	begun := time.Now()
+	inner, err := jetstream.Open(ctx, o)
+	if err != nil {
+		return err
+	}
+	l := newLead(s, inner)
+	s.mu.Lock()
+	for _, n := range s.nodes { // they are there, until they do not join in time
+		if n.Name != s.self.Name && n.Name != s.gone && !n.Leads {
+			l.followers[n.Name] = &follower{node: n, heard: time.Now(), waits: map[uint64]*served{}}
+		}
+	}
+	s.to, s.last = nil, time.Now()
+	s.lead.Store(l)
+	waiting := s.takeOver(l)
+	e := s.events.Load()
+	s.mu.Unlock()
+	if err := s.catchUp(ctx); err != nil {
+		s.fail(err)
+		return nil
+	}
+	if e != nil {
+		l.bind(e)
+	}
+	for _, f := range waiting {
+		f()
+	}
+	if h := s.followed.Load(); h != nil {
+		s.calling.Lock()
+		h.Led()
+		s.calling.Unlock()
+	}
+	s.log.Info().Dur("after", time.Since(begun)).Msg("leads the cluster")
+	s.watchAlone()
+	return nil
+}
+
+// close gives the lead up.
+func (l *lead) close(ctx context.Context) error {
+	l.mu.Lock()
+	l.closing = true
+	var to []string
+	for _, f := range l.followers {
+		to = append(to, f.node.Name)
+	}
+	l.mu.Unlock()
+	err := l.inner.Close(ctx)
+	for _, name := range to {
+		_ = l.s.w.send(name, tellLane, 0, kindOver, nil, "") // it finds out anyway
+	}
+	return err
+}

@@ -1,0 +1,44 @@
+// Package cluster makes one store of several nodes, over a NATS JetStream: one of
+// them leads and works on it (package jetstream), the others ask it. So a queue,
+// a stream or a session is on every node what it is on one: order, leases,
+// attempts and limits are exact, whichever node a client is connected to.
+//
+// # Who leads
+//
+// The node that holds the prefix of the store leads. It renews that hold, and
+// sends nothing more once it could not for a while (jetstream.Options.Shared);
+// another node takes the prefix over when the hold was not renewed for a whole
+// Hold, and its holder did not answer for as long. A leader that stops lets go at
+// once. A leader that was given up must start again: its process ends.
+//
+// # What nodes send each other
+//
+// All of it goes over core NATS, at most once, on lanes that keep their order
+// (wire.go). An operation of the store says which one its node sent before, and the
+// leader takes none whose predecessor it has not: so operations are done in the
+// order of their node, or not at all. What was not taken waits for a leader for
+// forLeader. What was taken, and has no answer when the leader is another one, is
+// done again if that does no harm, else its outcome is unknown (ErrUnknown).
+// A receive waits on, whoever leads.
+//
+// # What all nodes know
+//
+// The leader tells every node, itself included, of each change of a definition or
+// of a key that nodes want to know, in the order of its commits; who made the
+// change has the answer when all of them know (await). A node that was not heard of
+// for a Hold is not waited for any more: it could do nothing in the store since,
+// and learns what it missed by comparing all there is with what it was told
+// (catchUp), before it counts as one of the cluster again.
+//
+// # Goroutines
+//
+// One that looks after the node (beats, the search for a leader, what takes too long).
+// For as long as it takes: one for each request of a node that may take its time,
+// and one that catches up. Everything else runs on those of the connection.
+//
+// # Locks
+//
+// lead.changing, then Store.calling; then Store.mu or lead.mu, which are held for
+// no call but that of the wire. The broker's ClusterEvents are called under
+// Store.calling, and at the leader under lead.changing.
+package cluster

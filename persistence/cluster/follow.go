@@ -1,0 +1,362 @@
+package cluster
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"millrace/broker"
+	"millrace/broker/fields"
+	"millrace/persistence/jetstream"
+)
+
+// Kinds of requests that nodes make of the leader, beside operations.
+const (
+	kindJoin  = "join"
+	kindBeat  = "beat"
+	kindLeave = "leave"
+	kindKnown = "known"
+	kindOver  = "over" // from a leader: it leads no more
+)
+
+// leader is who this node follows.
+type leader struct {
+	name    string
+	start   uint64
+	session uint64
+	number  uint64    // the newest change that came in order
+	told    uint64    // the newest that it said there is, at the last beat
+	stuck   uint64    // where we were then, if that was behind
+	open    bool      // operations may be sent
+	beat    time.Time // when the last beat was sent
+}
+
+// head begins what is sent to the leader: who we are to it, and the operation
+// before this one.
+func (t *leader) head(before uint64) []byte { return fields.AppendUints(nil, t.session, before) }
+
+// standing is what a leader tells a node that joins, and at each beat.
+type standing struct {
+	Start   uint64
+	Session uint64
+	Number  uint64 // of the newest change
+	Taken   uint64 // the newest operation of ours that was taken
+	Now     int64  // Unix nanoseconds
+	State   broker.State
+	Failed  string // the text of State.Err
+	Stored  int64
+	Nodes   []broker.Node
+}
+
+// seek finds the leader and follows it, or leads.
+func (s *Store) seek(ctx context.Context) error {
+	tick := time.NewTicker(seekEvery)
+	defer tick.Stop()
+	var seen holder
+	for {
+		err := s.tryAll(ctx, &seen)
+		if err == nil {
+			return nil
+		}
+		if errors.Is(err, jetstream.ErrUnfit) && s.followed.Load() == nil {
+			return err
+		}
+		s.log.Debug().Err(err).Str("holder", seen.name).Msg("no leader of the cluster yet")
+		select {
+		case <-tick.C:
+			s.expire()
+			s.watchAlone()
+		case <-ctx.Done():
+			return fmt.Errorf("no node leads the cluster: %w", errors.Join(ctx.Err(), err))
+		case <-s.ctx.Done():
+			return broker.ErrClosed
+		}
+	}
+}
+
+// holder is who was seen to hold the prefix.
+type holder struct {
+	name  string
+	rev   uint64
+	since time.Time // since when this revision is seen, or nobody holds it
+	heard time.Time // when it answered last
+}
+
+// tryAll is one try to follow the node that holds the prefix, or to hold it. A
+// holder is given up that neither renewed its hold for as long as that is, nor
+// answered.
+func (s *Store) tryAll(ctx context.Context, seen *holder) error {
+	who, rev, err := s.holder(ctx)
+	if err != nil {
+		return err
+	}
+	now := time.Now()
+	if who != seen.name || rev != seen.rev {
+		*seen = holder{who, rev, now, seen.heard}
+	}
+	silent := now.Sub(seen.since)
+	switch {
+	case who == "" && silent >= s.rank():
+		return s.promote(ctx, 0)
+	case who == "":
+		return errNobody
+	case who != s.self.Name:
+		err := s.join(ctx, who)
+		if err == nil || !errors.Is(err, errAway) && !errors.Is(err, broker.ErrUnknown) {
+			if err != nil {
+				seen.heard = now
+			}
+			return err
+		}
+	}
+	if silent >= s.hold+s.rank() && now.Sub(seen.heard) >= s.hold {
+		s.log.Warn().Str("leader", who).Msg("the leader of the cluster is given up")
+		return s.promote(ctx, rev)
+	}
+	return errNobody
+}
+
+// holder asks who holds the prefix.
+func (s *Store) holder(ctx context.Context) (string, uint64, error) {
+	ctx, cancel := context.WithTimeout(ctx, askFor)
+	defer cancel()
+	return jetstream.Holder(ctx, s.nc, &s.o.Store)
+}
+
+// rank is how long this node leaves it to others to lead, so that they do not all
+// try at once: they stand in the order of their names.
+func (s *Store) rank() time.Duration {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	i := slices.IndexFunc(s.nodes, func(n broker.Node) bool { return n.Name == s.self.Name })
+	return time.Duration(max(i, 0)) * 2 * seekEvery
+}
+
+// join follows the node that leads.
+func (s *Store) join(ctx context.Context, who string) error {
+	ctx, cancel := context.WithTimeout(ctx, askFor)
+	defer cancel()
+	sent := time.Now()
+	answer, err := s.w.wait(ctx, who, askLane, kindJoin, appendJSON(nil, s.self))
+	if err != nil {
+		return err
+	}
+	var st standing
+	if err := json.Unmarshal(answer, &st); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	s.to = &leader{name: who, start: st.Start, session: st.Session, number: st.Number, beat: sent}
+	s.queue, s.ready = nil, false
+	s.mu.Unlock()
+	s.stand(sent, &st)
+	s.mu.Lock()
+	if s.to == nil || s.to.session != st.Session {
+		s.mu.Unlock()
+		return errAway
+	}
+	s.to.open = true
+	over := s.resend(st.Taken)
+	s.mu.Unlock()
+	for _, f := range over {
+		f()
+	}
+	s.log.Info().Str("leader", who).Msg("follows the leader of the cluster")
+	if s.followed.Load() == nil {
+		s.settled(st.Number)
+		return nil
+	}
+	s.work.Go(func() { // what it misses, it reads from the leader
+		if err := s.catchUp(s.ctx); err != nil {
+			s.lost(err)
+			return
+		}
+		s.settled(st.Number)
+		s.watchAlone()
+	})
+	return nil
+}
+
+// settled says that this node knows all changes up to n, and goes on with those after.
+func (s *Store) settled(n uint64) {
+	s.mu.Lock()
+	s.ready = true
+	to := s.to
+	s.mu.Unlock()
+	if to != nil {
+		s.knows(to, n)
+	}
+	s.drain()
+}
+
+// knows tells the leader so; what is lost a later one says too.
+func (s *Store) knows(to *leader, n uint64) {
+	_ = s.w.send(to.name, tellLane, 0, kindKnown, fields.AppendUints(to.head(0), n), "")
+}
+
+// stand takes over what a leader tells of itself.
+func (s *Store) stand(sent time.Time, st *standing) {
+	now := s.clock.Now()
+	s.ahead.Store(st.Now - now.Add(-time.Since(sent)/2).UnixNano())
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.last = sent
+	s.state, s.stored = st.State, st.Stored
+	if st.Failed != "" {
+		s.state.Err = &remote{nil, st.Failed}
+	}
+	s.nodes = st.Nodes
+}
+
+// look beats, and looks whether there is still a leader.
+func (s *Store) look() {
+	s.expire()
+	if l := s.lead.Load(); l != nil {
+		l.look()
+		s.watchAlone()
+		return
+	}
+	s.mu.Lock()
+	to, quiet := s.to, time.Since(s.last)
+	due := to != nil && time.Since(to.beat) >= s.hold/beats
+	if due {
+		to.beat = time.Now()
+	}
+	closed := s.closed
+	s.mu.Unlock()
+	switch {
+	case closed:
+	case to == nil:
+		if err := s.seek(s.ctx); err != nil && s.ctx.Err() == nil {
+			s.fail(err)
+		}
+	case quiet > time.Duration(float64(s.hold)*fenceAt):
+		s.lost(fmt.Errorf("leader %q did not answer for %s", to.name, quiet.Round(time.Millisecond)))
+	case due:
+		s.beat(to)
+	}
+}
+
+// beat tells the leader that this node is there.
+func (s *Store) beat(to *leader) {
+	sent := time.Now()
+	id := s.w.ask(to.name, askLane, kindBeat, to.head(0), func(answer []byte, _ bool, err error) {
+		var st standing
+		if err == nil {
+			err = json.Unmarshal(answer, &st)
+		}
+		if err == nil {
+			s.stand(sent, &st)
+			err = s.behind(to, st.Number)
+		}
+		if err != nil {
+			s.lostFrom(to, err)
+		}
+	})
+	time.AfterFunc(s.hold, func() { s.w.forget(id) })
+}
+
+// behind reports that changes were lost on their way: between two beats none of
+// those came that there were at the first.
+func (s *Store) behind(to *leader, newest uint64) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	told, stuck := to.told, to.stuck
+	to.told, to.stuck = newest, to.number
+	if to.number < told && to.number == stuck {
+		return fmt.Errorf("changes %d to %d of the cluster did not come", to.number+1, told)
+	}
+	return nil
+}
+
+// lost says that there is no leader any more, or that we are not known to it.
+func (s *Store) lost(why error) {
+	s.mu.Lock()
+	to := s.to
+	s.mu.Unlock()
+	if to != nil {
+		s.lostFrom(to, why)
+	}
+}
+
+func (s *Store) lostFrom(to *leader, why error) {
+	s.mu.Lock()
+	was := s.to == to
+	if was {
+		s.to, s.ready = nil, false
+		s.gone = to.name
+	}
+	s.mu.Unlock()
+	if !was {
+		return
+	}
+	s.log.Warn().Err(why).Str("leader", to.name).Msg("the leader of the cluster is not there")
+	select {
+	case s.news <- struct{}{}:
+	default:
+	}
+}
+
+// heard gets a change from the leader.
+func (s *Store) heard(p parcel) {
+	r := fields.Reader{Rest: p.body}
+	session := r.Uint()
+	e, err := readEvent(p.id, r.Rest)
+	s.mu.Lock()
+	to := s.to
+	if to == nil || to.session != session || to.start != p.start || p.id <= to.number {
+		s.mu.Unlock()
+		return
+	}
+	if err != nil || p.id != to.number+1 {
+		s.mu.Unlock()
+		s.lostFrom(to, fmt.Errorf("change %d of the cluster did not come: %w", to.number+1, err))
+		return
+	}
+	to.number = p.id
+	s.queue = append(s.queue, e)
+	s.mu.Unlock()
+	s.drain()
+}
+
+// drain tells the broker of changes, in their order, and the leader that they are known.
+func (s *Store) drain() {
+	s.mu.Lock()
+	for s.ready && len(s.queue) > 0 {
+		e, to := s.queue[0], s.to
+		s.queue = s.queue[1:]
+		s.ready = false // one at a time
+		s.mu.Unlock()
+		s.hear(&e)
+		if to != nil {
+			s.knows(to, e.number)
+		}
+		s.mu.Lock()
+		if s.to != to {
+			break // another one began
+		}
+		s.ready = true
+	}
+	s.mu.Unlock()
+}
+
+// watchAlone tells the broker when this node counts as gone, and when it is back.
+func (s *Store) watchAlone() {
+	s.mu.Lock()
+	is := s.lead.Load() == nil && time.Since(s.last) > s.hold && (s.to == nil || !s.ready)
+	if l := s.lead.Load(); l != nil {
+		is = time.Since(s.last) > s.hold
+	}
+	if is == s.alone || s.followed.Load() == nil {
+		s.mu.Unlock()
+		return
+	}
+	s.alone = is
+	s.mu.Unlock()
+	s.calling.Lock()
+	defer s.calling.Unlock()
+	s.followed.Load().Alone(is)
+}

@@ -1,0 +1,286 @@
+package cluster
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/rs/zerolog"
+
+	"millrace/broker"
+	"millrace/persistence/clock"
+	"millrace/persistence/hand"
+	"millrace/persistence/jetstream"
+)
+
+// Options of a node.
+type Options struct {
+	// Store says which JetStream, and how this node is named. A leader is given up
+	// for dead after its Hold, and so is a node that follows.
+	Store jetstream.Options
+	// Version of the program, for others to see.
+	Version string
+}
+
+// Times of a cluster, as parts of the Hold of its store.
+const (
+	defaultHold = 5 * time.Second
+	beats       = 10  // a node that follows is heard of so often in a Hold
+	fenceAt     = 0.6 // of it without an answer, and the node looks for another leader
+	ticks       = 20  // looks at all that in a Hold
+	seekEvery   = 50 * time.Millisecond
+	askFor      = time.Second // for one answer to a request of the cluster's own
+)
+
+// How long an operation waits.
+const (
+	forLeader = 8 * time.Second  // until a node leads
+	forAnswer = 30 * time.Second // of one, before the outcome is unknown
+)
+
+// Store is one node's view of the store that all nodes of a cluster share. It is a
+// broker.Store and a broker.Cluster.
+type Store struct {
+	o      Options
+	hold   time.Duration
+	nc     *nats.Conn
+	w      *wire
+	log    zerolog.Logger
+	self   broker.Node
+	ctx    context.Context // ends with the store
+	stop   context.CancelFunc
+	work   sync.WaitGroup
+	order  order
+	failed func(error)
+
+	clock  *clock.Clock
+	ahead  atomic.Int64 // nanoseconds by which the leader's clock is ahead of ours
+	latest atomic.Int64 // the latest time that was shown, Unix nanoseconds
+
+	lead     atomic.Pointer[lead] // once this node leads
+	answers  handlers[func(ctx context.Context, from string, body []byte) ([]byte, error)]
+	heeds    handlers[func(from string, body []byte)]
+	events   atomic.Pointer[bound]
+	followed atomic.Pointer[followed]
+	calling  sync.Mutex // of followed: one call at a time
+	news     chan struct{}
+	waits    hand.Waits
+
+	mu     sync.Mutex
+	closed bool
+	ops    ops
+	to     *leader // nil while there is none
+	state  broker.State
+	stored int64
+	nodes  []broker.Node
+	last   time.Time // when the answer to the last beat that had one was asked for
+	alone  bool
+	gone   string // the leader that there was until now
+	queue  []event
+	ready  bool // what is in the queue may be told
+	ends   error
+}
+
+// bound and followed are what was bound.
+type (
+	bound    struct{ broker.Events }
+	followed struct {
+		broker.ClusterEvents
+		known *known
+	}
+)
+
+var (
+	_ broker.Store   = (*Store)(nil)
+	_ broker.Cluster = (*Store)(nil)
+)
+
+// Open connects to the servers, and returns once this node leads, or follows one
+// that does. The errors are those of jetstream.Open.
+func Open(ctx context.Context, o Options) (*Store, error) {
+	s := &Store{
+		o: o, hold: cmp.Or(o.Store.Hold, defaultHold), log: o.Store.Log, clock: clock.New(nil),
+		news: make(chan struct{}, 1), last: time.Now(),
+	}
+	s.ctx, s.stop = context.WithCancel(context.WithoutCancel(ctx))
+	now := time.Now()
+	s.self = broker.Node{Name: o.Store.Node, Start: uint64(now.UnixMilli()), Since: now.UTC(), Version: o.Version}
+	s.o.Store.Shared = true
+	s.o.Store.Failed, s.failed = s.fail, o.Store.Failed
+	dial := o.Store
+	dial.Dial = append(slices.Clip(dial.Dial), nats.DisconnectErrHandler(func(*nats.Conn, error) { s.lost(nil) }))
+	wait := cmp.Or(o.Store.Wait, 30*time.Second)
+	soon, cancel := context.WithTimeout(ctx, wait)
+	nc, err := jetstream.Dial(soon, dial)
+	cancel()
+	if err != nil {
+		s.stop()
+		return nil, err
+	}
+	s.nc = nc
+	s.w = newWire(nc, cmp.Or(o.Store.Prefix, "mr"), s.self.Name, s.self.Start)
+	s.w.take[askLane] = s.asked
+	s.w.take[tellLane] = s.told
+	s.w.take[storeLane] = s.operate
+	s.w.take[eventLane] = s.heard
+	if err := s.w.listen(); err != nil {
+		s.abandon()
+		return nil, err
+	}
+	if err := s.seek(ctx); err != nil {
+		s.abandon()
+		return nil, err
+	}
+	s.work.Go(s.run)
+	return s, nil
+}
+
+// abandon releases what a failed Open took.
+func (s *Store) abandon() {
+	s.stop()
+	s.w.close()
+	s.nc.Close()
+}
+
+// fail ends all work for good: this process must start again.
+func (s *Store) fail(err error) {
+	s.mu.Lock()
+	closed := s.closed
+	s.ends = cmp.Or(s.ends, err)
+	s.mu.Unlock()
+	if s.failed != nil && !closed {
+		s.failed(err)
+	}
+}
+
+// run looks after the node until it closes.
+func (s *Store) run() {
+	tick := time.NewTicker(s.hold / ticks)
+	defer tick.Stop()
+	for {
+		select {
+		case <-s.ctx.Done():
+			return
+		case <-s.news:
+		case <-tick.C:
+		}
+		s.look()
+	}
+}
+
+// State implements broker.Store.
+func (s *Store) State() broker.State {
+	if l := s.lead.Load(); l != nil {
+		st := l.inner.State()
+		st.Nodes = l.size()
+		return st
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	st := s.state
+	st.Nodes = len(s.nodes)
+	if s.to == nil {
+		st.Err = errNobody
+	}
+	return st
+}
+
+// Stored implements broker.Store. On a node that follows it is what the leader said last.
+func (s *Store) Stored() int64 {
+	if l := s.lead.Load(); l != nil {
+		return l.inner.Stored()
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.stored
+}
+
+// errNobody is the state of a cluster without a leader, and the answer to work that
+// waited for one.
+var errNobody = &remote{broker.ErrClosed, "no node of the cluster leads just now: nothing was done"}
+
+// Now implements broker.Store: it is the leader's time, which never goes back here.
+func (s *Store) Now() time.Time {
+	var now int64
+	if l := s.lead.Load(); l != nil {
+		now = l.inner.Now().UnixNano()
+	} else {
+		now = s.clock.Now().UnixNano() + s.ahead.Load()
+	}
+	for {
+		latest := s.latest.Load()
+		if now <= latest {
+			return time.Unix(0, latest)
+		}
+		if s.latest.CompareAndSwap(latest, now) {
+			return time.Unix(0, now)
+		}
+	}
+}
+
+// Bind implements broker.Store. The node that leads has the events.
+func (s *Store) Bind(e broker.Events) {
+	s.mu.Lock()
+	s.events.Store(&bound{e})
+	l := s.lead.Load()
+	s.mu.Unlock()
+	if l != nil {
+		l.bind(e)
+	}
+}
+
+// MaxPayload is how large a payload the servers take.
+func (s *Store) MaxPayload() int64 { return s.nc.MaxPayload() - payloadRoom }
+
+// payloadRoom is what a message takes beside its payload, at most.
+const payloadRoom = 128 << 10
+
+// Close implements broker.Store. A node that leads gives that up to another.
+func (s *Store) Close(ctx context.Context) error {
+	s.mu.Lock()
+	if s.closed {
+		s.mu.Unlock()
+		return nil
+	}
+	s.closed = true
+	to, l := s.to, s.lead.Load()
+	s.mu.Unlock()
+	var err error
+	switch {
+	case l != nil:
+		err = l.close(ctx)
+	case to != nil:
+		s.settle(ctx)
+		soon, cancel := context.WithTimeout(ctx, askFor)
+		_, left := s.w.wait(soon, to.name, askLane, kindLeave, to.head(0))
+		cancel()
+		s.log.Debug().Err(left).Msg("left the cluster")
+	}
+	s.stop()
+	s.endAll(broker.ErrClosed)
+	s.work.Wait()
+	s.w.close()
+	s.nc.Close()
+	return err
+}
+
+// settle waits for what is under way, while ctx lasts.
+func (s *Store) settle(ctx context.Context) {
+	tick := time.NewTicker(seekEvery)
+	defer tick.Stop()
+	for s.writing() {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// isClosed reports whether err says that a store is closed.
+func isClosed(err error) bool { return errors.Is(err, broker.ErrClosed) }
