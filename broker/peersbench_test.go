@@ -13,14 +13,11 @@ import (
 // that is its only node, and one of two.
 func nodes(b *testing.B, run func(b *testing.B, f *fixture)) {
 	b.Run("NoCluster", func(b *testing.B) { run(b, open(b)) })
-	b.Run("OneNode", func(b *testing.B) {
-		f, _ := start(b, clustertest.New(b), "a")
-		run(b, f)
-	})
+	b.Run("OneNode", func(b *testing.B) { run(b, share(b, "").start("a")) })
 	b.Run("AnotherThatWantsNothing", func(b *testing.B) {
-		bus := clustertest.New(b)
-		f, _ := start(b, bus, "a")
-		start(b, bus, "b")
+		nodes := share(b, "")
+		f := nodes.start("a")
+		nodes.start("b")
 		run(b, f)
 	})
 }
