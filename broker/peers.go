@@ -102,7 +102,7 @@ func openPeers(b *Broker, c Cluster) *peers {
 // meet joins those that are there, and waits until they have told what they want.
 func (ps *peers) meet(ctx context.Context) {
 	for _, n := range ps.cluster.Nodes() {
-		ps.join(n)
+		ps.join(n) //nolint:contextcheck // it goes on until the node leaves
 	}
 	ctx, cancel := context.WithTimeout(ctx, joinTimeout)
 	defer cancel()
