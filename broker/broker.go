@@ -119,7 +119,9 @@ type Broker struct {
 	waiting    atomic.Int64          // receives that wait
 	closed     atomic.Bool
 
-	defining sync.Mutex // orders the calls that define and drop
+	defining sync.Mutex      // orders the calls that define and drop
+	making   map[string]bool // queues that the store defines just now; under defining
+	made     sync.Cond       // one of them less
 
 	mu      sync.RWMutex // protects the maps below
 	queues  map[string]*queue
@@ -147,7 +149,9 @@ func Open(ctx context.Context, o Options) (*Broker, error) {
 		streams:    make(map[string]*stream),
 		targets:    make(map[Target]*queue),
 		groups:     make(map[string]*sharedGroup),
+		making:     make(map[string]bool),
 	}
+	b.made.L = &b.defining
 	b.tuned.Store(&o.Limits)
 	b.replica = &replica{b: b}
 	if b.cluster != nil {

@@ -206,10 +206,12 @@ func (s *Settlements) GiveBack(r Ref) {
 	s.end(nil)
 }
 
-// Return undoes a delivery that reached nobody.
-func (s *Settlements) Return(r Ref) {
+// Return undoes a delivery that reached nobody. done, if not nil, is called once when
+// the message is in its place again, or when it is not known whether it is. It must
+// not block.
+func (s *Settlements) Return(r Ref, done func(error)) {
 	s.batch.Return(r)
-	s.end(nil)
+	s.end(done)
 }
 
 // Extend lets the lease end ConsumerLease from now.

@@ -66,7 +66,7 @@ func TestConsumerTakesAsMuchAsItsCredit(t *testing.T) {
 		done := make(chan error, 1)
 		s.Ack(k.refs[0], func(err error) { done <- err })
 		s.GiveBack(k.refs[1])
-		s.Return(k.refs[2])
+		s.Return(k.refs[2], nil)
 		s.Submit()
 		if err := <-done; err != nil {
 			t.Error(err)

@@ -62,6 +62,6 @@
 // interest.mu and theirs.mu, that before shares.mu, and that before the topic
 // tree's; nothing else nests. No lock is
 // held while calling the Store, a Sink or a callback, but for defining, which
-// exists to order calls that define and drop, and a turn of sessions, taken before
+// exists to order calls that define and drop (a queue is made without it, its name reserved), and a turn of sessions, taken before
 // Session.mu, which orders the Submits of one session's record.
 package broker

@@ -299,15 +299,14 @@ func (b *Broker) CreateQueue(ctx context.Context, c QueueConfig) (QueueInfo, err
 	if err := b.mayFeed(ctx, c.Filter); err != nil {
 		return QueueInfo{}, err
 	}
+	if err := b.reserveQueue(c.Name); err != nil {
+		return QueueInfo{}, err
+	}
+	err := b.define(ctx, NewTarget, c.def())
 	b.defining.Lock()
 	defer b.defining.Unlock()
-	err := ErrConflict
-	if b.queueNamed(c.Name) == nil {
-		if err := b.roomForQueue(); err != nil {
-			return QueueInfo{}, err
-		}
-		err = b.define(ctx, NewTarget, c.def())
-	}
+	delete(b.making, c.Name)
+	b.made.Broadcast()
 	if errors.Is(err, ErrConflict) {
 		return QueueInfo{}, errorf(Conflict, QueueSubject, "queue %s exists already", c.Name)
 	}
@@ -320,6 +319,24 @@ func (b *Broker) CreateQueue(ctx context.Context, c QueueConfig) (QueueInfo, err
 		return QueueInfo{}, noQueue(c.Name) // another node deleted it
 	}
 	return b.queueInfo(ctx, q)
+}
+
+// reserveQueue takes the name of a queue that is about to be made. Others are made
+// meanwhile: a store of several machines takes its time for each.
+func (b *Broker) reserveQueue(name string) error {
+	b.defining.Lock()
+	defer b.defining.Unlock()
+	for b.making[name] {
+		b.made.Wait()
+	}
+	if b.queueNamed(name) != nil {
+		return errorf(Conflict, QueueSubject, "queue %s exists already", name)
+	}
+	if err := b.roomForQueue(); err != nil {
+		return err
+	}
+	b.making[name] = true
+	return nil
 }
 
 // UpdateQueue applies change to the present settings; the result must be valid

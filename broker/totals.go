@@ -46,7 +46,7 @@ func (b *Broker) full(t total, format string, args ...any) error {
 // roomForQueue refuses one queue more than there may be. defining is held.
 func (b *Broker) roomForQueue() error {
 	b.mu.RLock()
-	n := len(b.queues)
+	n := len(b.queues) + len(b.making)
 	b.mu.RUnlock()
 	most := b.tuned.Load().Queues
 	if most == 0 || n < most {

@@ -33,6 +33,9 @@ type taking struct {
 	id    uint32 // Subscription Identifier; under session.mu, like the rest
 	qos   byte
 	ended bool
+	// returning is how many messages go back: before they are in their place, those
+	// behind them are not asked for.
+	returning int
 }
 
 // leased is a message of a queue in the hands of the client, or on its way there.
@@ -127,7 +130,7 @@ func (t *taking) Credit() int {
 	s := t.s
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.closed || t.ended {
+	if s.closed || t.ended || t.returning > 0 {
 		return 0
 	}
 	left := min(s.window.size, prefetch) - s.takes.out
@@ -159,9 +162,21 @@ func (t *taking) Take(ds []broker.Delivery) {
 		s.takes.held = append(s.takes.held, &leased{of: t, d: ds[i], fixed: fixed})
 	}
 	s.writeHeld()
+	t.returning += len(surplus)
 	s.mu.Unlock()
-	s.c.srv.keeper.giveBack(surplus)
+	s.c.srv.keeper.giveBack(t, surplus)
 	s.c.srv.keeper.watch(fixed)
+}
+
+// returned is called when a message is back in its place.
+func (t *taking) returned(error) {
+	t.s.mu.Lock()
+	t.returning--
+	again := t.returning == 0
+	t.s.mu.Unlock()
+	if again {
+		t.s.c.srv.keeper.kick(t)
+	}
 }
 
 // Ended implements broker.ConsumerSink: the queue was deleted. What was taken
@@ -272,7 +287,7 @@ func (s *session) release(ts ...*taking) {
 			return false
 		}
 		s.takes.out--
-		back.Return(l.d.Ref)
+		back.Return(l.d.Ref, nil)
 		return true
 	})
 	s.mu.Unlock()

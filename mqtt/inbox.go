@@ -375,7 +375,7 @@ func (s *session) endInbox() {
 	s.mu.Lock()
 	for i := range s.inbox.held {
 		if a := &s.inbox.held[i]; !a.dup {
-			back.Return(a.d.Ref)
+			back.Return(a.d.Ref, nil)
 		}
 	}
 	s.inbox = inbox{}

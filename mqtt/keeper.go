@@ -17,7 +17,8 @@ type keeper struct {
 	done sync.WaitGroup
 
 	mu      sync.Mutex
-	back    []broker.Ref // reached nobody
+	back    []returning  // reached nobody
+	kicks   []*taking    // ask again
 	refused []broker.Ref // cannot be delivered to the one that took it
 	dropped []dropped    // nor to anybody
 	sent    []sentID
@@ -43,13 +44,29 @@ func (k *keeper) close() {
 	k.done.Wait()
 }
 
-// giveBack returns deliveries that reached nobody.
-func (k *keeper) giveBack(refs []broker.Ref) {
+// returning is a delivery that goes back, and who took it, if that is to know.
+type returning struct {
+	ref broker.Ref
+	of  *taking
+}
+
+// giveBack returns deliveries that reached nobody; of, if not nil, is told of each.
+func (k *keeper) giveBack(of *taking, refs []broker.Ref) {
 	if len(refs) == 0 {
 		return
 	}
 	k.mu.Lock()
-	k.back = append(k.back, refs...)
+	for _, r := range refs {
+		k.back = append(k.back, returning{r, of})
+	}
+	k.mu.Unlock()
+	k.tell()
+}
+
+// kick lets t see its credit.
+func (k *keeper) kick(t *taking) {
+	k.mu.Lock()
+	k.kicks = append(k.kicks, t)
 	k.mu.Unlock()
 	k.tell()
 }
@@ -157,12 +174,16 @@ func (k *keeper) run() {
 // settle gives back what has gathered.
 func (k *keeper) settle() {
 	k.mu.Lock()
-	back, refused, dropped, sent, numbers := k.back, k.refused, k.dropped, k.sent, k.numbers
-	k.back, k.refused, k.dropped, k.sent, k.numbers = nil, nil, nil, nil, nil
+	back, kicks, refused, dropped, sent, numbers := k.back, k.kicks, k.refused, k.dropped, k.sent, k.numbers
+	k.back, k.kicks, k.refused, k.dropped, k.sent, k.numbers = nil, nil, nil, nil, nil, nil
 	k.mu.Unlock()
 	st := k.s.o.Broker.NewSettlements()
 	for _, r := range back {
-		st.Return(r)
+		var done func(error)
+		if r.of != nil {
+			done = r.of.returned
+		}
+		st.Return(r.ref, done)
 	}
 	for _, r := range refused {
 		st.Nack(r)
@@ -177,6 +198,9 @@ func (k *keeper) settle() {
 		st.Renumber(n.s.kept, n.seq, n.id, func(err error) { n.s.renumbered(n.seq, n.id, err) })
 	}
 	st.Submit()
+	for _, t := range kicks {
+		t.c.Kick()
+	}
 }
 
 // extend prolongs every lease that a connected client holds.

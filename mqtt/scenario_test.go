@@ -170,6 +170,9 @@ func TestScenariosOverMQTT(t *testing.T) {
 	}
 	over := 0
 	for _, s := range scripts {
+		if overJetStream {
+			s.Shorten(24 * time.Hour) // a server that is at work costs something for every hour
+		}
 		t.Run(s.Name, func(t *testing.T) {
 			bubble(t, func(t *testing.T, e *edge) {
 				d := &mqttDoor{t: t, e: e, held: map[string]delivery{}, pub: pipeIn(t, e, true, "pub")}

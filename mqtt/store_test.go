@@ -15,6 +15,9 @@ import (
 	"millrace/persistence/local"
 )
 
+// overJetStream says that a NATS server keeps what is kept.
+var overJetStream = os.Getenv("MILLRACE_TEST_STORE") == "jetstream"
+
 // natsIn has the NATS servers that stand for directories.
 var natsIn sync.Map
 
@@ -22,7 +25,7 @@ var natsIn sync.Map
 // With MILLRACE_TEST_STORE=jetstream either is a store over a NATS server.
 func openStore(tb testing.TB, dir string) (s broker.Store, check func() error) {
 	tb.Helper()
-	if os.Getenv("MILLRACE_TEST_STORE") == "jetstream" {
+	if overJetStream {
 		return openJetStream(tb, dir), func() error { return nil }
 	}
 	inner, err := local.Open(local.Options{Dir: dir})
@@ -35,7 +38,7 @@ func openStore(tb testing.TB, dir string) (s broker.Store, check func() error) {
 // embedded skips a test where the store is another one.
 func embedded(t *testing.T, why string) {
 	t.Helper()
-	if os.Getenv("MILLRACE_TEST_STORE") == "jetstream" {
+	if overJetStream {
 		t.Skip(why)
 	}
 }

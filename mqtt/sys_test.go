@@ -135,7 +135,6 @@ func TestSharedWildcardsDoNotSeeSys(t *testing.T) { // B17
 		pipeIn(t, e, true, "").publish("$any/x", "hidden", 0, 0)
 		b.quiet()
 		b.subscribe(3, 0, "$share/g/$SYS/broker/uptime")
-		<-time.After(time.Minute)
 		if m := b.recv(); m.topic != "$SYS/broker/uptime" {
 			t.Errorf("got %+v", m)
 		}

@@ -38,7 +38,8 @@ type app struct {
 
 	temporary bool // the data directory goes when the process goes
 	store     broker.Store
-	local     *local.Store // the store, if it is the embedded one
+	cluster   broker.Cluster // the other nodes on the store; nil if it is this one's alone
+	local     *local.Store   // the store, if it is the embedded one
 	broker    *broker.Broker
 	memory    *memory.Watch           // nil without limits.memory
 	exposed   atomic.Int64            // listeners without TLS that other machines reach
@@ -133,7 +134,7 @@ func (a *app) openBroker(ctx context.Context) error {
 		return err
 	}
 	a.broker, err = broker.Open(ctx, broker.Options{
-		Store: a.store, Auth: accounts, Log: a.log, Alarms: a.alarms,
+		Store: a.store, Cluster: a.cluster, Auth: accounts, Log: a.log, Alarms: a.alarms,
 		Limits: brokerLimits(a.cfg), MaxPayload: int(a.cfg.Limits.Payload), Overloaded: a.overloaded(),
 		Topics: router.Limits{MaxBytes: a.cfg.Limits.TopicBytes, MaxLevels: a.cfg.Limits.TopicLevels},
 	})

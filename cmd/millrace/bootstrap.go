@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"sync"
 
 	"github.com/rs/zerolog"
 
@@ -125,9 +126,8 @@ func (b *bootstrap) apply(ctx context.Context, path string, br *broker.Broker, l
 	if n, err := b.addRules(ctx, a); err != nil || n > 0 {
 		errs = append(errs, note("rules", "", err, false))
 	}
-	for _, q := range b.queues {
-		_, err := br.CreateQueue(ctx, q)
-		errs = append(errs, note("queue", q.Name, err, broker.KindOf(err) == broker.Conflict))
+	for i, err := range createQueues(ctx, br, b.queues) {
+		errs = append(errs, note("queue", b.queues[i].Name, err, broker.KindOf(err) == broker.Conflict))
 	}
 	for _, s := range b.streams {
 		_, err := br.CreateStream(ctx, s)
@@ -135,6 +135,24 @@ func (b *bootstrap) apply(ctx context.Context, path string, br *broker.Broker, l
 	}
 	log.Info().Str("file", path).Interface("created", made).Msg("bootstrap file applied")
 	return errors.Join(errs...)
+}
+
+// createQueues makes queues, some at a time: a store of several machines takes its time
+// for each. It returns what came of each.
+func createQueues(ctx context.Context, br *broker.Broker, list []broker.QueueConfig) []error {
+	const atOnce = 8
+	errs := make([]error, len(list))
+	turn := make(chan struct{}, atOnce)
+	var all sync.WaitGroup
+	for i := range list {
+		turn <- struct{}{}
+		all.Go(func() {
+			_, errs[i] = br.CreateQueue(ctx, list[i])
+			<-turn
+		})
+	}
+	all.Wait()
+	return errs
 }
 
 // addRules adds the rules that are not in force yet, and answers how many.

@@ -129,9 +129,9 @@ func TestNodesTellTheirNames(t *testing.T) {
 				t.Fatalf("the name is %q, %v", name, err)
 			}
 		}
-		_, errs, code := command(t, "serve", "--data", t.TempDir(), "--mqtt-listen", "none", "--http-listen", "127.0.0.1:0", "--store", url)
-		if code != 75 || !strings.Contains(errs, `millrace node "`+name+`" uses the nats prefix "mr"`) {
-			t.Errorf("a second node ends with code %d: %s", code, errs)
+		_, errs, code := command(t, "serve", "--data", t.TempDir(), "--mqtt-listen", "none", "--http-listen", "127.0.0.1:0", "--store", url, "--node-name", name)
+		if code != 75 || !strings.Contains(errs, fmt.Sprintf("a node named %q is in the cluster already", name)) || !strings.Contains(errs, "--node-name") {
+			t.Errorf("a second node of that name ends with code %d: %s", code, errs)
 		}
 		s.stop()
 	}

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"millrace/cmd/millrace/config"
+	"millrace/persistence/cluster"
 	"millrace/persistence/jetstream"
 	"millrace/persistence/local"
 )
@@ -57,17 +58,17 @@ func (a *app) openJetStream(ctx context.Context) error {
 			return &failure{code: exitConfig, err: err, hint: "name it with --node-name"}
 		}
 	}
-	store, err := jetstream.Open(ctx, jetstream.Options{
+	store, err := cluster.Open(ctx, cluster.Options{Version: build().Version, Store: jetstream.Options{
 		URL: a.cfg.Store.URL, Creds: n.Creds, NKey: n.NKey, CA: n.CA, Cert: n.Cert, Key: n.Key, SysCreds: n.SysCreds,
 		Domain: n.Domain, Prefix: n.Prefix, Replicas: n.Replicas, Sync: jetstream.Sync(n.Sync), Wait: time.Duration(n.Wait), LookAhead: n.Ahead, Node: n.Node, Log: a.log,
 		Failed: func(err error) {
 			a.fail(&failure{code: exitBusy, err: fmt.Errorf("the store takes no more work: %w", err), hint: "start again: everything acknowledged is there"})
 		},
-	})
+	}})
 	if err != nil {
 		return natsFailure(err)
 	}
-	a.store = store
+	a.store, a.cluster = store, store
 	a.stack.push("store", store.Close)
 	if most := store.MaxPayload(); most < int64(a.cfg.Limits.Payload) {
 		a.cfg.Limits.Payload = config.Size(most)
@@ -104,8 +105,8 @@ func natsFailure(err error) error {
 	switch {
 	case errors.Is(err, jetstream.ErrUnreachable):
 		f.code = exitUnreachable
-	case errors.Is(err, jetstream.ErrInUse):
-		f.code = exitBusy
+	case errors.Is(err, cluster.ErrNamesake):
+		f.code, f.hint = exitBusy, "name this one otherwise with --node-name"
 	case errors.Is(err, jetstream.ErrUnfit):
 		f.code = exitConfig
 	}

@@ -192,7 +192,7 @@ func (l *lead) join(n broker.Node) ([]byte, error) {
 	l.mu.Lock()
 	old := l.followers[n.Name]
 	switch {
-	case n.Name == l.s.self.Name, old != nil && old.node.Start > n.Start:
+	case n.Name == l.s.self.Name, old != nil && old.node.Start > n.Start, old != nil && old.node.Start != n.Start && time.Since(old.heard) < l.s.hold*3/beats:
 		l.mu.Unlock()
 		l.changing.Unlock()
 		return nil, &broker.Error{Kind: broker.Conflict, Message: fmt.Sprintf("a node named %q is in the cluster already: each needs a name of its own", n.Name)}

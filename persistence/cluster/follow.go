@@ -61,7 +61,7 @@ func (s *Store) seek(ctx context.Context) error {
 		if err == nil {
 			return nil
 		}
-		if errors.Is(err, jetstream.ErrUnfit) && s.followed.Load() == nil {
+		if s.followed.Load() == nil && (errors.Is(err, jetstream.ErrUnfit) || errors.Is(err, ErrNamesake)) {
 			return err
 		}
 		s.log.Debug().Err(err).Str("holder", seen.name).Msg("no leader of the cluster yet")
@@ -83,6 +83,22 @@ type holder struct {
 	rev   uint64
 	since time.Time // since when this revision is seen, or nobody holds it
 	heard time.Time // when it answered last
+	ours  time.Time // since when somebody else has our name
+}
+
+// ErrNamesake is the error of a node whose name another one has that is there.
+var ErrNamesake = errors.New("each node of a cluster needs a name of its own")
+
+// namesake reports whether somebody had our name for as long as an earlier process
+// of ours may be remembered.
+func (h *holder) namesake(s *Store, now time.Time) error {
+	if h.ours.IsZero() {
+		h.ours = now
+	}
+	if now.Sub(h.ours) < s.hold {
+		return errNobody
+	}
+	return fmt.Errorf("a node named %q is in the cluster already: %w", s.self.Name, ErrNamesake)
 }
 
 // tryAll is one try to follow the node that holds the prefix, or to hold it. A
@@ -90,15 +106,21 @@ type holder struct {
 // answered.
 func (s *Store) tryAll(ctx context.Context, seen *holder) error {
 	who, rev, err := s.holder(ctx)
+	if err != nil && s.followed.Load() == nil { // it says what is wrong with the servers
+		return s.promote(ctx, 0)
+	}
 	if err != nil {
 		return err
 	}
 	now := time.Now()
-	if who != seen.name || rev != seen.rev {
-		*seen = holder{who, rev, now, seen.heard}
+	renewed := who == seen.name && rev != seen.rev
+	if who != seen.name || renewed {
+		*seen = holder{who, rev, now, seen.heard, seen.ours}
 	}
 	silent := now.Sub(seen.since)
 	switch {
+	case who == s.self.Name && renewed, who == s.self.Name && !seen.ours.IsZero() && silent < s.hold:
+		return seen.namesake(s, now)
 	case who == "" && silent >= s.rank():
 		return s.promote(ctx, 0)
 	case who == "":
@@ -108,6 +130,9 @@ func (s *Store) tryAll(ctx context.Context, seen *holder) error {
 		if err == nil || !errors.Is(err, errAway) && !errors.Is(err, broker.ErrUnknown) {
 			if err != nil {
 				seen.heard = now
+			}
+			if broker.KindOf(err) == broker.Conflict {
+				return seen.namesake(s, now)
 			}
 			return err
 		}
@@ -140,18 +165,28 @@ func (s *Store) join(ctx context.Context, who string) error {
 	ctx, cancel := context.WithTimeout(ctx, askFor)
 	defer cancel()
 	sent := time.Now()
+	s.mu.Lock()
+	s.joining = true // changes may come before the answer
+	s.mu.Unlock()
 	answer, err := s.w.wait(ctx, who, askLane, kindJoin, appendJSON(nil, s.self))
+	var st standing
+	if err == nil {
+		err = json.Unmarshal(answer, &st)
+	}
+	s.mu.Lock()
+	early := s.early
+	s.joining, s.early = false, nil
+	if err == nil {
+		s.to = &leader{name: who, start: st.Start, session: st.Session, number: st.Number, beat: sent}
+		s.queue, s.ready = nil, false
+		for _, p := range early {
+			_ = s.queueUp(s.to, p) // what is missing, a later one tells
+		}
+	}
+	s.mu.Unlock()
 	if err != nil {
 		return err
 	}
-	var st standing
-	if err := json.Unmarshal(answer, &st); err != nil {
-		return err
-	}
-	s.mu.Lock()
-	s.to = &leader{name: who, start: st.Start, session: st.Session, number: st.Number, beat: sent}
-	s.queue, s.ready = nil, false
-	s.mu.Unlock()
 	s.stand(sent, &st)
 	s.mu.Lock()
 	if s.to == nil || s.to.session != st.Session {
@@ -302,24 +337,34 @@ func (s *Store) lostFrom(to *leader, why error) {
 
 // heard gets a change from the leader.
 func (s *Store) heard(p parcel) {
-	r := fields.Reader{Rest: p.body}
-	session := r.Uint()
-	e, err := readEvent(p.id, r.Rest)
 	s.mu.Lock()
+	if s.joining {
+		s.early = append(s.early, p)
+	}
 	to := s.to
-	if to == nil || to.session != session || to.start != p.start || p.id <= to.number {
-		s.mu.Unlock()
+	err := s.queueUp(to, p)
+	s.mu.Unlock()
+	if err != nil {
+		s.lostFrom(to, err)
 		return
 	}
+	s.drain()
+}
+
+// queueUp has a change told to the broker in its turn, if it is one of the leader's.
+// The lock is held.
+func (s *Store) queueUp(to *leader, p parcel) error {
+	r := fields.Reader{Rest: p.body}
+	if session := r.Uint(); to == nil || to.session != session || to.start != p.start || p.id <= to.number {
+		return nil
+	}
+	e, err := readEvent(p.id, r.Rest)
 	if err != nil || p.id != to.number+1 {
-		s.mu.Unlock()
-		s.lostFrom(to, fmt.Errorf("change %d of the cluster did not come: %w", to.number+1, err))
-		return
+		return fmt.Errorf("change %d of the cluster did not come: %w", to.number+1, err)
 	}
 	to.number = p.id
 	s.queue = append(s.queue, e)
-	s.mu.Unlock()
-	s.drain()
+	return nil
 }
 
 // drain tells the broker of changes, in their order, and the leader that they are known.

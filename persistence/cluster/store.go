@@ -71,19 +71,21 @@ type Store struct {
 	news     chan struct{}
 	waits    hand.Waits
 
-	mu     sync.Mutex
-	closed bool
-	ops    ops
-	to     *leader // nil while there is none
-	state  broker.State
-	stored int64
-	nodes  []broker.Node
-	last   time.Time // when the answer to the last beat that had one was asked for
-	alone  bool
-	gone   string // the leader that there was until now
-	queue  []event
-	ready  bool // what is in the queue may be told
-	ends   error
+	mu      sync.Mutex
+	closed  bool
+	ops     ops
+	to      *leader // nil while there is none
+	state   broker.State
+	stored  int64
+	nodes   []broker.Node
+	last    time.Time // when the answer to the last beat that had one was asked for
+	alone   bool
+	gone    string // the leader that there was until now
+	queue   []event
+	early   []parcel // changes that came while it joined
+	joining bool
+	ready   bool // what is in the queue may be told
+	ends    error
 }
 
 // bound and followed are what was bound.

@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/binary"
 	"fmt"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -25,18 +26,18 @@ func spent(b *testing.B) time.Duration {
 	return time.Duration(r.Utime.Nano() + r.Stime.Nano())
 }
 
-// BenchmarkPublish publishes 256 bytes into a queue, 100 to a batch, 20 batches
-// under way, and shows the CPU that all servers and the store take for one.
+// BenchmarkPublish publishes 256 bytes into a queue, in batches of a size, of which so
+// many are under way, and shows the CPU that all servers and the store take for one.
 func BenchmarkPublish(b *testing.B) {
-	for _, servers := range []int{1, 3} {
-		b.Run(fmt.Sprintf("%d servers", servers), func(b *testing.B) {
-			c := jetstreamtest.Start(b, jetstreamtest.Options{Servers: servers})
+	for _, x := range []struct{ servers, size, depth int }{{1, 1, 64}, {1, 1, 1024}, {1, 100, 20}, {3, 1, 64}, {3, 1, 1024}, {3, 100, 20}} {
+		b.Run(fmt.Sprintf("%d servers, %d batches of %d", x.servers, x.depth, x.size), func(b *testing.B) {
+			c := jetstreamtest.Start(b, jetstreamtest.Options{Servers: x.servers})
 			s := open(b, jetstream.Options{URL: c.URL()})
 			q, err := s.Define(b.Context(), broker.Def{Name: "q", Kind: broker.QueueTarget})
 			if err != nil {
 				b.Fatal(err)
 			}
-			const size, depth = 100, 20
+			size, depth := x.size, x.depth
 			free := make(answered, depth)
 			for range depth {
 				free <- &broker.Batch{}
@@ -74,24 +75,31 @@ func BenchmarkPublish(b *testing.B) {
 	}
 }
 
-// BenchmarkQueues opens a store with 200 queues.
+// BenchmarkQueues makes 200 queues, 8 at a time, and opens the store with them.
 func BenchmarkQueues(b *testing.B) {
 	c := jetstreamtest.Start(b, jetstreamtest.Options{Servers: 3})
 	o := jetstream.Options{URL: c.URL()}
 	s := open(b, o)
 	began := time.Now()
-	for i := range 200 {
-		if _, err := s.Define(b.Context(), broker.Def{Name: fmt.Sprint("q", i), Kind: broker.QueueTarget}); err != nil {
-			b.Fatal(err)
-		}
+	var makers sync.WaitGroup
+	for maker := range 8 {
+		makers.Go(func() {
+			for i := range 25 {
+				if _, err := s.Define(b.Context(), broker.Def{Name: fmt.Sprint("q", maker, "-", i), Kind: broker.QueueTarget}); err != nil {
+					b.Error(err)
+				}
+			}
+		})
 	}
-	b.ReportMetric(time.Since(began).Seconds(), "s/made")
+	makers.Wait()
+	made := time.Since(began)
 	for b.Loop() {
 		if err := s.Close(b.Context()); err != nil {
 			b.Fatal(err)
 		}
 		s = open(b, o)
 	}
+	b.ReportMetric(made.Seconds(), "s/made")
 	if err := s.Close(b.Context()); err != nil {
 		b.Fatal(err)
 	}

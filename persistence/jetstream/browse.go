@@ -100,7 +100,7 @@ func (q *queue) browse(ctx context.Context, p broker.Pos, add func(broker.Delive
 // shown is the state as browsing knows it, 0 for what it does not show.
 func (s state) shown() broker.EntryState {
 	switch s {
-	case back, blocked:
+	case back, blocked, unclaimed:
 		return broker.Ready
 	case leased, leaving:
 		return broker.Leased

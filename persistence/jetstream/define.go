@@ -103,8 +103,7 @@ func (s *Store) Define(ctx context.Context, d broker.Def) (broker.Target, error)
 	if d.Kind == broker.StreamTarget && d.Partitions == 0 {
 		d.Partitions = 1
 	}
-	s.defining.Lock()
-	defer s.defining.Unlock()
+	defer s.turnFor(&d)()
 	s.mu.RLock()
 	have, closed := s.byName[name{d.Kind, d.Name}], s.closed
 	s.mu.RUnlock()
@@ -177,10 +176,13 @@ func (s *Store) record(ctx context.Context, id broker.Target, d broker.Def, rev 
 
 // Drop implements broker.Store.
 func (s *Store) Drop(ctx context.Context, id broker.Target) error {
-	s.defining.Lock()
-	defer s.defining.Unlock()
 	t, err := s.lookup(id)
 	if err != nil {
+		return err
+	}
+	d := t.definition().Def
+	defer s.turnFor(&d)()
+	if t, err = s.lookup(id); err != nil { // dropped meanwhile
 		return err
 	}
 	if st, ok := t.(*stream); ok { // first, so that none is left without its stream

@@ -23,6 +23,10 @@
 // topic the node finds and leases itself (parts.go); of a key that is in flight it
 // puts off what JetStream hands out (groups.go).
 //
+// A message that was handed out to somebody who did not take it is kept for a moment
+// for the next that asks (unclaimed.go): JetStream has what it is given back in the
+// order in which it comes.
+//
 // The node knows what it handed out of queues (entry.go) and how much there is: by that it
 // counts, keeps the limits, and tells the broker of last attempts. Whose turn it is
 // and when a lease ends is JetStream's, whose own lease of a last attempt is
@@ -76,7 +80,7 @@
 // Those of the connection, which run the ends of calls and deliver messages; one
 // that renews the membership; the mover of delayed messages; the tail of the log of
 // sessions. For as long as it takes: one for each purge, settlement of an unknown
-// message, Defer, repeat of a de-duplicated message, for a full queue that drops its
+// message, Defer, Return, repeat of a de-duplicated message, for a full queue that drops its
 // oldest, for a read of a stream that finds something, for each answer of a
 // subscription or to a receive by topic, for a queue whose topics are looked through,
 // for a record of a session, to sweep the log, and to count what is stored when that is
@@ -86,8 +90,8 @@
 //
 // # Locks
 //
-// Store.defining, then sessionLog.order, then one queue's, subscription's or session's,
+// A turn of Store.defining, then sessionLog.order, then one queue's, subscription's or session's,
 // then one stream's, then sessionLog.mu, then Store.mu or that of the calls.
-// keySpace.mu, gate.mu, lines.mu and unit.mu stand alone. No lock is held while a
+// keySpace.mu, gate.mu, lines.mu, turns.mu and unit.mu stand alone. No lock is held while a
 // Completion, a WaitSink or Events is called.
 package jetstream

@@ -17,18 +17,19 @@ import (
 type state uint8
 
 const (
-	back     state = iota // ready again: JetStream hands it out in its turn
-	leased                // with a consumer
-	delayed               // given back for later
-	heldBack              // told to the broker, which settles it
-	leaving               // an acknowledgement is under way
-	parked                // dead, in a subscription; those of queues are in a stream of their own
-	blocked               // another message of its key is in flight
+	back      state = iota // ready again: JetStream hands it out in its turn
+	leased                 // with a consumer
+	delayed                // given back for later
+	heldBack               // told to the broker, which settles it
+	leaving                // an acknowledgement is under way
+	parked                 // dead, in a subscription; those of queues are in a stream of their own
+	blocked                // another message of its key is in flight
+	unclaimed              // it arrived, and nobody has it
 	states
 )
 
 // waits reports whether nobody has a message, and it may go to make room.
-func (s state) waits() bool { return s == back || s == blocked }
+func (s state) waits() bool { return s == back || s == blocked || s == unclaimed }
 
 // How JetStream is kept from handing out what we hold.
 const (
@@ -79,14 +80,27 @@ func (e *entry) ref(q *queue) broker.Ref {
 // set moves e to a state; the lock of the queue is held.
 func (e *entry) set(q *queue, to state) {
 	q.tally(e, -1)
-	if e.state == blocked && to != blocked {
-		q.unblock(e)
+	if to != e.state {
+		q.unplace(e)
 	}
 	e.told = to == heldBack || to == leaving && e.told
 	e.state = to
 	q.tally(e, 1)
-	if to == back {
+	if to == back || to == unclaimed {
 		q.offer(e)
+	}
+}
+
+// unplace takes e out of the line that its state has it stand in.
+func (q *queue) unplace(e *entry) {
+	switch e.state {
+	case blocked:
+		if g := q.groups[e.key]; g != nil {
+			g.line.Delete(e.seq)
+		}
+	case unclaimed:
+		q.unclaimed.Delete(e.seq)
+	default:
 	}
 }
 
@@ -126,9 +140,7 @@ func (q *queue) depart(e *entry) {
 	q.held.add(e.size, -1)
 	q.gone.add(e.seq)
 	q.withdraw(e)
-	if e.state == blocked {
-		q.unblock(e)
-	}
+	q.unplace(e)
 	q.passOn(e)
 }
 
@@ -195,15 +207,20 @@ func (q *queue) comeBack(e *entry, now int64) func() {
 
 // freed sees to the time of e, which is back.
 func (q *queue) freed(e *entry, now int64) func() {
-	if end := q.endOfEntry(e); end != 0 {
-		if end <= now {
-			return q.expire(e)
-		}
-		q.expires.push(end, e.seq)
-		q.plan(now)
+	if end := q.endOfEntry(e); end != 0 && end <= now {
+		return q.expire(e)
 	}
+	q.watch(e)
 	q.pump()
 	return nil
+}
+
+// watch has the upkeep end e when its time is over.
+func (q *queue) watch(e *entry) {
+	if end := q.endOfEntry(e); end != 0 {
+		q.expires.push(end, e.seq)
+		q.plan(q.s.milli())
+	}
 }
 
 // endOfEntry is when the time of e is over, 0 for never.

@@ -52,18 +52,8 @@ func (q *queue) own(e *entry) {
 func (q *queue) block(e *entry) {
 	q.groups[e.key].line.Insert(e.seq)
 	e.set(q, blocked)
-	if end := q.endOfEntry(e); end != 0 {
-		q.expires.push(end, e.seq)
-		q.plan(q.s.milli())
-	}
+	q.watch(e)
 	e.putOff(q, holdFor, nil)
-}
-
-// unblock takes e, which is blocked no more, out of its line.
-func (q *queue) unblock(e *entry) {
-	if g := q.groups[e.key]; g != nil {
-		g.line.Delete(e.seq)
-	}
 }
 
 // passOn gives the key of e, which left, to the next in its line.
@@ -78,16 +68,8 @@ func (q *queue) passOn(e *entry) {
 		q.attendParts() // who asks for a part may have it now
 		return
 	}
-	next := q.entries[seq]
 	g.owner = seq
-	next.set(q, back)
-	q.passing++                                      // what comes behind it is not asked for before JetStream has it in its place
-	q.settlement(next, []byte("-NAK"), func(error) { // after an error it comes when it was put off for long enough
-		q.mu.Lock()
-		defer q.mu.Unlock()
-		q.passing--
-		q.pump()
-	})
+	q.passBack(q.entries[seq])
 }
 
 // unown gives the key of e free, which was handed to nobody, if no other waits for it.

@@ -140,8 +140,9 @@ func (x *waiter) finish(q *queue, err error) {
 		return
 	}
 	for _, t := range got {
-		q.giveBack(t.e)
+		q.keepUnclaimed(t)
 	}
+	q.pump()
 	q.mu.Unlock()
 	x.w.Err = err
 	q.s.deliver(x.w)

@@ -80,7 +80,23 @@ func (q *queue) save(ctx context.Context) error {
 			return err
 		}
 	}
-	return q.write(ctx, l)
+	if err := q.write(ctx, l); err != nil {
+		return err
+	}
+	return q.cutParts(ctx, l.Parts)
+}
+
+// cutParts removes what earlier ledgers left of parts from a number on.
+func (q *queue) cutParts(ctx context.Context, from int) error {
+	for i := from; ; i++ {
+		key := q.ledgerPartKey(i)
+		if _, there := q.s.node.get(key); !there {
+			return nil
+		}
+		if _, err := q.s.node.set(ctx, key, nil, 0); err != nil {
+			return err
+		}
+	}
 }
 
 func (q *queue) write(ctx context.Context, l ledger) error {
@@ -167,6 +183,8 @@ func (q *queue) restorePart(i int) error {
 
 // forget removes the ledger of a queue that is dropped.
 func (q *queue) forget(ctx context.Context) error {
-	_, err := q.s.node.set(ctx, q.ledgerKey(), nil, 0)
-	return err
+	if _, err := q.s.node.set(ctx, q.ledgerKey(), nil, 0); err != nil {
+		return err
+	}
+	return q.cutParts(ctx, 0)
 }

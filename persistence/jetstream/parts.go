@@ -129,7 +129,7 @@ func (q *queue) found(seq uint64, d *broker.Delivery, z size) bool {
 	switch {
 	case e != nil:
 		q.topicOf(e, &d.Message)
-		return e.state == back && q.offer(e)
+		return (e.state == back || e.state == unclaimed) && q.offer(e)
 	case q.gone.has(seq), seq <= q.delivered && (seq > q.before || q.unknown == 0):
 		return false // it left meanwhile
 	}

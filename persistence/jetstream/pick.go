@@ -55,7 +55,7 @@ func (q *queue) pick(x *waiter) (picks []*entry) {
 		end := q.endOfEntry(e)
 		n := int(e.size.payload)
 		switch {
-		case there == nil && (seq <= q.delivered || q.gone.has(seq)), there != nil && (there != e || e.state != back):
+		case there == nil && (seq <= q.delivered || q.gone.has(seq)), there != nil && (there != e || e.state != back && e.state != unclaimed):
 			over = append(over, e)
 		case end != 0 && end <= now: // the upkeep has it soon
 		case !q.free(e):

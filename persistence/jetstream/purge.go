@@ -150,7 +150,7 @@ func (q *queue) info(ctx context.Context) (broker.Info, error) {
 	q.mu.Lock()
 	t := q.total()
 	in := broker.Info{
-		Ready: q.fresh() + q.count[back] + q.count[blocked], Leased: q.count[leased] + q.count[leaving] + q.unknown, Delayed: q.count[delayed] + int64(len(q.scheduled)),
+		Ready: q.fresh() + q.count[back] + q.count[blocked] + q.count[unclaimed], Leased: q.count[leased] + q.count[leaving] + q.unknown, Delayed: q.count[delayed] + int64(len(q.scheduled)),
 		Held: q.count[heldBack], Dead: int64(len(q.dead)), Bytes: t.bytes, Payload: t.payload, In: q.in, Out: q.out, Activity: q.since,
 	}
 	for _, e := range q.entries {

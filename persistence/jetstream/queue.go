@@ -9,6 +9,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+	"github.com/tidwall/btree"
 
 	"millrace/broker"
 )
@@ -58,8 +59,10 @@ type queue struct {
 	dead      map[uint64]*deadEntry // by sequence in the stream of the dead
 	gone      recent                // sequences that left just now
 	groups    map[string]*group     // keys in flight, of a queue with FIFO groups
-	passing   int                   // keys on their way to the next in their line
-	parts     *parts                // while consumers take parts of the queue
+	unclaimed btree.Map[uint64, taken]
+	letting   bool   // what stays unclaimed is let go soon
+	passing   int    // messages that go back, and whose place is not known yet
+	parts     *parts // while consumers take parts of the queue
 
 	waits   []*waiter
 	pull    pull
@@ -226,6 +229,7 @@ func (q *queue) end(why error) {
 	for _, e := range q.entries {
 		e.disarm()
 	}
+	q.letGo()
 	q.mu.Unlock()
 	_ = q.sub.Unsubscribe()
 	for _, w := range waits {

@@ -10,7 +10,6 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"millrace/broker"
-	"millrace/router"
 )
 
 // pullFor is how long one request for messages waits at the servers. It is short
@@ -31,8 +30,7 @@ const (
 // all its waits together, because a delivery does not say whose it is.
 type pull struct {
 	open  bool
-	left  int  // messages that it may still bring
-	back  bool // one of them was given back: those behind it are not handed out before it
+	left  int // messages that it may still bring
 	asked time.Time
 	guard *time.Timer
 }
@@ -66,7 +64,7 @@ func (q *queue) receive(w *broker.Wait) {
 	}
 	until := w.Until.Sub(q.s.Now())
 	if until <= 0 {
-		if q.barren() || q.def.Paused || q.def.MaxInFlight > 0 && q.count[leased] >= int64(q.def.MaxInFlight) {
+		if q.barren() || q.def.Paused || !q.mayLease() {
 			q.mu.Unlock()
 			x.finish(q, nil)
 			return
@@ -85,7 +83,7 @@ func (q *queue) receive(w *broker.Wait) {
 }
 
 // barren reports whether no message can be ready.
-func (q *queue) barren() bool { return q.fresh()+q.count[back] <= 0 }
+func (q *queue) barren() bool { return q.fresh()+q.count[back]+q.count[unclaimed] <= 0 }
 
 // why is the error of a queue that ended.
 func (q *queue) why() error {
@@ -130,23 +128,19 @@ func (q *queue) cancel(w *broker.Wait) bool {
 		x.timer.Stop()
 	}
 	for _, t := range got { // it took nothing
-		q.giveBack(t.e)
+		q.keepUnclaimed(t)
 	}
+	q.pump()
 	q.mu.Unlock()
 	return ok
 }
 
-// giveBack undoes a delivery that reached nobody.
-func (q *queue) giveBack(e *entry) {
-	e.undo()
-	e.set(q, back)
-	q.unown(e)
-	q.settlement(e, []byte("-NAK"), nil)
-	q.pump()
-}
-
-// pump asks for messages if somebody waits and no request is under way.
+// pump gives out what is at hand, and asks for more if somebody waits and no request
+// is under way.
 func (q *queue) pump() {
+	if q.attend() {
+		q.release(true)
+	}
 	q.attendParts()
 	if q.dropped || q.pull.open || q.passing > 0 || len(q.waits) == 0 || q.def.Paused || !q.begun {
 		return
@@ -175,7 +169,7 @@ func (q *queue) pump() {
 		q.release(false)
 		return // after the cut it is asked again
 	}
-	q.pull.open, q.pull.left, q.pull.back, q.pull.asked = true, n, false, time.Now()
+	q.pull.open, q.pull.left, q.pull.asked = true, n, time.Now()
 	if q.pull.guard == nil {
 		q.pull.guard = time.AfterFunc(pullFor+pullGuard, q.lost)
 	} else {
@@ -234,12 +228,8 @@ func (q *queue) arrived(m *nats.Msg) {
 	if q.pull.left--; q.pull.left <= 0 {
 		q.pull.open = false
 	}
-	e, d, ok := q.accept(m)
-	switch {
-	case ok && q.pull.back:
-		q.giveBack(e)
-	case ok:
-		q.serve(e, d)
+	if t, ok := q.accept(m); ok && !q.serve(t) {
+		q.keepUnclaimed(t)
 	}
 	if !q.pull.open {
 		q.release(true)
@@ -266,22 +256,22 @@ func (q *queue) answered(status string) {
 }
 
 // accept notes a delivery, and reports whether it may be handed out.
-func (q *queue) accept(m *nats.Msg) (*entry, broker.Delivery, bool) {
+func (q *queue) accept(m *nats.Msg) (taken, bool) {
 	at, err := parseReply(m.Reply[len(q.acks):])
 	if err != nil {
 		q.s.log.Error().Err(err).Str("stream", q.stream).Msg("a delivery of jetstream")
-		return nil, broker.Delivery{}, false
+		return taken{}, false
 	}
 	d, err := q.delivery(m.Data, m.Header, at.time)
 	if err != nil {
 		q.s.log.Error().Err(err).Uint64("seq", at.seq).Msg("a delivery of jetstream")
-		return nil, d, false
+		return taken{}, false
 	}
 	e := q.entries[at.seq]
 	if e == nil {
 		if q.gone.has(at.seq) { // removed while it was on its way
 			_ = q.s.nc.Publish(m.Reply, []byte("+ACK"))
-			return nil, d, false
+			return taken{}, false
 		}
 		e = &entry{
 			seq: at.seq, state: back, id: d.ID, queued: d.Queued, expires: d.Expires, size: sizeOf(&d.Message, m.Data), key: q.keyOf(&d.Message),
@@ -302,7 +292,7 @@ func (q *queue) accept(m *nats.Msg) (*entry, broker.Delivery, bool) {
 	if (e.state == leased || e.state == delayed) && e.until > now+resolution.Milliseconds() { // it was picked
 		e.returned++
 		q.putOffFor(e, time.Duration(e.until-now)*time.Millisecond)
-		return e, d, false
+		return taken{}, false
 	}
 	e.disarm()
 	switch {
@@ -310,51 +300,24 @@ func (q *queue) accept(m *nats.Msg) (*entry, broker.Delivery, bool) {
 		e.returned++
 		e.putOff(q, holdFor, nil)
 		e.arm(q)
-		return e, d, false
+		return taken{}, false
 	case !q.free(e):
 		e.returned++
 		q.block(e)
-		return e, d, false
+		return taken{}, false
 	case q.def.LapseAt > 0 && e.attempt() > q.def.LapseAt: // its node died with it
 		e.returned++
 		q.hold(e, broker.ReasonAttempts)()
-		return e, d, false
+		return taken{}, false
 	case q.endOfEntry(e) != 0 && q.endOfEntry(e) <= now:
 		e.returned++
 		if after := q.expire(e); after != nil {
 			after()
 		}
-		return e, d, false
+		return taken{}, false
 	}
 	q.own(e)
-	return e, d, true
-}
-
-// serve gives a message to the first in the line that takes it.
-func (q *queue) serve(e *entry, d broker.Delivery) {
-	for i := 0; i < len(q.waits) && !q.def.Paused; i++ {
-		x := q.waits[i]
-		if x.part != nil && !router.Match(x.part.filter, d.Topic) {
-			continue
-		}
-		n := len(d.Payload)
-		if x.w.MaxBytes > 0 && len(x.got) > 0 && x.bytes+n > x.w.MaxBytes {
-			q.waits = slices.Delete(q.waits, i, i+1)
-			q.hand(x) // full
-			i--
-			continue
-		}
-		x.bytes += n
-		e.set(q, leased)
-		x.got = append(x.got, taken{e, d})
-		if len(x.got) >= x.w.Max {
-			q.waits = slices.Delete(q.waits, i, i+1)
-			q.hand(x)
-		}
-		return
-	}
-	q.pull.back = true
-	q.giveBack(e)
+	return taken{e, d}, true
 }
 
 // reply is what JetStream says of a delivery, in the subject of its answer.

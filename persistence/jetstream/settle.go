@@ -94,6 +94,9 @@ func (q *queue) claim(ctx context.Context, r broker.Ref) (*entry, state, error) 
 		return nil, 0, broker.ErrGone
 	}
 	was := e.state
+	if was == unclaimed { // should it stay, it comes again
+		was = back
+	}
 	e.set(q, leaving)
 	e.disarm()
 	return e, was, nil
@@ -116,7 +119,7 @@ func (q *queue) apply(op *broker.Op, u *unit) {
 	case broker.OpDefer:
 		s.work.Go(func() { u.done(q.postpone(s.ctx, op)) })
 	case broker.OpReturn:
-		s.work.Go(func() { u.done(q.takeBack(s.ctx, op)) })
+		q.mayAsk(op.Ref.Seq, func() { u.takeBack(q, op) })
 	case broker.OpPurge:
 		s.work.Go(func() { u.done(u.purge(q, op)) })
 	default:
@@ -135,14 +138,20 @@ func (u *unit) settle(q *queue, op *broker.Op) {
 		s.work.Go(func() { u.done(q.unsend(s.ctx, op.Ref.Seq&^scheduledBit, op.Reason)) })
 		return
 	}
+	q.mayAsk(op.Ref.Seq, func() { u.acknowledge(q, op) })
+}
+
+// mayAsk runs f, which claims a message, on a goroutine if JetStream must be asked for
+// it first.
+func (q *queue) mayAsk(seq uint64, f func()) {
 	q.mu.Lock()
-	known := q.entries[op.Ref.Seq] != nil
+	known := q.entries[seq] != nil
 	q.mu.Unlock()
-	if !known {
-		s.work.Go(func() { u.acknowledge(q, op) })
+	if known {
+		f()
 		return
 	}
-	u.acknowledge(q, op)
+	q.s.work.Go(f)
 }
 
 // acknowledge removes a message from the queue: by an acknowledgement if
@@ -182,6 +191,7 @@ func (q *queue) postpone(ctx context.Context, op *broker.Op) error {
 	}
 	now := q.s.Now()
 	d := time.UnixMilli(op.Until).Sub(now)
+	answer := make(chan error, 1)
 	q.mu.Lock()
 	if op.All {
 		q.since.Returns++
@@ -191,11 +201,11 @@ func (q *queue) postpone(ctx context.Context, op *broker.Op) error {
 	expired := op.All && end != 0 && end <= now.UnixMilli()
 	if d <= 0 && !last && !expired {
 		e.set(q, back) // it may be handed out before the answer is here
+		q.handOver(e, func(err error) { answer <- err })
 		q.mu.Unlock()
-		return q.handOver(e)
+		return <-answer
 	}
 	q.mu.Unlock()
-	answer := make(chan error, 1)
 	switch {
 	case d <= 0 || expired:
 		d = holdFor
@@ -222,22 +232,21 @@ func (q *queue) postpone(ctx context.Context, op *broker.Op) error {
 	return err
 }
 
-// handOver has JetStream hand out e again, which is back.
-func (q *queue) handOver(e *entry) error {
-	answer := make(chan error, 1)
+// handOver has JetStream hand out e again, which is back, and calls done then.
+func (q *queue) handOver(e *entry, done func(error)) {
 	epoch := e.epoch
-	q.settlement(e, []byte("-NAK"), func(err error) { answer <- err })
-	err := <-answer
-	q.mu.Lock()
-	var after func()
-	if q.entries[e.seq] == e && e.state == back && e.epoch == epoch {
-		after = q.freed(e, q.s.milli())
-	}
-	q.mu.Unlock()
-	if after != nil {
-		after()
-	}
-	return err
+	q.settlement(e, []byte("-NAK"), func(err error) {
+		q.mu.Lock()
+		var after func()
+		if q.entries[e.seq] == e && e.state == back && e.epoch == epoch {
+			after = q.freed(e, q.s.milli())
+		}
+		q.mu.Unlock()
+		if after != nil {
+			after()
+		}
+		done(err)
+	})
 }
 
 // moved has e stand where a Defer put it.
@@ -256,17 +265,4 @@ func (q *queue) moved(e *entry, op *broker.Op, now int64, expired bool) func() {
 	e.arm(q)
 	q.pump()
 	return nil
-}
-
-// takeBack undoes a delivery that reached nobody.
-func (q *queue) takeBack(ctx context.Context, op *broker.Op) error {
-	e, _, err := q.claim(ctx, op.Ref)
-	if err != nil {
-		return err
-	}
-	q.mu.Lock()
-	e.undo()
-	e.set(q, back)
-	q.mu.Unlock()
-	return q.handOver(e)
 }

@@ -61,7 +61,7 @@ type Store struct {
 	targets  map[broker.Target]target
 	byName   map[name]target
 	newest   uint64 // revision of the newest definition: no target is above it
-	defining sync.Mutex
+	defining turns
 }
 
 // bound are the Events of a store that was bound.
@@ -103,8 +103,10 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	s := &Store{
 		clock: clock.New(nil),
 		o:     o, names: names{o.Prefix}, log: o.Log, lines: lines{of: map[broker.Completion]*line{}},
-		keys: map[broker.Space]*keySpace{}, targets: map[broker.Target]target{}, byName: map[name]target{},
+		defining: turns{busy: map[name]bool{}},
+		keys:     map[broker.Space]*keySpace{}, targets: map[broker.Target]target{}, byName: map[name]target{},
 	}
+	s.defining.over.L = &s.defining.mu
 	// The store outlives the context of its opening.
 	s.ctx, s.stop = context.WithCancel(context.WithoutCancel(ctx))
 	o.Dial = append(o.Dial, nats.ReconnectHandler(func(*nats.Conn) { s.reconnected() }))
@@ -399,7 +401,8 @@ func (s *Store) reconnected() {
 	}
 }
 
-// Close implements broker.Store.
+// Close implements broker.Store. Where the servers are full, what only a close writes is
+// not written, and the next start is one as after a crash; that is no error.
 func (s *Store) Close(ctx context.Context) error {
 	s.mu.Lock()
 	if s.closed {
@@ -411,11 +414,22 @@ func (s *Store) Close(ctx context.Context) error {
 	s.lines.wait(ctx)
 	s.due.stop()
 	var errs []error
+	var full error
+	note := func(err error) {
+		if errors.Is(err, broker.ErrFull) {
+			full = err
+		} else {
+			errs = append(errs, err)
+		}
+	}
 	for _, t := range s.all() {
-		errs = append(errs, t.close(ctx))
+		note(t.close(ctx))
 	}
 	s.sessions.close()
-	errs = append(errs, s.own.leave(ctx))
+	note(s.own.leave(ctx))
+	if full != nil {
+		s.log.Warn().Err(full).Msg("the nats servers are full: attempts and leases are not recorded, and the next start counts them as after a crash; make room, or give the servers more")
+	}
 	s.stop()
 	s.calls.close()
 	s.work.Wait()

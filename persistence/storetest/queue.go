@@ -99,6 +99,20 @@ var queueTests = []test{
 			h.Fatalf("attempt is %d, want 1", got[0].Attempt)
 		}
 	}},
+	{"what is returned again and again keeps its place", func(h *harness) {
+		q := h.queue(broker.Def{})
+		h.publish(q, "a", "b", "c")
+		first := h.receive(q, 2, time.Minute)
+		h.same(first, "a", "b")
+		h.must(func(b *broker.Batch) { b.Return(first[0].Ref); b.End(); b.Return(first[1].Ref) })
+		for range 3 {
+			d := h.receive(q, 1, time.Minute)
+			h.same(d, "a")
+			h.must(func(b *broker.Batch) { b.Return(d[0].Ref) })
+		}
+		h.sleep(time.Second)
+		h.expect(q, "a", "b", "c")
+	}},
 	{"an unknown target is not found and a dropped one gone", func(h *harness) {
 		q := h.queue(broker.Def{})
 		h.publish(q, "a")
