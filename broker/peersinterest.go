@@ -304,6 +304,8 @@ func (i *interest) copy() (parts [][]byte, version uint64) {
 
 // tellInterest keeps p told until it is gone.
 func (p *peer) tellInterest(ctx context.Context) {
+	// It may have known us before, when we parted from it and it did not notice.
+	p.ps.cluster.Tell(p.node.Name, kindDigest, p.ps.interest.header(digestLost))
 	tick := time.NewTicker(digestInterval)
 	defer tick.Stop()
 	for {

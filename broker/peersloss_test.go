@@ -134,14 +134,23 @@ func TestANodeThatHasForgottenWhatAnotherWantsIsToldAgain(t *testing.T) {
 			t.Errorf("%+v while the node is away", m)
 		}
 		an.Events(func(e broker.ClusterEvents) { e.Joined(bn.Info) })
-		time.Sleep(3 * time.Second)
+		synctest.Wait()
 		if m := a.say(0, "t", "back"); m.Subscribers != 2 {
 			t.Errorf("%+v when it is back", m)
 		}
 		synctest.Wait()
 		wantText(t, "subscriber", got.take(), "back")
-		if n := a.Stats().Nodes.Repairs; n == 0 {
-			t.Error("no repair was counted")
+		bus.SetLoss(func(kind string) bool { return kind == "digest" })
+		an.Events(func(e broker.ClusterEvents) { e.Left(bn.Info) })
+		an.Events(func(e broker.ClusterEvents) { e.Joined(bn.Info) })
+		synctest.Wait()
+		bus.SetLoss(nil)
+		time.Sleep(2 * time.Second)
+		if m := a.say(0, "t", "again"); m.Subscribers != 2 {
+			t.Errorf("%+v when it has asked for what it lacks", m)
+		}
+		if n := a.Stats().Nodes.Repairs; n != 1 {
+			t.Errorf("%d repairs, want 1", n)
 		}
 	})
 }
