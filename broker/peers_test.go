@@ -73,17 +73,18 @@ func TestAMessageComesToAnotherNodeAsItWasPublished(t *testing.T) {
 	})
 }
 
-func TestQueuesTakeAMessageOnlyWhereItWasPublished(t *testing.T) {
+func TestAQueueTakesWhatAnotherNodeDeliversOnce(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		bus := clustertest.New(t)
-		a, _ := start(t, bus, "a")
-		b, _ := start(t, bus, "b")
+		nodes := share(t, "")
+		a, b := nodes.start("a"), nodes.start("b")
 		b.queue("q", "t")
 		_, got := b.listen("t")
-		a.say(1, "t", "x")
+		if m := a.say(1, "t", "x"); m != (broker.Matched{Subscribers: 1, Queues: 1}) {
+			t.Errorf("%+v", m)
+		}
 		synctest.Wait()
 		wantText(t, "subscriber", got.take(), "x")
-		b.expect("q")
+		b.expect("q", "x")
 	})
 }
 
