@@ -73,12 +73,15 @@ func TestAMessageComesToAnotherNodeAsItWasPublished(t *testing.T) {
 	})
 }
 
-func TestQueuesTakeAMessageOnceWhereverItWasPublished(t *testing.T) {
+func TestAQueueTakesWhatAnotherNodeDeliversOnce(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		a, b := two(t)
+		nodes := share(t, "")
+		a, b := nodes.start("a"), nodes.start("b")
 		b.queue("q", "t")
 		_, got := b.listen("t")
-		a.say(1, "t", "x")
+		if m := a.say(1, "t", "x"); m != (broker.Matched{Subscribers: 1, Queues: 1}) {
+			t.Errorf("%+v", m)
+		}
 		synctest.Wait()
 		wantText(t, "subscriber", got.take(), "x")
 		b.expect("q", "x")
