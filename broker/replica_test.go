@@ -272,6 +272,29 @@ func TestExpiredRetainedMessagesAreRemovedByTheLeader(t *testing.T) {
 	})
 }
 
+func TestKeysOfANodeAreItsOwn(t *testing.T) {
+	a, b := two(t)
+	all := broker.NewKeys(a.store, broker.SpaceSystem)
+	of := map[string]*broker.Keys{"a": all.Of("a"), "b": broker.NewKeys(b.store, broker.SpaceSystem).Of("b")}
+	for name, k := range of {
+		if err := k.Put(a.ctx, "alarm/x", []byte(name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := of["b"].Delete(a.ctx, "alarm/x"); err != nil {
+		t.Fatal(err)
+	}
+	if v, ok, err := of["a"].Get(a.ctx, "alarm/x"); string(v) != "a" || !ok || err != nil {
+		t.Errorf("got %q, %t, %v", v, ok, err)
+	}
+	if m, err := of["a"].List(a.ctx, "alarm/"); len(m) != 1 || string(m["alarm/x"]) != "a" || err != nil {
+		t.Errorf("got %q, %v", m, err)
+	}
+	if _, ok, err := all.Get(a.ctx, "alarm/x"); ok || err != nil {
+		t.Errorf("a key of a node is one of all: %v", err)
+	}
+}
+
 // TestAUserOfOneNodeIsOneOfAnother when the first has answered.
 func TestAUserOfOneNodeIsOneOfAnother(t *testing.T) {
 	a, b := two(t)

@@ -248,7 +248,7 @@ func (s *Session) orphan(ctx context.Context, since int64) bool {
 	s.mu.Unlock()
 	err := s.record(ctx, Durable)
 	if err != nil {
-		ss.lose(s) // what is recorded counts
+		ss.lose(s) //nolint:contextcheck // what is recorded counts, and nobody waits for it
 	}
 	ss.letGo(s)
 	return err == nil || err == errLost //nolint:errorlint // it is returned bare
