@@ -3,6 +3,8 @@ package broker
 import (
 	"context"
 	"errors"
+
+	"millrace/broker/auth"
 )
 
 // Keys is one Space of a Store as a small map: the form in which broker/auth
@@ -32,6 +34,35 @@ func (k *Keys) Get(ctx context.Context, key string) ([]byte, bool, error) {
 		return nil, false, nil
 	}
 	return e.Value, err == nil, err
+}
+
+// Entries returns every entry whose key begins with prefix, by key.
+func (k *Keys) Entries(ctx context.Context, prefix string) (map[string]auth.Entry, error) {
+	all := make(map[string]auth.Entry)
+	err := k.store.List(ctx, k.space, prefix, func(e Entry) bool {
+		all[e.Key] = auth.Entry{Value: e.Value, Rev: e.Rev}
+		return true
+	})
+	return all, err
+}
+
+// Replace records a value, nil for none, in the place of the one that has the revision
+// at; 0 = if there is none, auth.AnyRevision = whatever is there. It returns the new
+// revision when it is as durable as the store promises, or auth.ErrMoved.
+func (k *Keys) Replace(ctx context.Context, key string, value []byte, at uint64) (rev uint64, err error) {
+	switch at {
+	case 0:
+		at = RevNone
+	case auth.AnyRevision:
+		at = 0
+	}
+	c := newCommit()
+	c.Put(k.space, key, value, at)
+	r, err := c.one(ctx, k.store)
+	if errors.Is(err, ErrConflict) {
+		return 0, auth.ErrMoved
+	}
+	return r.Rev, storeError(err)
 }
 
 // Put records a value; it returns when it is as durable as the store promises.

@@ -28,6 +28,7 @@ type connect struct {
 	maxPacket      uint32 // 0 = no limit
 	aliasMax       uint16 // of aliases that we may use
 	noProblemInfo  bool
+	asksResponse   bool // wants Response Information
 }
 
 // parseConnect reads a CONNECT and keeps what it needs. On a fault the
@@ -77,6 +78,7 @@ func parseConnect(body []byte) (c connect, f *faultError) {
 	c.sessionExpiry, c.receiveMaximum, c.maxPacket = p.sessionExpiry, p.receiveMaximum, p.maxPacket
 	c.aliasMax = p.aliasMax
 	c.noProblemInfo = p.has(propRequestProblem) && p.requestProblem == 0
+	c.asksResponse = p.requestResponse == 1
 	c.keeps = !c.clean || c.sessionExpiry > 0 || c.will != nil
 	return c, c.identify()
 }

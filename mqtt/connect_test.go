@@ -110,6 +110,46 @@ func TestConnectIsAcceptedAndToldTheLimits(t *testing.T) {
 	}
 }
 
+// TestResponseInformationIsToldToWhoAsks, MQTT 5 sections 3.1.2.11.6 and 3.2.2.3.15.
+func TestResponseInformationIsToldToWhoAsks(t *testing.T) {
+	e := open(t, func(o *mqtt.Options) { o.ResponseInformation = "reply/%c" })
+	long := strings.Repeat("x", 200)
+	for _, row := range []struct {
+		name, id string
+		props    []byte
+		want     string
+	}{
+		{"asked", "c", []byte{25, 1}, "reply/c"},
+		{"asked, CONNACK of more than 127 bytes", long, []byte{25, 1}, "reply/" + long},
+		{"not asked", "c", nil, ""},
+		{"asked not to", "c", []byte{25, 0}, ""},
+		{"the id names more than itself", "a/b", []byte{25, 1}, ""},
+		{"the id names everybody", "#", []byte{25, 1}, ""},
+		{"longer than a topic", strings.Repeat("x", 1019), []byte{25, 1}, ""},
+		{"more than the client takes", "c", []byte{25, 1, 0x27, 0, 0, 0, 24}, ""},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			r := dial(t, e)
+			r.send(connectPacket(true, row.id, row.props))
+			_, body := r.packet()
+			_, got, _ := bytes.Cut(body, []byte{0x2A, 1}) // Shared Subscription Available, the last one but it
+			want := ""
+			if row.want != "" {
+				want = string(append([]byte{26, byte(len(row.want) >> 8), byte(len(row.want))}, row.want...))
+			}
+			if string(got) != want {
+				t.Errorf("got %q, want %q", got, want)
+			}
+		})
+	}
+	if r := dial(t, open(t)); r != nil { // nothing is configured
+		r.send(connectPacket(true, "c", []byte{25, 1}))
+		if _, body := r.packet(); len(body) != 16 {
+			t.Errorf("CONNACK is %x", body)
+		}
+	}
+}
+
 // rest reads all that comes until the connection is closed.
 func (r *raw) rest() []byte {
 	r.t.Helper()

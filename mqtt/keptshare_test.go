@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"strconv"
 	"testing"
+
+	"millrace/mqtt"
 )
 
 // TestSharedMessagesWaitForWhoeverIsBack: a group of durable sessions, of which
@@ -123,4 +125,49 @@ func TestSharedMessagesOfQoS0AreLive(t *testing.T) {
 	p.ping()
 	s = resumed(t, e, true, "s")
 	s.quiet()
+}
+
+// TestWhatAMemberHeldIsNotPushedOut by messages of QoS 0 that wait behind it: it
+// goes back to where it is kept, and comes when there is room.
+func TestWhatAMemberHeldIsNotPushedOut(t *testing.T) {
+	e := open(t, func(o *mqtt.Options) { o.BacklogMessages = 3 })
+	a, _ := keptIn(t, e, true, "a", false, 3600, 33, 0, 1)
+	a.subscribe(1, 1, "$share/g/t")
+	b, _ := keptIn(t, e, true, "b", false, 3600, 33, 0, 1)
+	b.subscribe(1, 1, "$share/g/t")
+	e.put(t, "t", "one")
+	e.put(t, "t", "two")
+	held, got := a.recv(), b.recv()
+	e.offlineBut(t, a, 1)
+	p := login(t, e, true, "pub")
+	for range 5 {
+		p.publish("t", "live", 0, 0)
+	}
+	p.ping()
+	b.settle(got)
+	for m := b.recv(); m.payload != held.payload; m = b.recv() {
+		if m.qos > 0 {
+			t.Fatalf("got %+v, want %s", m, held.payload)
+		}
+	}
+}
+
+// TestAMemberGoesOnAfterAnotherUnsubscribed, whose window is full.
+func TestAMemberGoesOnAfterAnotherUnsubscribed(t *testing.T) {
+	e := open(t)
+	a, _ := keptIn(t, e, true, "a", false, 3600, 33, 0, 1)
+	a.subscribe(1, 1, "$share/g/t")
+	b, _ := keptIn(t, e, true, "b", false, 3600, 33, 0, 1)
+	b.subscribe(1, 1, "$share/g/t")
+	for _, text := range []string{"one", "two", "three"} {
+		e.put(t, "t", text)
+	}
+	first := a.recv()
+	b.recv()
+	b.sendHex("A2 0F 00 02 00 00 0A 2473686172652F672F74") // UNSUBSCRIBE $share/g/t
+	b.packet()
+	a.settle(first)
+	if m := a.recv(); m.payload != "three" {
+		t.Errorf("got %+v", m)
+	}
 }

@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"encoding/binary"
 	"errors"
+	"strings"
 	"time"
 
 	"millrace/broker/auth"
@@ -33,8 +34,11 @@ func (c *conn) greet(body []byte) error {
 	if f := c.login(); f != nil {
 		return f
 	}
-	b := c.connack()
-	if limit := hello.maxPacket; limit > 0 && len(b) > int(limit) { // section 3.1.2.11.4
+	b, limit := c.connack(c.responseInformation()), int(hello.maxPacket)
+	if limit > 0 && len(b) > limit {
+		b = c.connack("")
+	}
+	if limit > 0 && len(b) > limit { // section 3.1.2.11.4
 		return &faultError{packetTooLarge, "CONNACK is larger than the client takes", closeProtocol}
 	}
 	c.send(b)
@@ -44,8 +48,9 @@ func (c *conn) greet(body []byte) error {
 }
 
 // connack is the CONNACK that accepts, section 3.2. What is not said has its
-// default, which we keep: everything is available. It is below 128 bytes.
-func (c *conn) connack() []byte {
+// default, which we keep: everything is available. Without Response Information
+// it is below 128 bytes.
+func (c *conn) connack(responseInformation string) []byte {
 	present := byte(0)
 	if c.present && !c.hello.v31 {
 		present = 1
@@ -65,8 +70,26 @@ func (c *conn) connack() []byte {
 	p = be.AppendUint16(append(p, propAliasMaximum), uint16(o.MaxAliases))
 	p = be.AppendUint32(append(p, propMaxPacket), uint32(o.MaxPacket))
 	p = append(p, propSharedAvailable, 1)
-	b := append(make([]byte, 0, len(p)+5), typeConnack<<4, byte(3+len(p)), present, byte(success), byte(len(p)))
-	return append(b, p...)
+	if responseInformation != "" {
+		p = appendString(append(p, propResponseInfo), responseInformation)
+	}
+	rest := appendVarint([]byte{present, byte(success)}, uint32(len(p)))
+	b := appendVarint(append(make([]byte, 0, len(p)+8), typeConnack<<4), uint32(len(rest)+len(p)))
+	return append(append(b, rest...), p...)
+}
+
+// responseInformation is the topic below which the client may have answers sent
+// to it, MQTT 5 section 3.2.2.3.15: where it asks for that, and its id cannot
+// name more than itself.
+func (c *conn) responseInformation() string {
+	text := c.srv.o.ResponseInformation
+	if !c.hello.asksResponse || strings.Contains(text, "%c") && strings.ContainsAny(c.hello.id, "/+#") {
+		return ""
+	}
+	if text = strings.ReplaceAll(text, "%c", c.hello.id); len(text) > c.srv.o.MaxTopicBytes {
+		return ""
+	}
+	return text
 }
 
 // login decides about a CONNECT that is well-formed: who it is, whether the

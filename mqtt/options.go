@@ -116,6 +116,10 @@ type Options struct {
 	// outlives its connection, in seconds; default broker.NeverExpires.
 	SessionExpiryV3 uint32
 
+	// ResponseInformation is told to MQTT 5 clients that ask for it, as the
+	// beginning of their response topics; %c is the client id. "" = nothing.
+	ResponseInformation string
+
 	// SysInterval is how often $SYS is told; 0 = never.
 	SysInterval time.Duration
 	// RivalsFrom is how many take-overs of one client id in a row, each within

@@ -25,6 +25,7 @@ const (
 	// The server's alone.
 	propAssignedID      = 18
 	propServerKeepAlive = 19
+	propResponseInfo    = 26
 	propSharedAvailable = 42
 )
 

@@ -18,7 +18,9 @@ type group struct {
 	filter string // with "$share/GROUP/"
 	refs   int    // subscriptions; under Server.mu
 
-	waiting atomic.Int64 // in backlog
+	// waiting is what is in backlog. Over a source it is also 1 where that may have
+	// been told that there is no room: whoever has room next asks it again.
+	waiting atomic.Int64
 
 	mu      sync.Mutex
 	members []*broker.Subscription
@@ -108,19 +110,20 @@ func (g *group) end() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	for g.backlog.len() > 0 {
-		g.putBack([]pending{g.backlog.pop()})
+		g.putBack([]pending{g.backlog.pop()}, dropEnded)
 	}
 	g.backlog = backlog{}
 	g.waiting.Store(0)
 }
 
-// putBack returns messages to the broker's backlog, where there is one.
-func (g *group) putBack(ps []pending) {
+// putBack returns messages to the broker's backlog, where there is one, and
+// drops the others.
+func (g *group) putBack(ps []pending, why dropReason) {
 	for i := range ps {
 		switch sh := ps[i].cargo.(*shared); {
 		case sh.passOn():
 		case sh.ref == nil:
-			g.srv.stats.drop(dropEnded)
+			g.srv.stats.drop(why)
 		case sh.sent:
 			g.srv.keeper.refuse(*sh.ref)
 		default:
@@ -146,7 +149,9 @@ func (g *group) leave(sub *broker.Subscription, back []pending) {
 	for _, p := range slices.Backward(back) {
 		g.backlog.pushFront(p)
 	}
-	g.waiting.Store(int64(g.backlog.len()))
+	if n := g.backlog.len(); n > 0 {
+		g.waiting.Store(int64(n))
+	}
 	g.mu.Unlock()
 	g.pump()
 	g.unref()
@@ -159,7 +164,7 @@ func (g *group) takeBack(ps []pending) {
 	s.mu.Lock()
 	if s.groups[g.filter] != g {
 		s.mu.Unlock()
-		g.putBack(ps)
+		g.putBack(ps, dropEnded)
 		return
 	}
 	g.refs++
@@ -178,8 +183,7 @@ func (g *group) deliver(m *broker.Message, passed bool) {
 	o := g.srv.limits.Load()
 	p := pending{m: m, cargo: &shared{g: g, m: m, serial: g.serial, passed: passed}}
 	for b := &g.backlog; b.n > 0 && (b.n >= o.BacklogMessages || b.bytes+p.bytes() > o.BacklogBytes); {
-		b.pop()
-		g.srv.stats.drop(dropBacklog)
+		g.putBack([]pending{b.pop()}, dropBacklog)
 	}
 	g.backlog.push(p)
 	g.send()
@@ -213,8 +217,10 @@ func (g *group) send() {
 			return
 		}
 		g.backlog.pop()
+		if n == 1 && g.source == nil {
+			g.waiting.Store(0)
+		}
 	}
-	g.waiting.Store(0)
 }
 
 // give sends p to the member with the least in flight that has room, in turn

@@ -82,6 +82,7 @@ func (f *source) Take(ds []broker.Delivery) {
 // What the group holds is settled into the void.
 func (f *source) Ended(error) {
 	f.g.mu.Lock()
+	defer f.g.mu.Unlock()
 	f.g.source = nil
-	f.g.mu.Unlock()
+	f.g.waiting.Store(int64(f.g.backlog.len()))
 }

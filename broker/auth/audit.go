@@ -3,6 +3,7 @@ package auth
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"io"
 	"strings"
 	"sync"
@@ -82,6 +83,9 @@ func (a *Auth) Audit(ctx context.Context, e Event) {
 
 // failed audits a change that the store did not take, and returns err.
 func (a *Auth) failed(ctx context.Context, what, target string, err error) error {
+	if errors.Is(err, ErrMoved) {
+		return err // it is tried again
+	}
 	a.Audit(ctx, Event{What: what, Target: target, Err: err})
 	return err
 }

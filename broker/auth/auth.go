@@ -56,6 +56,7 @@ type Auth struct {
 	keys     map[string]*key
 	families families
 	rules    *ruleset
+	revs     revisions
 	expiry   expiry
 	closed   bool
 }
@@ -101,6 +102,7 @@ func Open(ctx context.Context, o Options) (*Auth, error) {
 		users:     make(map[account]*user),
 		keys:      make(map[string]*key),
 		families:  newFamilies(),
+		revs:      newRevisions(),
 		rules:     &ruleset{},
 	}
 	a.signers.Store(&ring{})
@@ -169,6 +171,11 @@ func (a *Auth) change(alter func()) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	alter()
+	a.enforce()
+}
+
+// enforce puts what is in memory in force. The caller holds mu.
+func (a *Auth) enforce() {
 	next := &policy{generation: 1, rules: a.rules, over: make(chan struct{})}
 	now := a.policy.Load()
 	if now != nil {

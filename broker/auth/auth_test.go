@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"maps"
 	"strings"
 	"sync"
 	"testing"
@@ -20,37 +19,66 @@ import (
 type memory struct {
 	mu   sync.Mutex
 	data map[string][]byte
+	revs map[string]uint64 // of data
+	rev  uint64
 	puts int
 	fail error
+	told func(key string, value []byte, rev uint64) // before a change is answered
 }
 
-func (m *memory) List(_ context.Context, prefix string) (map[string][]byte, error) {
+func (m *memory) Entries(_ context.Context, prefix string) (map[string]auth.Entry, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	out := maps.Clone(m.data)
-	maps.DeleteFunc(out, func(k string, _ []byte) bool { return !strings.HasPrefix(k, prefix) })
+	out := make(map[string]auth.Entry)
+	for key, value := range m.data {
+		if strings.HasPrefix(key, prefix) {
+			out[key] = auth.Entry{Value: value, Rev: m.at(key)}
+		}
+	}
 	return out, m.fail
 }
 
-func (m *memory) Put(_ context.Context, key string, value []byte) error {
+// at is the revision of a key; what a test has put there itself gets one.
+func (m *memory) at(key string) uint64 {
+	if _, ok := m.data[key]; !ok {
+		return 0
+	}
+	if m.revs == nil {
+		m.revs = make(map[string]uint64)
+	}
+	if m.revs[key] == 0 {
+		m.rev++
+		m.revs[key] = m.rev
+	}
+	return m.revs[key]
+}
+
+func (m *memory) Replace(_ context.Context, key string, value []byte, at uint64) (uint64, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.fail != nil {
-		return m.fail
+		return 0, m.fail
 	}
-	if m.data == nil {
-		m.data = make(map[string][]byte)
+	if now := m.at(key); at != auth.AnyRevision && at != now {
+		return 0, auth.ErrMoved
 	}
-	m.data[key] = bytes.Clone(value)
-	m.puts++
-	return nil
-}
-
-func (m *memory) Delete(_ context.Context, key string) error {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	delete(m.data, key)
-	return m.fail
+	m.rev++
+	if value == nil {
+		delete(m.data, key)
+		delete(m.revs, key)
+	} else {
+		if m.data == nil {
+			m.data = make(map[string][]byte)
+		}
+		m.data[key] = bytes.Clone(value)
+		m.at(key)
+		m.revs[key] = m.rev
+		m.puts++
+	}
+	if m.told != nil {
+		m.told(key, value, m.rev)
+	}
+	return m.rev, nil
 }
 
 // open returns an Auth over store, cheap at hashing and closed at the end.

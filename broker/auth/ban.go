@@ -243,33 +243,29 @@ func (a *Auth) AddBan(ctx context.Context, b Ban) (Ban, error) {
 	if err := b.check(); err != nil {
 		return Ban{}, err
 	}
-	done, err := a.turn(ctx)
-	if err != nil {
-		return Ban{}, err
-	}
-	defer done()
+	err := a.inTurn(ctx, func() error { return a.storeBan(ctx, &b) })
+	return b, err
+}
+
+// storeBan stores a ban that was checked. The caller has the turn.
+func (a *Auth) storeBan(ctx context.Context, b *Ban) error {
 	if err := a.sweepBans(ctx); err != nil {
-		return Ban{}, err
+		return err
 	}
+	at := a.revision(b.storeKey())
 	if a.bans.get(banKey{b.Kind, b.Who}) != nil {
-		return Ban{}, ErrExists
+		return ErrExists
 	}
 	if err := a.bans.room(); err != nil {
-		return Ban{}, err
-	}
-	value, err := json.Marshal(b)
-	if err != nil {
-		return Ban{}, fmt.Errorf("encode ban: %w", err)
+		return err
 	}
 	target := string(b.Kind) + ":" + b.Who
-	if err := a.put(ctx, b.storeKey(), value); err != nil {
-		return Ban{}, a.failed(ctx, ClientBanned, target, err)
+	if err := a.put(ctx, b.storeKey(), b, at); err != nil {
+		return a.failed(ctx, ClientBanned, target, err)
 	}
-	a.bans.add(&b)
-	a.change(func() {})
 	a.log.Info().Str("kind", string(b.Kind)).Msg("clients banned")
 	a.Audit(ctx, Event{What: ClientBanned, Target: target, Reason: b.Reason})
-	return b, nil
+	return nil
 }
 
 // room refuses more bans than there may be.
@@ -291,37 +287,31 @@ func (a *Auth) RemoveBan(ctx context.Context, kind BanKind, who string) error {
 	if err := b.check(); err != nil {
 		return ErrNotFound
 	}
-	done, err := a.turn(ctx)
-	if err != nil {
-		return err
-	}
-	defer done()
-	old := a.bans.get(banKey{b.Kind, b.Who})
-	if old == nil {
-		return ErrNotFound
-	}
-	if err := a.liftBan(ctx, old); err != nil {
-		return err
-	}
-	if old.over(a.now()) {
-		return ErrNotFound
-	}
-	return nil
+	return a.inTurn(ctx, func() error {
+		old := a.bans.get(banKey{b.Kind, b.Who})
+		if old == nil {
+			return ErrNotFound
+		}
+		if err := a.liftBan(ctx, old); err != nil {
+			return err
+		}
+		if old.over(a.now()) {
+			return ErrNotFound
+		}
+		return nil
+	})
 }
 
 // RemoveBans lifts all bans.
 func (a *Auth) RemoveBans(ctx context.Context) error {
-	done, err := a.turn(ctx)
-	if err != nil {
-		return err
-	}
-	defer done()
-	for _, b := range a.bans.list() {
-		if err := a.liftBan(ctx, &b); err != nil {
-			return err
+	return a.inTurn(ctx, func() error {
+		for _, b := range a.bans.list() {
+			if err := a.liftBan(ctx, &b); err != nil {
+				return err
+			}
 		}
-	}
-	return nil
+		return nil
+	})
 }
 
 func (a *Auth) liftBan(ctx context.Context, b *Ban) error {
@@ -329,7 +319,6 @@ func (a *Auth) liftBan(ctx context.Context, b *Ban) error {
 	if err := a.remove(ctx, b.storeKey()); err != nil {
 		return a.failed(ctx, BanLifted, target, err)
 	}
-	a.bans.remove(banKey{b.Kind, b.Who})
 	a.Audit(ctx, Event{What: BanLifted, Target: target})
 	return nil
 }
@@ -340,7 +329,6 @@ func (a *Auth) sweepBans(ctx context.Context) error {
 		if err := a.remove(ctx, b.storeKey()); err != nil {
 			return err
 		}
-		a.bans.remove(banKey{b.Kind, b.Who})
 	}
 	return nil
 }

@@ -97,11 +97,11 @@
 // A refresh token (rt+jwt) carries 256 random bits, of which the SHA-256 is
 // stored. It is taken by the door that issued it, once: then its successor
 // counts. The direct predecessor is good for 10 s and gets the very same answer,
-// so that two windows that refresh at once stay together; after a restart in
-// these 10 s it gets a new one. An older one ends the family, also if its own
-// time is over, and is audited. Families end 7 days after the last refresh and
-// 30 days after the login. A user has 100; the one idle longest ends for a new
-// one.
+// so that two windows that refresh at once stay together: what it takes to make that
+// again is stored with the login, sealed by what only that token carries. An older
+// one ends the family, also if its own time is over, and is audited. Families end
+// 7 days after the last refresh and 30 days after the login. A user has 100; the
+// one idle longest ends for a new one.
 //
 // The signing key is made at first use and anew after 90 days or by
 // [Auth.RotateSigningKey]. Two verify access tokens: the one before until the
@@ -110,6 +110,26 @@
 // at most 8 in all, so that no rotation logs people out; private halves are
 // deleted when the next one signs. Verified tokens are remembered by their
 // SHA-256 until they expire or the generation changes, 8,192 of them.
+//
+// # Several nodes
+//
+// Nodes that share a store have an Auth each, and hear of each other's changes by
+// [Auth.Apply]. Memory is what the entries of the store make of it, in the order of
+// their revisions: what is read at the start, changed here and changed elsewhere
+// comes the same way, and one that sees the last of several changes alone comes
+// out the same. So a record says itself what ends its principals: its era.
+//
+// A change names the revision of what it replaces. Who is overtaken by another
+// node looks again and decides again, so that of two who make the same name one is
+// told that it exists, rules that two change at once keep both changes, and nodes
+// that start at once make one signing key. This holds for each key of the store
+// alone: two nodes at once may each remove one of the last two administrators, or
+// pass a limit of how many there may be by one.
+//
+// Last uses are merged, the later time counts; a node writes its own within a
+// minute. Of this node alone are what only slows attempts down or counts them:
+// wrong passwords ([DelayedError]), rates, [Auth.Refusals], passwords and tokens that
+// were verified, the audit log. Guessing at several nodes has the limits of each.
 //
 // # Audit log
 //

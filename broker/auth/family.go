@@ -5,7 +5,6 @@ import (
 	"crypto/sha256"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"sync/atomic"
 	"time"
 )
@@ -28,6 +27,7 @@ type familyRecord struct {
 	Ends     time.Time     `json:"ends"`
 	Current  []byte        `json:"current,omitempty"`  // SHA-256 of the jti of the refresh token
 	Previous []byte        `json:"previous,omitempty"` // of the one before
+	Heir     []byte        `json:"heir,omitempty"`     // the jti of the refresh token, sealed for who has the one before
 }
 
 // deadline is when the login ends if nothing more happens.
@@ -44,13 +44,13 @@ type family struct {
 	user        account
 	ended       atomic.Bool
 
-	// The rest belongs to whoever has the turn.
-	record familyRecord
-	answer Tokens // to the last use of a refresh token, for its repetition
+	now atomic.Pointer[familyRecord] // replaced, never changed
 }
 
 func newFamily(id string, r familyRecord) *family {
-	return &family{id: id, user: account{r.Door, r.User}, version: r.Version, record: r}
+	f := &family{id: id, user: account{r.Door, r.User}, version: r.Version}
+	f.now.Store(&r)
+	return f
 }
 
 // session is one access token of a family.
@@ -85,24 +85,15 @@ func (fs *families) remove(f *family) {
 	}
 }
 
-func readFamily(id string, value []byte) (*family, error) {
-	var r familyRecord
+func readFamily(value []byte) (r familyRecord, err error) {
 	if err := json.Unmarshal(value, &r); err != nil {
-		return nil, err
+		return r, err
 	}
 	hash := func(b []byte) bool { return len(b) == 0 || len(b) == sha256.Size }
 	if r.User == "" || len(r.Audience) == 0 || r.Ends.IsZero() || !hash(r.Current) || !hash(r.Previous) || (r.Idle > 0) != (len(r.Current) > 0) {
-		return nil, errors.New("not a login")
+		return r, errors.New("not a login")
 	}
-	return newFamily(id, r), nil
-}
-
-func (a *Auth) putFamily(ctx context.Context, id string, r familyRecord) error {
-	value, err := json.Marshal(r)
-	if err != nil {
-		return fmt.Errorf("encode login: %w", err)
-	}
-	return a.put(ctx, loginPrefix+id, value)
+	return r, nil
 }
 
 func (a *Auth) findFamily(id string) *family {
@@ -116,23 +107,27 @@ func (a *Auth) stands(f *family) *user {
 	if f == nil || f.ended.Load() {
 		return nil
 	}
-	u := a.findUser(f.user)
-	if u == nil || u.record.Disabled || u.record.Tokens != f.version {
-		return nil
+	if u := a.findUser(f.user); f.goodFor(u) {
+		return u
 	}
-	return u
+	return nil
+}
+
+// goodFor reports whether u, who may be nil, has not ended all tokens since f began.
+func (f *family) goodFor(u *user) bool {
+	return u != nil && !u.record.Disabled && u.record.Tokens == f.version
+}
+
+// stood reports whether somebody may still go by the tokens of f. The caller holds mu.
+func (a *Auth) stood(f *family) bool {
+	return !f.ended.Load() && f.goodFor(a.users[f.user]) && a.now().Before(f.now.Load().deadline())
 }
 
 // end ends a family at once, whatever the store says; what could not be deleted
 // there goes at a later login. The caller has the turn.
 func (a *Auth) end(ctx context.Context, f *family, reason string) error {
-	f.ended.Store(true)
+	a.change(func() { f.ended.Store(true) })
 	err := a.remove(ctx, loginPrefix+f.id)
-	a.change(func() {
-		if err == nil {
-			a.families.remove(f)
-		}
-	})
 	a.log.Info().Str("user", f.user.String()).Str("reason", reason).Msg("login ended")
 	a.Audit(ctx, Event{What: FamilyEnded, Target: f.user.String(), Reason: reason, Err: err})
 	return err
@@ -144,7 +139,7 @@ func (a *Auth) makeRoom(ctx context.Context, u *user) error {
 	var oldest *family
 	var dead []*family
 	now, live := a.now(), 0
-	isDead := func(f *family) bool { return a.stands(f) == nil || !now.Before(f.record.deadline()) }
+	isDead := func(f *family) bool { return a.stands(f) == nil || !now.Before(f.now.Load().deadline()) }
 	own, some, all := a.someFamilies(u.account)
 	for _, f := range own {
 		if isDead(f) {
@@ -152,7 +147,7 @@ func (a *Auth) makeRoom(ctx context.Context, u *user) error {
 			continue
 		}
 		live++
-		if oldest == nil || f.record.Rotated.Before(oldest.record.Rotated) {
+		if oldest == nil || f.now.Load().Rotated.Before(oldest.now.Load().Rotated) {
 			oldest = f
 		}
 	}
@@ -165,10 +160,6 @@ func (a *Auth) makeRoom(ctx context.Context, u *user) error {
 		if err := a.remove(ctx, loginPrefix+f.id); err != nil {
 			return err
 		}
-		f.ended.Store(true)
-		a.mu.Lock()
-		a.families.remove(f)
-		a.mu.Unlock()
 		all--
 	}
 	if live >= a.limits.LoginsPerUser {

@@ -4,8 +4,6 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
-	"encoding/json"
-	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -24,8 +22,8 @@ type KeyChange struct {
 // the principals of the key, as its end does; the rest does not. It returns nil
 // when the change is on disk.
 func (a *Auth) ChangeKey(ctx context.Context, id string, c KeyChange) error {
-	return a.replaceKey(ctx, id, KeyChanged, func(old *key) (*key, error) {
-		r := old.record
+	return a.replaceKey(ctx, id, KeyChanged, func(r keyRecord) (keyRecord, error) {
+		old := r
 		set(&r.Name, c.Name)
 		set(&r.Owner, c.Owner)
 		set(&r.Description, c.Description)
@@ -36,24 +34,17 @@ func (a *Auth) ChangeKey(ctx context.Context, id string, c KeyChange) error {
 		if c.Role != nil {
 			role, err := ParseRole(*c.Role)
 			if err != nil {
-				return nil, err
+				return r, err
 			}
 			r.Role = role.String()
 		}
 		if c.Scopes != nil {
 			r.Scopes = slices.Clone(*c.Scopes)
 		}
-		if err := r.validTexts(); err != nil {
-			return nil, err
+		if r.Role != old.Role || r.Disabled != old.Disabled || !slices.Equal(r.Scopes, old.Scopes) {
+			r.Era = newVersion()
 		}
-		k, err := newKey(id, r)
-		if err != nil {
-			return nil, err
-		}
-		if r.Role == old.record.Role && r.Disabled == old.record.Disabled && slices.Equal(r.Scopes, old.record.Scopes) {
-			k.keep(old)
-		}
-		return k, nil
+		return r, r.validTexts()
 	})
 }
 
@@ -68,21 +59,15 @@ func (a *Auth) AddSecret(ctx context.Context, id, secret string) (string, error)
 		return "", err
 	}
 	hash := sha256.Sum256([]byte(secret))
-	err := a.replaceKey(ctx, id, KeyChanged, func(old *key) (*key, error) {
-		r := old.record
+	err := a.replaceKey(ctx, id, KeyChanged, func(r keyRecord) (keyRecord, error) {
 		if len(r.Second) != 0 {
-			return nil, &LimitError{What: "secrets", Max: maxSecrets}
+			return r, &LimitError{What: "secrets", Max: maxSecrets}
 		}
 		if bytes.Equal(hash[:], r.Secret) {
-			return nil, ErrExists
+			return r, ErrExists
 		}
 		r.Second = hash[:]
-		k, err := newKey(id, r)
-		if err != nil {
-			return nil, err
-		}
-		k.keep(old)
-		return k, nil
+		return r, nil
 	})
 	if err != nil {
 		return "", err
@@ -93,60 +78,47 @@ func (a *Auth) AddSecret(ctx context.Context, id, secret string) (string, error)
 // RetireSecret ends the older of a key's two secrets and the principals that
 // came with it. The last one is not retired; DeleteKey ends the key.
 func (a *Auth) RetireSecret(ctx context.Context, id string) error {
-	return a.replaceKey(ctx, id, KeyChanged, func(old *key) (*key, error) {
-		r := old.record
+	return a.replaceKey(ctx, id, KeyChanged, func(r keyRecord) (keyRecord, error) {
 		if len(r.Second) == 0 {
-			return nil, &InvalidError{Field: "secret", Reason: "the key has only one, add another first"}
+			return r, &InvalidError{Field: "secret", Reason: "the key has only one, add another first"}
 		}
 		r.Secret, r.Second = r.Second, nil
+		return r, nil
+	})
+}
+
+// replaceKey commits what next makes of the record of a key.
+func (a *Auth) replaceKey(ctx context.Context, id, what string, next func(keyRecord) (keyRecord, error)) error {
+	return a.inTurn(ctx, func() error {
+		at := a.revision(keyPrefix + id)
+		old := a.findKey(id)
+		if old == nil {
+			return ErrNotFound
+		}
+		r, err := next(old.record)
+		if err != nil {
+			return err
+		}
 		k, err := newKey(id, r)
 		if err != nil {
-			return nil, err
+			return err
 		}
-		k.keep(old)
-		return k, nil
+		now := a.now()
+		if old.administers(now) && !k.administers(now) && a.lastAdministrator(ctx, nil, old) {
+			return ErrLastAdministrator
+		}
+		return a.putKey(ctx, id, r, what, at)
 	})
 }
 
-// replaceKey commits what next makes of a key.
-func (a *Auth) replaceKey(ctx context.Context, id, what string, next func(*key) (*key, error)) error {
-	done, err := a.turn(ctx)
-	if err != nil {
-		return err
+// putKey stores a key and puts it in force. The caller has the turn.
+func (a *Auth) putKey(ctx context.Context, id string, r keyRecord, what string, at uint64) error {
+	reason := r.differs(a.findKey(id))
+	if err := a.put(ctx, keyPrefix+id, r, at); err != nil {
+		return a.failed(ctx, what, "key:"+id, err)
 	}
-	defer done()
-	old := a.findKey(id)
-	if old == nil {
-		return ErrNotFound
-	}
-	k, err := next(old)
-	if err != nil {
-		return err
-	}
-	k.lastUse = old.lastUse
-	now := a.now()
-	if old.administers(now) && !k.administers(now) && a.lastAdministrator(ctx, nil, old) {
-		return ErrLastAdministrator
-	}
-	return a.putKey(ctx, k, what)
-}
-
-// putKey stores k and puts it in force. The caller has the turn.
-func (a *Auth) putKey(ctx context.Context, k *key, what string) error {
-	reason := k.record.differs(a.findKey(k.id))
-	value, err := json.Marshal(k.record) //nolint:gosec // G117: of the secrets only their hashes
-	if err != nil {
-		return fmt.Errorf("encode key: %w", err)
-	}
-	if err := a.put(ctx, keyPrefix+k.id, value); err != nil {
-		return a.failed(ctx, what, "key:"+k.id, err)
-	}
-	a.change(func() {
-		a.keys[k.id] = k
-		a.expiry.watch(a, k)
-	})
-	a.log.Info().Str("user", "key:"+k.id).Str("role", k.record.Role).Msg("key stored")
-	a.Audit(ctx, Event{What: what, Target: "key:" + k.id, Reason: reason})
+	a.log.Info().Str("user", "key:"+id).Str("role", r.Role).Msg("key stored")
+	a.Audit(ctx, Event{What: what, Target: "key:" + id, Reason: reason})
 	return nil
 }
 

@@ -62,8 +62,13 @@ func newKey(id string, r keyRecord) (*key, error) {
 	return k, nil
 }
 
-// keep lets the principals of old stand whose secrets k still has.
-func (k *key) keep(old *key) {
+// follow makes k the state after old: in the same era the principals stand whose
+// secrets k still has.
+func (k *key) follow(old *key) {
+	k.lastUse = old.lastUse
+	if k.record.Era != old.record.Era {
+		return
+	}
 	for i, s := range k.secrets {
 		for _, before := range old.secrets {
 			if before.hash == s.hash {
@@ -131,59 +136,50 @@ func (a *Auth) AddKey(ctx context.Context, s KeySpec) (id, secret string, err er
 	record := keyRecord{
 		Secret: hash[:], Name: s.Name, Owner: s.Owner, Description: s.Description, Role: role.String(),
 		Scopes: slices.Clone(s.Scopes), Disabled: s.Disabled, Created: a.now().UTC(), Expires: expiresAt(s.Expires),
+		Era: newVersion(),
 	}
 	if p := From(ctx); p != nil && record.Owner == "" {
 		record.Owner = p.String()
 	}
-	k, err := newKey(s.ID, record)
-	if err != nil {
-		return "", "", err
-	}
-	if err := a.storeKey(ctx, k); err != nil {
+	if err := a.storeKey(ctx, s.ID, record); err != nil {
 		return "", "", err
 	}
 	return s.ID, s.Secret, nil
 }
 
-func (a *Auth) storeKey(ctx context.Context, k *key) error {
-	done, err := a.turn(ctx)
-	if err != nil {
-		return err
-	}
-	defer done()
-	a.mu.RLock()
-	taken, count := a.keys[k.id] != nil, len(a.keys)
-	a.mu.RUnlock()
-	if taken {
-		return ErrExists
-	}
-	if count >= a.limits.Keys {
-		return &LimitError{What: "keys", Max: a.limits.Keys}
-	}
-	return a.putKey(ctx, k, KeyMade)
+func (a *Auth) storeKey(ctx context.Context, id string, r keyRecord) error {
+	return a.inTurn(ctx, func() error {
+		a.mu.RLock()
+		at, taken, count := a.revs.of[keyPrefix+id], a.keys[id] != nil, len(a.keys)
+		a.mu.RUnlock()
+		if taken {
+			return ErrExists
+		}
+		if count >= a.limits.Keys {
+			return &LimitError{What: "keys", Max: a.limits.Keys}
+		}
+		return a.putKey(ctx, id, r, KeyMade, at)
+	})
 }
 
 // DeleteKey removes a key for good and ends its principals.
 func (a *Auth) DeleteKey(ctx context.Context, id string) error {
-	done, err := a.turn(ctx)
-	if err != nil {
-		return err
-	}
-	defer done()
-	k := a.findKey(id)
-	if k == nil {
-		return ErrNotFound
-	}
-	if k.administers(a.now()) && a.lastAdministrator(ctx, nil, k) {
-		return ErrLastAdministrator
-	}
-	if err := a.remove(ctx, keyPrefix+id); err != nil {
-		return a.failed(ctx, KeyRevoked, "key:"+id, err)
-	}
-	a.change(func() { delete(a.keys, id) })
-	a.log.Info().Str("user", "key:"+id).Msg("key deleted")
-	a.Audit(ctx, Event{What: KeyRevoked, Target: "key:" + id})
-	return nil
+	return a.inTurn(ctx, func() error {
+		at := a.revision(keyPrefix + id)
+		k := a.findKey(id)
+		if k == nil {
+			return ErrNotFound
+		}
+		if k.administers(a.now()) && a.lastAdministrator(ctx, nil, k) {
+			return ErrLastAdministrator
+		}
+		if err := a.write(ctx, keyPrefix+id, nil, at); err != nil {
+			return a.failed(ctx, KeyRevoked, "key:"+id, err)
+		}
+		a.log.Info().Str("user", "key:"+id).Msg("key deleted")
+		a.Audit(ctx, Event{What: KeyRevoked, Target: "key:" + id})
+		return nil
+	})
 }
 
 func (a *Auth) findKey(id string) *key {

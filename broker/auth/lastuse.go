@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -78,22 +77,32 @@ func timeOf(last *atomic.Int64) time.Time {
 func (a *Auth) writeLastUse() {
 	ctx, cancel := context.WithTimeout(context.Background(), lastUseTimeout)
 	defer cancel()
-	done, err := a.turn(ctx)
-	if err == nil {
-		defer done()
+	err := a.inTurn(ctx, func() error {
 		if !a.used.begin() {
-			return
+			return nil
 		}
-		err = a.used.save(ctx)
-	}
+		return a.used.save(ctx)
+	})
 	if err != nil && !errors.Is(err, ErrClosed) {
 		a.log.Warn().Err(err).Msg("last use of keys and users not written")
 	}
 }
 
+// saveLastUse writes them with those of other nodes. The caller has the turn.
 func (a *Auth) saveLastUse(ctx context.Context) error {
+	err := ErrMoved
+	for try := 0; errors.Is(err, ErrMoved) && try < maxTries; try++ {
+		at := a.revision(lastUseKey)
+		err = a.put(ctx, lastUseKey, a.lastUses(), at)
+	}
+	return err
+}
+
+// lastUses are the times of all that were used, to the minute.
+func (a *Auth) lastUses() map[string]int64 {
 	minutes := make(map[string]int64)
 	a.mu.RLock()
+	defer a.mu.RUnlock()
 	for id, k := range a.keys {
 		if minute := k.lastUse.Load(); minute > 0 {
 			minutes[id] = minute
@@ -104,10 +113,33 @@ func (a *Auth) saveLastUse(ctx context.Context) error {
 			minutes[n.String()] = minute // no key id has a colon
 		}
 	}
-	a.mu.RUnlock()
-	value, err := json.Marshal(minutes)
-	if err != nil {
-		return fmt.Errorf("encode last use: %w", err)
+	return minutes
+}
+
+// readLastUse reads when keys and users were used, here or elsewhere: the later time
+// counts.
+func (a *Auth) readLastUse(value []byte) (alteration, error) {
+	if value == nil {
+		return func() bool { return false }, nil
 	}
-	return a.put(ctx, lastUseKey, value)
+	var minutes map[string]int64
+	if err := json.Unmarshal(value, &minutes); err != nil {
+		return nil, err
+	}
+	return func() bool {
+		for id, k := range a.keys {
+			later(k.lastUse, minutes[id])
+		}
+		for n, u := range a.users {
+			later(u.lastUse, minutes[n.String()])
+		}
+		return false
+	}, nil
+}
+
+// later raises a time to another that is later.
+func later(last *atomic.Int64, minute int64) {
+	for now := last.Load(); now < minute && !last.CompareAndSwap(now, minute); {
+		now = last.Load()
+	}
 }

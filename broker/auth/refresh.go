@@ -1,7 +1,10 @@
 package auth
 
 import (
+	"cmp"
 	"context"
+	"crypto/aes"
+	"crypto/cipher"
 	"crypto/sha256"
 	"crypto/subtle"
 	"time"
@@ -17,60 +20,64 @@ const refreshAgain = 10 * time.Second
 // two people have its tokens. The error is ErrUnauthenticated, also as
 // ErrExpired, or that of the store or of ctx.
 func (a *Auth) Refresh(ctx context.Context, audience, token string) (Tokens, error) {
-	p, err := a.present(ctx, audience, token)
+	var t Tokens
+	err := a.present(ctx, audience, token, func(p presented) (err error) {
+		t, err = a.refresh(ctx, p)
+		return err
+	})
+	return t, err
+}
+
+// refresh is Refresh for who has the turn.
+func (a *Auth) refresh(ctx context.Context, p presented) (Tokens, error) {
+	if p.again {
+		heir, err := unseal(p.id, p.record.Heir)
+		if err != nil {
+			return Tokens{}, err
+		}
+		return a.tokens(ctx, p.family.id, heir, p.record)
+	}
+	t, next, err := a.renew(ctx, p.family.id, p.id, *p.record)
 	if err != nil {
 		return Tokens{}, err
 	}
-	defer p.done()
-	f := p.family
-	if p.again && f.answer.Refresh != "" {
-		return f.answer, nil
-	}
-	t, next, err := a.renew(ctx, f, f.record)
-	if err != nil {
+	if err := a.put(ctx, loginPrefix+p.family.id, next, p.at); err != nil {
 		return Tokens{}, err
 	}
-	if p.again { // the answer was lost with the process that gave it
-		next.Previous, next.Rotated = f.record.Previous, f.record.Rotated
-	}
-	if err := a.putFamily(ctx, f.id, next); err != nil {
-		return Tokens{}, err
-	}
-	f.record, f.answer = next, t
 	return t, nil
 }
 
-// presented is a refresh token that is good, and the turn to do something
-// about it.
+// presented is a refresh token that is good.
 type presented struct {
+	id     string // its jti
 	family *family
 	user   *user
-	again  bool // it is the direct predecessor of the present one
-	done   func()
+	record *familyRecord // of the family, and its
+	at     uint64        // revision
+	again  bool          // it is the direct predecessor of the present one
 }
 
-// present looks at a refresh token. One that was used before ends its login.
-func (a *Auth) present(ctx context.Context, audience, token string) (presented, error) {
+// present looks at a refresh token, and has use do something about one that is good;
+// if others are faster, again. One that was used before ends its login.
+func (a *Auth) present(ctx context.Context, audience, token string, use func(presented) error) error {
 	c, late := a.verify(refreshType, audience, token, a.now())
 	if c == nil {
 		a.noteRefusal(ctx, "user:", account{}, late)
-		return presented{}, asUnauthenticated(late)
+		return asUnauthenticated(late)
 	}
-	done, err := a.turn(ctx)
-	if err != nil {
-		return presented{}, err
+	var refused error
+	err := a.inTurn(ctx, func() error {
+		p, err := a.presented(ctx, c)
+		if refused = cmp.Or(err, late); refused != nil {
+			return nil
+		}
+		return use(p)
+	})
+	if refused != nil {
+		a.noteRefusal(ctx, "user:", a.subject(c), refused)
+		return asUnauthenticated(refused)
 	}
-	p, err := a.presented(ctx, c)
-	if err == nil {
-		err = late
-	}
-	if err != nil {
-		done()
-		a.noteRefusal(ctx, "user:", a.subject(c), err)
-		return presented{}, asUnauthenticated(err)
-	}
-	p.done = done
-	return p, nil
+	return err
 }
 
 // presented finds what a token belongs to. A token whose own time is over is
@@ -78,24 +85,46 @@ func (a *Auth) present(ctx context.Context, audience, token string) (presented, 
 // else has used since must not leave the login to them. The caller has the
 // turn.
 func (a *Auth) presented(ctx context.Context, c *claims) (presented, error) {
+	rev := a.revision(loginPrefix + c.Session)
 	f := a.findFamily(c.Session)
 	u := a.stands(f)
-	if u == nil || c.Subject != u.name || c.Version != f.version || f.record.Idle == 0 {
+	if u == nil || c.Subject != u.name || c.Version != f.version || f.now.Load().Idle == 0 {
 		return presented{}, errTokenRevoked
 	}
-	now := a.now()
-	if !now.Before(f.record.deadline()) {
+	now, r := a.now(), f.now.Load()
+	if !now.Before(r.deadline()) {
 		return presented{}, ErrExpired
 	}
+	p := presented{id: c.ID, family: f, user: u, record: r, at: rev}
 	sum := sha256.Sum256([]byte(c.ID))
-	if subtle.ConstantTimeCompare(sum[:], f.record.Current) == 1 {
-		return presented{family: f, user: u}, nil
+	if subtle.ConstantTimeCompare(sum[:], r.Current) == 1 {
+		return p, nil
 	}
-	if subtle.ConstantTimeCompare(sum[:], f.record.Previous) == 1 && now.Sub(f.record.Rotated).Abs() < refreshAgain {
-		return presented{family: f, user: u, again: true}, nil
+	if subtle.ConstantTimeCompare(sum[:], r.Previous) == 1 && now.Sub(r.Rotated).Abs() < refreshAgain {
+		p.again = true
+		return p, nil
 	}
 	_ = a.end(WithPrincipal(ctx, u.principal("")), f, "refresh token used again") // ended in any case, and audited with its outcome
 	return presented{}, errTokenReused
+}
+
+// seal writes text so that only who knows the secret, of 256 random bits, can read it.
+func seal(secret, text string) []byte { return sealing(secret).Seal(nil, nil, []byte(text), nil) }
+
+// unseal reads what seal wrote.
+func unseal(secret string, sealed []byte) (string, error) {
+	text, err := sealing(secret).Open(nil, nil, sealed, nil)
+	if err != nil {
+		return "", errTokenRevoked // of a login that an older version renewed
+	}
+	return string(text), nil
+}
+
+func sealing(secret string) cipher.AEAD {
+	key := sha256.Sum256([]byte("heir of " + secret))
+	block, _ := aes.NewCipher(key[:])              // the length is right: cannot fail
+	aead, _ := cipher.NewGCMWithRandomNonce(block) // of AES: cannot fail
+	return aead
 }
 
 // asUnauthenticated hides why, but for a time that is over.

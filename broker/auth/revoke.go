@@ -8,50 +8,32 @@ func (a *Auth) Revoke(ctx context.Context, p *Principal) error {
 	if p == nil || p.session == nil {
 		return &InvalidError{Field: "principal", Reason: "came with no token"}
 	}
-	done, err := a.turn(ctx)
-	if err != nil {
-		return err
-	}
-	defer done()
-	if p.session.family.ended.Load() {
-		return nil
-	}
-	return a.end(ctx, p.session.family, "logout")
+	return a.inTurn(ctx, func() error {
+		if p.session.family.ended.Load() {
+			return nil
+		}
+		return a.end(ctx, p.session.family, "logout")
+	})
 }
 
 // RevokeRefresh ends the login of a refresh token that audience issued, for who
 // logs out without an access token. A token that is not good is
 // ErrUnauthenticated; one that was used before ends its login all the same.
 func (a *Auth) RevokeRefresh(ctx context.Context, audience, token string) error {
-	p, err := a.present(ctx, audience, token)
-	if err != nil {
-		return err
-	}
-	defer p.done()
-	return a.end(WithPrincipal(ctx, p.user.principal("")), p.family, "logout")
+	return a.present(ctx, audience, token, func(p presented) error {
+		return a.end(WithPrincipal(ctx, p.user.principal("")), p.family, "logout")
+	})
 }
 
 // RevokeUser ends all tokens of a user: log out everywhere. Connections that
 // came with the password stay, since a new password is what ends them.
 func (a *Auth) RevokeUser(ctx context.Context, name string) error {
-	version := newVersion()
-	err := a.storeUser(ctx, ofBroker(name), TokensRevoked, func(old *user) (*user, error) {
+	return a.storeUser(ctx, ofBroker(name), TokensRevoked, func(old *user) (record userRecord, err error) {
 		if old == nil {
-			return nil, ErrNotFound
+			return record, ErrNotFound
 		}
-		record := old.record
-		record.Tokens = version
-		return old.with(record)
+		record = old.record
+		record.Tokens = newVersion()
+		return record, nil
 	})
-	if err != nil {
-		return err
-	}
-	a.change(func() {
-		for _, f := range a.families.byUser[ofBroker(name)] {
-			if f.version != version {
-				f.ended.Store(true) // its record goes at a later login
-			}
-		}
-	})
-	return nil
 }

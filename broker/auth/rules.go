@@ -81,35 +81,28 @@ func (a *Auth) SetRules(ctx context.Context, rules []Rule) error {
 // that two who change them at once do not undo each other's work. An error of
 // change is returned as it is.
 func (a *Auth) UpdateRules(ctx context.Context, change func([]Rule) ([]Rule, error)) error {
-	done, err := a.turn(ctx)
-	if err != nil {
-		return err
-	}
-	defer done()
-	rules, err := change(a.Rules())
-	if err != nil {
-		return err
-	}
-	set, err := readRules(rules)
-	if err != nil {
-		return err
-	}
-	set.places = a.policy.Load().rules.placesFor(set.source, placeOf(ctx))
-	stored := make([]storedRule, len(set.source))
-	for i, r := range set.source {
-		stored[i] = storedRule{r, set.places[i]}
-	}
-	value, err := json.Marshal(stored)
-	if err != nil {
-		return fmt.Errorf("encode rules: %w", err)
-	}
-	if err := a.put(ctx, rulesKey, value); err != nil {
-		return a.failed(ctx, RulesChanged, "", err)
-	}
-	a.change(func() { a.rules = set })
-	a.log.Info().Int("rules", len(rules)).Msg("access rules changed")
-	a.Audit(ctx, Event{What: RulesChanged, Count: len(rules)})
-	return nil
+	return a.inTurn(ctx, func() error {
+		at := a.revision(rulesKey)
+		rules, err := change(a.Rules())
+		if err != nil {
+			return err
+		}
+		set, err := readRules(rules)
+		if err != nil {
+			return err
+		}
+		places := a.policy.Load().rules.placesFor(set.source, placeOf(ctx))
+		stored := make([]storedRule, len(set.source))
+		for i, r := range set.source {
+			stored[i] = storedRule{r, places[i]}
+		}
+		if err := a.put(ctx, rulesKey, stored, at); err != nil {
+			return a.failed(ctx, RulesChanged, "", err)
+		}
+		a.log.Info().Int("rules", len(rules)).Msg("access rules changed")
+		a.Audit(ctx, Event{What: RulesChanged, Count: len(rules)})
+		return nil
+	})
 }
 
 // placeOf says where a change comes from: requests carry a principal, the start

@@ -139,17 +139,12 @@ func (a *Auth) SigningKeys() []SigningKey {
 // end now: rotate twice to end all. Refresh tokens go on, because what they
 // prove is in the store and no signing key can make it.
 func (a *Auth) RotateSigningKey(ctx context.Context) error {
-	done, err := a.turn(ctx)
-	if err != nil {
-		return err
-	}
-	defer done()
-	return a.rotate(ctx)
+	return a.inTurn(ctx, func() error { return a.rotate(ctx) })
 }
 
 // rotate does it for who has the turn.
 func (a *Auth) rotate(ctx context.Context) error {
-	now := a.now()
+	now, at := a.now(), a.revision(signersKey)
 	next := &ring{signers: []*signer{newSigner(now)}}
 	for i, s := range a.signers.Load().signers {
 		r := s.record
@@ -164,10 +159,9 @@ func (a *Auth) rotate(ctx context.Context) error {
 			next.signers = append(next.signers, signerOf(r))
 		}
 	}
-	if err := a.putRing(ctx, next); err != nil {
+	if err := a.putRing(ctx, next, at); err != nil {
 		return a.failed(ctx, SignerRotated, "", err)
 	}
-	a.change(func() { a.signers.Store(next) })
 	a.log.Info().Msg("signing key of tokens made")
 	a.Audit(ctx, Event{What: SignerRotated})
 	return nil
@@ -176,12 +170,13 @@ func (a *Auth) rotate(ctx context.Context) error {
 // signerFor returns the key for an access token of that life: made at first
 // use, and anew when it is old. The caller has the turn.
 func (a *Auth) signerFor(ctx context.Context, life time.Duration) (*signer, error) {
+	at := a.revision(signersKey)
 	s := a.signers.Load().present()
 	if s == nil || a.now().Sub(s.record.Made) >= rotateEvery {
 		if err := a.rotate(ctx); err != nil {
 			return nil, err
 		}
-		s = a.signers.Load().present()
+		return a.signerFor(ctx, life)
 	}
 	if life <= s.record.Longest {
 		return s, nil
@@ -189,23 +184,18 @@ func (a *Auth) signerFor(ctx context.Context, life time.Duration) (*signer, erro
 	longer := *s // told before it is used, so that a rotation knows how long to wait
 	longer.record.Longest = life
 	next := &ring{signers: append([]*signer{&longer}, a.signers.Load().signers[1:]...)}
-	if err := a.putRing(ctx, next); err != nil {
+	if err := a.putRing(ctx, next, at); err != nil {
 		return nil, err
 	}
-	a.signers.Store(next)
 	return &longer, nil
 }
 
-func (a *Auth) putRing(ctx context.Context, r *ring) error {
+func (a *Auth) putRing(ctx context.Context, r *ring, at uint64) error {
 	records := make([]signerRecord, len(r.signers))
 	for i, s := range r.signers {
 		records[i] = s.record
 	}
-	value, err := json.Marshal(records)
-	if err != nil {
-		return fmt.Errorf("encode signing keys: %w", err)
-	}
-	return a.put(ctx, signersKey, value)
+	return a.put(ctx, signersKey, records, at)
 }
 
 // sign makes a token.

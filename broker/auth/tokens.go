@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"crypto/sha256"
+	"encoding/base64"
 	"slices"
 	"time"
 
@@ -79,11 +80,16 @@ func (a *Auth) Issue(ctx context.Context, p *Principal, g Grant) (Tokens, error)
 	if p.Door != "" && (len(g.Audience) != 1 || g.Audience[0] != p.Door) {
 		return Tokens{}, &InvalidError{Field: "audience", Reason: "must be the door of the account, and no other"}
 	}
-	done, err := a.turn(ctx)
-	if err != nil {
-		return Tokens{}, err
-	}
-	defer done()
+	var t Tokens
+	err = a.inTurn(ctx, func() (err error) {
+		t, err = a.begin(ctx, p, g)
+		return err
+	})
+	return t, err
+}
+
+// begin is Issue for who has the turn.
+func (a *Auth) begin(ctx context.Context, p *Principal, g Grant) (Tokens, error) {
 	u := a.findUser(p.account())
 	if u == nil || u.era != p.era || u.record.Disabled {
 		return Tokens{}, ErrUnauthenticated
@@ -91,62 +97,72 @@ func (a *Auth) Issue(ctx context.Context, p *Principal, g Grant) (Tokens, error)
 	if err := a.makeRoom(ctx, u); err != nil {
 		return Tokens{}, err
 	}
-	now := a.now()
-	f := newFamily(randomText(12), familyRecord{
+	now, id := a.now(), randomText(12)
+	r := familyRecord{
 		User: u.name, Door: u.door, Version: u.record.Tokens, Audience: g.Audience,
 		Access: g.Access, Idle: g.Idle, Made: now.UTC(), Rotated: now.UTC(), Ends: now.Add(g.Absolute).UTC(),
-	})
-	if g.NoRefresh {
-		f.record.Ends, f.record.Idle = now.Add(g.Access+tokenSkew).UTC(), 0
 	}
-	t, next, err := a.renew(ctx, f, f.record)
+	if g.NoRefresh {
+		r.Ends, r.Idle = now.Add(g.Access+tokenSkew).UTC(), 0
+	}
+	t, next, err := a.renew(ctx, id, "", r)
 	if err != nil {
 		return Tokens{}, err
 	}
-	if err := a.putFamily(ctx, f.id, next); err != nil {
+	if err := a.put(ctx, loginPrefix+id, next, 0); err != nil {
 		return Tokens{}, err
 	}
-	f.record = next
-	a.mu.Lock()
-	a.families.add(f)
-	a.mu.Unlock()
 	return t, nil
 }
 
-// renew makes the next tokens of a family, and its record once they are out.
-// The caller has the turn.
-func (a *Auth) renew(ctx context.Context, f *family, r familyRecord) (Tokens, familyRecord, error) {
-	now := a.now()
+// renew makes the next tokens of a family, for who has the refresh token of the jti
+// before (none at its beginning), and its record once they are out. The caller has
+// the turn.
+func (a *Auth) renew(ctx context.Context, family, before string, r familyRecord) (Tokens, familyRecord, error) {
+	id := randomText(secretBytes)
+	r.Rotated = a.now().UTC()
+	if r.Idle > 0 {
+		sum := sha256.Sum256([]byte(id))
+		r.Previous, r.Current, r.Heir = r.Current, sum[:], nil
+		if before != "" {
+			r.Heir = seal(before, id)
+		}
+	}
+	t, err := a.tokens(ctx, family, id, &r)
+	return t, r, err
+}
+
+// tokens signs those that follow from the record of a family and the jti of its
+// refresh token: always the same, wherever and whenever that is done, as long as one
+// key signs. The caller has the turn.
+func (a *Auth) tokens(ctx context.Context, family, id string, r *familyRecord) (t Tokens, err error) {
 	s, err := a.signerFor(ctx, r.Access)
 	if err != nil {
-		return Tokens{}, r, err
+		return Tokens{}, err
 	}
 	made := func(audience []string, id string, expires time.Time) *claims {
 		return &claims{
 			RegisteredClaims: jwt.RegisteredClaims{
 				Issuer: a.issuer, Audience: audience, Subject: r.User, ID: id,
-				IssuedAt: jwt.NewNumericDate(now), ExpiresAt: jwt.NewNumericDate(expires),
+				IssuedAt: jwt.NewNumericDate(r.Rotated), ExpiresAt: jwt.NewNumericDate(expires),
 			},
-			Session: f.id, Version: r.Version,
+			Session: family, Version: r.Version,
 		}
 	}
-	var t Tokens
 	if r.Idle > 0 {
-		r.Rotated = now.UTC()
-		c := made(r.Audience[:1], randomText(secretBytes), r.deadline())
-		sum := sha256.Sum256([]byte(c.ID))
-		r.Previous, r.Current = r.Current, sum[:]
+		c := made(r.Audience[:1], id, r.deadline())
 		t.RefreshExpires = c.ExpiresAt.UTC()
 		if t.Refresh, err = s.sign(refreshType, c); err != nil {
-			return Tokens{}, r, err
+			return Tokens{}, err
 		}
 	}
-	expires := now.Add(r.Access)
+	expires := r.Rotated.Add(r.Access)
 	if end := r.deadline(); end.Before(expires) {
 		expires = end
 	}
-	c := made(r.Audience, randomText(16), expires)
+	sum := sha256.Sum256([]byte("access by " + id)) // from which nobody gets back to the other
+	c := made(r.Audience, base64.RawURLEncoding.EncodeToString(sum[:16]), expires)
 	t.AccessExpires = c.ExpiresAt.UTC()
 	t.Access, err = s.sign(accessType, c)
-	return t, r, err
+	return t, err
 }

@@ -2,9 +2,7 @@ package auth
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
-	"fmt"
 	"strings"
 )
 
@@ -50,20 +48,21 @@ func (a *Auth) changeUser(ctx context.Context, n account, c UserChange, in *era)
 			return err
 		}
 	}
-	return a.storeUser(ctx, n, UserChanged, func(old *user) (*user, error) {
+	return a.storeUser(ctx, n, UserChanged, func(old *user) (record userRecord, err error) {
 		switch {
 		case in != nil && (old == nil || old.era != in):
-			return nil, ErrUnauthenticated
+			return record, ErrUnauthenticated
 		case old == nil:
-			return nil, ErrNotFound
+			return record, ErrNotFound
 		}
-		record := old.record
+		record = old.record
 		if c.Description != nil {
 			record.Description = *c.Description
 			if c.Superuser == nil && c.Disabled == nil && hash == "" {
-				return old.with(record)
+				return record, nil
 			}
 		}
+		record.Era = newVersion()
 		if hash != "" {
 			record.Password, record.Tokens = hash, newVersion()
 		}
@@ -73,7 +72,7 @@ func (a *Auth) changeUser(ctx context.Context, n account, c UserChange, in *era)
 		if c.Disabled != nil && *c.Disabled != record.Disabled {
 			record.Disabled, record.Tokens = *c.Disabled, newVersion()
 		}
-		return newUser(n, record)
+		return record, nil
 	})
 }
 
@@ -87,40 +86,30 @@ func (a *Auth) UpdateUser(ctx context.Context, s UserSpec) error {
 	return a.ChangeUser(ctx, s.Username, c)
 }
 
-// storeUser commits what next makes of the user of the moment, nil where there
-// is none, unless next returns an error.
-func (a *Auth) storeUser(ctx context.Context, n account, what string, next func(*user) (*user, error)) error {
-	done, err := a.turn(ctx)
-	if err != nil {
-		return err
-	}
-	defer done()
-	old := a.findUser(n)
-	u, err := next(old)
-	if err != nil {
-		return err
-	}
-	if old != nil && old.administers() && !u.administers() && a.lastAdministrator(ctx, old, nil) {
-		return ErrLastAdministrator
-	}
-	value, err := json.Marshal(u.record) //nolint:gosec // G117: of the password only its hash
-	if err != nil {
-		return fmt.Errorf("encode user: %w", err)
-	}
-	if err := a.put(ctx, n.storeKey(), value); err != nil {
-		return a.failed(ctx, what, n.String(), err)
-	}
-	if old != nil {
-		u.lastUse = old.lastUse
-	}
-	a.change(func() { a.users[n] = u })
-	a.log.Info().Str("user", n.String()).Bool("superuser", u.record.Superuser).Msg("user stored")
-	e := Event{What: what, Target: n.String()}
-	if what == UserMade || what == UserChanged {
-		e.Reason = u.record.differs(old)
-	}
-	a.Audit(ctx, e)
-	return nil
+// storeUser commits the record that next makes of the user of the moment, nil where
+// there is none, unless next returns an error.
+func (a *Auth) storeUser(ctx context.Context, n account, what string, next func(*user) (userRecord, error)) error {
+	return a.inTurn(ctx, func() error {
+		at := a.revision(n.storeKey())
+		old := a.findUser(n)
+		record, err := next(old)
+		if err != nil {
+			return err
+		}
+		if old != nil && old.record.administers() && !record.administers() && a.lastAdministrator(ctx, old, nil) {
+			return ErrLastAdministrator
+		}
+		if err := a.put(ctx, n.storeKey(), record, at); err != nil {
+			return a.failed(ctx, what, n.String(), err)
+		}
+		a.log.Info().Str("user", n.String()).Bool("superuser", record.Superuser).Msg("user stored")
+		e := Event{What: what, Target: n.String()}
+		if what == UserMade || what == UserChanged {
+			e.Reason = record.differs(old)
+		}
+		a.Audit(ctx, e)
+		return nil
+	})
 }
 
 // differs says in words what a change was, for the audit log.
@@ -159,13 +148,13 @@ var errChanged = errors.New("the user was changed meanwhile")
 func (a *Auth) rehash(ctx context.Context, u *user, password string) {
 	hash, err := a.hasher.hash(ctx, password)
 	if err == nil {
-		err = a.storeUser(WithPrincipal(ctx, &Principal{Kind: System}), u.account, Rehashed, func(now *user) (*user, error) {
+		err = a.storeUser(WithPrincipal(ctx, &Principal{Kind: System}), u.account, Rehashed, func(now *user) (record userRecord, err error) {
 			if now == nil || now.record.Password != u.record.Password {
-				return nil, errChanged
+				return record, errChanged
 			}
-			record := now.record
+			record = now.record
 			record.Password = hash
-			return now.with(record)
+			return record, nil
 		})
 	}
 	if err != nil && !errors.Is(err, errChanged) {

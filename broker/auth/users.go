@@ -62,7 +62,7 @@ type user struct {
 	holder   *Principal               // of its certificate, over HTTP
 }
 
-// newUser begins a new era.
+// newUser is a user in an era of its own.
 func newUser(n account, r userRecord) (*user, error) {
 	password, err := parsePHC(r.Password)
 	if err != nil {
@@ -73,18 +73,16 @@ func newUser(n account, r userRecord) (*user, error) {
 	return u, nil
 }
 
-// with is the user with another record and in the same era.
-func (u *user) with(r userRecord) (*user, error) {
-	next, err := newUser(u.account, r)
-	if err != nil {
-		return nil, err
+// follow makes u the state after old: in the same era its principals stand.
+func (u *user) follow(old *user) {
+	u.lastUse = old.lastUse
+	if u.record.Era == old.record.Era {
+		u.era, u.holder = old.era, old.holder
+		u.verified.Store(old.verified.Load())
 	}
-	next.era, next.holder = u.era, u.holder
-	next.verified.Store(u.verified.Load())
-	return next, nil
 }
 
-func (u *user) administers() bool { return u.record.Superuser && !u.record.Disabled }
+func (r *userRecord) administers() bool { return r.Superuser && !r.Disabled }
 
 // Users lists the users by name; accounts of doors are none.
 func (a *Auth) Users() []UserInfo {
@@ -140,15 +138,17 @@ func (a *Auth) AddUser(ctx context.Context, s UserSpec) error {
 	if err != nil {
 		return err
 	}
-	record := userRecord{Password: hash, Description: s.Description, Superuser: s.Superuser, Created: a.now().UTC(), Tokens: newVersion()}
-	return a.storeUser(ctx, n, UserMade, func(old *user) (*user, error) {
+	record := userRecord{
+		Password: hash, Description: s.Description, Superuser: s.Superuser, Created: a.now().UTC(), Tokens: newVersion(), Era: newVersion(),
+	}
+	return a.storeUser(ctx, n, UserMade, func(old *user) (userRecord, error) {
 		if old != nil || s.Distinct && a.looksTaken(n) {
-			return nil, ErrExists
+			return record, ErrExists
 		}
 		if a.countUsers() >= a.limits.Users {
-			return nil, &LimitError{What: "users", Max: a.limits.Users}
+			return record, &LimitError{What: "users", Max: a.limits.Users}
 		}
-		return newUser(n, record)
+		return record, nil
 	})
 }
 
@@ -159,28 +159,25 @@ func (a *Auth) DeleteUser(ctx context.Context, name string) error {
 
 // deleteUser removes a user; where in is given, only one that has not changed since then.
 func (a *Auth) deleteUser(ctx context.Context, n account, in *era) error {
-	done, err := a.turn(ctx)
-	if err != nil {
-		return err
-	}
-	defer done()
-	u := a.findUser(n)
-	switch {
-	case in != nil && (u == nil || u.era != in):
-		return ErrUnauthenticated
-	case u == nil:
-		return ErrNotFound
-	}
-	if u.administers() && a.lastAdministrator(ctx, u, nil) {
-		return ErrLastAdministrator
-	}
-	if err := a.remove(ctx, n.storeKey()); err != nil {
-		return a.failed(ctx, UserRemoved, n.String(), err)
-	}
-	a.change(func() { delete(a.users, n) })
-	a.log.Info().Str("user", n.String()).Msg("user deleted")
-	a.Audit(ctx, Event{What: UserRemoved, Target: n.String()})
-	return nil
+	return a.inTurn(ctx, func() error {
+		at := a.revision(n.storeKey())
+		u := a.findUser(n)
+		switch {
+		case in != nil && (u == nil || u.era != in):
+			return ErrUnauthenticated
+		case u == nil:
+			return ErrNotFound
+		}
+		if u.record.administers() && a.lastAdministrator(ctx, u, nil) {
+			return ErrLastAdministrator
+		}
+		if err := a.write(ctx, n.storeKey(), nil, at); err != nil {
+			return a.failed(ctx, UserRemoved, n.String(), err)
+		}
+		a.log.Info().Str("user", n.String()).Msg("user deleted")
+		a.Audit(ctx, Event{What: UserRemoved, Target: n.String()})
+		return nil
+	})
 }
 
 // HasAdministrator reports whether somebody can administer this broker: a
@@ -193,7 +190,7 @@ func (a *Auth) administered(but *user, butKey *key) bool {
 	a.mu.RLock()
 	defer a.mu.RUnlock()
 	for _, u := range a.users {
-		if u != but && u.administers() {
+		if u != but && u.record.administers() {
 			return true
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"path/filepath"
 	"strings"
 
@@ -95,16 +96,26 @@ func firstAdministrator(ctx context.Context, a *auth.Auth, dir string, out io.Wr
 		return "", fmt.Errorf("tell the first administrator: %w", err)
 	}
 	err = a.AddUser(ctx, auth.UserSpec{Username: c.user, Password: c.password, Superuser: true})
-	if err != nil && !errors.Is(err, auth.ErrExists) {
-		return "", fmt.Errorf("make the first administrator: %w", err)
+	if errors.Is(err, auth.ErrExists) && a.HasAdministrator() { // another node on the store was faster
+		return "", withdraw(path, out)
 	}
 	if errors.Is(err, auth.ErrExists) { // an ordinary user took the name
-		if err := a.UpdateUser(ctx, auth.UserSpec{Username: c.user, Password: c.password, Superuser: true}); err != nil {
-			return "", fmt.Errorf("make the first administrator: %w", err)
-		}
+		err = a.UpdateUser(ctx, auth.UserSpec{Username: c.user, Password: c.password, Superuser: true})
+	}
+	if err != nil {
+		return "", fmt.Errorf("make the first administrator: %w", err)
 	}
 	if _, _, err := a.AddKey(ctx, auth.KeySpec{ID: c.keyID, Secret: c.secret, Name: "first administrator", Role: "administrator"}); err != nil {
 		return "", fmt.Errorf("make the first API key: %w", err)
 	}
 	return path, nil
+}
+
+// withdraw takes back what was told of an administrator that another node made.
+func withdraw(path string, out io.Writer) error {
+	if path != "" {
+		return os.Remove(path)
+	}
+	_, err := io.WriteString(out, "Another node made the first administrator at the same moment: what it told counts, and the above does not.\n\n")
+	return err
 }

@@ -92,7 +92,7 @@ func (a *app) openMQTT() error {
 		ConnectTimeout: time.Duration(c.ConnectTimeout), StallTimeout: time.Duration(c.StallTimeout), Overloaded: a.overloaded(),
 		RivalsFrom:  cmp.Or(c.RivalTakeovers, -1),
 		SysInterval: time.Duration(c.SysInterval), NoEvents: !c.Events, Version: build().Version,
-		MaxAliases: c.TopicAliases,
+		MaxAliases: c.TopicAliases, ResponseInformation: c.ResponseInfo,
 		LeaseGrace: time.Duration(c.LeaseGrace), SessionExpiryV3: uint32(time.Duration(c.SessionExpiry3) / time.Second), CloseOnDeny: c.DenyAction == "close",
 	})
 	if err != nil {

@@ -5,7 +5,6 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -110,15 +109,4 @@ func (f *fanOut) spent() (ns int64) {
 		ns += n
 	}
 	return ns
-}
-
-// lowest sorts the costs of rounds, and returns the mean of the quarter that
-// other work on the machine has disturbed least.
-func lowest(costs []int64) (mean float64) {
-	slices.Sort(costs)
-	n := max(1, len(costs)/4)
-	for _, c := range costs[:n] {
-		mean += float64(c) / float64(n)
-	}
-	return mean
 }

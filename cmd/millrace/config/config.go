@@ -68,6 +68,7 @@ type MQTT struct {
 	RivalTakeovers   int      `yaml:"rival_takeovers" doc:"take-overs of one client id in a row, each within 10 s, after which its clients are named as rivals in the log and below $events, and their connects slowed down to one in 8 s; 0 never"`
 	SysInterval      Duration `yaml:"sys_interval" doc:"how often the counters below $SYS are told; 0s never"`
 	Events           bool     `yaml:"events" doc:"tell what happens to clients below $events/client/ID/: connected, disconnected, denied, takeover"`
+	ResponseInfo     string   `yaml:"response_information" doc:"topic that an MQTT 5 client is told if it asks for response information, to have answers sent below it; %c is its client id, as in rules; empty tells nothing"`
 	DenyAction       string   `yaml:"deny_action" one:"ack|close" doc:"what an MQTT 3.1.1 client meets after a publish that it may not make"`
 }
 

@@ -80,6 +80,7 @@ func TestMistakesAreNamed(t *testing.T) {
 		{"no authority", "tls: {cert: a.pem, key: a.key, client_crl: b.crl}\n", config.Source{}, []string{"tls.client_crl is b.crl", "tls.client_ca is not set"}},
 		{"proxies", "mqtt: {proxy_from: [10.0.0.0/8, ten], proxy_listeners: [mqtt, http]}\n", config.Source{}, []string{`mqtt.proxy_from has "ten"`, `mqtt.proxy_listeners has "http"`}},
 		{"mode", "mqtt: {unix_mode: rw}\n", config.Source{}, []string{`"rw" is not a file mode`}},
+		{"wildcard", "", config.Source{Flags: map[string]string{"mqtt.response_information": "reply/+"}}, []string{"mqtt.response_information is \"reply/+\"", "without wildcards"}},
 		{"told user", "", config.Source{Flags: map[string]string{"public_url": "https://u:planted@x"}}, []string{"public_url (from --public-url) names a user"}},
 		{"no server", "", config.Source{Flags: map[string]string{"store.url": "nats://x:4222,http://y"}}, []string{"store.url (from --store) has a server that is not nats://HOST:PORT"}},
 		{"other store", "", config.Source{Flags: map[string]string{"store.url": "nats://x:4222"}, Sets: []string{"store.sync=interval"}}, []string{"store.sync (from --set) has no effect", "store.url keeps messages in NATS"}},

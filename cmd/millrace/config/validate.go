@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 )
 
 // Validate returns every mistake in c, joined, or nil.
@@ -71,6 +72,9 @@ func (c *Config) Validate() error {
 	}
 	if c.Limits.Payload > c.MQTT.MaxPacketSize {
 		errs = append(errs, fmt.Errorf("limits.payload is %s, more than mqtt.max_packet_size, %s: raise the second as well", c.Limits.Payload, c.MQTT.MaxPacketSize))
+	}
+	if t := c.MQTT.ResponseInfo; len(t) > 256 || strings.ContainsAny(t, "+#\x00") || !utf8.ValidString(t) {
+		errs = append(errs, fmt.Errorf("mqtt.response_information is %q (from %s): it is a topic of at most 256 bytes, without wildcards", t, c.Origin("mqtt.response_information")))
 	}
 	if u, err := url.Parse(c.PublicURL); c.PublicURL != "" && (err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https") {
 		errs = append(errs, fmt.Errorf("public_url is %q, not an http:// or https:// URL", c.PublicURL))

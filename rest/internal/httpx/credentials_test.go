@@ -15,10 +15,10 @@ import (
 // memory is the least that auth needs of a store.
 type memory struct{}
 
-func (memory) List(context.Context, string) (map[string][]byte, error)      { return nil, nil }
-func (memory) Get(context.Context, string) (value []byte, ok bool, _ error) { return nil, false, nil }
-func (memory) Put(context.Context, string, []byte) error                    { return nil }
-func (memory) Delete(context.Context, string) error                         { return nil }
+func (memory) Entries(context.Context, string) (map[string]auth.Entry, error) { return nil, nil }
+func (memory) Replace(context.Context, string, []byte, uint64) (uint64, error) {
+	return 1, nil
+}
 
 func TestOnlyOneWellFormedHeaderAuthenticates(t *testing.T) {
 	a, err := auth.Open(t.Context(), auth.Options{Store: memory{}})
