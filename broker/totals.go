@@ -47,7 +47,12 @@ func (b *Broker) full(t total, format string, args ...any) error {
 // them. defining is held.
 func (b *Broker) roomForQueue() error {
 	b.mu.RLock()
-	n := len(b.queues) + len(b.making)
+	n := len(b.queues)
+	for name := range b.making {
+		if b.queues[name] == nil {
+			n++
+		}
+	}
 	b.mu.RUnlock()
 	most := b.tuned.Load().Queues
 	if most == 0 || n < most {
