@@ -40,18 +40,20 @@ func TestQueuesAndStreamsAreMadeUpToTheirLimit(t *testing.T) { // D29
 		more   broker.Limits
 	}{
 		"queues": {
-			func(name string) error {
+			create: func(name string) error {
 				_, err := f.CreateQueue(f.ctx, broker.NewQueueConfig(name, ""))
 				return err
 			},
-			f.DeleteQueue, broker.Limits{Queues: 3, Streams: 2},
+			drop: f.DeleteQueue,
+			more: broker.Limits{Queues: 3, Streams: 2},
 		},
 		"streams": {
-			func(name string) error {
+			create: func(name string) error {
 				_, err := f.CreateStream(f.ctx, broker.NewStreamConfig(name, name))
 				return err
 			},
-			f.DeleteStream, broker.Limits{Queues: 2, Streams: 3},
+			drop: f.DeleteStream,
+			more: broker.Limits{Queues: 2, Streams: 3},
 		},
 	} {
 		f.limit(broker.Limits{Queues: 2, Streams: 2})
