@@ -517,3 +517,25 @@ func TestASharedSubscriptionOfSessionsIsOneOnAllNodes(t *testing.T) {
 		}
 	})
 }
+
+func TestASessionOfAnotherNodeIsChangedThereOnly(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		s := share(t, "")
+		a, b := newEdge(s.start("a")), newEdge(s.start("b"))
+		a.connect("x")
+		there, _, err := b.Session(b.ctx, "x")
+		if err != nil {
+			t.Fatal(err)
+		}
+		wantKind(t, there.SubscribeAway(b.ctx, "t", broker.SubscriptionOptions{QoS: 1}), broker.Unavailable, broker.ClientSubject)
+		if err := b.EndSession(b.ctx, "x"); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(2 * time.Second)
+		wantList(t, "the edge was told", a.asked(), "x0")
+		for _, n := range []*edge{a, b} {
+			_, _, err := n.Session(n.ctx, "x")
+			wantKind(t, err, broker.NotFound, broker.ClientSubject)
+		}
+	})
+}

@@ -120,7 +120,7 @@ func (ss *sessions) lost(s *Session) {
 	first := !s.tenure.lost
 	s.tenure.lost = true
 	s.mu.Unlock()
-	if first && ss.release != nil && s.wait == nil && !ss.alone { // a connection holds it
+	if first && ss.release != nil && s.wait == nil && !ss.alone && !ss.closed { // a connection holds it
 		f := ss.release
 		ss.done.Go(func() {
 			ctx, cancel := context.WithTimeout(context.Background(), sessionStep)

@@ -358,9 +358,9 @@ func (ss *sessions) setAlone(is bool) {
 			ids = append(ids, id)
 		}
 	}
-	ss.mu.Unlock()
+	defer ss.mu.Unlock()
 	ss.poke()
-	if part == nil {
+	if part == nil || ss.closed {
 		return
 	}
 	for _, id := range ids {
