@@ -53,7 +53,10 @@ func (b *Broker) bind(d Definition) error {
 			return fmt.Errorf("settings: %w", err)
 		}
 		return b.bindSubscription(d.Target, &c)
-	case SessionTarget: // with the rest of the session
+	case SessionTarget:
+		if b.cluster != nil {
+			b.bindBacklog(d.Target, d.Def.Name)
+		}
 	default:
 		return fmt.Errorf("kind %d is not known; a newer release wrote it", d.Def.Kind)
 	}
@@ -75,6 +78,8 @@ func (b *Broker) unbind(d Definition) {
 		if q := b.byTarget(d.Target); q != nil {
 			b.unbindSubscription(q)
 		}
+	case SessionTarget:
+		b.unbindBacklog(d.Target, d.Def.Name)
 	default:
 	}
 }

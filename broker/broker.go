@@ -154,6 +154,7 @@ func Open(ctx context.Context, o Options) (*Broker, error) {
 	b.made.L = &b.defining
 	b.tuned.Store(&o.Limits)
 	b.replica = &replica{b: b}
+	b.sessions.init(b)
 	if b.cluster != nil {
 		b.peers = openPeers(b, b.cluster)
 		b.cluster.Follow(b.replica)
@@ -188,6 +189,9 @@ func (b *Broker) load(ctx context.Context) (err error) {
 	}
 	slices.SortStableFunc(defs, func(x, y Definition) int { return cmp.Compare(x.Def.Kind, y.Def.Kind) }) // streams before their subscriptions
 	for _, d := range defs {
+		if d.Def.Kind == SessionTarget {
+			continue // with the rest of the session
+		}
 		if err := b.bind(d); err != nil {
 			return fmt.Errorf("definition of %q: %w", d.Def.Name, err)
 		}

@@ -32,6 +32,9 @@ type Consumer struct {
 	b    *Broker
 	q    *queue // nil for a session
 	sink ConsumerSink
+	// shared says that consumers on several nodes take from one backlog: a lease
+	// ends with the node that has it, and the consumer extends it until then.
+	shared bool
 
 	mu         sync.Mutex // protects what follows; wait while registered is false
 	wait       Wait
@@ -63,6 +66,8 @@ func (b *Broker) newConsumer(t Target, q *queue, sink ConsumerSink) *Consumer {
 // lease is how long the store leases messages for.
 func (c *Consumer) lease() time.Duration {
 	switch {
+	case c.shared:
+		return ConsumerLease
 	case c.q == nil:
 		return sessionLease
 	case c.Fixed():
@@ -74,7 +79,10 @@ func (c *Consumer) lease() time.Duration {
 
 // Fixed reports whether the queue wants leases to end by themselves, also while
 // the consumer is connected; otherwise the consumer extends them.
-func (c *Consumer) Fixed() bool { return c.q.config().MQTTLease > 0 }
+func (c *Consumer) Fixed() bool { return c.q != nil && c.q.config().MQTTLease > 0 }
+
+// Shared reports whether the consumer has to extend the leases of a backlog.
+func (c *Consumer) Shared() bool { return c.shared }
 
 // Kick says that the sink's credit has changed.
 func (c *Consumer) Kick() {

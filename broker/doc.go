@@ -52,8 +52,8 @@
 // which removes retained messages that have expired, and members, which extends
 // the leases of consumers that outlive a request. Of several nodes it has two more
 // for each other one: one tells it which messages are wanted here, one sends it
-// those that it wants. Everything else runs on the goroutine of the caller or of the
-// store. A new kind needs a line here.
+// those that it wants. Everything else runs on the goroutine of the caller or of
+// the store. A new kind needs a line here.
 //
 // # Locks
 //

@@ -50,8 +50,9 @@ type peer struct {
 	theirs theirs
 	in     numbers // of Heed alone
 
-	acked uint64        // the version of our interest that it has; under interest.mu
-	news  chan struct{} // our interest has changed
+	acked  uint64        // the version of our interest that it has; under interest.mu
+	warned time.Time     // when it was last said that it is late; under interest.mu
+	news   chan struct{} // our interest has changed
 }
 
 // via is where a live subscription of a Cluster is, if it is not simply one of
@@ -101,7 +102,7 @@ func openPeers(b *Broker, c Cluster) *peers {
 // meet joins those that are there, and waits until they have told what they want.
 func (ps *peers) meet(ctx context.Context) {
 	for _, n := range ps.cluster.Nodes() {
-		ps.join(n)
+		ps.join(n) //nolint:contextcheck // it goes on until the node leaves
 	}
 	ctx, cancel := context.WithTimeout(ctx, joinTimeout)
 	defer cancel()
@@ -198,23 +199,26 @@ func (ps *peers) close() {
 // subscribe adds s to the tree, and returns when the others know of it.
 func (ps *peers) subscribe(s *Subscription) {
 	w, known := wishOf(s.whole(), false)
+	added := false
 	if known && s.Share != "" {
-		ps.shareJoin(s)
+		added = ps.shareJoin(s)
 	} else {
-		ps.b.tree.Insert(s.Filter, s)
+		added = ps.b.tree.Insert(s.Filter, s)
 	}
 	ps.b.joined.Add(1)
-	ps.await(ps.want(w, known))
+	ps.await(ps.want(w, known && added))
 }
 
 // unsubscribe is the reverse, and waits for nobody.
 func (ps *peers) unsubscribe(s *Subscription) {
-	if s.via != nil {
-		ps.shareLeave(s)
+	w, known := wishOf(s.whole(), false)
+	removed := false
+	if known && s.Share != "" {
+		removed = ps.shareLeave(s)
 	} else {
-		ps.b.tree.Remove(s.Filter, s)
+		removed = ps.b.tree.Remove(s.Filter, s)
 	}
-	ps.unwant(wishOf(s.whole(), false))
+	ps.unwant(w, known && removed)
 }
 
 // whole is the filter with the group.

@@ -12,15 +12,13 @@ import (
 // nodes are the settings whose costs are compared: a broker without a Cluster, one
 // that is its only node, and one of two.
 func nodes(b *testing.B, run func(b *testing.B, f *fixture)) {
+	b.Helper()
 	b.Run("NoCluster", func(b *testing.B) { run(b, open(b)) })
-	b.Run("OneNode", func(b *testing.B) {
-		f, _ := start(b, clustertest.New(b), "a")
-		run(b, f)
-	})
+	b.Run("OneNode", func(b *testing.B) { run(b, share(b, "").start("a")) })
 	b.Run("AnotherThatWantsNothing", func(b *testing.B) {
-		bus := clustertest.New(b)
-		f, _ := start(b, bus, "a")
-		start(b, bus, "b")
+		nodes := share(b, "")
+		f := nodes.start("a")
+		nodes.start("b")
 		run(b, f)
 	})
 }
@@ -28,6 +26,7 @@ func nodes(b *testing.B, run func(b *testing.B, f *fixture)) {
 // A QoS 0 publish to a hundred live subscriptions of one sink.
 func BenchmarkNodesFanOut(b *testing.B) {
 	nodes(b, func(b *testing.B, f *fixture) {
+		b.Helper()
 		for range 100 {
 			if err := f.Subscribe(&broker.Subscription{Filter: "t/+", Principal: admin, Sink: nullSink{}}); err != nil {
 				b.Fatal(err)
@@ -45,6 +44,7 @@ func BenchmarkNodesFanOut(b *testing.B) {
 // A QoS 1 publish to one queue and one live subscription, in memory, 100 a flush.
 func BenchmarkNodesPublish(b *testing.B) {
 	nodes(b, func(b *testing.B, f *fixture) {
+		b.Helper()
 		f.queue("q", "t/#", func(c *broker.QueueConfig) { c.MaxMessages = 1000 })
 		if err := f.Subscribe(&broker.Subscription{Filter: "t/+", Principal: admin, Sink: nullSink{}}); err != nil {
 			b.Fatal(err)

@@ -67,9 +67,7 @@ func (ps *peers) receiveOne(r *fields.Reader) bool {
 	}
 	h.subs = h.subs[:0]
 	if flags&livePlain != 0 {
-		var met matches
-		met, h.found, h.routes, h.subs = ps.b.match(nil, &h.m, nearby, h.found, h.routes[:0], h.subs)
-		add(&ps.b.stats.own, met.own)
+		_, h.found, h.routes, h.subs = ps.b.match(nil, &h.m, nearby, h.found, h.routes[:0], h.subs)
 	}
 	for _, g := range h.groups {
 		h.subs = ps.members(h.subs, g, flags)

@@ -168,7 +168,8 @@ func (i *interest) await(version uint64) {
 		defer i.mu.Unlock()
 		i.waiters = slices.DeleteFunc(i.waiters, func(x waiter) bool { return x == w })
 		for _, p := range i.peers {
-			if p.acked < version {
+			if p.acked < version && time.Since(p.warned) >= interestTimeout {
+				p.warned = time.Now()
 				i.ps.b.log.Warn().Str("node", p.node.Name).Dur("waited", interestTimeout).
 					Msg("node has not taken a new subscription; what is published there is not delivered here until it does")
 			}
@@ -303,6 +304,8 @@ func (i *interest) copy() (parts [][]byte, version uint64) {
 
 // tellInterest keeps p told until it is gone.
 func (p *peer) tellInterest(ctx context.Context) {
+	// It may have known us before, when we parted from it and it did not notice.
+	p.ps.cluster.Tell(p.node.Name, kindDigest, p.ps.interest.header(digestLost))
 	tick := time.NewTicker(digestInterval)
 	defer tick.Stop()
 	for {

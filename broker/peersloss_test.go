@@ -3,6 +3,7 @@ package broker_test
 import (
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strconv"
 	"sync"
 	"testing"
@@ -133,14 +134,23 @@ func TestANodeThatHasForgottenWhatAnotherWantsIsToldAgain(t *testing.T) {
 			t.Errorf("%+v while the node is away", m)
 		}
 		an.Events(func(e broker.ClusterEvents) { e.Joined(bn.Info) })
-		time.Sleep(3 * time.Second)
+		synctest.Wait()
 		if m := a.say(0, "t", "back"); m.Subscribers != 2 {
 			t.Errorf("%+v when it is back", m)
 		}
 		synctest.Wait()
 		wantText(t, "subscriber", got.take(), "back")
-		if n := a.Stats().Nodes.Repairs; n == 0 {
-			t.Error("no repair was counted")
+		bus.SetLoss(func(kind string) bool { return kind == "digest" })
+		an.Events(func(e broker.ClusterEvents) { e.Left(bn.Info) })
+		an.Events(func(e broker.ClusterEvents) { e.Joined(bn.Info) })
+		synctest.Wait()
+		bus.SetLoss(nil)
+		time.Sleep(2 * time.Second)
+		if m := a.say(0, "t", "again"); m.Subscribers != 2 {
+			t.Errorf("%+v when it has asked for what it lacks", m)
+		}
+		if n := a.Stats().Nodes.Repairs; n != 1 {
+			t.Errorf("%d repairs, want 1", n)
 		}
 	})
 }
@@ -219,5 +229,59 @@ func TestANodeThatIsSlowHoldsNobodyUp(t *testing.T) {
 		a.say(0, "t", "again")
 		synctest.Wait()
 		wantText(t, "after that", got.take(), "again")
+	})
+}
+
+func TestWhatCannotBeReadIsNoMessage(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		bus := clustertest.New(t)
+		a, an := start(t, bus, "a")
+		b, bn := start(t, bus, "b")
+		_, got := b.listen("#")
+		var frames [][]byte
+		an.SetTell(func(kind string, body []byte) {
+			if kind == "live" {
+				frames = append(frames, slices.Clone(body))
+			}
+		})
+		a.say(1, "t", "x")
+		synctest.Wait()
+		bn.Hear("live", "nobody", frames[0])
+		bn.Hear("live", "a", nil)
+		whole := b.Stats().Nodes
+		if whole.Received+whole.Lost != 0 {
+			t.Errorf("%+v of nothing", whole)
+		}
+		for n := range frames[0] {
+			bn.Hear("live", "a", frames[0][:n])
+			for _, kind := range []string{"digest", "live"} {
+				bad := slices.Clone(frames[0])
+				bad[n] ^= 0xff
+				bn.Hear(kind, "a", bad)
+			}
+		}
+		got.take()
+		bn.Hear("live", "a", frames[0])
+		wantText(t, "subscriber", got.take(), "x")
+	})
+}
+
+func TestSubscribingTwiceIsOnceAndUnsubscribingToo(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		bus := clustertest.New(t)
+		a, _ := start(t, bus, "a")
+		b, _ := start(t, bus, "b")
+		for _, filter := range []string{"t", "$share/g/t", "$SYS/t", "$share/g/$SYS/t"} {
+			s, _ := b.listen(filter)
+			if err := b.Subscribe(s); err != nil {
+				t.Fatal(err)
+			}
+			b.Unsubscribe(s)
+			b.Unsubscribe(s)
+		}
+		synctest.Wait()
+		if n := a.say(0, "t", "x").Subscribers; n != 0 {
+			t.Errorf("%d subscribers remain", n)
+		}
 	})
 }

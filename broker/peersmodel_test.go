@@ -21,7 +21,6 @@ type peerStep struct {
 	filter string // or topic
 	qos    byte
 	which  int // of the subscriptions there are
-	lossy  bool
 }
 
 func genPeerStep(t *rapid.T) peerStep {
@@ -102,20 +101,20 @@ func (m *peerModel) publish(f *fixture, s peerStep) error {
 	topic := []string{"a", "a/b", "c", "d", "b/b"}[s.which%5]
 	m.n++
 	text := fmt.Sprintf("%d %s", m.n, topic)
-	any := false
+	wanted := false
 	for _, x := range m.subs {
 		if !router.Match(x.sub.Filter, topic) {
 			continue
 		}
-		any = true
+		wanted = true
 		if x.sub.Share != "" {
 			x.maybe = append(x.maybe, text)
 		} else {
 			x.want = append(x.want, text)
 		}
 	}
-	if got := f.say(s.qos, topic, text); got.Subscribers > 0 != any {
-		return fmt.Errorf("%s matched %+v, want any: %v", text, got, any)
+	if got := f.say(s.qos, topic, text); got.Subscribers > 0 != wanted {
+		return fmt.Errorf("%s matched %+v, want any: %v", text, got, wanted)
 	}
 	m.settle()
 	return m.checkAll()

@@ -61,27 +61,35 @@ func (ss *shares) elect(s *share, self string) {
 // weight is what a node counts for a group.
 func weight(filter, node string) uint32 { return murmur2(node + "\x00" + filter) }
 
-// join makes sub, of this node, a member.
-func (ps *peers) shareJoin(sub *Subscription) {
+// shareJoin makes sub, of this node, a member. It is false if it was one.
+func (ps *peers) shareJoin(sub *Subscription) bool {
 	ss := &ps.shares
 	ss.mu.Lock()
 	defer ss.mu.Unlock()
 	s := ss.get(sub.Share, sub.Filter)
+	if slices.Contains(s.members, sub) {
+		return false
+	}
 	sub.via = &via{share: s}
 	ps.b.tree.Insert(sub.Filter, sub)
 	s.members = append(slices.Clip(s.members), sub)
 	ss.elect(s, ps.self.Name)
+	return true
 }
 
-// shareLeave is the reverse.
-func (ps *peers) shareLeave(sub *Subscription) {
+// shareLeave is the reverse. It is false if sub was no member.
+func (ps *peers) shareLeave(sub *Subscription) bool {
 	ss := &ps.shares
 	ss.mu.Lock()
 	defer ss.mu.Unlock()
-	s := sub.via.share
+	s := ss.by[sub.Share]
+	if s == nil || !slices.Contains(s.members, sub) {
+		return false
+	}
 	s.members = slices.DeleteFunc(slices.Clone(s.members), func(m *Subscription) bool { return m == sub })
 	ss.elect(s, ps.self.Name)
 	ps.b.tree.Remove(sub.Filter, sub)
+	return true
 }
 
 // enter notes that p has members, and returns what stands for them in the tree.

@@ -53,7 +53,7 @@ func (ps *peers) hearInterest(_ context.Context, from string, body []byte) ([]by
 	if r.Bad || format != interestFormat {
 		return nil, errorf(Unavailable, NoSubject, "node %s tells its interest in format %d, which this one does not read; run the same version on all", from, format)
 	}
-	p := ps.known(from, start)
+	p := ps.known(from, start) //nolint:contextcheck // what it begins goes on until the node leaves
 	if p == nil {
 		return nil, errorf(Unavailable, NoSubject, "node %s is not known here yet; it is to try again", from)
 	}
@@ -63,10 +63,10 @@ func (ps *peers) hearInterest(_ context.Context, from string, body []byte) ([]by
 	if t.ended {
 		return nil, errorf(Unavailable, NoSubject, "node %s has left", from)
 	}
-	switch {
-	case what == interestChanges:
+	switch what {
+	case interestChanges:
 		return binary.AppendUvarint(nil, t.takeChanges(&r)), nil
-	case what == interestCopy:
+	case interestCopy:
 		return binary.AppendUvarint(nil, t.takeCopy(&r)), nil
 	default:
 		return nil, errCodec

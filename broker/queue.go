@@ -304,17 +304,17 @@ func (b *Broker) CreateQueue(ctx context.Context, c QueueConfig) (QueueInfo, err
 	}
 	err := b.define(ctx, NewTarget, c.def())
 	b.defining.Lock()
-	defer b.defining.Unlock()
 	delete(b.making, c.Name)
 	b.made.Broadcast()
+	q := b.queueNamed(c.Name)
+	b.defining.Unlock()
 	if errors.Is(err, ErrConflict) {
-		return QueueInfo{}, errorf(Conflict, QueueSubject, "queue %s exists already", c.Name)
+		return QueueInfo{}, queueExists(c.Name)
 	}
 	if err != nil {
 		return QueueInfo{}, storeError(err)
 	}
 	b.log.Info().Str("queue", c.Name).Str("filter", c.Filter).Msg("queue created")
-	q := b.queueNamed(c.Name)
 	if q == nil {
 		return QueueInfo{}, noQueue(c.Name) // another node deleted it
 	}
@@ -324,19 +324,28 @@ func (b *Broker) CreateQueue(ctx context.Context, c QueueConfig) (QueueInfo, err
 // reserveQueue takes the name of a queue that is about to be made. Others are made
 // meanwhile: a store of several machines takes its time for each.
 func (b *Broker) reserveQueue(name string) error {
-	b.defining.Lock()
+	b.lockQueue(name)
 	defer b.defining.Unlock()
-	for b.making[name] {
-		b.made.Wait()
-	}
 	if b.queueNamed(name) != nil {
-		return errorf(Conflict, QueueSubject, "queue %s exists already", name)
+		return queueExists(name)
 	}
 	if err := b.roomForQueue(); err != nil {
 		return err
 	}
 	b.making[name] = true
 	return nil
+}
+
+// lockQueue takes defining when the queue name is not being made.
+func (b *Broker) lockQueue(name string) {
+	b.defining.Lock()
+	for b.making[name] {
+		b.made.Wait()
+	}
+}
+
+func queueExists(name string) error {
+	return errorf(Conflict, QueueSubject, "queue %s exists already", name)
 }
 
 // UpdateQueue applies change to the present settings; the result must be valid
@@ -346,7 +355,7 @@ func (b *Broker) UpdateQueue(ctx context.Context, name string, change func(*Queu
 	if err := b.may(ctx, auth.Manage, auth.QueueResource(name)); err != nil {
 		return QueueInfo{}, err
 	}
-	b.defining.Lock()
+	b.lockQueue(name)
 	defer b.defining.Unlock()
 	q := b.queueNamed(name)
 	if q == nil {
@@ -389,7 +398,7 @@ func (b *Broker) DeleteQueue(ctx context.Context, name string) error {
 	if err := b.may(ctx, auth.Manage, auth.QueueResource(name)); err != nil {
 		return err
 	}
-	b.defining.Lock()
+	b.lockQueue(name)
 	defer b.defining.Unlock()
 	q := b.queueNamed(name)
 	if q == nil {

@@ -55,6 +55,9 @@ func (r *replica) Wants(s Space, key string) bool {
 		return true
 	case SpaceSystem:
 		return strings.HasPrefix(key, watchPrefix)
+	case SpaceSessions:
+		_, kind, _ := splitSessionKey(key)
+		return kind == 0 || kind == keySubscription || kind == keyWill
 	default:
 		return false
 	}
@@ -88,12 +91,16 @@ func (r *replica) Recorded(s Space, e Entry) {
 
 func (r *replica) record(s Space, e Entry) error {
 	switch s {
+	case SpaceAuth:
+		return r.b.auth.Apply(e.Key, e.Value, e.Rev)
 	case SpaceRetained:
 		r.b.retained.follow(e)
 	case SpaceSystem:
 		if topic, ok := strings.CutPrefix(e.Key, watchPrefix); ok {
 			return r.b.watches.follow(topic, e.Value)
 		}
+	case SpaceSessions:
+		return r.b.sessions.follow(e)
 	default:
 	}
 	return nil
@@ -103,15 +110,23 @@ func (r *replica) record(s Space, e Entry) error {
 func (r *replica) Joined(n Node) { r.b.peers.join(n) }
 
 // Left implements ClusterEvents.
-func (r *replica) Left(n Node) { r.b.peers.leave(n) }
+func (r *replica) Left(n Node) {
+	r.b.peers.leave(n)
+	r.do(func() { r.b.sessions.bury(holder{n.Name, n.Start}) })
+}
 
 // Led implements ClusterEvents.
 func (r *replica) Led() {
-	r.do(func() { r.b.retained.sweep.look() })
+	r.do(func() {
+		r.b.retained.sweep.look()
+		r.b.sessions.bury(holder{})
+	})
 }
 
 // Alone implements ClusterEvents.
-func (r *replica) Alone(bool) {}
+func (r *replica) Alone(is bool) {
+	r.do(func() { r.b.sessions.setAlone(is) })
+}
 
 // leads reports whether what is done once for all nodes is this one's to do.
 func (b *Broker) leads() bool { return b.cluster == nil || b.cluster.Leads() }

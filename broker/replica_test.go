@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"millrace/broker"
+	"millrace/broker/auth"
 )
 
 // two starts two nodes over one store of the memory driver.
@@ -268,6 +269,24 @@ func TestExpiredRetainedMessagesAreRemovedByTheLeader(t *testing.T) {
 			t.Errorf("%d topics are left after the leader has changed", n)
 		}
 	})
+}
+
+// TestAUserOfOneNodeIsOneOfAnother when the first has answered.
+func TestAUserOfOneNodeIsOneOfAnother(t *testing.T) {
+	a, b := two(t)
+	spec := auth.UserSpec{Username: "u", Password: "a long enough one"}
+	if err := a.Auth().AddUser(a.ctx, spec); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.Auth().Login(b.ctx, "u", spec.Password, "c", "", false); err != nil {
+		t.Errorf("login on the other node: %v", err)
+	}
+	if err := b.Auth().DeleteUser(b.ctx, "u"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := a.Auth().Login(a.ctx, "u", spec.Password, "c", "", false); err == nil {
+		t.Error("a user that was deleted on the other node logs in")
+	}
 }
 
 func TestWatchedTopicsAreWatchedOnAllNodes(t *testing.T) {

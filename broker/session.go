@@ -2,6 +2,7 @@ package broker
 
 import (
 	"context"
+	"errors"
 	"hash/maphash"
 	"math"
 	"slices"
@@ -23,6 +24,7 @@ type SessionOptions struct {
 	Clean     bool   // ends a session that is there
 	Expiry    uint32 // seconds that the session outlives its connection; NeverExpires
 	Will      *Will  // nil for none
+	Since     int64  // when the client connected, Unix milliseconds, of which the newest counts on several nodes
 }
 
 // Session is what the broker keeps for a client: subscriptions, the messages
@@ -54,6 +56,7 @@ type Session struct {
 	since  int64         // when its connection ended, Unix milliseconds; 0 = it has one
 	subs   []*sessionSub // by filter
 	endDue int64         // when the session ends, Unix milliseconds; 0 = not
+	tenure *tenure       // nil where no other node is
 	*affairs
 }
 
@@ -98,10 +101,11 @@ type sessionPut struct {
 type sessions struct {
 	b *Broker
 
-	mu    sync.Mutex // protects byID, wakes, owed, and the fields of a Session that say so
+	mu    sync.Mutex // protects what follows, and the fields of a Session that say so
 	byID  map[string]*Session
 	wakes wakes
 	owed  []owedRetained
+	clustered
 
 	turns [64]sync.Mutex
 	seed  maphash.Seed
@@ -112,6 +116,7 @@ type sessions struct {
 	done    sync.WaitGroup
 	// ended is told of each session that is forgotten; under mu.
 	ended      func(*Session)
+	suspects   suspects
 	overflowed second // when an alarm about full sessions was raised last
 	// expired counts sessions whose time was over.
 	expired atomic.Int64
@@ -139,20 +144,29 @@ func (s *Session) Durable() bool { return s.durable }
 // Errors: Conflict if the id belongs to another identity, or a connection holds
 // its session; Full for a new session while the store is.
 func (b *Broker) OpenSession(ctx context.Context, o SessionOptions) (s *Session, present bool, err error) {
-	if b.closed.Load() {
+	switch {
+	case b.closed.Load():
 		return nil, false, errClosed
+	case b.cluster != nil:
+		return b.openMoving(ctx, &o)
+	default:
+		return b.openSession(ctx, &o)
 	}
+}
+
+// openSession is OpenSession where no other node has the session.
+func (b *Broker) openSession(ctx context.Context, o *SessionOptions) (s *Session, present bool, err error) {
 	for {
-		s, err := b.sessions.hold(ctx, &o)
+		s, err := b.sessions.hold(ctx, o)
 		if err != nil {
 			return nil, false, err
 		}
 		switch {
 		case s == nil:
-			s, err := b.newSession(ctx, &o)
+			s, err := b.newSession(ctx, o)
 			return s, false, err
 		case !s.ending: // read by the one who holds it
-			return s, true, s.resume(ctx, &o)
+			return s, true, s.resume(ctx, o)
 		default: // the will of a client that came back in time is not sent
 			err = s.end(ctx, s.durable || !sameIdentity(s.owner, o.Principal))
 		}
@@ -236,6 +250,9 @@ func (b *Broker) newSession(ctx context.Context, o *SessionOptions) (*Session, e
 	}
 	s := &Session{b: b, id: o.ownID(), owner: o.Principal, durable: durable, small: true, expiry: o.Expiry, affairs: &affairs{will: o.Will}, held: true}
 	ss := &b.sessions
+	if s.tenure = ss.newTenure(); s.tenure != nil {
+		s.tenure.holder = ss.self
+	}
 	ss.mu.Lock()
 	if ss.byID[s.id] != nil {
 		ss.mu.Unlock()
@@ -246,6 +263,10 @@ func (b *Broker) newSession(ctx context.Context, o *SessionOptions) (*Session, e
 	err := s.record(ctx, Durable)
 	if KindOf(err) == Full && !durable {
 		return s, nil // a client that only has a will is not turned away
+	}
+	if errors.Is(err, errLost) { // made on another node at once
+		ss.letGo(s)
+		return nil, err
 	}
 	if err != nil {
 		ss.forget(s)
@@ -267,15 +288,18 @@ func (s *Session) resume(ctx context.Context, o *SessionOptions) error {
 	s.lock()
 	s.owner = o.Principal
 	// A record that says when the connection ended counts towards an expiry.
-	same := s.expiry == NeverExpires && o.Expiry == NeverExpires && o.Will == nil && !s.willStored
+	same := s.expiry == NeverExpires && o.Expiry == NeverExpires && o.Will == nil && !s.willStored && s.tenure == nil
 	s.expiry, s.since = o.Expiry, 0
 	s.will, s.willDue, s.endDue = o.Will, 0, 0
+	if s.tenure != nil {
+		s.tenure.holder = s.b.sessions.self
+	}
 	s.mu.Unlock()
 	if same {
 		return nil
 	}
 	err := s.record(ctx, Durable)
-	if KindOf(err) == Full { // what is there may be taken although the disk is full
+	if KindOf(err) == Full && s.tenure == nil { // what is there may be taken although the disk is full
 		return nil
 	}
 	if err != nil {
@@ -286,25 +310,19 @@ func (s *Session) resume(ctx context.Context, o *SessionOptions) error {
 
 // record writes the session's own key and its will.
 func (s *Session) record(ctx context.Context, level Level) error {
-	c := newCommit()
-	turn := s.b.sessions.turn(s)
-	turn.Lock()
-	s.lock()
-	if s.durable {
-		c.Put(SpaceSessions, s.id, s.encode(), 0)
-		s.confirm(&c.Batch)
-	}
-	had := s.willStored
-	switch s.willStored = s.will != nil; {
-	case s.willStored:
-		c.Put(SpaceSessions, willKey(s.id), s.encodeWill(), 0)
-	case had:
-		c.Put(SpaceSessions, willKey(s.id), nil, 0)
-	}
-	s.mu.Unlock()
-	c.hand(s.b.store, level)
-	turn.Unlock()
-	return c.outcome(ctx)
+	return s.write(ctx, level, func(b *Batch) {
+		if s.durable {
+			b.Put(SpaceSessions, s.id, s.encode(), s.revision())
+			s.confirm(b)
+		}
+		had := s.willStored
+		switch s.willStored = s.will != nil; {
+		case s.willStored:
+			b.Put(SpaceSessions, willKey(s.id), s.encodeWill(), s.willRevision())
+		case had:
+			b.Put(SpaceSessions, willKey(s.id), nil, s.willRevision())
+		}
+	})
 }
 
 // turn is held by one who writes down what a session is now, until that is
@@ -342,8 +360,11 @@ func (s *Session) Close(ctx context.Context, goingDown bool) {
 	s.detach()
 	s.lock()
 	expiry, will := s.expiry, s.will
+	lost := s.tenure != nil && s.tenure.lost
 	s.mu.Unlock()
 	switch {
+	case lost:
+		s.b.sessions.letGo(s)
 	case goingDown:
 		s.leave(ctx, 0)
 	case expiry == 0 || !s.durable:
@@ -372,8 +393,12 @@ func (s *Session) leave(ctx context.Context, delay time.Duration) {
 	if s.durable && s.expiry != NeverExpires {
 		s.endDue = now + lifetime(s.expiry).Milliseconds()
 	}
+	if s.tenure != nil {
+		s.tenure.holder = holder{}
+		s.timeWill()
+	}
 	s.mu.Unlock()
-	if s.durable {
+	if s.durable || s.tenure != nil {
 		s.report("end of a connection was not recorded", s.record(ctx, Lazy))
 	}
 	ss.letGo(s)
@@ -381,6 +406,9 @@ func (s *Session) leave(ctx context.Context, delay time.Duration) {
 
 // letGo makes s free to be held again.
 func (ss *sessions) letGo(s *Session) {
+	if s.tenure != nil && !ss.putAway(s) {
+		return
+	}
 	s.principal().Rest()
 	s.rest()
 	ss.mu.Lock()
@@ -423,18 +451,26 @@ func (ss *sessions) forget(s *Session) {
 }
 
 // end removes s with everything that belongs to it. The caller holds it, and
-// said that it is ending. Its will is published if it was owed.
+// said that it is ending. Its will is published if it was owed. It is errLost, and
+// nothing was removed, where another node has taken the session meanwhile.
 func (s *Session) end(ctx context.Context, will bool) error {
-	defer s.b.sessions.forget(s)
 	s.detach()
 	if will {
 		s.publishWill(ctx)
 	}
 	s.lock()
 	subs, small, was := s.subs, s.small, *s.affairs
+	rev, willRev := s.revision(), s.willRevision()
 	s.subs, *s.affairs = nil, affairs{}
 	s.mu.Unlock()
 	c, level := newCommit(), Lazy
+	if s.durable {
+		level = Durable
+		c.Put(SpaceSessions, s.id, nil, rev)
+	}
+	if was.willStored {
+		c.Put(SpaceSessions, willKey(s.id), nil, willRev)
+	}
 	for _, d := range subs {
 		if d.routed() {
 			s.b.tree.Remove(d.filter, d)
@@ -459,14 +495,13 @@ func (s *Session) end(ctx context.Context, will bool) error {
 	for seq := range was.numbers {
 		c.Put(SpaceSessions, numberKey(s.id, seq), nil, 0)
 	}
-	if s.durable {
-		level = Durable
-		c.Put(SpaceSessions, s.id, nil, 0)
-	}
-	if was.willStored {
-		c.Put(SpaceSessions, willKey(s.id), nil, 0)
-	}
 	err := c.store(ctx, s.b.store, level)
+	if errors.Is(err, ErrConflict) && s.tenure != nil {
+		s.b.sessions.lose(s)
+		s.b.sessions.letGo(s)
+		return errLost
+	}
+	s.b.sessions.forget(s)
 	if t := Target(s.target.Load()); t != 0 && err == nil {
 		err = storeError(s.b.store.Drop(ctx, t))
 	}

@@ -12,7 +12,9 @@ import (
 // What is stored of a session, in SpaceSessions. A client id has no control
 // characters, so that the first NUL ends it.
 //
-//	ID              the session: format u8, expiry, since, owner; and in format 2
+//	ID              the session: format u8, expiry, since, owner; in formats 3 and 4
+//	                the node that its client is connected to, and the start of that;
+//	                and in formats 2 and 4
 //	                n × (options u8, Subscription Identifier, filter), in order
 //	ID NUL s FILTER with format 1, a subscription: options u8, Subscription Identifier
 //	ID NUL i ID16   a packet id of a publish of QoS 2 that is not released; nothing,
@@ -21,7 +23,8 @@ import (
 //	ID NUL o ID16   a packet id of a delivery of QoS 2 that the client has; nothing,
 //	                or in a store that is not atomic its sequence
 //	ID NUL p SEQ64  the packet id, u16, of a message that does not have that of its place
-//	ID NUL w        a will: format u8, due, delay, expiry + 1, flags u8, owner, message
+//	ID NUL w        a will: format u8, due, delay, expiry + 1, flags u8, owner, in
+//	                format 2 the node and its start as above, message
 //
 // Numbers are varints unless a width is given, texts have their length before
 // them, times are Unix milliseconds, and 0 is none.
@@ -34,6 +37,10 @@ const (
 
 	sessionFormat = 1
 	sessionSmall  = 2
+	// What is added to say that a node has it.
+	sessionHeld = 2
+	willFormat  = 1
+	willHeld    = 2
 
 	// A session with more subscriptions, or longer filters, is not small any more.
 	smallSubs    = 8
@@ -89,6 +96,10 @@ func (s *Session) encode() []byte {
 	b = binary.AppendUvarint(b, uint64(s.expiry))
 	b = binary.AppendUvarint(b, uint64(s.since))
 	b = fields.AppendText(b, s.owner.String())
+	if h := s.heldBy(); h != (holder{}) {
+		b[0] += sessionHeld
+		b = h.append(b)
+	}
 	if s.small {
 		for _, d := range s.subs {
 			b = fields.AppendText(append(b, d.o.encode()...), d.filter)
@@ -97,11 +108,20 @@ func (s *Session) encode() []byte {
 	return b
 }
 
+func (h holder) append(b []byte) []byte {
+	return binary.AppendUvarint(fields.AppendText(b, h.node), h.start)
+}
+
+func readHolder(f *fields.Reader) holder { return holder{node: f.Text(), start: f.Uint()} }
+
 // encodeChanges puts subscriptions that changed. It is called with mu held.
 func (s *Session) encodeChanges(b *Batch, changes []sessionPut) {
 	if !s.small {
 		for _, p := range changes {
 			b.Put(SpaceSessions, p.key, p.value, 0)
+		}
+		if s.tenure != nil { // so that one who lost the session is refused
+			b.Put(SpaceSessions, s.id, s.encode(), s.revision())
 		}
 		return
 	}
@@ -114,7 +134,7 @@ func (s *Session) encodeChanges(b *Batch, changes []sessionPut) {
 			b.Put(SpaceSessions, subscriptionKey(s.id, d.filter), d.o.encode(), 0)
 		}
 	}
-	b.Put(SpaceSessions, s.id, s.encode(), 0)
+	b.Put(SpaceSessions, s.id, s.encode(), s.revision())
 }
 
 // sessionRecord is the decoded record of a session.
@@ -122,6 +142,7 @@ type sessionRecord struct {
 	expiry uint32
 	since  int64
 	owner  string
+	holder holder
 	small  bool
 	subs   []subscriptionRecord
 }
@@ -134,10 +155,14 @@ type subscriptionRecord struct {
 func decodeSession(b []byte) (r sessionRecord, err error) {
 	f := fields.Reader{Rest: b}
 	format := f.Byte()
-	if format != sessionFormat && format != sessionSmall {
+	if format < sessionFormat || format > sessionSmall+sessionHeld {
 		return r, errSession
 	}
 	r.expiry, r.since, r.owner = uint32(f.Uint()), int64(f.Uint()), f.Text()
+	if format > sessionHeld {
+		r.holder = readHolder(&f)
+		format -= sessionHeld
+	}
 	r.small = format == sessionSmall
 	for r.small && len(f.Rest) > 0 {
 		o := readOptions(&f)
@@ -149,23 +174,29 @@ func decodeSession(b []byte) (r sessionRecord, err error) {
 // encodeWill is called with mu held.
 func (s *Session) encodeWill() []byte {
 	w := s.will
-	b := binary.AppendUvarint([]byte{sessionFormat}, uint64(s.willDue))
+	b := binary.AppendUvarint([]byte{willFormat}, uint64(s.willDue))
 	b = binary.AppendUvarint(b, uint64(w.Delay/time.Second))
 	b = binary.AppendUvarint(b, w.expires())
 	b = fields.AppendText(b, s.owner.String())
+	if h := s.heldBy(); h != (holder{}) {
+		b[0] = willHeld
+		b = h.append(b)
+	}
 	return AppendMessage(b, &w.Message)
 }
 
 // willRecord is the decoded record of a will.
 type willRecord struct {
-	will  Will
-	due   int64
-	owner string
+	will   Will
+	due    int64
+	owner  string
+	holder holder
 }
 
 func decodeWill(b []byte) (r willRecord, err error) {
 	f := fields.Reader{Rest: b}
-	if f.Byte() != sessionFormat {
+	format := f.Byte()
+	if format != willFormat && format != willHeld {
 		return r, errSession
 	}
 	r.due = int64(f.Uint())
@@ -174,6 +205,9 @@ func decodeWill(b []byte) (r willRecord, err error) {
 		r.will.Expires, r.will.Expiry = true, uint32(n-1)
 	}
 	r.owner = f.Text()
+	if format == willHeld {
+		r.holder = readHolder(&f)
+	}
 	if err := fault(&f); err != nil {
 		return r, err
 	}

@@ -6,9 +6,9 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"hash/maphash"
 	"slices"
 	"strings"
+	"time"
 
 	"millrace/broker/auth"
 )
@@ -36,21 +36,23 @@ func (b *Broker) sessionDef(id string) Def {
 // loadSessions brings the sessions back as they were recorded.
 func (b *Broker) loadSessions(ctx context.Context, defs []Definition) error {
 	ss := &b.sessions
-	ss.b, ss.byID, ss.wake = b, make(map[string]*Session), make(chan struct{}, 1)
-	ss.seed = maphash.MakeSeed()
 	targets := make(map[string]Definition)
 	for _, d := range defs {
 		if d.Def.Kind == SessionTarget {
 			targets[d.Def.Name] = d
 		}
 	}
-	l := sessionLoader{b: b, ctx: ctx, released: map[string][]releasedID{}}
+	l := sessionLoader{b: b, ctx: ctx, byID: ss.byID, released: releasedIDs{}}
 	err := b.store.List(ctx, SpaceSessions, "", func(e Entry) bool {
 		l.err = l.entry(e)
 		return l.err == nil
 	})
 	if err = errors.Join(err, l.err); err != nil {
 		return err
+	}
+	if b.cluster != nil {
+		b.loadShared(targets)
+		return nil
 	}
 	groups := make(map[string]int)
 	for _, s := range ss.byID {
@@ -119,9 +121,8 @@ func (b *Broker) restoreSession(s *Session) {
 	if s.durable && s.expiry != NeverExpires {
 		s.endDue = s.since + lifetime(s.expiry).Milliseconds()
 	}
+	s.decide()
 	for _, d := range s.subs {
-		dec := b.auth.Decide(s.owner, auth.Subscribe, auth.TopicResource(d.filter))
-		d.asked.Store(dec.Overlap || !dec.Allowed)
 		if d.routed() {
 			b.tree.Insert(d.filter, d)
 		}
@@ -139,20 +140,21 @@ func (b *Broker) restoreSession(s *Session) {
 type sessionLoader struct {
 	b        *Broker
 	ctx      context.Context //nolint:containedctx // of one call
+	byID     map[string]*Session
 	released releasedIDs
 	err      error
 }
 
 func (l *sessionLoader) entry(e Entry) error {
 	id, kind, rest := splitSessionKey(e.Key)
-	s := l.b.sessions.byID[id]
+	s := l.byID[id]
 	if kind != 0 && kind != keyWill && s == nil {
 		return nil // left over from a session whose end was not written to the end
 	}
 	var err error
 	switch kind {
 	case 0:
-		err = l.session(strings.Clone(id), e.Value)
+		err = l.session(strings.Clone(id), e)
 	case keySubscription:
 		d := &sessionSub{s: s, filter: strings.Clone(rest)}
 		d.o, err = decodeOptions(e.Value)
@@ -174,7 +176,7 @@ func (l *sessionLoader) entry(e Entry) error {
 		s.numbers[binary.BigEndian.Uint64([]byte(rest))] = binary.BigEndian.Uint16(e.Value)
 		s.mu.Unlock()
 	case keyWill:
-		err = l.will(strings.Clone(id), e.Value)
+		err = l.will(strings.Clone(id), e)
 	default:
 		err = fmt.Errorf("kind %q is not known; a newer release wrote it", kind)
 	}
@@ -200,8 +202,8 @@ func (s *Session) restoreReceived(packet uint16, value []byte) {
 	s.mu.Unlock()
 }
 
-func (l *sessionLoader) session(id string, v []byte) error {
-	r, err := decodeSession(v)
+func (l *sessionLoader) session(id string, e Entry) error {
+	r, err := decodeSession(e.Value)
 	if err != nil {
 		return err
 	}
@@ -210,42 +212,59 @@ func (l *sessionLoader) session(id string, v []byte) error {
 	for i := range r.subs {
 		s.subs = append(s.subs, &sessionSub{s: s, filter: r.subs[i].filter, o: r.subs[i].o})
 	}
+	if s.tenure = l.b.sessions.newTenure(); s.tenure != nil {
+		s.tenure.holder, s.tenure.rev = r.holder, e.Rev
+	}
 	l.own(s, r.owner)
-	l.b.sessions.byID[id] = s
+	l.byID[id] = s
 	return nil
 }
 
-// own finds the identity that s belongs to. A session of one that is gone ends.
+// own finds the identity that s belongs to. A session of one that is gone ends, once
+// no client is connected.
 func (l *sessionLoader) own(s *Session, who string) {
 	p, err := l.b.auth.Identity(l.ctx, who, s.id)
 	if err != nil {
 		p = &auth.Principal{Kind: auth.Anonymous, Name: who}
-		s.expiry, s.since, s.will = 0, 1, nil
+		if s.heldBy() == (holder{}) {
+			s.expiry, s.since, s.will = 0, 1, nil
+		}
 	}
 	s.owner = p
 }
 
 // will reads a will: that of a session, or of a client that had none.
-func (l *sessionLoader) will(id string, v []byte) error {
-	r, err := decodeWill(v)
+func (l *sessionLoader) will(id string, e Entry) error {
+	r, err := decodeWill(e.Value)
 	if err != nil {
 		return err
 	}
-	s := l.b.sessions.byID[id]
+	s := l.byID[id]
 	if s == nil {
 		s = &Session{b: l.b, id: id, since: 1, affairs: new(affairs)}
-		l.own(s, r.owner)
-		l.b.sessions.byID[id] = s
-	}
-	if r.due == 0 { // connected when the process ended
-		delay := r.will.Delay
-		if s.expiry != NeverExpires {
-			delay = min(delay, lifetime(s.expiry))
+		if s.tenure = l.b.sessions.newTenure(); s.tenure != nil {
+			s.tenure.holder = r.holder
 		}
-		r.due = l.b.sessions.now() + max(delay, willGrace).Milliseconds()
+		l.own(s, r.owner)
+		l.byID[id] = s
 	}
 	s.will, s.willStored, s.willDue = &r.will, true, r.due
+	switch {
+	case s.tenure != nil:
+		s.tenure.willRev = e.Rev
+	case r.due == 0: // connected when the process ended
+		s.willDue = l.b.sessions.now() + max(s.willDelay(), willGrace).Milliseconds()
+	}
 	return nil
+}
+
+// willDelay is how long after the end of the connection the will is due. The
+// caller holds mu, or knows s alone.
+func (s *Session) willDelay() time.Duration {
+	if s.expiry == NeverExpires {
+		return s.will.Delay
+	}
+	return min(s.will.Delay, lifetime(s.expiry))
 }
 
 // releasedIDs are packet ids with the revisions of their records, which are in

@@ -119,23 +119,7 @@ func (s *Session) Remember(filter string, o SubscriptionOptions) {
 func (s *Session) add(d *sessionSub) {
 	s.lock()
 	i, known := s.find(d.filter)
-	if known || len(s.subs) > 0 {
-		s.multi.Store(true) // before a message can match both
-	}
-	if d.routed() {
-		s.b.tree.Insert(d.filter, d)
-		s.b.joined.Add(1)
-	}
-	if known {
-		old := s.subs[i]
-		if old.routed() {
-			s.b.tree.Remove(old.filter, old)
-		}
-		old.disconnect()
-		s.subs[i] = d
-	} else {
-		s.subs = slices.Insert(s.subs, i, d)
-	}
+	s.place(d, i, known)
 	s.changes = append(s.changes, sessionPut{subscriptionKey(s.id, d.filter), d.o.encode()})
 	s.mu.Unlock()
 }
@@ -159,12 +143,7 @@ func (s *Session) remove(filter string) *sessionSub {
 	if !known {
 		return nil
 	}
-	d := s.subs[i]
-	if d.routed() {
-		s.b.tree.Remove(filter, d)
-	}
-	d.disconnect()
-	s.subs = slices.Delete(s.subs, i, i+1)
+	d := s.leaveOut(i)
 	s.changes = append(s.changes, sessionPut{subscriptionKey(s.id, filter), nil})
 	return d
 }
@@ -172,28 +151,24 @@ func (s *Session) remove(filter string) *sessionSub {
 // Commit records what Subscribe and Unsubscribe have changed: only then may the
 // client be told. After an error the changes hold, and the next Commit tries again.
 func (s *Session) Commit(ctx context.Context) error {
-	turn := s.b.sessions.turn(s)
-	turn.Lock()
 	s.lock()
-	changes := s.changes
-	s.changes = nil
-	if len(changes) == 0 {
-		s.mu.Unlock()
-		turn.Unlock()
+	none := len(s.changes) == 0
+	s.mu.Unlock()
+	if none {
 		return nil
 	}
-	c := newCommit()
-	s.encodeChanges(&c.Batch, changes)
-	s.mu.Unlock()
-	c.hand(s.b.store, Durable)
-	turn.Unlock()
-	err := c.outcome(ctx)
+	var changes []sessionPut
+	err := s.write(ctx, Durable, func(b *Batch) {
+		changes, s.changes = s.changes, nil
+		s.encodeChanges(b, changes)
+	})
 	if err != nil {
 		s.lock()
 		s.changes = append(changes, s.changes...)
 		s.mu.Unlock()
+		return err
 	}
-	return err
+	return s.b.keepGroups(ctx, changes)
 }
 
 // Reattach gives a subscription that was there when the client came back the
@@ -222,7 +197,14 @@ func (s *Session) needTarget(ctx context.Context) error {
 	if s.target.Load() != 0 {
 		return nil
 	}
-	t, err := s.b.store.Define(ctx, s.b.sessionDef(s.id))
+	d := s.b.sessionDef(s.id)
+	if s.tenure != nil {
+		if err := s.b.sessions.dropLoose(ctx, s.id); err != nil {
+			return err
+		}
+		d.Expect = NewTarget
+	}
+	t, err := s.b.store.Define(ctx, d)
 	if err != nil {
 		return storeError(err)
 	}

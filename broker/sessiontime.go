@@ -60,10 +60,7 @@ func (ss *sessions) schedule(s *Session) {
 	}
 	heap.Push(&ss.wakes, wake{due, s})
 	if ss.wakes[0].s == s {
-		select {
-		case ss.wake <- struct{}{}:
-		default:
-		}
+		ss.poke()
 	}
 }
 
@@ -71,7 +68,7 @@ func (ss *sessions) schedule(s *Session) {
 func (ss *sessions) next() (*Session, time.Duration) {
 	ss.mu.Lock()
 	defer ss.mu.Unlock()
-	for len(ss.wakes) > 0 {
+	for len(ss.wakes) > 0 && ss.b.leads() {
 		w := ss.wakes[0]
 		if w.s.due != w.at || w.s.held || w.s.ending {
 			heap.Pop(&ss.wakes)
@@ -98,14 +95,19 @@ func (ss *sessions) close() {
 	ss.done.Wait()
 }
 
-// run publishes wills and ends sessions when they are due, and gives sessions
-// what they are owed.
+// run publishes wills and ends sessions when they are due, on one node for all, and
+// gives sessions what they are owed.
 func (ss *sessions) run() {
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
 	for {
 		ss.pay()
-		s, wait := ss.next()
+		wait := ss.sweepBacklogs()
+		if left := ss.mend(); ss.takeIn() || left {
+			wait = brokenRetry
+		}
+		s, next := ss.next()
+		wait = min(wait, next)
 		if s != nil {
 			ctx, cancel := context.WithTimeout(context.Background(), sessionStep)
 			s.dueNow(ctx)

@@ -25,8 +25,14 @@ func (*sharedGroup) destination() {}
 // groupTarget names the backlog of a shared subscription: no client id has a NUL.
 func groupTarget(filter string) string { return "\x00" + filter }
 
-// joinGroup counts one more durable member. The caller holds defining.
+// joinGroup counts one more durable member. The caller holds defining. Where other
+// nodes are, members are not counted: a group is there as long as its backlog,
+// which the leader removes some time after the last member.
 func (b *Broker) joinGroup(ctx context.Context, filter string) error {
+	if b.cluster != nil {
+		_, err := b.store.Define(ctx, b.sessionDef(groupTarget(filter))) // told to all nodes, also when it was there
+		return storeError(err)
+	}
 	if g := b.groupNamed(filter); g != nil {
 		g.members++
 		return nil
@@ -49,8 +55,42 @@ func (b *Broker) bindGroup(filter string, t Target, members int) {
 	b.mu.Unlock()
 }
 
+// unbindGroup is the reverse.
+func (b *Broker) unbindGroup(filter string) {
+	g := b.groupNamed(filter)
+	if g == nil {
+		return
+	}
+	b.tree.Remove(g.rest, g)
+	b.mu.Lock()
+	delete(b.groups, filter)
+	b.mu.Unlock()
+}
+
+// keepGroups makes the backlogs of shared subscriptions again that were removed
+// while these were recorded.
+func (b *Broker) keepGroups(ctx context.Context, changes []sessionPut) error {
+	if b.cluster == nil {
+		return nil
+	}
+	for _, c := range changes {
+		_, _, filter := splitSessionKey(c.key)
+		if c.value == nil || router.SpaceOf(filter) != router.SpaceShare || b.groupNamed(filter) != nil {
+			continue
+		}
+		if err := b.joinGroup(ctx, filter); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // leaveGroup counts one less; the last one ends the group.
 func (b *Broker) leaveGroup(ctx context.Context, filter string) error {
+	if b.cluster != nil {
+		b.sessions.suspect(groupTarget(filter))
+		return nil
+	}
 	b.defining.Lock()
 	defer b.defining.Unlock()
 	g := b.groupNamed(filter)
@@ -60,10 +100,7 @@ func (b *Broker) leaveGroup(ctx context.Context, filter string) error {
 	if g.members--; g.members > 0 {
 		return nil
 	}
-	b.tree.Remove(g.rest, g)
-	b.mu.Lock()
-	delete(b.groups, filter)
-	b.mu.Unlock()
+	b.unbindGroup(filter)
 	return storeError(b.store.Drop(ctx, g.target))
 }
 
@@ -100,7 +137,9 @@ func (b *Broker) SharedConsumer(filter string, sink ConsumerSink) (c *Consumer, 
 	if g == nil {
 		return nil, nil
 	}
-	return b.newConsumer(g.target, nil, sink), func(m *Message) bool {
+	c = b.newConsumer(g.target, nil, sink)
+	c.shared = b.cluster != nil
+	return c, func(m *Message) bool {
 		return m.QoS > 0 && bytes.Compare(m.ID[:], g.from[:]) >= 0
 	}
 }

@@ -46,7 +46,12 @@ func (b *Broker) full(t total, format string, args ...any) error {
 // roomForQueue refuses one queue more than there may be. defining is held.
 func (b *Broker) roomForQueue() error {
 	b.mu.RLock()
-	n := len(b.queues) + len(b.making)
+	n := len(b.queues)
+	for name := range b.making {
+		if b.queues[name] == nil {
+			n++
+		}
+	}
 	b.mu.RUnlock()
 	most := b.tuned.Load().Queues
 	if most == 0 || n < most {

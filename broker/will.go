@@ -2,6 +2,7 @@ package broker
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"millrace/broker/auth"
@@ -32,7 +33,7 @@ func (w *Will) expires() uint64 {
 // that a crash neither loses nor repeats it.
 func (s *Session) publishWill(ctx context.Context) {
 	s.lock()
-	w, stored := s.will, s.willStored
+	w, stored, rev := s.will, s.willStored, s.willRevision()
 	s.will, s.willStored, s.willDue = nil, false, 0
 	s.mu.Unlock()
 	if w == nil {
@@ -47,7 +48,7 @@ func (s *Session) publishWill(ctx context.Context) {
 	_, err := s.b.commitAll(ctx, []*Message{&m}, func(c *pending, p *auth.Principal, m *Message, tag uint64) error {
 		err := c.add(p, m, tag)
 		if err == nil && stored {
-			c.batch.Put(SpaceSessions, willKey(s.id), nil, 0)
+			c.batch.Put(SpaceSessions, willKey(s.id), nil, rev)
 		}
 		return err
 	})
@@ -56,11 +57,14 @@ func (s *Session) publishWill(ctx context.Context) {
 		ss.wills.Add(1)
 		return
 	}
+	if errors.Is(err, ErrConflict) && s.tenure != nil {
+		return // the client is back, on another node
+	}
 	ss.lostWills.Add(1)
 	s.b.log.Warn().Str("client", s.id).Str("topic", m.Topic).Err(err).Msg("will was not published")
 	if k := KindOf(err); stored && k != Unknown && k != Unavailable {
 		c := newCommit()
-		c.Put(SpaceSessions, willKey(s.id), nil, 0)
+		c.Put(SpaceSessions, willKey(s.id), nil, rev)
 		s.report("will was not removed", c.store(ctx, s.b.store, Lazy))
 	}
 }

@@ -16,17 +16,19 @@ import (
 // Bus connects Clusters of one process. Its nodes have a store each, so that all
 // of them lead.
 type Bus struct {
+	Delay time.Duration // of everything; set before nodes join
+	Asks  atomic.Int64  // requests so far
+
 	tb      testing.TB
-	lose    func(kind string) bool // nil: nothing is lost
-	Delay   time.Duration          // of everything
-	Asks    atomic.Int64
 	running sync.WaitGroup
 
 	mu     sync.Mutex
+	lose   func(kind string) bool // nil: nothing is lost
 	starts uint64
 	nodes  map[string]*Node
 }
 
+// New returns a bus without nodes, which ends with the test.
 func New(tb testing.TB) *Bus {
 	tb.Helper()
 	b := &Bus{tb: tb, nodes: map[string]*Node{}}
@@ -136,9 +138,13 @@ func (n *Node) Events(f func(broker.ClusterEvents)) {
 	}
 }
 
+// Self implements broker.Cluster.
 func (n *Node) Self() string { return n.Info.Name }
-func (n *Node) Leads() bool  { return true }
 
+// Leads implements broker.Cluster: a node has a store of its own.
+func (n *Node) Leads() bool { return true }
+
+// Nodes implements broker.Cluster.
 func (n *Node) Nodes() []broker.Node {
 	all := []broker.Node{n.Info}
 	n.bus.each(func(o *Node) { all = append(all, o.Info) }, n)
@@ -146,12 +152,14 @@ func (n *Node) Nodes() []broker.Node {
 	return all
 }
 
+// Follow implements broker.Cluster.
 func (n *Node) Follow(e broker.ClusterEvents) {
 	n.mu.Lock()
 	n.events = e
 	n.mu.Unlock()
 }
 
+// Ask implements broker.Cluster.
 func (n *Node) Ask(ctx context.Context, node, kind string, body []byte) ([]byte, error) {
 	n.bus.Asks.Add(1)
 	to := n.bus.find(node)
@@ -171,7 +179,7 @@ func (n *Node) Ask(ctx context.Context, node, kind string, body []byte) ([]byte,
 	}
 	answered := make(chan answer, 1)
 	n.bus.running.Go(func() {
-		time.Sleep(n.bus.Delay)
+		n.bus.rest(n.bus.Delay)
 		if n.bus.loses(kind) {
 			return
 		}
@@ -194,18 +202,28 @@ func (b *Bus) loses(kind string) bool {
 	return b.lose != nil && b.lose(kind)
 }
 
+// rest waits for what is on its way.
+func (b *Bus) rest(d time.Duration) {
+	if b.Delay > 0 && d > 0 {
+		<-time.After(d)
+	}
+}
+
+// SetLoss has lose asked about everything that goes over the bus; nil: nothing is lost.
 func (b *Bus) SetLoss(lose func(kind string) bool) {
 	b.mu.Lock()
 	b.lose = lose
 	b.mu.Unlock()
 }
 
+// Answer implements broker.Cluster.
 func (n *Node) Answer(kind string, f func(context.Context, string, []byte) ([]byte, error)) {
 	n.mu.Lock()
 	n.answers[kind] = f
 	n.mu.Unlock()
 }
 
+// Tell implements broker.Cluster.
 func (n *Node) Tell(node, kind string, body []byte) {
 	n.mu.Lock()
 	held, tells := n.held, n.tells
@@ -236,6 +254,7 @@ func (n *Node) Tell(node, kind string, body []byte) {
 	}
 }
 
+// Heed implements broker.Cluster.
 func (n *Node) Heed(kind string, f func(string, []byte)) {
 	q := &queue{f: f, news: make(chan struct{}, 1), end: make(chan struct{})}
 	n.mu.Lock()
@@ -254,9 +273,7 @@ func (n *Node) Heed(kind string, f func(string, []byte)) {
 			q.waiting = nil
 			q.mu.Unlock()
 			for _, t := range waiting {
-				if n.bus.Delay > 0 {
-					time.Sleep(time.Until(t.due))
-				}
+				n.bus.rest(time.Until(t.due))
 				f(t.from, t.body)
 			}
 		}

@@ -239,7 +239,8 @@ func (s *Store) stand(sent time.Time, st *standing) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.last = sent
-	s.state, s.stored = st.State, st.Stored
+	s.state = st.State
+	s.stored.Store(st.Stored)
 	if st.Failed != "" {
 		s.state.Err = &remote{nil, st.Failed}
 	}

@@ -35,6 +35,7 @@ const (
 	ticks       = 20  // looks at all that in a Hold
 	seekEvery   = 50 * time.Millisecond
 	askFor      = time.Second // for one answer to a request of the cluster's own
+	storedFor   = 10 * time.Millisecond
 )
 
 // How long an operation waits.
@@ -59,6 +60,7 @@ type Store struct {
 	failed func(error)
 
 	clock  *clock.Clock
+	stored atomic.Int64 // bytes, as the leader said last
 	ahead  atomic.Int64 // nanoseconds by which the leader's clock is ahead of ours
 	latest atomic.Int64 // the latest time that was shown, Unix nanoseconds
 
@@ -76,7 +78,6 @@ type Store struct {
 	ops     ops
 	to      *leader // nil while there is none
 	state   broker.State
-	stored  int64
 	nodes   []broker.Node
 	last    time.Time // when the answer to the last beat that had one was asked for
 	alone   bool
@@ -192,14 +193,23 @@ func (s *Store) State() broker.State {
 	return st
 }
 
-// Stored implements broker.Store. On a node that follows it is what the leader said last.
+// Stored implements broker.Store. On a node that follows it is what the leader said
+// last, who is asked again after storedFor.
 func (s *Store) Stored() int64 {
 	if l := s.lead.Load(); l != nil {
 		return l.inner.Stored()
 	}
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.stored
+	to := s.to
+	due := to != nil && time.Since(to.beat) >= storedFor
+	if due {
+		to.beat = time.Now()
+	}
+	s.mu.Unlock()
+	if due {
+		s.beat(to)
+	}
+	return s.stored.Load()
 }
 
 // errNobody is the state of a cluster without a leader, and the answer to work that

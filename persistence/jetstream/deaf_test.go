@@ -2,6 +2,7 @@ package jetstream_test
 
 import (
 	"errors"
+	"fmt"
 	"net"
 	"sync/atomic"
 	"testing"
@@ -88,4 +89,30 @@ func TestASettlementThatIsNotAnswered(t *testing.T) {
 			t.Error(err)
 		}
 	})
+}
+
+// TestACloseIsAsPatientAsAnElection.
+func TestACloseIsAsPatientAsAnElection(t *testing.T) {
+	for away, patient := range map[time.Duration]bool{12 * time.Second: true, time.Minute: false} {
+		synctest.Test(t, func(t *testing.T) {
+			way := &deaf{Server: jetstreamtest.InProcess(t).Servers[0]}
+			s := open(t, jetstream.Options{URL: "nats://lone", Replicas: 1, Dial: []nats.Option{nats.InProcessServer(way)}})
+			for i := range 20 {
+				if _, err := s.Define(t.Context(), broker.Def{Name: fmt.Sprint(i), Kind: broker.QueueTarget}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			release := way.hold()
+			time.AfterFunc(away, release)
+			began := time.Now()
+			err := s.Close(t.Context())
+			if (err == nil) != patient {
+				t.Errorf("a close while nothing is answered for %s: %v", away, err)
+			}
+			if took := time.Since(began); took > 40*time.Second {
+				t.Errorf("it took %s", took)
+			}
+			<-time.After(away) // what holds the answers back ends with it
+		})
+	}
 }

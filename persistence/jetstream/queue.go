@@ -240,7 +240,7 @@ func (q *queue) end(why error) {
 // close implements target.
 func (q *queue) close(ctx context.Context) error {
 	q.end(broker.ErrClosed)
-	return q.save(ctx)
+	return insist(ctx, q.save)
 }
 
 // msgID is what JetStream knows a message by.

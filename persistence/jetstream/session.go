@@ -126,7 +126,7 @@ func (b *backlog) end(why error) []*place {
 
 // close implements target.
 func (b *backlog) close(ctx context.Context) error {
-	err := b.save(ctx)
+	err := insist(ctx, b.save)
 	b.end(broker.ErrClosed)
 	return err
 }

@@ -401,42 +401,6 @@ func (s *Store) reconnected() {
 	}
 }
 
-// Close implements broker.Store. Where the servers are full, what only a close writes is
-// not written, and the next start is one as after a crash; that is no error.
-func (s *Store) Close(ctx context.Context) error {
-	s.mu.Lock()
-	if s.closed {
-		s.mu.Unlock()
-		return nil
-	}
-	s.closed = true
-	s.mu.Unlock()
-	s.lines.wait(ctx)
-	s.due.stop()
-	var errs []error
-	var full error
-	note := func(err error) {
-		if errors.Is(err, broker.ErrFull) {
-			full = err
-		} else {
-			errs = append(errs, err)
-		}
-	}
-	for _, t := range s.all() {
-		note(t.close(ctx))
-	}
-	s.sessions.close()
-	note(s.own.leave(ctx))
-	if full != nil {
-		s.log.Warn().Err(full).Msg("the nats servers are full: attempts and leases are not recorded, and the next start counts them as after a crash; make room, or give the servers more")
-	}
-	s.stop()
-	s.calls.close()
-	s.work.Wait()
-	s.nc.Close()
-	return errors.Join(errs...)
-}
-
 // request asks the JetStream API, repeating until there is an answer, which it
 // reads into v.
 func (s *Store) request(ctx context.Context, subject string, ask, v any) error {

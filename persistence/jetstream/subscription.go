@@ -198,7 +198,7 @@ func (b *subscription) drop(ctx context.Context) error {
 // close implements target.
 func (b *subscription) close(ctx context.Context) error {
 	b.end(broker.ErrClosed)
-	return b.save(ctx)
+	return insist(ctx, b.save)
 }
 
 func (b *subscription) reconnected() {}

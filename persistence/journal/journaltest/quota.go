@@ -30,6 +30,13 @@ func (q *QuotaFS) Occupy(bytes int64) {
 	q.used = bytes
 }
 
+// Fill has others use all that is left.
+func (q *QuotaFS) Fill() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.used += q.free()
+}
+
 // Free is the room that is left.
 func (q *QuotaFS) Free() int64 {
 	q.mu.Lock()

@@ -1,0 +1,60 @@
+package jetstream
+
+import (
+	"context"
+	"errors"
+	"sync/atomic"
+	"time"
+
+	"millrace/broker"
+)
+
+// closeFor is how long a close tries to write what the next start is to know: longer
+// than a leader's election takes.
+const closeFor = 30 * time.Second
+
+// Close implements broker.Store. Where the servers are full, what only a close writes is
+// not written, and the next start is one as after a crash; that is no error.
+func (s *Store) Close(ctx context.Context) error {
+	s.mu.Lock()
+	if s.closed {
+		s.mu.Unlock()
+		return nil
+	}
+	s.closed = true
+	s.mu.Unlock()
+	s.lines.wait(ctx)
+	s.due.stop()
+	ctx, cancel := context.WithTimeout(ctx, closeFor)
+	defer cancel()
+	var full atomic.Pointer[error]
+	end := func(err error) error {
+		if errors.Is(err, broker.ErrFull) {
+			full.Store(&err)
+			return nil
+		}
+		return err
+	}
+	targets := parallel(s.all(), func(t target) error { return end(t.close(ctx)) })
+	s.sessions.close()
+	left := end(insist(ctx, s.own.leave))
+	s.stop()
+	s.calls.close()
+	s.work.Wait()
+	s.nc.Close()
+	if err := full.Load(); err != nil {
+		s.log.Warn().Err(*err).Msg("the nats servers are full: attempts and leases are not recorded, and the next start counts them as after a crash; make room, or give the servers more")
+	}
+	return errors.Join(targets, left)
+}
+
+// insist repeats what a close writes while nobody knows whether it was written, as when
+// a leader is elected just then, until ctx ends.
+func insist(ctx context.Context, write func(context.Context) error) error {
+	for {
+		err := write(ctx)
+		if !errors.Is(err, broker.ErrUnknown) && !errors.Is(err, errNobody) || ctx.Err() != nil {
+			return err
+		}
+	}
+}
