@@ -11,6 +11,8 @@ import (
 type clustered struct {
 	self    holder // this node, fixed
 	release func(ctx context.Context, clientID string, why Parting)
+	moved   func(*Session)
+	led     func()
 	alone   bool
 	// loose are backlogs of sessions that are not there: just being made, or ended.
 	loose  map[string]Target
@@ -221,6 +223,15 @@ func (ss *sessions) takeIn() (left bool) {
 		ss.mu.Unlock()
 	}
 	return left
+}
+
+// lead tells that this node leads.
+func (ss *sessions) lead() {
+	ss.mu.Lock()
+	defer ss.mu.Unlock()
+	if ss.led != nil {
+		ss.done.Go(ss.led)
+	}
 }
 
 // orphan records that the connection of a session ended with its node.

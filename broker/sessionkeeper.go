@@ -154,6 +154,7 @@ func (ss *sessions) follow(e Entry) error {
 	case s == nil && f == nil:
 	case s == nil:
 		ss.add(f)
+		s = f
 	case s.held:
 		ss.followHeld(s, kind, e, f)
 	case kind == keyWill:
@@ -163,6 +164,9 @@ func (ss *sessions) follow(e Entry) error {
 	default:
 		s.adopt(f, f.small)
 		ss.schedule(s)
+	}
+	if f != nil && !s.held && s.durable && kind == 0 && ss.moved != nil {
+		ss.moved(s)
 	}
 	return nil
 }
