@@ -47,7 +47,7 @@ func TestARetainedMessageEndsUnread(t *testing.T) {
 		f.retainFor("short", "x", 10*time.Second)
 		f.retainFor("long", "x", 48*time.Hour)
 		_, err := f.Publish(f.ctx, &broker.Message{Topic: "more", Payload: []byte("x"), Retain: true})
-		wantKind(t, err, broker.Full, broker.TopicSubject)
+		wantKind(t, err, broker.Full, broker.LimitSubject)
 		time.Sleep(10*time.Second - time.Millisecond)
 		synctest.Wait()
 		if got := keptTopics(t, f.Broker, f.store); !slices.Equal(got, []string{"long", "short"}) {

@@ -100,12 +100,12 @@ func (b *Broker) CreateStream(ctx context.Context, c StreamConfig) (StreamInfo, 
 
 // defineStream makes a stream; defining is held.
 func (b *Broker) defineStream(ctx context.Context, c *StreamConfig) (*stream, error) {
-	if err := b.roomForStream(); err != nil {
-		return nil, err
-	}
 	c.Created = b.Now().UTC().Truncate(time.Millisecond)
 	err := ErrConflict
 	if b.streamNamed(c.Name) == nil {
+		if err := b.roomForStream(); err != nil {
+			return nil, err
+		}
 		err = b.define(ctx, NewTarget, c.def())
 	}
 	if errors.Is(err, ErrConflict) {

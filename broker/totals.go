@@ -43,7 +43,8 @@ func (b *Broker) full(t total, format string, args ...any) error {
 	return errorf(Full, LimitSubject, format, args...)
 }
 
-// roomForQueue refuses one queue more than there may be. defining is held.
+// roomForQueue refuses one queue more than there may be, those that are being made among
+// them. defining is held.
 func (b *Broker) roomForQueue() error {
 	b.mu.RLock()
 	n := len(b.queues)

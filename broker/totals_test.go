@@ -3,6 +3,7 @@ package broker_test
 import (
 	"context"
 	"fmt"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -39,18 +40,20 @@ func TestQueuesAndStreamsAreMadeUpToTheirLimit(t *testing.T) { // D29
 		more   broker.Limits
 	}{
 		"queues": {
-			func(name string) error {
+			create: func(name string) error {
 				_, err := f.CreateQueue(f.ctx, broker.NewQueueConfig(name, ""))
 				return err
 			},
-			f.DeleteQueue, broker.Limits{Queues: 3, Streams: 2},
+			drop: f.DeleteQueue,
+			more: broker.Limits{Queues: 3, Streams: 2},
 		},
 		"streams": {
-			func(name string) error {
+			create: func(name string) error {
 				_, err := f.CreateStream(f.ctx, broker.NewStreamConfig(name, name))
 				return err
 			},
-			f.DeleteStream, broker.Limits{Queues: 2, Streams: 3},
+			drop: f.DeleteStream,
+			more: broker.Limits{Queues: 2, Streams: 3},
 		},
 	} {
 		f.limit(broker.Limits{Queues: 2, Streams: 2})
@@ -212,4 +215,27 @@ func TestWhatIsStoredMovesOnAtTheLimit(t *testing.T) { // D29
 			t.Errorf("the session has %s", got)
 		}
 	})
+}
+
+// TestQueuesThatAreMadeAtOnceKeepTheLimit has many made at the same time.
+func TestQueuesThatAreMadeAtOnceKeepTheLimit(t *testing.T) { // D29
+	f := open(t, func(o *broker.Options) { o.Queues, o.Streams = 3, 3 })
+	var all sync.WaitGroup
+	for i := range 20 {
+		all.Go(func() {
+			_, err := f.CreateQueue(f.ctx, broker.NewQueueConfig(fmt.Sprint("q", i), ""))
+			if err != nil {
+				wantKind(t, err, broker.Full, broker.LimitSubject)
+			}
+			if _, err = f.CreateStream(f.ctx, broker.NewStreamConfig(fmt.Sprint("s", i), "s")); err != nil {
+				wantKind(t, err, broker.Full, broker.LimitSubject)
+			}
+		})
+	}
+	all.Wait()
+	for _, name := range []string{"queues", "streams"} {
+		if got := f.total(name); got != (broker.Total{Name: name, Now: 3, Most: 3, Refused: 17}) {
+			t.Errorf("%+v", got)
+		}
+	}
 }

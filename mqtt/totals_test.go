@@ -22,6 +22,7 @@ func TestWhatWouldBeStoredBeyondTheLimitIsRefused(t *testing.T) { // D29
 	live.subscribe(1, 0, "live")
 	r.publish("stored", "one", 1, 1)
 	r.want("40 02 00 01")
+	eventually(t, "the message in what is counted", func() bool { return e.store.Stored() > 0 }) // which may be a second old
 	set(1)
 	r.publish("stored", "x", 0, 0) // nobody is told
 	r.publish("live", "y", 1, 2)   // is not stored
@@ -48,6 +49,7 @@ func TestWhatWouldBeStoredBeyondTheLimitIsRefused(t *testing.T) { // D29
 	}
 	consumer.ackFor(m)
 	e.want(t, "q", "ready=0 leased=0 delayed=0 dead=0")
+	eventually(t, "nothing in what is counted", func() bool { return e.store.Stored() == 0 })
 	r.publish("stored", "two", 2, 4)
 	r.want("50 02 00 04")
 }

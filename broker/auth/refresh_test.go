@@ -157,11 +157,12 @@ func TestRefreshTokensBehaveAsInTheOracle(t *testing.T) {
 					r.Fatalf("token %d of %d, rotated %v ago: got %v, want accepted %v", i, len(c.tokens), now.Sub(c.rotated), err, ok)
 				}
 				c.ended = c.ended || ends
-				if ok && i == len(c.tokens)-1 {
+				switch {
+				case ok && i == len(c.tokens)-1:
 					c.tokens, c.rotated, c.otherKey = append(c.tokens, got), now, false
-				} else if ok && got != c.tokens[i+1] && !c.otherKey {
+				case ok && got != c.tokens[i+1] && !c.otherKey:
 					r.Fatal("the predecessor has another answer")
-				} else if ok {
+				case ok:
 					c.tokens[i+1] = got // the same, or signed anew
 				}
 			}

@@ -223,7 +223,7 @@ func validWho(who string) bool {
 }
 
 func cloneRules(rules []Rule) []Rule {
-	out := slices.Clone(rules)
+	out := append([]Rule(nil), rules...) // none is nil, wherever it comes from
 	for i := range out {
 		out[i].Do = slices.Clone(out[i].Do)
 	}

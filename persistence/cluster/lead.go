@@ -325,13 +325,15 @@ func (l *lead) serve(ctx context.Context, p *parcel, r fields.Reader) ([]byte, e
 	}
 }
 
-// list answers with pages; the last is returned.
+// list answers with pages, each with its number; the last is returned.
 func (l *lead) list(ctx context.Context, p *parcel, space broker.Space, prefix string) ([]byte, error) {
-	var page []byte
+	n := uint64(0)
+	page := binary.AppendUvarint(nil, n)
 	err := l.inner.List(ctx, space, prefix, func(e broker.Entry) bool {
 		if page = appendEntry(page, &e); len(page) > listPage {
 			l.s.w.answer(p, page, true, nil)
-			page = page[:0]
+			n++
+			page = binary.AppendUvarint(page[:0], n)
 		}
 		return true
 	})

@@ -181,6 +181,22 @@ func TestWhatOneNodeWritesAllKnowBeforeItIsAnswered(t *testing.T) {
 	}
 }
 
+func TestANodeThatFollowsHasTheStateOfItsLeader(t *testing.T) {
+	c := servers(t)
+	a, b := startNode(t, c, "a"), startNode(t, c, "b")
+	q := b.queue(t, "q")
+	if err := b.send(q, "m"); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "it knows how much is stored", func() bool { return a.Stored() > 0 && b.Stored() == a.Stored() })
+	if x, y := a.State(), b.State(); x != y || x.Nodes != 2 || x.Err != nil {
+		t.Errorf("the states are %+v and %+v", x, y)
+	}
+	if d := b.Now().Sub(a.Now()).Abs(); d > time.Second {
+		t.Errorf("the clocks are %s apart", d)
+	}
+}
+
 func TestAWriterWaitsForANodeThatDoesNotKnowYet(t *testing.T) {
 	c := servers(t)
 	a, b := startNode(t, c, "a"), startNode(t, c, "b")

@@ -378,8 +378,13 @@ const listPage = 256 << 10
 func (s *Store) List(ctx context.Context, space broker.Space, prefix string, f func(broker.Entry) bool) error {
 	var all []broker.Entry
 	var bad error
+	pages := uint64(0)
 	read := func(page []byte) {
-		for r := (fields.Reader{Rest: page}); len(r.Rest) > 0; {
+		r := fields.Reader{Rest: page}
+		if r.Uint() != pages {
+			bad = broker.ErrUnknown // one was lost
+		}
+		for pages++; len(r.Rest) > 0; {
 			if all = append(all, readEntry(&r)); r.Bad {
 				bad = errCodec
 			}
@@ -402,12 +407,14 @@ func (s *Store) List(ctx context.Context, space broker.Space, prefix string, f f
 	switch {
 	case errors.Is(err, errHere):
 		err = <-led
-	case errors.Is(err, broker.ErrUnknown) && ctx.Err() == nil: // the leader is another one by now
-		return s.List(ctx, space, prefix, f)
 	case err == nil:
 		read(answer)
+		err = bad
 	}
-	if err = errors.Join(err, bad); err != nil {
+	if errors.Is(err, broker.ErrUnknown) && ctx.Err() == nil { // cut off, or the leader is another one by now
+		return s.List(ctx, space, prefix, f)
+	}
+	if err != nil {
 		return err
 	}
 	for _, e := range all {

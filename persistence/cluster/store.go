@@ -35,7 +35,6 @@ const (
 	ticks       = 20  // looks at all that in a Hold
 	seekEvery   = 50 * time.Millisecond
 	askFor      = time.Second // for one answer to a request of the cluster's own
-	storedFor   = 10 * time.Millisecond
 )
 
 // How long an operation waits.
@@ -194,20 +193,10 @@ func (s *Store) State() broker.State {
 }
 
 // Stored implements broker.Store. On a node that follows it is what the leader said
-// last, who is asked again after storedFor.
+// at the last beat.
 func (s *Store) Stored() int64 {
 	if l := s.lead.Load(); l != nil {
 		return l.inner.Stored()
-	}
-	s.mu.Lock()
-	to := s.to
-	due := to != nil && time.Since(to.beat) >= storedFor
-	if due {
-		to.beat = time.Now()
-	}
-	s.mu.Unlock()
-	if due {
-		s.beat(to)
 	}
 	return s.stored.Load()
 }

@@ -35,6 +35,9 @@ func (f follows) Bind(e broker.Events) {
 	f.Store.Bind(e)
 }
 
+// Stored is the leader's: the node that follows has it with its next beat.
+func (f follows) Stored() int64 { return f.leader.Stored() }
+
 // Close closes both.
 func (f follows) Close(ctx context.Context) error {
 	return errors.Join(f.Store.Close(ctx), f.leader.Close(ctx))

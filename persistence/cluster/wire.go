@@ -31,7 +31,7 @@ const (
 // headRoom is what stands before the body of a message, at most.
 const headRoom = 2 << 10
 
-// maxParts is how much of a message that comes in parts is taken.
+// maxMessage is how long a message may be that comes in parts.
 const maxMessage = 64 << 20
 
 // errAway says that a node is not there, or is not who was meant: it did nothing.
@@ -45,6 +45,7 @@ type parcel struct {
 	id    uint64
 	body  []byte // the receiver's
 	reply string // where an answer goes, if one is wanted
+	part  uint64 // of the message: how many came before
 }
 
 // wire is this node's end of the ways between the nodes, over core NATS: what does
@@ -96,36 +97,42 @@ func (w *wire) subscribe(subject string, f nats.MsgHandler) error {
 	return sub.SetPendingLimits(-1, -1)
 }
 
-// gather returns what puts parts together and gives the whole to f.
+// gather returns what puts parts together and gives the whole to f. A message of
+// which a part is missing, or that is too long, is lost as a whole.
 func (w *wire) gather(f func(parcel)) nats.MsgHandler {
 	type sender struct {
 		from  string
 		start uint64
 	}
-	parts := map[sender]parcel{} // one of each sender is under way
+	begun := map[sender]parcel{} // one of each sender is under way
 	return func(m *nats.Msg) {
 		p, more, ok := readParcel(m.Data)
 		if !ok {
 			return
 		}
 		s := sender{p.from, p.start}
-		if have, begun := parts[s]; begun && have.id == p.id && have.kind == p.kind {
+		have, some := begun[s]
+		delete(begun, s)
+		if p.part > 0 {
+			if !some || have.id != p.id || have.kind != p.kind || have.part+1 != p.part || len(have.body)+len(p.body) > maxMessage {
+				return
+			}
 			p.body = append(have.body, p.body...)
 		}
-		if more && len(p.body) <= maxMessage {
-			parts[s] = p
+		if more {
+			begun[s] = p
 			return
 		}
-		delete(parts, s)
 		p.reply = m.Reply
 		f(p)
 	}
 }
 
-// appendHead begins a message: format, whether parts follow, number, kind, sender.
-func (w *wire) appendHead(b []byte, more bool, id uint64, kind string) []byte {
+// appendHead begins a message: format, whether parts follow, how many came before,
+// number, kind, sender.
+func (w *wire) appendHead(b []byte, more bool, part, id uint64, kind string) []byte {
 	b = appendBool(append(b, wireFormat), more)
-	b = binary.AppendUvarint(b, id)
+	b = fields.AppendUints(b, part, id)
 	b = fields.AppendText(fields.AppendText(b, kind), w.self)
 	return binary.AppendUvarint(b, w.start)
 }
@@ -136,7 +143,7 @@ func readParcel(b []byte) (p parcel, more, ok bool) {
 		return p, false, false
 	}
 	more = r.Byte() != 0
-	p.id, p.kind, p.from, p.start = r.Uint(), r.Text(), r.Text(), r.Uint()
+	p.part, p.id, p.kind, p.from, p.start = r.Uint(), r.Uint(), r.Text(), r.Text(), r.Uint()
 	p.body = r.Rest
 	return p, more, !r.Bad
 }
@@ -146,10 +153,10 @@ func (w *wire) send(node string, l lane, id uint64, kind string, body []byte, re
 	w.tell.Lock()
 	defer w.tell.Unlock()
 	subject, room := w.subject(node, l), int(w.nc.MaxPayload())-headRoom
-	for {
+	for part := uint64(0); ; part++ {
 		n := min(len(body), room)
 		more := n < len(body)
-		data := append(w.appendHead(make([]byte, 0, n+headRoom/8), more, id, kind), body[:n]...)
+		data := append(w.appendHead(make([]byte, 0, n+headRoom/8), more, part, id, kind), body[:n]...)
 		m := &nats.Msg{Subject: subject, Data: data}
 		if !more {
 			m.Reply = reply
@@ -211,11 +218,11 @@ func (w *wire) answer(p *parcel, body []byte, more bool, err error) {
 	w.tell.Lock()
 	defer w.tell.Unlock()
 	room := int(w.nc.MaxPayload()) - headRoom
-	for {
+	for part := uint64(0); ; part++ {
 		n := min(len(body), room)
-		part := n < len(body)
-		data := append(appendBool(append(make([]byte, 0, n+2), state), part), body[:n]...)
-		if w.nc.Publish(p.reply, data) != nil || !part {
+		follows := n < len(body)
+		data := binary.AppendUvarint(appendBool(append(make([]byte, 0, n+8), state), follows), part)
+		if w.nc.Publish(p.reply, append(data, body[:n]...)) != nil || !follows {
 			return // what is lost is asked for again, or its outcome is unknown
 		}
 		body = body[n:]
@@ -225,7 +232,11 @@ func (w *wire) answer(p *parcel, body []byte, more bool, err error) {
 // answered gets the answers.
 func (w *wire) answered() nats.MsgHandler {
 	skip := len(w.subject(w.self, "answer")) + 1
-	parts := map[uint64][]byte{}
+	type parts struct {
+		body []byte
+		n    uint64
+	}
+	begun := map[uint64]parts{}
 	return func(m *nats.Msg) {
 		id, err := strconv.ParseUint(m.Subject[skip:], 36, 64)
 		if err != nil {
@@ -235,18 +246,24 @@ func (w *wire) answered() nats.MsgHandler {
 			w.end(id, nil, errAway)
 			return
 		}
-		if len(m.Data) < 2 {
+		r := fields.Reader{Rest: m.Data}
+		state, follows, part := r.Byte(), r.Byte() != 0, r.Uint()
+		if r.Bad {
 			return
 		}
-		state, part, body := m.Data[0], m.Data[1] != 0, m.Data[2:]
-		if have, ok := parts[id]; ok {
-			body = append(have, body...)
+		have := begun[id]
+		delete(begun, id)
+		if part != have.n || len(have.body)+len(r.Rest) > maxMessage {
+			return // one is missing: it has no answer
 		}
-		if part {
-			parts[id] = body
+		body := r.Rest
+		if part > 0 {
+			body = append(have.body, r.Rest...)
+		}
+		if follows {
+			begun[id] = parts{body, part + 1}
 			return
 		}
-		delete(parts, id)
 		switch state {
 		case answerMore:
 			w.mu.Lock()

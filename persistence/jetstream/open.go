@@ -120,8 +120,8 @@ func fit(ctx context.Context, js jetstream.JetStream, o *Options) error {
 	case errors.Is(err, jetstream.ErrJetStreamNotEnabledForAccount):
 		return fmt.Errorf("jetstream is off for our account at nats %s: enable it in the account's settings", o.hosts())
 	case errors.Is(err, nats.ErrPermissionViolation):
-		return fmt.Errorf("nats %s denies us what we need: %w; permit our user to publish to %s.>, $KV.>, %s> and $JS.ACK.>, and to subscribe to _INBOX.>",
-			o.hosts(), err, o.Prefix, o.api())
+		return fmt.Errorf("nats %s denies us what we need: %w; permit our user to publish to %s.>, $KV.>, %s> and $JS.ACK.>, and to subscribe to _INBOX.> and %s.n.>",
+			o.hosts(), err, o.Prefix, o.api(), o.Prefix)
 	case err != nil:
 		return fmt.Errorf("jetstream at nats %s does not answer: %w", o.hosts(), err)
 	}
