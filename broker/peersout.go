@@ -186,7 +186,7 @@ type NodeStats struct {
 	Lost      uint64 // that others have sent and that did not come
 	Unclaimed uint64 // received for groups that have no member any more
 	Repairs   uint64 // copies of another node's interest that had to be asked for
-	Led       uint64 // times that this node began to lead
+	Led       uint64 // times that this node took the lead from another
 }
 
 func (n *nodeCounters) read() NodeStats {

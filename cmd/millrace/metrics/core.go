@@ -19,7 +19,7 @@ var (
 	nodeRepairs = counter("node_repairs", "Times that another node had to be asked which messages it wants, because what it had told was incomplete.")
 	nodes       = gauge("cluster_nodes", "Nodes that share the store, this one among them.")
 	leads       = gauge("cluster_leads", "1 when this node leads; a lone node always does.")
-	nodeLed     = counter("cluster_led", "Times that this node began to lead; over all nodes, the changes of leader.")
+	nodeLed     = counter("cluster_led", "Times that this node took the lead from another while it ran; over all nodes, the changes of leader.")
 	ready       = gauge("ready", "1 when publishes and acks work now.")
 )
 
