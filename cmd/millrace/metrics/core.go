@@ -11,7 +11,7 @@ var (
 	publishTook = durations("publish", "From handing a publish to the store until it is as safe as promised.")
 	waits       = gauge("receives_waiting", "Receives that wait for a message now.")
 	authRefused = counter("auth_failures", "Credentials that were refused, by reason.", "reason")
-	totalNow    = gauge("total", "How much there is in all of what a setting limits: queues, streams, retained (topics), stored (bytes).", "limit")
+	totalNow    = gauge("total_now", "How much there is in all of what a setting limits: queues, streams, retained (topics), stored (bytes).", "limit")
 	totalMost   = gauge("total_limit", "How much there may be, by the setting limits.NAME; 0 is no limit.", "limit")
 	totalOver   = counter("total_refusals", "What was refused because there was as much as there may be.", "limit")
 	nodeLive    = counter("node_messages", "Live messages between this node and others, by what became of them: sent to another, shed because too much waited for one, received, lost on the way from one, unclaimed by a group without members.", "outcome")
