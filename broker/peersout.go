@@ -173,7 +173,7 @@ func (p *peer) send() {
 // nodeCounters count live messages between this node and the others: of what one
 // has sent, the other has received or lost each.
 type nodeCounters struct {
-	sent, frames, received, shed, lost, unclaimed, repairs atomic.Uint64
+	sent, frames, received, shed, lost, unclaimed, repairs, led atomic.Uint64
 }
 
 // NodeStats are the counters of live messages between nodes, since the start.
@@ -186,11 +186,12 @@ type NodeStats struct {
 	Lost      uint64 // that others have sent and that did not come
 	Unclaimed uint64 // received for groups that have no member any more
 	Repairs   uint64 // copies of another node's interest that had to be asked for
+	Led       uint64 // times that this node took the lead from another
 }
 
 func (n *nodeCounters) read() NodeStats {
 	return NodeStats{
 		Sent: n.sent.Load(), Frames: n.frames.Load(), Shed: n.shed.Load(), Received: n.received.Load(),
-		Lost: n.lost.Load(), Unclaimed: n.unclaimed.Load(), Repairs: n.repairs.Load(),
+		Lost: n.lost.Load(), Unclaimed: n.unclaimed.Load(), Repairs: n.repairs.Load(), Led: n.led.Load(),
 	}
 }

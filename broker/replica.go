@@ -119,9 +119,11 @@ func (r *replica) Left(n Node) {
 
 // Led implements ClusterEvents.
 func (r *replica) Led() {
+	r.b.peers.stats.led.Add(1)
 	r.do(func() {
 		r.b.retained.sweep.look()
 		r.b.sessions.bury(holder{})
+		r.b.sessions.lead()
 	})
 }
 

@@ -10,6 +10,28 @@ func (b *Broker) OnSessionEnded(f func(*Session)) {
 	b.sessions.ended = f
 }
 
+// OnSessionMoved has moved called with each session that clients of other nodes
+// hold, or have left, when that was recorded there; and led, on a goroutine of its
+// own, when this node leads from now on. moved must not block. Neither is called
+// where there is no Cluster.
+func (b *Broker) OnSessionMoved(moved func(*Session), led func()) {
+	b.sessions.mu.Lock()
+	defer b.sessions.mu.Unlock()
+	b.sessions.moved, b.sessions.led = moved, led
+}
+
+// Leads reports whether what is done once for all nodes is this one's to do, as
+// showing the sessions that no client holds. It is always true on a lone node.
+func (b *Broker) Leads() bool { return b.leads() }
+
+// Elsewhere reports whether a client holds the session on another node.
+func (s *Session) Elsewhere() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	h := s.heldBy()
+	return h != (holder{}) && h != s.b.sessions.self
+}
+
 // borrow takes a session without a connection, for a change by an operator. It is
 // false where a connection has it, or nothing is left of it.
 func (ss *sessions) borrow(ctx context.Context, s *Session) (bool, error) {

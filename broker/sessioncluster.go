@@ -12,6 +12,8 @@ type clustered struct {
 	self    holder // this node, fixed
 	release func(ctx context.Context, clientID string, why Parting)
 	shared  func(filter string) // told of each that gets a backlog
+	moved   func(*Session)
+	led     func()
 	alone   bool
 	// loose are backlogs of sessions that are not there: just being made, or ended.
 	loose  map[string]Target
@@ -220,6 +222,15 @@ func (ss *sessions) takeIn() (left bool) {
 		cancel()
 	}
 	return left
+}
+
+// lead tells that this node leads.
+func (ss *sessions) lead() {
+	ss.mu.Lock()
+	defer ss.mu.Unlock()
+	if ss.led != nil {
+		ss.done.Go(ss.led)
+	}
 }
 
 // takeIn records that the connection of a session ended with its node. It reports

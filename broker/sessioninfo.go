@@ -32,7 +32,7 @@ func (b *Broker) Sessions() iter.Seq[SessionInfo] {
 		ids := slices.Sorted(maps.Keys(ss.byID))
 		ss.mu.Unlock()
 		for _, id := range ids {
-			if s := ss.named(id); s != nil && !yield(s.info()) {
+			if s := ss.named(id); s != nil && !yield(s.Info()) {
 				return
 			}
 		}
@@ -49,7 +49,8 @@ func (ss *sessions) named(id string) *Session {
 	return nil
 }
 
-func (s *Session) info() SessionInfo {
+// Info is what management shows of the session.
+func (s *Session) Info() SessionInfo {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	i := SessionInfo{
@@ -72,7 +73,7 @@ func (b *Broker) Session(ctx context.Context, id string) (*Session, SessionInfo,
 	if s == nil {
 		return nil, SessionInfo{}, noSession(id)
 	}
-	return s, s.info(), nil
+	return s, s.Info(), nil
 }
 
 func noSession(id string) error {

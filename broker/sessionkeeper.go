@@ -155,6 +155,7 @@ func (ss *sessions) follow(e Entry) error {
 	case s == nil && f == nil:
 	case s == nil:
 		ss.add(f)
+		s = f
 	case s.held:
 		ss.followHeld(s, kind, e, f)
 	case kind == keyWill:
@@ -164,6 +165,9 @@ func (ss *sessions) follow(e Entry) error {
 	default:
 		s.adopt(f, f.small)
 		ss.schedule(s)
+	}
+	if f != nil && !s.held && s.durable && kind == 0 && ss.moved != nil {
+		ss.moved(s)
 	}
 	return nil
 }

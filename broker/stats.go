@@ -112,6 +112,7 @@ func (b *Broker) Counters(yield func(name string, n int64) bool) {
 		{"messages.published", int64(n.Published)},
 		{"messages.stored", int64(n.Stored)},
 		{"messages.unmatched", int64(n.Unmatched)},
+		{"messages.forwarded", int64(n.Nodes.Sent)},
 		{"messages.retained", int64(b.RetainedCount())},
 		{"messages.delayed", int64(delayed)},
 		{"sessions.overflowed", int64(n.Overflowed)},

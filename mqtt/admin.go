@@ -51,7 +51,7 @@ func (c *conn) facts() *clients.Facts {
 // its client.
 func (c *conn) delist() {
 	s := c.session
-	if s.durable() && !s.kept.Ended() {
+	if s.durable() && !s.kept.Ended() && c.srv.o.Broker.Leads() {
 		if was, ok := c.srv.o.Clients.Get(s.id); ok {
 			f := *was.Facts
 			f.Connected, f.DisconnectedAt = false, time.Now()
@@ -59,11 +59,16 @@ func (c *conn) delist() {
 			c.srv.o.Clients.Replace(s, away, &f, away.Subscriptions())
 			if s.kept.Ended() { // meanwhile
 				c.srv.forgetAway(away)
+				c.srv.stats.ended.Add(1)
+			} else if s.kept.Elsewhere() {
+				c.srv.forgetAway(away)
 			}
 			return
 		}
 	}
-	c.srv.stats.ended.Add(1)
+	if !s.durable() || s.kept.Ended() {
+		c.srv.stats.ended.Add(1)
+	}
 	c.srv.o.Clients.Remove(s, s.id)
 }
 
@@ -376,29 +381,69 @@ func heldOf(ds []broker.Delivery) []clients.Held {
 }
 
 // listAway puts the sessions that were kept over a restart into the index, and
-// sees that those which end leave it.
+// sees that those which end leave it. Of several nodes the one that leads has
+// those that no client holds.
 func (s *Server) listAway() {
 	s.o.Broker.OnSessionEnded(func(kept *broker.Session) {
-		if c, ok := s.o.Clients.Get(kept.ClientID()); ok {
-			if a, ok := c.Session.(*away); ok && a.s == kept {
-				s.forgetAway(a)
-			}
+		if a := s.awayAs(kept); a != nil {
+			s.forgetAway(a)
+			s.stats.ended.Add(1)
 		}
 	})
+	s.o.Broker.OnSessionMoved(func(kept *broker.Session) {
+		if a := s.awayAs(kept); a != nil {
+			s.forgetAway(a)
+		}
+		if s.o.Broker.Leads() && !kept.Elsewhere() {
+			s.list(kept, kept.Info())
+		}
+	}, s.listKept)
+	if s.o.Broker.Leads() {
+		s.listKept()
+	}
+}
+
+// listKept puts all sessions into the index that no client holds.
+func (s *Server) listKept() {
 	for info := range s.o.Broker.Sessions() {
 		kept, _, err := s.o.Broker.Session(ourselves(), info.ClientID)
 		if err != nil {
 			continue // its time has just ended
 		}
-		a := newAway(kept, s)
-		name, _ := strings.CutPrefix(info.Owner, "user:")
-		s.o.Clients.Put(a, &clients.Facts{
-			ID: info.ClientID, Username: name, Principal: info.Owner, Version: 5, Expiry: info.Expiry, DisconnectedAt: info.Disconnected,
-		})
-		for _, sub := range a.Subscriptions() {
-			s.o.Clients.Subscribe(a, sub)
+		if kept.Elsewhere() {
+			continue
+		}
+		if a := s.list(kept, info); kept.Elsewhere() || kept.Ended() { // meanwhile
+			s.forgetAway(a)
 		}
 	}
+}
+
+// list puts a session into the index, unless its client is in it.
+func (s *Server) list(kept *broker.Session, info broker.SessionInfo) *away {
+	a := newAway(kept, s)
+	name, _ := strings.CutPrefix(info.Owner, "user:")
+	if !s.o.Clients.Add(a, &clients.Facts{
+		ID: info.ClientID, Username: name, Principal: info.Owner, Version: 5, Expiry: info.Expiry, DisconnectedAt: info.Disconnected,
+	}) {
+		return a
+	}
+	for _, sub := range a.Subscriptions() {
+		s.o.Clients.Subscribe(a, sub)
+	}
+	return a
+}
+
+// awayAs finds a session in the index, if it is there as one that no client holds.
+func (s *Server) awayAs(kept *broker.Session) *away {
+	c, ok := s.o.Clients.Get(kept.ClientID())
+	if !ok {
+		return nil
+	}
+	if a, ok := c.Session.(*away); ok && a.s == kept {
+		return a
+	}
+	return nil
 }
 
 // forgetAway takes a session that has ended out of the index.
@@ -408,5 +453,4 @@ func (s *Server) forgetAway(a *away) {
 		s.o.Clients.Unsubscribe(a, id, sub.Filter)
 	}
 	s.o.Clients.Remove(a, id)
-	s.stats.ended.Add(1)
 }

@@ -166,6 +166,18 @@ func (r *Registry) Put(s Session, f *Facts) {
 	r.note()
 }
 
+// Add adds a client whose id is not in the index, and reports whether it did.
+func (r *Registry) Add(s Session, f *Facts) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if _, ok := r.clients.Get(f.ID); ok {
+		return false
+	}
+	r.set(&Client{s, f})
+	r.note()
+	return true
+}
+
 // Remove takes a client out, unless another session has its id by now.
 func (r *Registry) Remove(s Session, id string) {
 	r.mu.Lock()

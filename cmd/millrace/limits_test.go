@@ -79,7 +79,7 @@ func TestLimitsOfAllThatIsStoredChangeWhileItRuns(t *testing.T) { // D29
 	}
 	figures := strings.Join(scrape(t, s), "\n")
 	for _, want := range []string{
-		`millrace_total{limit="queues"} 1`, `millrace_total_limit{limit="stored"} 1`, `millrace_total_refusals_total{limit="queues"} 1`,
+		`millrace_total_now{limit="queues"} 1`, `millrace_total_limit{limit="stored"} 1`, `millrace_total_refusals_total{limit="queues"} 1`,
 		`millrace_total_refusals_total{limit="streams"} 1`, `millrace_total_refusals_total{limit="stored"} 1`,
 	} {
 		if !strings.Contains(figures, want) {

@@ -11,13 +11,13 @@ import (
 	"millrace/rest/emqx"
 )
 
-// nodeName is what EMQX's tools know this process by.
+// nodeName is what EMQX's tools know this process by where it has no name of its own.
 const nodeName = "millrace@127.0.0.1"
 
 // management is what the management API shows of the other parts.
 func (a *app) management() emqx.Options {
 	o := emqx.Options{
-		Node: nodeName, Version: build().Short(), MaxPayload: int(a.cfg.Limits.Payload),
+		Node: nodeName, Cluster: a.cluster, Version: build().Short(), MaxPayload: int(a.cfg.Limits.Payload),
 		Clients: &a.clients, Alarms: a.alarms, History: a.history, System: system, Settings: func() []emqx.Setting { return *a.shown.Load() },
 	}
 	a.showSettings()

@@ -24,9 +24,9 @@ const (
 	opMessage
 )
 
-// appendBatch appends b as it was handed over.
-func appendBatch(p []byte, b *broker.Batch, level broker.Level) []byte {
-	p = fields.AppendUints(append(p, byte(level)), uint64(len(b.Units)))
+// encodeBatch returns b as it was handed over.
+func encodeBatch(b *broker.Batch, level broker.Level) []byte {
+	p := fields.AppendUints([]byte{byte(level)}, uint64(len(b.Units)))
 	for i := range b.Units {
 		ops := b.OpsOf(i)
 		p = binary.AppendUvarint(p, uint64(len(ops)))
@@ -237,9 +237,9 @@ func readWait(r *fields.Reader) *broker.Wait {
 	return w
 }
 
-// appendGot appends the outcome of a wait.
-func appendGot(p []byte, w *broker.Wait) []byte {
-	p = appendError(p, w.Err)
+// encodeGot returns the outcome of a wait.
+func encodeGot(w *broker.Wait) []byte {
+	p := appendError(nil, w.Err)
 	p = appendPos(p, &w.From)
 	p = fields.AppendUints(p, w.Bounds.First, w.Bounds.Next, uint64(w.Bounds.Bytes))
 	return appendDeliveries(p, w.Got)

@@ -234,7 +234,7 @@ func (s *Store) Submit(b *broker.Batch, level broker.Level, c broker.Completion)
 		kind: kindSubmit,
 		body: func() []byte {
 			if body == nil { // it is the caller's again once the batch is done
-				body = appendBatch(nil, b, level)
+				body = encodeBatch(b, level)
 			}
 			return body
 		},

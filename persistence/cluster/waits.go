@@ -145,9 +145,9 @@ func (x *served) Deliver(w *broker.Wait) {
 	case there && closing && isClosed(w.Err): // the next leader serves it
 		x.l.s.w.answer(&x.p, nil, false, errAway)
 	case there:
-		x.l.s.w.answer(&x.p, appendGot(nil, w), false, nil)
+		x.l.s.w.answer(&x.p, encodeGot(w), false, nil)
 	default:
-		x.l.s.giveBack(appendGot(nil, w))
+		x.l.s.giveBack(encodeGot(w))
 	}
 }
 
@@ -180,7 +180,7 @@ func (l *lead) cancel(f *follower, id uint64) {
 		l.mu.Lock()
 		delete(f.waits, id)
 		l.mu.Unlock()
-		l.s.w.answer(&x.p, appendGot(nil, &broker.Wait{}), false, nil)
+		l.s.w.answer(&x.p, encodeGot(&broker.Wait{}), false, nil)
 	}
 }
 

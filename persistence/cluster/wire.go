@@ -256,10 +256,7 @@ func (w *wire) answered() nats.MsgHandler {
 		if part != have.n || len(have.body)+len(r.Rest) > maxMessage {
 			return // one is missing: it has no answer
 		}
-		body := r.Rest
-		if part > 0 {
-			body = append(have.body, r.Rest...)
-		}
+		body := append(have.body, r.Rest...) //nolint:gocritic // it is built up from its parts
 		if follows {
 			begun[id] = parts{body, part + 1}
 			return

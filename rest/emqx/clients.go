@@ -87,14 +87,14 @@ func queryState(r *httpx.Request, q *clients.Query) error {
 	return problemf(http.StatusBadRequest, invalidParameter, "conn_state is %q, it must be connected, idle or disconnected", httpx.Clip(s))
 }
 
-// checkNode refuses a question about another node: there is one.
+// checkNode refuses a question about a node that is not there.
 func (a *api) checkNode(r *httpx.Request) error {
 	node, err := r.Query("node")
 	if err != nil {
 		return badQuery(err)
 	}
 	if node != "" && node != a.options.Node {
-		return problemf(http.StatusInternalServerError, badRPC, "there is no node %q, only %s", httpx.Clip(node), a.options.Node)
+		return problemf(http.StatusInternalServerError, badRPC, "there is no node %q, only %s", httpx.Clip(node), a.names())
 	}
 	return nil
 }
@@ -221,11 +221,11 @@ func (a *api) kicked(w http.ResponseWriter, r *httpx.Request, ends ...<-chan str
 func (a *api) clientAction(w http.ResponseWriter, r *httpx.Request) error {
 	switch id, action := r.Param("clientid"), r.Param("action"); {
 	case id == "kickout" && action == "bulk":
-		return a.kickMany(w, r)
+		return a.everywhere(a.kickMany)(w, r)
 	case action == "subscribe":
-		return a.subscribe(w, r)
+		return a.onClient(a.subscribe)(w, r)
 	case action == "unsubscribe":
-		return a.unsubscribe(w, r)
+		return a.onClient(a.unsubscribe)(w, r)
 	}
 	return httpx.ErrNoRoute
 }

@@ -93,8 +93,8 @@ func (a *api) listDelayed(w http.ResponseWriter, r *httpx.Request) error {
 
 // delayedID reads node and id of a path.
 func (a *api) delayedID(r *httpx.Request) (id broker.ID, err error) {
-	if node := r.Param("a"); node != a.options.Node {
-		return id, problemf(http.StatusBadRequest, badNodeName, "there is no node %q, only %s", httpx.Clip(node), a.options.Node)
+	if node := r.Param("a"); node != a.options.Node && !a.isOther(node) {
+		return id, problemf(http.StatusBadRequest, badNodeName, "there is no node %q, only %s", httpx.Clip(node), a.names())
 	}
 	id, ok := readMessageID(r.Param("b"))
 	if !ok {

@@ -47,6 +47,8 @@ type Options struct {
 	Settings   func() []Setting  // those in force; nil = none are shown
 	// Counters yields those of the MQTT edge; nil = MQTT is not served.
 	Counters iter.Seq2[string, int64]
+	// Cluster is the other nodes; nil = there are none. Node is its name of this one.
+	Cluster broker.Cluster
 }
 
 type api struct {
@@ -55,6 +57,7 @@ type api struct {
 	clients *clients.Registry
 	options Options
 	started time.Time
+	peers   *peers // nil = this node is alone
 }
 
 // New returns the handler of the dialect.
@@ -67,7 +70,13 @@ func New(b *broker.Broker, s *httpx.Shared, o Options) *httpx.Mux {
 	if o.Alarms == nil {
 		o.Alarms = alarms.NewBook(zerolog.Nop())
 	}
+	if o.Cluster != nil {
+		o.Node = o.Cluster.Self()
+	}
 	a := &api{broker: b, auth: b.Auth(), clients: o.Clients, options: o, started: time.Now()}
+	if o.Cluster != nil {
+		a.join(o.Cluster, s)
+	}
 	return httpx.NewMux(s, httpx.Dialect{
 		Name:         Door,
 		Routes:       a.routes(),
@@ -167,26 +176,26 @@ func (a *api) accessRoutes() []httpx.Route {
 func (a *api) clientRoutes() []httpx.Route {
 	const client, covered = Prefix + "/clients/:clientid", "/clients/{clientid}"
 	return []httpx.Route{
-		{Method: http.MethodGet, Path: Prefix + "/clients", Handler: a.view(a.listClients)},
-		{Method: http.MethodGet, Path: Prefix + "/clients_v2", Handler: a.view(a.listClientsFrom)},
-		{Method: http.MethodGet, Path: client, Handler: a.view(a.getClient)},
-		{Method: http.MethodDelete, Path: client, Handler: a.manage(a.kick)},
-		{Method: http.MethodGet, Path: client + "/:part", Handler: a.view(a.clientPart), Covers: []string{
+		{Method: http.MethodGet, Path: Prefix + "/clients", Handler: a.view(a.paged(a.listClients))},
+		{Method: http.MethodGet, Path: Prefix + "/clients_v2", Handler: a.view(a.continued(a.listClientsFrom))},
+		{Method: http.MethodGet, Path: client, Handler: a.view(a.onClient(a.getClient))},
+		{Method: http.MethodDelete, Path: client, Handler: a.manage(a.onClient(a.kick))},
+		{Method: http.MethodGet, Path: client + "/:part", Handler: a.view(a.onClient(a.clientPart)), Covers: []string{
 			covered + "/subscriptions", covered + "/mqueue_messages", covered + "/inflight_messages",
 		}},
 		{Method: http.MethodPost, Path: client + "/:action", Handler: a.manage(a.clientAction), Covers: []string{
 			"/clients/kickout/bulk", covered + "/subscribe", covered + "/unsubscribe",
 		}},
-		{Method: http.MethodPost, Path: client + "/:action/:sub", Handler: a.manage(a.clientActions), Covers: []string{
+		{Method: http.MethodPost, Path: client + "/:action/:sub", Handler: a.manage(a.onClient(a.clientActions)), Covers: []string{
 			covered + "/subscribe/bulk", covered + "/unsubscribe/bulk",
 		}},
-		{Method: http.MethodPut, Path: client + "/keepalive", Handler: a.manage(a.setKeepAlive)},
-		{Method: http.MethodGet, Path: client + "/:part/:sub", Handler: a.view(a.authorizationCache), Covers: []string{covered + "/authorization/cache"}},
-		{Method: http.MethodDelete, Path: client + "/:part/:sub", Handler: a.manage(a.authorizationCache), Covers: []string{covered + "/authorization/cache"}},
-		{Method: http.MethodGet, Path: Prefix + "/sessions_count", Handler: a.view(a.sessionsCount)},
-		{Method: http.MethodGet, Path: Prefix + "/subscriptions", Handler: a.view(a.listSubscriptions)},
-		{Method: http.MethodGet, Path: Prefix + "/topics", Handler: a.view(a.listTopics)},
-		{Method: http.MethodGet, Path: Prefix + "/topics/:topic", Handler: a.view(a.getTopic)},
+		{Method: http.MethodPut, Path: client + "/keepalive", Handler: a.manage(a.onClient(a.setKeepAlive))},
+		{Method: http.MethodGet, Path: client + "/:part/:sub", Handler: a.view(a.onClient(a.authorizationCache)), Covers: []string{covered + "/authorization/cache"}},
+		{Method: http.MethodDelete, Path: client + "/:part/:sub", Handler: a.manage(a.onClient(a.authorizationCache)), Covers: []string{covered + "/authorization/cache"}},
+		{Method: http.MethodGet, Path: Prefix + "/sessions_count", Handler: a.view(a.onAll(a.sessionsCount, a.sessionsOfAll))},
+		{Method: http.MethodGet, Path: Prefix + "/subscriptions", Handler: a.view(a.paged(a.listSubscriptions))},
+		{Method: http.MethodGet, Path: Prefix + "/topics", Handler: a.view(a.paged(a.listTopics))},
+		{Method: http.MethodGet, Path: Prefix + "/topics/:topic", Handler: a.view(a.joined(a.getTopic))},
 	}
 }
 
@@ -227,18 +236,18 @@ func (a *api) figureRoutes() []httpx.Route {
 	return []httpx.Route{
 		{Method: http.MethodGet, Path: Prefix + "/nodes", Handler: a.view(a.listNodes)},
 		{Method: http.MethodGet, Path: node, Handler: a.view(a.getNode)},
-		{Method: http.MethodGet, Path: node + "/:part", Handler: a.view(a.nodePart), Covers: []string{"/nodes/{node}/stats", "/nodes/{node}/metrics"}},
+		{Method: http.MethodGet, Path: node + "/:part", Handler: a.view(a.onNode(a.nodePart)), Covers: []string{"/nodes/{node}/stats", "/nodes/{node}/metrics"}},
 		{Method: http.MethodGet, Path: Prefix + "/cluster", Handler: a.view(a.cluster)},
 		{Method: http.MethodGet, Path: Prefix + "/cluster/topology", Handler: a.view(a.topology)},
 		{Method: http.MethodGet, Path: Prefix + "/configs", Handler: a.view(a.getConfigs)},
 		{Method: http.MethodGet, Path: Prefix + "/configs/:root", Handler: a.view(a.getConfig)},
-		{Method: http.MethodGet, Path: Prefix + "/stats", Handler: a.view(a.getStats)},
-		{Method: http.MethodGet, Path: Prefix + "/metrics", Handler: a.view(a.getMetrics)},
-		{Method: http.MethodGet, Path: Prefix + "/monitor", Handler: a.view(a.monitor)},
-		{Method: http.MethodDelete, Path: Prefix + "/monitor", Handler: a.manage(a.clearMonitor)},
-		{Method: http.MethodGet, Path: Prefix + "/monitor/nodes/:node", Handler: a.view(a.monitorOf)},
-		{Method: http.MethodGet, Path: Prefix + "/monitor_current", Handler: a.view(a.monitorCurrent)},
-		{Method: http.MethodGet, Path: Prefix + "/monitor_current/nodes/:node", Handler: a.view(a.monitorCurrentOf)},
+		{Method: http.MethodGet, Path: Prefix + "/stats", Handler: a.view(a.numbersOfAll(a.getStats))},
+		{Method: http.MethodGet, Path: Prefix + "/metrics", Handler: a.view(a.numbersOfAll(a.getMetrics))},
+		{Method: http.MethodGet, Path: Prefix + "/monitor", Handler: a.view(a.onAll(a.monitor, a.samplesOfAll))},
+		{Method: http.MethodDelete, Path: Prefix + "/monitor", Handler: a.manage(a.everywhere(a.clearMonitor))},
+		{Method: http.MethodGet, Path: Prefix + "/monitor/nodes/:node", Handler: a.view(a.onNode(a.monitorOf))},
+		{Method: http.MethodGet, Path: Prefix + "/monitor_current", Handler: a.view(a.onAll(a.monitorCurrent, a.currentOfAll))},
+		{Method: http.MethodGet, Path: Prefix + "/monitor_current/nodes/:node", Handler: a.view(a.onNode(a.monitorCurrentOf))},
 		{Method: http.MethodGet, Path: Prefix + "/alarms", Handler: a.view(a.listAlarms)},
 		{Method: http.MethodDelete, Path: Prefix + "/alarms", Handler: a.manage(a.forgetAlarms)},
 		{Method: http.MethodPost, Path: Prefix + "/alarms/force_deactivate", Handler: a.manage(a.deactivateAlarm)},

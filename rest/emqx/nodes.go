@@ -12,6 +12,9 @@ import (
 // edition is the word for EMQX without a licence, which clients know.
 const edition = "Opensource"
 
+// role is the word for a node that keeps data.
+const role = "core"
+
 // System is the machine and the process, as its owner reads them.
 type System struct {
 	Load                    [3]float64 // of 1, 5 and 15 minutes
@@ -26,6 +29,7 @@ type nodeView struct {
 	Version         string  `json:"version"`
 	Edition         string  `json:"edition"`
 	Role            string  `json:"role"`
+	Leader          *bool   `json:"leader,omitempty"` // of a cluster
 	Connections     int     `json:"connections"`
 	LiveConnections int     `json:"live_connections"`
 	ClusterSessions int     `json:"cluster_sessions"`
@@ -43,7 +47,7 @@ func (a *api) viewNode() nodeView {
 	now, _ := a.clients.Counts()
 	v := nodeView{
 		Node: a.options.Node, NodeStatus: "running", Uptime: time.Since(a.started).Milliseconds(),
-		Version: a.options.Version, Edition: edition, Role: "core",
+		Version: a.options.Version, Edition: edition, Role: role,
 		Connections: now.Sessions, LiveConnections: now.Connected, ClusterSessions: now.Sessions,
 		ProcessUsed: runtime.NumGoroutine(), Runtime: runtime.Version(),
 	}
@@ -58,22 +62,45 @@ func (a *api) viewNode() nodeView {
 func megabytes(n uint64) string { return fmt.Sprintf("%.2fM", float64(n)/(1<<20)) }
 
 func (a *api) listNodes(w http.ResponseWriter, r *httpx.Request) error {
-	return answer(w, r, []nodeView{a.viewNode()})
+	if a.peers == nil {
+		return answer(w, r, []nodeView{a.viewNode()})
+	}
+	views, lost, err := a.viewNodes(r)
+	if err != nil {
+		return err
+	}
+	mark(w, lost)
+	return answer(w, r, views)
 }
 
-// node refuses another node's name in a path.
+// node refuses in a path the name of a node that is not there.
 func (a *api) node(r *httpx.Request) error {
 	if node := r.Param("node"); node != a.options.Node {
-		return missing(notFound, "there is no node %q, only %s", httpx.Clip(node), a.options.Node)
+		return missing(notFound, "there is no node %q, only %s", httpx.Clip(node), a.names())
 	}
 	return nil
 }
 
 func (a *api) getNode(w http.ResponseWriter, r *httpx.Request) error {
-	if err := a.node(r); err != nil {
+	if a.peers == nil {
+		if err := a.node(r); err != nil {
+			return err
+		}
+		return answer(w, r, a.viewNode())
+	}
+	views, lost, err := a.viewNodes(r)
+	if err != nil {
 		return err
 	}
-	return answer(w, r, a.viewNode())
+	for _, v := range views {
+		if v.Node == r.Param("node") {
+			if v.NodeStatus == "stopped" {
+				mark(w, lost)
+			}
+			return answer(w, r, v)
+		}
+	}
+	return a.node(r)
 }
 
 // nodePart serves GET /nodes/:node/stats and /nodes/:node/metrics.
@@ -95,16 +122,20 @@ func (a *api) cluster(w http.ResponseWriter, r *httpx.Request) error {
 		Name  string   `json:"name"`
 		Nodes []string `json:"nodes"`
 		Self  string   `json:"self"`
-	}{"millrace", []string{a.options.Node}, a.options.Node})
+	}{"millrace", a.nodeNames(), a.options.Node})
 }
 
-// topology tells who keeps data for whom: one node, for itself.
+// topology tells who keeps data for whom: each node, for itself.
 func (a *api) topology(w http.ResponseWriter, r *httpx.Request) error {
 	type core struct {
 		Node       string   `json:"core_node"`
 		Replicants []string `json:"replicant_nodes"`
 	}
-	return answer(w, r, []core{{a.options.Node, []string{}}})
+	var cores []core
+	for _, name := range a.nodeNames() {
+		cores = append(cores, core{name, []string{}})
+	}
+	return answer(w, r, cores)
 }
 
 // status is for load balancers: it asks for no credentials.

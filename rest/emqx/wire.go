@@ -34,6 +34,7 @@ type meta struct {
 	Count   *int   `json:"count,omitempty"`
 	HasNext bool   `json:"hasnext"`
 	Cursor  string `json:"cursor,omitempty"`
+	Partial bool   `json:"partial,omitempty"` // a node did not answer: its entries are missing
 }
 
 // infinity is EMQX's word for a limit or an end that there is none of.

@@ -89,13 +89,16 @@ func (x *exchange) fail(err error) {
 		x.Header().Set("Retry-After", seconds(over.Retry))
 		err = &StatusError{Status: http.StatusTooManyRequests, Message: over.Error()}
 	}
-	if _, known := errors.AsType[*StatusError](err); !known && broker.KindOf(err) == broker.Internal && r.ctx.Err() == nil {
+	late := x.Status != 0
+	if !late {
+		x.mux.dialect.RenderError(&x.Recorder, r, err)
+	}
+	if _, known := errors.AsType[*StatusError](err); !known && (late || x.Status >= http.StatusInternalServerError) && broker.KindOf(err) == broker.Internal && r.ctx.Err() == nil {
 		x.mux.shared.Log.Error().Err(err).Str("request_id", r.ID()).Str("method", r.Method).Str("path", Clip(r.URL.EscapedPath())).Msg("request failed")
 	}
-	if x.Status != 0 { // too late for another answer; the client sees a broken one
+	if late { // too late for another answer; the client sees a broken one
 		panic(http.ErrAbortHandler)
 	}
-	x.mux.dialect.RenderError(&x.Recorder, r, err)
 }
 
 // log is the access log.

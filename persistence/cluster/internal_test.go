@@ -36,7 +36,7 @@ func whole() *broker.Batch {
 
 func TestABatchArrivesAsItWas(t *testing.T) {
 	b := whole()
-	got, level, err := readBatch(appendBatch(nil, b, broker.Lazy))
+	got, level, err := readBatch(encodeBatch(b, broker.Lazy))
 	if err != nil || level != broker.Lazy || !reflect.DeepEqual(got.Units, b.Units) {
 		t.Fatal(got, level, err)
 	}
@@ -73,15 +73,15 @@ func TestErrorsArriveAsWhatTheyAre(t *testing.T) {
 
 // FuzzCodec reads anything as everything that comes from another node.
 func FuzzCodec(f *testing.F) {
-	f.Add(appendBatch(nil, whole(), broker.Durable))
-	f.Add(appendGot(nil, &broker.Wait{Got: []broker.Delivery{{Message: broker.Message{Topic: "t"}}}}))
+	f.Add(encodeBatch(whole(), broker.Durable))
+	f.Add(encodeGot(&broker.Wait{Got: []broker.Delivery{{Message: broker.Message{Topic: "t"}}}}))
 	f.Add(appendWait(nil, &broker.Wait{Target: 1, Max: 2, Until: time.Unix(1, 2)}))
 	e := event{kind: recorded, space: broker.SpaceAuth, entry: broker.Entry{Key: "k", Value: []byte("v")}}
 	f.Add(e.append(nil))
 	f.Add((&wire{self: "a", start: 3}).appendHead(nil, true, 1, 2, "kind"))
 	f.Fuzz(func(t *testing.T, p []byte) {
 		if b, level, err := readBatch(bytes.Clone(p)); err == nil {
-			again, _, err := readBatch(appendBatch(nil, b, level))
+			again, _, err := readBatch(encodeBatch(b, level))
 			if err != nil || len(again.Ops) != len(b.Ops) || len(again.Units) != len(b.Units) {
 				t.Errorf("a batch is not what it was: %v", err)
 			}
