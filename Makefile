@@ -8,6 +8,7 @@ ROUNDS   ?= 20
 CRASH_STATES   ?= 100000
 KILL_ROUNDS    ?= 200
 CLUSTER_ROUNDS ?= 20
+NODES_ROUNDS   ?= 20
 MODEL_STEPS    ?= 200000
 ACCESS_CELLS   ?= 50000
 CONNECTIONS    ?= 10000
@@ -60,8 +61,8 @@ fuzz:
 torture:
 	MILLRACE_CLUSTER=all MILLRACE_CLUSTER_ROUNDS=$(CLUSTER_ROUNDS) MILLRACE_CRASH_STATES=$(CRASH_STATES) MILLRACE_FLIPS=all MILLRACE_FAULTS=all MILLRACE_MODEL_STEPS=$(MODEL_STEPS) \
 	  $(GO) test -count 1 -timeout 6h -v ./persistence/... | $(COUNTS)
-	MILLRACE_KILL_ROUNDS=$(KILL_ROUNDS) MILLRACE_ACCESS_CELLS=$(ACCESS_CELLS) MILLRACE_FLEET=2000 MILLRACE_CONNECTIONS=$(CONNECTIONS) \
-	  $(GO) test -count 1 -timeout 6h -v -run 'Kill|EveryDoorDecides|AFleet|ManyConnections' ./cmd/millrace | $(COUNTS)
+	MILLRACE_KILL_ROUNDS=$(KILL_ROUNDS) MILLRACE_ACCESS_CELLS=$(ACCESS_CELLS) MILLRACE_FLEET=2000 MILLRACE_CONNECTIONS=$(CONNECTIONS) MILLRACE_NODES_ROUNDS=$(NODES_ROUNDS) \
+	  $(GO) test -count 1 -timeout 6h -v -run 'Kill|EveryDoorDecides|AFleet|ManyConnections|NodesComeAndGo' ./cmd/millrace | $(COUNTS)
 	MILLRACE_FANOUT_ROUNDS=1000 $(GO) test -count 1 -v -run FanOutUnderRules ./mqtt | $(COUNTS)
 
 # Figures of this machine, one JSON line each.

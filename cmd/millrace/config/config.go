@@ -136,8 +136,8 @@ type NATS struct {
 	Key      string   `yaml:"tls_key" shown:"yes" flag:"nats-tls-key" doc:"its key, PEM"`
 	SysCreds string   `yaml:"sys_creds" flag:"nats-sys-creds" doc:"credentials file of the system account of NATS; with it a start reads from every server how it syncs its disk"`
 	Domain   string   `yaml:"domain" shown:"yes" flag:"nats-domain" doc:"JetStream domain to use, where store.url names servers of another one, like those of a leaf node"`
-	Node     string   `yaml:"node" shown:"yes" flag:"node-name" doc:"names this process to others that would use the same prefix; empty is the name of the machine and four letters kept in the data directory"`
-	Prefix   string   `yaml:"prefix" shown:"yes" flag:"nats-prefix" doc:"begins the name of every stream, bucket and subject; one Millrace node at a time uses it"`
+	Node     string   `yaml:"node" shown:"yes" flag:"node-name" doc:"names this node, and each of a cluster needs a name of its own; empty is the name of the machine and four letters kept in the data directory"`
+	Prefix   string   `yaml:"prefix" shown:"yes" flag:"nats-prefix" doc:"begins the name of every stream, bucket and subject; the nodes that use the same one are one broker"`
 	Replicas int      `yaml:"replicas" flag:"nats-replicas" doc:"copies of each stream, 1, 3 or 5; 0 is 3 in a cluster and 1 on a lone server"`
 	Sync     string   `yaml:"sync" flag:"nats-sync" one:"unknown|always|interval" doc:"how the NATS servers are configured to write (their sync_interval), which they do not tell; unless it is always, every answer is marked as relaxed"`
 	Wait     Duration `yaml:"wait" flag:"nats-wait" doc:"how long a start waits for the NATS servers"`
