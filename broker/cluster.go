@@ -59,7 +59,8 @@ type ClusterEvents interface {
 	Defined(d Definition)
 	// Gone: d was dropped.
 	Gone(d Definition)
-	// Recorded: e is the newest entry of its key; a nil Value says it was deleted.
+	// Recorded: e is the newest entry of its key; a nil Value says it was deleted, and
+	// Rev is newer then than all before.
 	Recorded(s Space, e Entry)
 	// Joined and Left: a node came or went. It is not there any more when it can do
 	// nothing more in the store, and it is told before another node leads.

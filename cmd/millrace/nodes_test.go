@@ -3,6 +3,7 @@ package main_test
 import (
 	"context"
 	"fmt"
+	"net/http"
 	"os"
 	"os/exec"
 	"slices"
@@ -173,6 +174,35 @@ func TestNodesAreOneBroker(t *testing.T) {
 		case <-time.After(30 * time.Second):
 			t.Fatalf("message %d did not come", i)
 		}
+	}
+}
+
+func TestAUserThatOneNodeRemovesIsGoneFromAll(t *testing.T) {
+	f := startNodes(t, "a", "b")
+	a, b := f.node(0), f.node(1)
+	made := map[string]any{"username": "dev", "password": "a password of its own", "role": "publisher"}
+	if err := newService(a).call(t.Context(), http.MethodPost, "/users", made, nil); err != nil {
+		t.Fatal(err)
+	}
+	lost := make(chan error, 1)
+	o := paho.NewClientOptions().AddBroker("tcp://" + b.ports["mqtt"]).SetClientID("dev").SetUsername("dev").SetPassword("a password of its own").
+		SetAutoReconnect(false).SetConnectionLostHandler(func(_ paho.Client, err error) { lost <- err })
+	c := paho.NewClient(o)
+	if token := c.Connect(); !token.WaitTimeout(20*time.Second) || token.Error() != nil {
+		t.Fatal(token.Error())
+	}
+	if err := newService(a).call(t.Context(), http.MethodDelete, "/users/dev", nil, nil); err != nil {
+		t.Fatal(err)
+	}
+	begun := time.Now()
+	if token := paho.NewClient(o).Connect(); !token.WaitTimeout(20*time.Second) || token.Error() == nil {
+		t.Error("a user that another node has removed logs in")
+	}
+	select {
+	case <-lost:
+		t.Logf("its connection ended %s after the answer", time.Since(begun))
+	case <-time.After(30 * time.Second):
+		t.Error("its connection stays")
 	}
 }
 

@@ -199,9 +199,9 @@ func (h *followed) recordedSince(space broker.Space, now []broker.Entry) (es []e
 			es = append(es, event{kind: recorded, space: space, entry: e})
 		}
 	}
-	for key := range h.known.keys[space] {
-		if !is[key] {
-			es = append(es, event{kind: recorded, space: space, entry: broker.Entry{Key: key}})
+	for key, rev := range h.known.keys[space] {
+		if !is[key] { // its deletion is newer than what is known, and older than all that comes
+			es = append(es, event{kind: recorded, space: space, entry: broker.Entry{Key: key, Rev: rev + 1}})
 		}
 	}
 	return es

@@ -86,7 +86,7 @@ func (x *submitted) Done(b *broker.Batch) {
 		ops := b.OpsOf(i)
 		for j := range ops {
 			if op := &ops[j]; op.Kind == broker.OpPut && heard.Wants(op.Space, op.Key) {
-				changed = append(changed, event{kind: recorded, space: op.Space, entry: broker.Entry{Key: op.Key}})
+				changed = append(changed, event{kind: recorded, space: op.Space, entry: broker.Entry{Key: op.Key, Rev: b.Units[i].Result.Rev}})
 			}
 		}
 	}
@@ -102,7 +102,9 @@ func (l *lead) changed(es []event, then func()) {
 	l.changing.Lock()
 	for i := range es {
 		e := &es[i]
-		if e.kind == recorded { // what it is by now: others may have written since
+		// What it is by now: others may have written since. A deletion has the revision
+		// of its unit.
+		if e.kind == recorded {
 			now, err := l.inner.Get(context.Background(), e.space, e.entry.Key)
 			if err == nil {
 				e.entry = now

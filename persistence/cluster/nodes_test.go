@@ -19,6 +19,7 @@ import (
 type heard struct {
 	mu   sync.Mutex
 	list []string
+	revs map[string]uint64
 	hold chan struct{} // nil, or closed when it may return from events
 }
 
@@ -44,6 +45,16 @@ func (*heard) Wants(_ broker.Space, key string) bool { return key != "unwanted" 
 func (h *heard) Defined(d broker.Definition)         { h.add("defined %s", d.Def.Name) }
 func (h *heard) Gone(d broker.Definition)            { h.add("gone %s", d.Def.Name) }
 func (h *heard) Recorded(_ broker.Space, e broker.Entry) {
+	h.mu.Lock()
+	if h.revs == nil {
+		h.revs = map[string]uint64{}
+	}
+	stale := e.Rev <= h.revs[e.Key]
+	h.revs[e.Key] = e.Rev
+	h.mu.Unlock()
+	if stale {
+		h.add("stale %s", e.Key)
+	}
 	h.add("recorded %s=%s", e.Key, e.Value)
 }
 func (h *heard) Joined(n broker.Node) { h.add("joined %s", n.Name) }
@@ -104,6 +115,15 @@ func (d done) Done(b *broker.Batch) { d <- b }
 func (n *node) put(key, value string) error {
 	b, d := new(broker.Batch), make(done, 1)
 	b.Put(broker.SpaceAuth, key, []byte(value), 0)
+	b.End()
+	n.Submit(b, broker.Durable, d)
+	return (<-d).Units[0].Result.Err
+}
+
+// forget deletes a key.
+func (n *node) forget(key string) error {
+	b, d := new(broker.Batch), make(done, 1)
+	b.Put(broker.SpaceAuth, key, nil, 0)
 	b.End()
 	n.Submit(b, broker.Durable, d)
 	return (<-d).Units[0].Result.Err
@@ -170,8 +190,11 @@ func TestWhatOneNodeWritesAllKnowBeforeItIsAnswered(t *testing.T) {
 		if err := n.Drop(t.Context(), target); err != nil {
 			t.Fatal(err)
 		}
+		if err := n.forget(name); err != nil {
+			t.Fatal(err)
+		}
 		for _, other := range []*node{a, b, x} {
-			if !other.heard.has("gone " + name) {
+			if !other.heard.has("gone "+name) || !other.heard.has("recorded "+name+"=") || other.heard.has("stale "+name) {
 				t.Errorf("node %s heard %q", other.Self(), other.heard.all())
 			}
 		}
@@ -295,16 +318,14 @@ func TestANodeThatIsCutOffIsNotWaitedForAndHearsWhatItMissed(t *testing.T) {
 	}
 	eventually(t, "it is given up", func() bool { return a.heard.has("left b") })
 	eventually(t, "it knows that it is alone", func() bool { return b.heard.has("alone true") })
-	bt, d := new(broker.Batch), make(done, 1)
-	bt.Put(broker.SpaceAuth, "gone", nil, 0)
-	bt.End()
-	a.Submit(bt, broker.Durable, d)
-	<-d
+	if err := a.forget("gone"); err != nil {
+		t.Fatal(err)
+	}
 	a.queue(t, "later")
 	b.way.Mend()
 	eventually(t, "it is back", func() bool { return b.heard.has("alone false") })
 	for _, what := range []string{"recorded k=v", "recorded gone=", "defined later"} {
-		if !b.heard.has(what) {
+		if !b.heard.has(what) || b.heard.has("stale gone") {
 			t.Errorf("%q is not among %q", what, b.heard.all())
 		}
 	}
