@@ -196,6 +196,9 @@ func (b *Broker) load(ctx context.Context) (err error) {
 			return fmt.Errorf("definition of %q: %w", d.Def.Name, err)
 		}
 	}
+	if err := b.followAuth(ctx); err != nil {
+		return fmt.Errorf("read the accounts again: %w", err)
+	}
 	b.retained.b = b
 	if err := b.retained.load(ctx); err != nil {
 		return fmt.Errorf("read the retained messages: %w", err)

@@ -48,11 +48,13 @@
 // The broker has five goroutines of its own: deadLetters, which publishes or
 // parks what the store tells it has lapsed, delayed, which publishes to
 // clients what is due, sessions, which publishes wills, ends sessions when their
-// time is over and gives them retained messages that they just missed, retained,
+// time is over, gives them retained messages that they just missed, and of several
+// nodes takes in the sessions of those that are gone, retained,
 // which removes retained messages that have expired, and members, which extends
 // the leases of consumers that outlive a request. Of several nodes it has two more
 // for each other one: one tells it which messages are wanted here, one sends it
-// those that it wants. Everything else runs on the goroutine of the caller or of
+// those that it wants; and a connection that ends because its session is another
+// node's has one for as long as that takes. Everything else runs on the goroutine of the caller or of
 // the store. A new kind needs a line here.
 //
 // # Locks
@@ -63,5 +65,6 @@
 // tree's; nothing else nests. No lock is
 // held while calling the Store, a Sink or a callback, but for defining, which
 // exists to order calls that define and drop (a queue is made without it, its name reserved), and a turn of sessions, taken before
-// Session.mu, which orders the Submits of one session's record.
+// Session.mu, which orders the Submits of one session's record, and over a shared
+// store is held until their outcome. So events of a Cluster take neither of the two.
 package broker

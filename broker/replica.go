@@ -1,6 +1,8 @@
 package broker
 
 import (
+	"context"
+	"errors"
 	"strings"
 	"sync"
 )
@@ -132,3 +134,17 @@ func (r *replica) Alone(is bool) {
 
 // leads reports whether what is done once for all nodes is this one's to do.
 func (b *Broker) leads() bool { return b.cluster == nil || b.cluster.Leads() }
+
+// followAuth puts in force what was changed between the reading of the accounts,
+// which is older than the broker, and the first event.
+func (b *Broker) followAuth(ctx context.Context) error {
+	if b.cluster == nil {
+		return nil
+	}
+	var bad error
+	err := b.store.List(ctx, SpaceAuth, "", func(e Entry) bool {
+		bad = b.auth.Apply(e.Key, e.Value, e.Rev)
+		return bad == nil
+	})
+	return errors.Join(err, bad)
+}

@@ -9,6 +9,7 @@ import (
 
 	"millrace/broker"
 	"millrace/broker/auth"
+	"millrace/broker/clustertest"
 )
 
 // two starts two nodes over one store of the memory driver.
@@ -133,7 +134,7 @@ func TestNodesThatDefineAtOnceAgree(t *testing.T) {
 func TestNodesThatStartAtOnceOnAnEmptyStoreAgree(t *testing.T) {
 	for range 20 {
 		s := share(t, "")
-		nodes := []*node{s.join("a"), s.join("b"), s.join("c")}
+		nodes := []*clustertest.View{s.Join("a"), s.Join("b"), s.Join("c")}
 		fixtures := make([]*fixture, len(nodes))
 		var wg sync.WaitGroup
 		for i, n := range nodes {
@@ -247,7 +248,7 @@ func TestRetainedMessagesAreThereOnAllNodes(t *testing.T) {
 func TestExpiredRetainedMessagesAreRemovedByTheLeader(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		s := share(t, "")
-		first := s.join("a")
+		first := s.Join("a")
 		s.open(first)
 		b := s.start("b")
 		set := func(topic string, after time.Duration) {
@@ -263,12 +264,35 @@ func TestExpiredRetainedMessagesAreRemovedByTheLeader(t *testing.T) {
 		if n := b.RetainedCount(); n != 1 {
 			t.Errorf("%d topics are left, want 1", n)
 		}
-		first.kill()
+		first.Kill()
 		time.Sleep(time.Minute)
 		if n := b.RetainedCount(); n != 0 {
 			t.Errorf("%d topics are left after the leader has changed", n)
 		}
 	})
+}
+
+func TestKeysOfANodeAreItsOwn(t *testing.T) {
+	a, b := two(t)
+	all := broker.NewKeys(a.store, broker.SpaceSystem)
+	of := map[string]*broker.Keys{"a": all.Of("a"), "b": broker.NewKeys(b.store, broker.SpaceSystem).Of("b")}
+	for name, k := range of {
+		if err := k.Put(a.ctx, "alarm/x", []byte(name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := of["b"].Delete(a.ctx, "alarm/x"); err != nil {
+		t.Fatal(err)
+	}
+	if v, ok, err := of["a"].Get(a.ctx, "alarm/x"); string(v) != "a" || !ok || err != nil {
+		t.Errorf("got %q, %t, %v", v, ok, err)
+	}
+	if m, err := of["a"].List(a.ctx, "alarm/"); len(m) != 1 || string(m["alarm/x"]) != "a" || err != nil {
+		t.Errorf("got %q, %v", m, err)
+	}
+	if _, ok, err := all.Get(a.ctx, "alarm/x"); ok || err != nil {
+		t.Errorf("a key of a node is one of all: %v", err)
+	}
 }
 
 // TestAUserOfOneNodeIsOneOfAnother when the first has answered.

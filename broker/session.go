@@ -497,7 +497,7 @@ func (s *Session) end(ctx context.Context, will bool) error {
 	}
 	err := c.store(ctx, s.b.store, level)
 	if errors.Is(err, ErrConflict) && s.tenure != nil {
-		s.b.sessions.lose(s)
+		s.b.sessions.lose(s) //nolint:contextcheck // the connection's end outlives the caller
 		s.b.sessions.letGo(s)
 		return errLost
 	}

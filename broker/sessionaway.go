@@ -113,6 +113,12 @@ func (s *Session) away(ctx context.Context, do func() error) error {
 		return errorf(Unavailable, ClientSubject, "client %q has just connected or gone; try again", s.id)
 	}
 	defer ss.letGo(s)
+	s.mu.Lock()
+	elsewhere := s.heldBy() != (holder{})
+	s.mu.Unlock()
+	if elsewhere {
+		return errorf(Unavailable, ClientSubject, "client %q is connected to another node; ask that one", s.id)
+	}
 	return do()
 }
 

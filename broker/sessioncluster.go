@@ -13,17 +13,14 @@ type clustered struct {
 	release func(ctx context.Context, clientID string, why Parting)
 	moved   func(*Session)
 	led     func()
+	shared  func(filter string) // told of each that gets a backlog
 	alone   bool
 	// loose are backlogs of sessions that are not there: just being made, or ended.
 	loose  map[string]Target
 	broken []*Session // that were lost, and are not read yet
-	dead   []death    // nodes whose sessions have to be taken in
-}
-
-// death is a node that is gone, and since when.
-type death struct {
-	of    holder // the zero value: all that are not there
-	since int64  // Unix milliseconds
+	// orphans are sessions of nodes that are gone, not yet taken in.
+	orphans []orphan
+	closed  bool // no goroutine begins any more
 }
 
 // backlogLinger is how long a backlog that nobody has waits before it is removed:
@@ -88,6 +85,12 @@ func (b *Broker) bindBacklog(t Target, name string) {
 		if g := b.groupNamed(name[1:]); g == nil || g.target != t {
 			b.unbindGroup(name[1:])
 			b.bindGroup(name[1:], t, 0)
+			ss.mu.Lock()
+			f := ss.shared
+			ss.mu.Unlock()
+			if f != nil {
+				f(name[1:])
+			}
 		}
 		ss.suspect(name)
 		return
@@ -139,8 +142,8 @@ func (b *Broker) loadShared(backlogs map[string]Definition) {
 	for name := range ss.loose {
 		ss.suspect(name)
 	}
-	ss.dead = append(ss.dead, death{since: ss.now()})
 	ss.mu.Unlock()
+	ss.bury(holder{})
 	for name, d := range backlogs {
 		if name[:1] == "\x00" {
 			b.bindBacklog(d.Target, name)
@@ -168,59 +171,55 @@ func (ss *sessions) putAway(s *Session) bool {
 	return false
 }
 
-// bury says that a node is gone since now, or that all that are gone have to be
-// looked at.
-func (ss *sessions) bury(of holder) {
-	ss.mu.Lock()
-	ss.dead = append(ss.dead, death{of, ss.now()})
-	ss.mu.Unlock()
-	ss.poke()
+// orphan is a session whose node is gone, as it was recorded then, and since when.
+type orphan struct {
+	s            *Session
+	rev, willRev uint64
+	since        int64 // Unix milliseconds
 }
 
-// takeIn ends what nodes that are gone had of sessions: their clients count as
-// disconnected since then. The leader does that, and keeps what it could not do.
-func (ss *sessions) takeIn() (left bool) {
-	ss.mu.Lock()
-	dead := ss.dead
-	if len(dead) == 0 || !ss.b.leads() {
-		if len(dead) > 0 {
-			ss.dead = nil // whoever leads does it; who leads next looks at all
-		}
-		ss.mu.Unlock()
-		return false
+// bury notes the sessions of a node that is gone, or for the zero value of all that
+// are not there. The leader alone does: who leads next looks at all.
+func (ss *sessions) bury(of holder) {
+	if !ss.b.leads() {
+		return
 	}
-	ss.dead = nil
 	there := make(map[holder]bool)
 	for _, n := range ss.b.cluster.Nodes() {
 		there[holder{n.Name, n.Start}] = true
 	}
-	since := make(map[*Session]int64)
+	now := ss.now()
+	ss.mu.Lock()
+	defer ss.mu.Unlock()
 	for _, s := range ss.byID {
 		s.mu.Lock()
-		h := s.heldBy()
+		if h := s.heldBy(); !s.held && h != (holder{}) && h != ss.self && (h == of || of == (holder{}) && !there[h]) {
+			ss.orphans = append(ss.orphans, orphan{s, s.tenure.rev, s.tenure.willRev, now})
+		}
 		s.mu.Unlock()
-		if s.held || h == (holder{}) {
-			continue
-		}
-		for _, d := range dead {
-			if d.of == h && d.of != ss.self || d.of == (holder{}) && !there[h] {
-				since[s] = d.since
-				break
-			}
-		}
 	}
+	ss.poke()
+}
+
+// takeIn ends what nodes that are gone had of sessions: their clients count as
+// disconnected since then. It reports whether some are left.
+func (ss *sessions) takeIn() (left bool) {
+	ss.mu.Lock()
+	all := ss.orphans
+	ss.orphans = nil
 	ss.mu.Unlock()
-	for s, at := range since {
+	for _, o := range all {
+		if !ss.b.leads() {
+			return false
+		}
 		ctx, cancel := context.WithTimeout(context.Background(), sessionStep)
-		if !s.orphan(ctx, at) {
+		if !o.takeIn(ctx) {
+			ss.mu.Lock()
+			ss.orphans = append(ss.orphans, o)
+			ss.mu.Unlock()
 			left = true
 		}
 		cancel()
-	}
-	if left {
-		ss.mu.Lock()
-		ss.dead = append(ss.dead, dead...)
-		ss.mu.Unlock()
 	}
 	return left
 }
@@ -234,25 +233,32 @@ func (ss *sessions) lead() {
 	}
 }
 
-// orphan records that the connection of a session ended with its node.
-func (s *Session) orphan(ctx context.Context, since int64) bool {
+// takeIn records that the connection of a session ended with its node. It reports
+// false if that is to be tried again.
+func (o *orphan) takeIn(ctx context.Context) bool {
+	s := o.s
 	ss := &s.b.sessions
 	if free, err := ss.borrow(ctx, s); err != nil || !free {
 		return err == nil // somebody has it, or nothing is left of it
 	}
 	s.lock()
-	s.tenure.holder = holder{}
-	if s.since == 0 {
-		s.since = since
+	same := s.tenure.rev == o.rev && s.tenure.willRev == o.willRev // else somebody took it since
+	if same {
+		s.tenure.holder = holder{}
+		if s.since == 0 {
+			s.since = o.since
+		}
+		if s.will != nil && s.willDue == 0 {
+			s.willDue = o.since + s.willDelay().Milliseconds()
+		}
+		s.time()
 	}
-	if s.will != nil && s.willDue == 0 {
-		s.willDue = since + s.willDelay().Milliseconds()
-	}
-	s.time()
 	s.mu.Unlock()
-	err := s.record(ctx, Durable)
-	if err != nil {
-		ss.lose(s) // what is recorded counts
+	var err error
+	if same {
+		if err = s.record(ctx, Durable); err != nil {
+			ss.lose(s) //nolint:contextcheck // what is recorded counts, and nobody waits for it
+		}
 	}
 	ss.letGo(s)
 	return err == nil || err == errLost //nolint:errorlint // it is returned bare

@@ -226,7 +226,7 @@ func TestASessionOfManySubscriptionsMoves(t *testing.T) {
 func TestASessionEndsOnAllNodesOnce(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		s := share(t, "")
-		first := s.join("a")
+		first := s.Join("a")
 		a := newEdge(s.open(first))
 		b, c := newEdge(s.start("b")), newEdge(s.start("c"))
 		_, subbed := c.listen("will/#")
@@ -250,7 +250,7 @@ func TestASessionEndsOnAllNodesOnce(t *testing.T) {
 		if p := c.publish("t", "x"); p.Matched.Subscribers != 2 {
 			t.Errorf("matched %+v", p.Matched)
 		}
-		first.kill()
+		first.Kill()
 		time.Sleep(50 * time.Second)
 		synctest.Wait()
 		got := subbed.take()
@@ -276,7 +276,7 @@ func TestTheClientsOfADeadNodeAreGone(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		s := share(t, "")
 		a := newEdge(s.start("a"))
-		second := s.join("b")
+		second := s.Join("b")
 		b := newEdge(s.open(second))
 		c := newEdge(s.start("c"))
 		_, heard := c.listen("will/#")
@@ -290,7 +290,7 @@ func TestTheClientsOfADeadNodeAreGone(t *testing.T) {
 		time.Sleep(time.Minute)
 		synctest.Wait()
 		wantText(t, "wills of clients that are connected", heard.take())
-		second.kill()
+		second.Kill()
 		synctest.Wait()
 		got := heard.take()
 		slices.Sort(got)
@@ -315,14 +315,14 @@ func TestTheClientsOfADeadNodeAreGone(t *testing.T) {
 func TestTheNextLeaderTakesInTheSessionsOfTheLast(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		s := share(t, "")
-		first := s.join("a")
+		first := s.Join("a")
 		a := newEdge(s.open(first))
 		b := newEdge(s.start("b"))
 		_, heard := b.listen("will/#")
 		a.connect("x", func(o *broker.SessionOptions) {
 			o.Will = &broker.Will{Message: broker.Message{Topic: "will/x", Payload: []byte("x"), QoS: 1}}
 		})
-		first.kill()
+		first.Kill()
 		synctest.Wait()
 		wantText(t, "wills", heard.take(), "x")
 		if _, i, err := b.Session(b.ctx, "x"); err != nil || i.Connected {
@@ -336,15 +336,13 @@ func TestTheNextLeaderTakesInTheSessionsOfTheLast(t *testing.T) {
 func TestASessionIsTakenFromANodeThatDoesNotAnswer(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		s := share(t, "")
-		first := s.join("a")
+		first := s.Join("a")
 		a := newEdge(s.open(first))
 		b := newEdge(s.start("b"))
 		old, _ := a.connect("x")
 		a.subscribe(old, "t", 1)
 		a.stuck = true
-		s.mu.Lock()
-		first.deaf = true
-		s.mu.Unlock()
+		first.SetDeaf(true)
 		now, present := b.connect("x")
 		if !present || !now.Moved() {
 			t.Error("the session was not taken over")
@@ -359,9 +357,7 @@ func TestASessionIsTakenFromANodeThatDoesNotAnswer(t *testing.T) {
 		b.subscribe(now, "u", 1)
 		wantList(t, "subscriptions", a.filters("x"), "t:1:0", "u:1:0")
 		wantList(t, "subscriptions", b.filters("x"), "t:1:0", "u:1:0")
-		s.mu.Lock()
-		first.deaf = false
-		s.mu.Unlock()
+		first.SetDeaf(false)
 		if _, present := a.connect("x"); !present {
 			t.Error("the session did not come back")
 		}
@@ -378,7 +374,7 @@ func TestOfNodesThatTakeASessionAtOnceOneHasIt(t *testing.T) {
 			for range 30 {
 				got, _, err := e.OpenSession(e.ctx, broker.SessionOptions{ClientID: "x", Principal: nobody, Expiry: 3600})
 				if err != nil {
-					if broker.KindOf(err) != broker.Conflict {
+					if k := broker.KindOf(err); k != broker.Conflict && k != broker.Unavailable {
 						t.Error(err)
 					}
 					continue
@@ -414,11 +410,11 @@ func TestSessionsOfANodeThatIsAloneEnd(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		s := share(t, "")
 		a := newEdge(s.start("a"))
-		second := s.join("b")
+		second := s.Join("b")
 		b := newEdge(s.open(second))
 		held, _ := b.connect("x")
 		b.subscribe(held, "t", 1)
-		second.cutOff()
+		second.CutOff()
 		synctest.Wait()
 		wantList(t, "the edge was told", b.asked(), "x1")
 		_, _, err := b.OpenSession(b.ctx, broker.SessionOptions{ClientID: "x", Principal: nobody, Expiry: 3600})
@@ -428,7 +424,7 @@ func TestSessionsOfANodeThatIsAloneEnd(t *testing.T) {
 			t.Error("the session was not free")
 		}
 		a.subscribe(there, "u", 1)
-		second.reconnect()
+		second.Reconnect()
 		time.Sleep(2 * time.Second)
 		wantList(t, "subscriptions", b.filters("x"), "t:1:0", "u:1:0")
 		if _, present := b.connect("x"); !present {
@@ -518,6 +514,28 @@ func TestASharedSubscriptionOfSessionsIsOneOnAllNodes(t *testing.T) {
 		time.Sleep(time.Minute)
 		if c, _ := b.SharedConsumer(filter, tb); c != nil {
 			t.Error("the backlog is there although nobody is a member")
+		}
+	})
+}
+
+func TestASessionOfAnotherNodeIsChangedThereOnly(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		s := share(t, "")
+		a, b := newEdge(s.start("a")), newEdge(s.start("b"))
+		a.connect("x")
+		there, _, err := b.Session(b.ctx, "x")
+		if err != nil {
+			t.Fatal(err)
+		}
+		wantKind(t, there.SubscribeAway(b.ctx, "t", broker.SubscriptionOptions{QoS: 1}), broker.Unavailable, broker.ClientSubject)
+		if err := b.EndSession(b.ctx, "x"); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(2 * time.Second)
+		wantList(t, "the edge was told", a.asked(), "x0")
+		for _, n := range []*edge{a, b} {
+			_, _, err := n.Session(n.ctx, "x")
+			wantKind(t, err, broker.NotFound, broker.ClientSubject)
 		}
 	})
 }

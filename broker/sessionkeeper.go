@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"slices"
 
 	"millrace/broker/auth"
 )
@@ -87,7 +88,7 @@ func (s *Session) write(ctx context.Context, level Level, fill func(*Batch)) err
 	defer turn.Unlock()
 	err := c.outcome(ctx)
 	if errors.Is(err, ErrConflict) {
-		s.b.sessions.lose(s)
+		s.b.sessions.lose(s) //nolint:contextcheck // the connection's end outlives the caller
 		return errLost
 	}
 	return err
@@ -119,7 +120,7 @@ func (ss *sessions) lost(s *Session) {
 	first := !s.tenure.lost
 	s.tenure.lost = true
 	s.mu.Unlock()
-	if first && ss.release != nil && s.wait == nil && !ss.alone { // a connection holds it
+	if first && ss.release != nil && s.wait == nil && !ss.alone && !ss.closed { // a connection holds it
 		f := ss.release
 		ss.done.Go(func() {
 			ctx, cancel := context.WithTimeout(context.Background(), sessionStep)
@@ -316,8 +317,8 @@ func (s *Session) adoptSubs(now []*sessionSub) {
 		d.s = s
 		s.place(d, i, known)
 	}
-	for i := len(s.subs) - 1; i >= 0; i-- {
-		if !wanted[s.subs[i].filter] {
+	for i, d := range slices.Backward(s.subs) {
+		if !wanted[d.filter] {
 			s.leaveOut(i)
 		}
 	}

@@ -62,6 +62,14 @@ func (b *Broker) OnRelease(part func(ctx context.Context, clientID string, why P
 	})
 }
 
+// OnShared has f called when a shared subscription gets a backlog, on whatever node.
+// It must not block, and is never called where there is no Cluster.
+func (b *Broker) OnShared(f func(filter string)) {
+	b.sessions.mu.Lock()
+	defer b.sessions.mu.Unlock()
+	b.sessions.shared = f
+}
+
 // announce tells the other nodes that a client has connected here.
 func (b *Broker) announce(o *SessionOptions) {
 	if b.cluster == nil {
@@ -185,7 +193,7 @@ func (b *Broker) openMoving(ctx context.Context, o *SessionOptions) (s *Session,
 		}
 		return s, present, nil
 	}
-	return nil, false, errLost
+	return nil, false, errorf(Unavailable, ClientSubject, "client id %q connects to several nodes at once, and another one has its session", o.ClientID)
 }
 
 // arrive reads what there is of a session that was just taken. A node that did
@@ -350,9 +358,9 @@ func (ss *sessions) setAlone(is bool) {
 			ids = append(ids, id)
 		}
 	}
-	ss.mu.Unlock()
+	defer ss.mu.Unlock()
 	ss.poke()
-	if part == nil {
+	if part == nil || ss.closed {
 		return
 	}
 	for _, id := range ids {

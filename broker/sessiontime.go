@@ -91,6 +91,9 @@ func (ss *sessions) start() {
 }
 
 func (ss *sessions) close() {
+	ss.mu.Lock()
+	ss.closed = true
+	ss.mu.Unlock()
 	ss.stop()
 	ss.done.Wait()
 }

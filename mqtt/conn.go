@@ -40,6 +40,7 @@ type conn struct {
 	told    atomic.Uint32 // what $events says of it: tellNothing, tellConnected, tellEnded
 	present bool          // the session was there before
 	grace   *grace        // what it has yet to go on with; nil for most
+	since   int64         // when it took its client id, Unix milliseconds; under Server.mu
 	left    chan struct{} // closed when nothing of the session is this connection's any more
 
 	producer *broker.Producer

@@ -332,17 +332,21 @@ func (s *session) reviewQueues(a *auth.Auth) {
 func (s *session) leases(refs []broker.Ref) []broker.Ref {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.takes.out == 0 {
-		return refs
-	}
 	for _, l := range s.takes.held {
 		if !l.fixed {
 			refs = append(refs, l.d.Ref)
 		}
 	}
 	for _, f := range s.window.out {
-		if l, ok := f.cargo.(*leased); ok && !l.fixed {
-			refs = append(refs, l.d.Ref)
+		switch l := f.cargo.(type) {
+		case *leased:
+			if !l.fixed {
+				refs = append(refs, l.d.Ref)
+			}
+		case *shared:
+			if l.extend {
+				refs = append(refs, *l.ref)
+			}
 		}
 	}
 	return refs

@@ -79,7 +79,12 @@ func openRated(tb testing.TB, dir string, rates auth.Rates, listen func(mqtt.Opt
 func openLimited(tb testing.TB, dir string, listen func(mqtt.Options) (*mqtt.Server, error), rates auth.Rates, bo broker.Options, change ...func(*mqtt.Options)) *edge {
 	tb.Helper()
 	inner, check := openStore(tb, dir)
-	e := &edge{store: &gate{Store: inner}, check: check, log: &logs{}, dir: dir}
+	return openOver(tb, &edge{store: &gate{Store: inner}, check: check, log: &logs{}, dir: dir}, listen, rates, bo, change...)
+}
+
+// openOver starts the broker and the listeners of e, over its store.
+func openOver(tb testing.TB, e *edge, listen func(mqtt.Options) (*mqtt.Server, error), rates auth.Rates, bo broker.Options, change ...func(*mqtt.Options)) *edge {
+	tb.Helper()
 	var err error
 	e.auth, err = auth.Open(tb.Context(), auth.Options{Store: broker.NewKeys(e.store, broker.SpaceAuth), AllowAnonymous: true, Rates: rates})
 	if err != nil {

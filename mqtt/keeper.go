@@ -23,7 +23,8 @@ type keeper struct {
 	dropped []dropped    // nor to anybody
 	sent    []sentID
 	numbers []numbered
-	leases  bool // there may be leases to extend
+	shares  []string // shared subscriptions that have a backlog since
+	leases  bool     // there may be leases to extend
 	stopped bool
 }
 
@@ -124,6 +125,14 @@ func (k *keeper) renumber(s *session, seq uint64, id uint16) {
 	k.tell()
 }
 
+// reopen says that a shared subscription has a backlog now, on this node or another.
+func (k *keeper) reopen(filter string) {
+	k.mu.Lock()
+	k.shares = append(k.shares, filter)
+	k.mu.Unlock()
+	k.tell()
+}
+
 // watch says that a lease was taken.
 func (k *keeper) watch(fixed bool) {
 	if fixed {
@@ -175,8 +184,12 @@ func (k *keeper) run() {
 func (k *keeper) settle() {
 	k.mu.Lock()
 	back, kicks, refused, dropped, sent, numbers := k.back, k.kicks, k.refused, k.dropped, k.sent, k.numbers
-	k.back, k.kicks, k.refused, k.dropped, k.sent, k.numbers = nil, nil, nil, nil, nil, nil
+	shares := k.shares
+	k.back, k.kicks, k.refused, k.dropped, k.sent, k.numbers, k.shares = nil, nil, nil, nil, nil, nil, nil
 	k.mu.Unlock()
+	for _, filter := range shares {
+		k.s.openGroup(filter)
+	}
 	st := k.s.o.Broker.NewSettlements()
 	for _, r := range back {
 		var done func(error)
@@ -213,6 +226,11 @@ func (k *keeper) extend() {
 	for _, c := range k.s.loggedIn() {
 		refs = c.session.leases(refs[:0])
 		for _, r := range refs {
+			st.Extend(r)
+		}
+	}
+	for _, g := range k.s.allGroups() {
+		for _, r := range g.leases(refs[:0]) {
 			st.Extend(r)
 		}
 	}

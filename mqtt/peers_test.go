@@ -55,7 +55,8 @@ func TestAGroupOfTwoNodesUsesTheRoomOfBoth(t *testing.T) {
 	twoNodes(t, func(t *testing.T, a, b *edge) {
 		on := map[string]*raw{}
 		for name, e := range map[string]*edge{"a": a, "b": b} {
-			on[name] = members(t, e, 1, true, "$share/g/t", 0x21, 0, 2)[0] // two in flight
+			on[name] = pipeIn(t, e, true, name, 0x21, 0, 2) // two in flight
+			on[name].subscribe(1, 1, "$share/g/t")
 		}
 		time.Sleep(10 * time.Millisecond)
 		for i := range 5 {

@@ -14,6 +14,7 @@ const (
 	rivalMaxDelay = 8 * time.Second
 	// rivalAlarm is how long an alarm stands after the last such take-over.
 	rivalAlarm = time.Minute
+	rivalText  = "clients fight for one client id, or one connects again without end: give each an id of its own"
 	// maxHeld is how many wait for one id.
 	maxHeld = 8
 	// sweepRivals is how many ids are known before old ones are looked for.

@@ -91,6 +91,7 @@ func (s *Server) start() {
 	s.accepting.Go(func() { s.review(seen) })
 	s.listAway()
 	s.keeper.start(s)
+	s.meetNodes()
 	s.events.start(s)
 	s.rivals.from, s.rivals.stopped = s.o.RivalsFrom, s.stopped
 	if s.o.SysInterval > 0 {

@@ -6,7 +6,6 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"millrace/broker"
 	"millrace/broker/auth"
@@ -66,6 +65,7 @@ func (s *Server) register(ctx context.Context, c *conn) *faultError {
 	}
 	s.serial++
 	c.session = &session{id: c.hello.id, who: c.who, serial: s.serial, c: c}
+	c.since = s.o.Broker.Now().UnixMilli()
 	c.session.window.init(s.sendWindow(c))
 	c.session.aliases = newAliases(min(int(c.hello.aliasMax), s.o.MaxAliases))
 	s.clients[c.hello.id] = c
@@ -86,13 +86,9 @@ func (s *Server) register(ctx context.Context, c *conn) *faultError {
 
 // takeOver tells that c takes the place of old, and whether the two are rivals.
 func (s *Server) takeOver(c, old *conn) {
-	fight := s.rivals.met(c.hello.id, time.Now())
-	if fight == fightBegins {
-		s.log.Warn().Str("client", clip(c.hello.id)).Str("remote", c.remote).Str("other", old.remote).
-			Msg("two clients fight for one client id, or one connects again without end: give each an id of its own; their connects are slowed down")
-	}
+	fight := s.fight(c, old.remote)
 	if fight != noFight {
-		s.o.Alarms.RaiseFor(rivalAlarm, "rival_clients", "clients fight for one client id, or one connects again without end: give each an id of its own",
+		s.o.Alarms.RaiseFor(rivalAlarm, "rival_clients", rivalText,
 			map[string]any{"client_id": c.hello.id, "address": c.remote, "other_address": old.remote})
 	}
 	s.events.takenOver(c, old, fight != noFight)
@@ -126,7 +122,7 @@ func (c *conn) openSession(ctx context.Context) *faultError {
 	h, s := &c.hello, c.session
 	expiry := h.expiry(&c.srv.o)
 	kept, present, err := c.srv.o.Broker.OpenSession(ctx, broker.SessionOptions{
-		ClientID: h.id, Principal: c.who, Clean: h.clean, Expiry: expiry, Will: h.will,
+		ClientID: h.id, Principal: c.who, Clean: h.clean, Expiry: expiry, Will: h.will, Since: c.since,
 	})
 	switch broker.KindOf(err) {
 	case broker.Conflict:
@@ -145,6 +141,9 @@ func (c *conn) openSession(ctx context.Context) *faultError {
 		c.srv.stats.resumed.Add(1)
 	} else {
 		c.srv.stats.created.Add(1)
+	}
+	if kept != nil && kept.Moved() {
+		c.srv.arrived(c)
 	}
 	c.grace = c.srv.reclaim(h.id)
 	if c.grace != nil && !present {

@@ -37,6 +37,7 @@ type shared struct {
 	m      *broker.Message
 	serial uint64
 	ref    *broker.Ref // in the broker's backlog of the group; nil for a live message
+	extend bool        // its lease ends unless it is extended
 	passed bool        // on, by another node: it stays on this one
 	sent   bool        // to a member, under group.mu
 }

@@ -1,6 +1,11 @@
 package mqtt
 
-import "millrace/broker"
+import (
+	"maps"
+	"slices"
+
+	"millrace/broker"
+)
 
 // source is what the broker keeps for a group that durable sessions are members
 // of, as the sink of its consumer: the group takes as much as its members have
@@ -71,7 +76,10 @@ func (f *source) Take(ds []broker.Delivery) {
 	for i := range ds {
 		m, ref := ds[i].Message, ds[i].Ref
 		g.serial++
-		g.backlog.push(pending{m: &m, cargo: &shared{g: g, m: &m, serial: g.serial, ref: &ref}})
+		g.backlog.push(pending{m: &m, cargo: &shared{g: g, m: &m, serial: g.serial, ref: &ref, extend: f.c.Shared()}})
+	}
+	if f.c.Shared() {
+		g.srv.keeper.watch(false)
 	}
 	if !g.ended { // otherwise they go back with the rest
 		g.send()
@@ -85,4 +93,34 @@ func (f *source) Ended(error) {
 	defer f.g.mu.Unlock()
 	f.g.source = nil
 	f.g.waiting.Store(int64(f.g.backlog.len()))
+}
+
+// leases appends those of the messages that wait for a member and have to be
+// extended.
+func (g *group) leases(refs []broker.Ref) []broker.Ref {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for i := range g.backlog.len() {
+		p := &g.backlog.ring[(g.backlog.head+i)%len(g.backlog.ring)]
+		if sh, ok := p.cargo.(*shared); ok && sh.extend {
+			refs = append(refs, *sh.ref)
+		}
+	}
+	return refs
+}
+
+// openGroup has a group of this node take from a backlog that was made.
+func (s *Server) openGroup(filter string) {
+	s.mu.Lock()
+	g := s.groups[filter]
+	s.mu.Unlock()
+	if g != nil {
+		g.open()
+	}
+}
+
+func (s *Server) allGroups() []*group {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Collect(maps.Values(s.groups))
 }

@@ -125,7 +125,11 @@ func (a *app) openBroker(ctx context.Context) error {
 	if err := a.openStore(ctx); err != nil {
 		return err
 	}
-	if err := a.alarms.Keep(ctx, broker.NewKeys(a.store, broker.SpaceSystem)); err != nil {
+	keys := broker.NewKeys(a.store, broker.SpaceSystem)
+	if a.cluster != nil {
+		keys = keys.Of(a.cluster.Self()) // each has its own
+	}
+	if err := a.alarms.Keep(ctx, keys); err != nil {
 		return err
 	}
 	a.stack.push("alarms", a.alarms.Close)
