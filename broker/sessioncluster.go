@@ -11,9 +11,9 @@ import (
 type clustered struct {
 	self    holder // this node, fixed
 	release func(ctx context.Context, clientID string, why Parting)
-	shared  func(filter string) // told of each that gets a backlog
 	moved   func(*Session)
 	led     func()
+	shared  func(filter string) // told of each that gets a backlog
 	alone   bool
 	// loose are backlogs of sessions that are not there: just being made, or ended.
 	loose  map[string]Target
