@@ -180,7 +180,7 @@ func TestNodesAreOneBroker(t *testing.T) {
 func TestAUserThatOneNodeRemovesIsGoneFromAll(t *testing.T) {
 	f := startNodes(t, "a", "b")
 	a, b := f.node(0), f.node(1)
-	made := map[string]any{"username": "dev", "password": "a password of its own", "role": "publisher"}
+	made := map[string]any{"username": "dev", "password": "a password of its own"}
 	if err := newService(a).call(t.Context(), http.MethodPost, "/users", made, nil); err != nil {
 		t.Fatal(err)
 	}
