@@ -48,7 +48,8 @@ queues:
 // start starts a node, or starts it again.
 func (f *fleetOf) start(name string) {
 	f.t.Helper()
-	s := startServer(f.t, "--data", f.data[name], "--node-name", name, "--allow-anonymous", "--store", f.url, "--nats-sync", "always", "--bootstrap-file", f.boot)
+	s := startServer(f.t, "--data", f.data[name], "--node-name", name, "--allow-anonymous", "--store", f.url, "--nats-sync", "always", "--bootstrap-file", f.boot,
+		"--set", "mqtt.max_session_queue=10000000", "--set", "mqtt.max_session_bytes=4GiB")
 	f.mu.Lock()
 	f.up[name] = s
 	f.mu.Unlock()
