@@ -70,10 +70,10 @@ func (a *Auth) present(ctx context.Context, audience, token string, use func(pre
 		if p, refused = a.presented(ctx, c); refused == nil {
 			refused = late
 		}
-		if refused != nil {
-			return nil
+		if refused == nil {
+			return use(p)
 		}
-		return use(p)
+		return nil
 	})
 	if refused != nil {
 		a.noteRefusal(ctx, "user:", a.subject(c), refused)

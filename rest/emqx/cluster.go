@@ -4,11 +4,11 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"maps"
 	"net/http"
 	"net/url"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"millrace/broker"
@@ -66,9 +66,7 @@ func (p *reply) Write(b []byte) (int, error) {
 
 // send gives the reply to who sent the request.
 func (p *reply) send(w http.ResponseWriter) error {
-	for name, v := range p.Head {
-		w.Header()[name] = v
-	}
+	maps.Copy(w.Header(), p.Head)
 	w.WriteHeader(p.Status)
 	if len(p.Body) > 0 {
 		_, _ = w.Write(p.Body) // an error means that the client has gone
@@ -116,9 +114,7 @@ func (p *peers) answer(ctx context.Context, q *question) (got *reply) {
 		got.Status = http.StatusBadRequest
 		return got
 	}
-	for name, v := range q.Header {
-		r.Header[name] = v
-	}
+	maps.Copy(r.Header, q.Header)
 	p.alone.ServeHTTP(got, r)
 	return got
 }
@@ -163,15 +159,18 @@ func (p *peers) askAll(ctx context.Context, q *question) []answered {
 	for _, n := range p.members() {
 		all = append(all, answered{Node: n})
 	}
-	var asking sync.WaitGroup
+	asked := make(chan struct{})
 	for i := range all {
-		asking.Go(func() {
+		go func() {
 			if got, err := p.ask(ctx, all[i].Name, q); err == nil {
 				all[i].reply = got
 			}
-		})
+			asked <- struct{}{}
+		}()
 	}
-	asking.Wait()
+	for range all {
+		<-asked
+	}
 	return all
 }
 
