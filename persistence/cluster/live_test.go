@@ -17,9 +17,6 @@ import (
 
 var somebody = &auth.Principal{Kind: auth.Key, Name: "somebody", Role: auth.Administrator}
 
-// patient is longer than a loaded machine keeps a node from saying that it is there.
-const patient = 20 * time.Second
-
 // startBroker starts a node with a broker.
 func startBroker(tb testing.TB, c *jetstreamtest.Cluster, name string) *broker.Broker {
 	tb.Helper()

@@ -85,7 +85,6 @@ type Store struct {
 	early   []parcel // changes that came while it joined
 	joining bool
 	ready   bool // what is in the queue may be told
-	ends    error
 }
 
 // bound and followed are what was bound.
@@ -153,7 +152,6 @@ func (s *Store) abandon() {
 func (s *Store) fail(err error) {
 	s.mu.Lock()
 	closed := s.closed
-	s.ends = cmp.Or(s.ends, err)
 	s.mu.Unlock()
 	if s.failed != nil && !closed {
 		s.failed(err)
