@@ -88,7 +88,7 @@ func (s *Store) asked(p parcel) {
 	if closed {
 		return
 	}
-	s.work.Go(func() {
+	s.spawn(func() {
 		answer, err := s.reply(&p)
 		s.w.answer(&p, answer, false, err)
 	})

@@ -204,7 +204,7 @@ func (s *Store) join(ctx context.Context, who string) error {
 		s.settled(st.Number)
 		return nil
 	}
-	s.work.Go(func() { // what it misses, it reads from the leader
+	s.spawn(func() { // what it misses, it reads from the leader
 		if err := s.catchUp(s.ctx); err != nil {
 			s.lost(err)
 			return

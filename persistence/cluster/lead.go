@@ -267,7 +267,7 @@ func (s *Store) operate(p parcel) {
 		l.cancel(f, r.Uint())
 		s.w.answer(&p, nil, false, nil)
 	default:
-		s.work.Go(func() {
+		s.spawn(func() {
 			answer, err := l.serve(s.ctx, &p, r)
 			s.w.answer(&p, answer, false, err)
 		})

@@ -73,7 +73,8 @@ type Store struct {
 	waits    hand.Waits
 
 	mu      sync.Mutex
-	closed  bool
+	closed  bool // it takes nothing more
+	over    bool // no goroutine begins any more
 	ops     ops
 	to      *leader // nil while there is none
 	state   broker.State
@@ -130,22 +131,15 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	s.w.take[storeLane] = s.operate
 	s.w.take[eventLane] = s.heard
 	if err := s.w.listen(); err != nil {
-		s.abandon()
+		s.release()
 		return nil, err
 	}
 	if err := s.seek(ctx); err != nil {
-		s.abandon()
+		s.release()
 		return nil, err
 	}
 	s.work.Go(s.run)
 	return s, nil
-}
-
-// abandon releases what a failed Open took.
-func (s *Store) abandon() {
-	s.stop()
-	s.w.close()
-	s.nc.Close()
 }
 
 // fail ends all work for good: this process must start again.
@@ -155,6 +149,15 @@ func (s *Store) fail(err error) {
 	s.mu.Unlock()
 	if s.failed != nil && !closed {
 		s.failed(err)
+	}
+}
+
+// spawn runs f on a goroutine that Close waits for, unless that waits already.
+func (s *Store) spawn(f func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.over {
+		s.work.Go(f)
 	}
 }
 
@@ -262,10 +265,19 @@ func (s *Store) Close(ctx context.Context) error {
 	}
 	s.stop()
 	s.endAll(broker.ErrClosed)
+	s.release()
+	return err
+}
+
+// release waits for goroutines, and closes the ways to other nodes.
+func (s *Store) release() {
+	s.stop()
+	s.mu.Lock()
+	s.over = true
+	s.mu.Unlock()
 	s.work.Wait()
 	s.w.close()
 	s.nc.Close()
-	return err
 }
 
 // settle waits for what is under way, while ctx lasts.
