@@ -16,19 +16,22 @@ const (
 var mayAskTheMachine = map[string]string{
 	"broker/alarms/":                         shows,
 	"broker/auth/auth.go":                    calendar, // keys and tokens
+	"broker/clustertest/":                    "tests, in fake time",
 	"broker/overflow.go":                     measures, // whether a second has passed
+	"broker/peersinterest.go":                measures,
 	"broker/producer.go":                     measures,
 	"cmd/":                                   shows, // logs, certificates, load
 	"mqtt/admin.go":                          shows,
 	"mqtt/events.go":                         shows,
 	"mqtt/listener.go":                       connects,
 	"mqtt/login.go":                          connects,
+	"mqtt/nodes.go":                          measures, // how often two clients with one id meet
 	"mqtt/read.go":                           connects,
 	"mqtt/review.go":                         measures,
-	"mqtt/session.go":                        measures, // how often two clients with one id meet
 	"mqtt/sys.go":                            measures,
 	"mqtt/upgrade.go":                        connects,
 	"mqtt/write.go":                          connects,
+	"persistence/cluster/":                   measures,
 	"persistence/clock/":                     "the clock that everybody else asks",
 	"persistence/jetstream/call.go":          measures,
 	"persistence/jetstream/enter.go":         "what the servers judge by their own clocks",

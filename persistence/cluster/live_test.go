@@ -111,7 +111,7 @@ func BenchmarkLiveToAnotherNode(b *testing.B) {
 		p.Publish(m, 0)
 		if n++; n%1000 == 0 {
 			for got.Load() < n-10_000 { // no faster than it comes
-				time.Sleep(50 * time.Microsecond)
+				<-time.After(50 * time.Microsecond)
 			}
 		}
 	}

@@ -3,6 +3,7 @@ package local_test
 import (
 	"context"
 	"math/rand/v2"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -23,7 +24,10 @@ func (u unsteady) Open(tb testing.TB) broker.Store {
 	tb.Helper()
 	looks := 0
 	rng := rand.New(rand.NewPCG(1, 2))
+	var mu sync.Mutex // goroutines look when they want
 	u.Clock = clock.New(func() time.Time {
+		mu.Lock()
+		defer mu.Unlock()
 		if looks++; looks == 1 {
 			return time.Now()
 		}
