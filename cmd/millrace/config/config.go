@@ -141,6 +141,7 @@ type NATS struct {
 	Replicas int      `yaml:"replicas" flag:"nats-replicas" doc:"copies of each stream, 1, 3 or 5; 0 is 3 in a cluster and 1 on a lone server"`
 	Sync     string   `yaml:"sync" flag:"nats-sync" one:"unknown|always|interval" doc:"how the NATS servers are configured to write (their sync_interval), which they do not tell; unless it is always, every answer is marked as relaxed"`
 	Wait     Duration `yaml:"wait" flag:"nats-wait" doc:"how long a start waits for the NATS servers"`
+	Advert   string   `yaml:"advertise" shown:"yes" doc:"host:port at which clients reach the MQTT of this node; a node that stops names those of the others to clients of MQTT 5; empty names none"`
 	Ahead    int      `yaml:"look_ahead" doc:"messages of a queue with FIFO groups that may wait for their keys while it looks for one whose key is free; 0 is 20,000"`
 }
 

@@ -3,6 +3,7 @@ package config
 import (
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"net/url"
 	"slices"
@@ -95,6 +96,11 @@ func (c *Config) checkStore() error {
 		}
 		if other && c.Given(s.Key) && c.Get(s) != normal.Get(s) {
 			errs = append(errs, fmt.Errorf("%s (from %s) has no effect: %s; leave it out", s.Key, c.Origin(s.Key), why))
+		}
+	}
+	if host, port, err := net.SplitHostPort(c.NATS.Advert); c.NATS.Advert != "" {
+		if n, bad := strconv.Atoi(port); err != nil || bad != nil || n < 1 || n > 65535 || host == "" || strings.ContainsAny(host, " ,") || len(host) > 253 {
+			errs = append(errs, fmt.Errorf("nats.advertise is %q (from %s): write host:port, for example mqtt-1.example.org:1883", c.NATS.Advert, c.Origin("nats.advertise")))
 		}
 	}
 	for u := range strings.SplitSeq(c.Store.URL, ",") {
