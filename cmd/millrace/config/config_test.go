@@ -55,6 +55,19 @@ func TestValuesHaveUnits(t *testing.T) {
 	}
 }
 
+func TestALimitIsTakenAtItsEdgesAndNotBeyond(t *testing.T) {
+	for value, want := range map[string]string{
+		"65536": "", "4GiB": "", "16MiB": "",
+		"65535":      "nats.node_buffer is 65535 (from --set), outside 64KiB to 4GiB",
+		"4294967297": "nats.node_buffer is 4294967297 (from --set), outside 64KiB to 4GiB",
+	} {
+		_, err := config.Load(config.Source{Flags: map[string]string{"store.url": "nats://x:4222"}, Sets: []string{"nats.node_buffer=" + value}})
+		if got := fmt.Sprint(err); want == "" && err != nil || !strings.Contains(got, want) {
+			t.Errorf("%s gives %q, want %q", value, got, want)
+		}
+	}
+}
+
 func TestMistakesAreNamed(t *testing.T) {
 	for _, tc := range []struct {
 		name, file string
