@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"millrace/broker"
 	"millrace/cmd/millrace/config"
 	"millrace/persistence/cluster"
 	"millrace/persistence/jetstream"
@@ -107,6 +108,8 @@ func natsFailure(err error) error {
 		f.code = exitUnreachable
 	case errors.Is(err, cluster.ErrNamesake):
 		f.code, f.hint = exitBusy, "name this one otherwise with --node-name"
+	case errors.Is(err, broker.ErrFull):
+		f.code = exitDisk
 	case errors.Is(err, jetstream.ErrUnfit):
 		f.code = exitConfig
 	}
