@@ -248,8 +248,15 @@ func (w *world) flows(t *testing.T, n int) {
 func (w *world) drain(t *testing.T) {
 	t.Helper()
 	for name, from := range map[string]broker.Target{"queue": w.q, "subscription": w.subscription} {
+		var in broker.Info
+		var err error
+		defer func() {
+			if t.Failed() {
+				t.Logf("the %s has %+v, %v", name, in, err)
+			}
+		}()
 		eventually(t, "the "+name+" is empty", func() bool {
-			in, err := w.s.Info(t.Context(), from)
+			in, err = w.s.Info(t.Context(), from)
 			return err == nil && in.Ready+in.Leased+in.Delayed == 0
 		})
 	}
