@@ -50,7 +50,7 @@ func (q *queue) doubtPublish(id broker.ID, e *entering) {
 	if q.doubts.publishes == nil {
 		q.doubts.publishes = map[broker.ID]doubted{}
 	}
-	q.doubts.publishes[id] = doubted{scheduled: scheduled{size: e.size, until: e.until}, after: e.after, since: time.Now()}
+	q.doubts.publishes[id] = doubted{scheduled: scheduled{size: e.size, until: e.until}, after: e.after, since: q.s.Now()}
 	q.resolve()
 }
 
@@ -128,7 +128,7 @@ func (q *queue) lookAtDoubts() bool {
 	for _, x := range entries {
 		q.lookAtSettled(x)
 	}
-	now, after := time.Now(), uint64(0)
+	now, after := q.s.Now(), uint64(0)
 	maps.DeleteFunc(publishes, func(id broker.ID, d doubted) bool {
 		switch age := now.Sub(d.since); {
 		case d.not && age > recallFor:
