@@ -108,6 +108,15 @@ var faults = []struct {
 		p.Start(i)
 		p.Start((i + 1) % 3)
 	}},
+	{"nobody answers for longer than a call lasts", func(p *jetstreamtest.Processes, _ int) {
+		for i := range 3 {
+			p.Pause(i)
+		}
+		<-time.After(12 * time.Second)
+		for i := range 3 {
+			p.Resume(i)
+		}
+	}},
 }
 
 // TestNothingIsLostInAClusterWithFaults publishes to a queue and a stream,
