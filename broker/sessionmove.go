@@ -173,8 +173,8 @@ func (ss *sessions) callIn(ctx context.Context, id string, who *auth.Principal) 
 func (b *Broker) openMoving(ctx context.Context, o *SessionOptions) (s *Session, present bool, err error) {
 	b.announce(o)
 	for range 2 {
-		if b.sessions.isAlone() {
-			return nil, false, errorf(Unavailable, NoSubject, "this node reaches no other node; connect to another one")
+		if _, err := b.cluster.Current(); err != nil {
+			return nil, false, err
 		}
 		at := b.sessions.elsewhere(o.ClientID)
 		silent, err := b.sessions.callIn(ctx, o.ClientID, o.Principal)
@@ -332,12 +332,6 @@ func (ss *sessions) mendOne(ctx context.Context, s *Session) bool {
 	s.ending = false
 	ss.schedule(s)
 	return true
-}
-
-func (ss *sessions) isAlone() bool {
-	ss.mu.Lock()
-	defer ss.mu.Unlock()
-	return ss.alone
 }
 
 // setAlone ends the connections that hold sessions when this node counts as gone:

@@ -327,7 +327,7 @@ func (e *entering) stored(a pubAck, id broker.ID, err error) {
 			e.p.appended(a.Seq, int64(len(e.body)))
 		}
 	case e.q != nil:
-		if errors.Is(err, broker.ErrFull) {
+		if full, ok := errors.AsType[*apiError](err); ok && full.ErrCode == errStreamFull { // it, and not the servers
 			u.mu.Lock()
 			u.u.Result.Full = e.q.id
 			u.mu.Unlock()
