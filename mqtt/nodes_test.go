@@ -15,7 +15,7 @@ import (
 
 // sharing runs f with the edges of two nodes over one store, and what they are to
 // the store.
-func sharing(t *testing.T, f func(t *testing.T, a, b *edge, an, bn *clustertest.View)) {
+func sharing(t *testing.T, f func(t *testing.T, a, b *edge, an, bn *clustertest.View), change ...func(*mqtt.Options)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		inner, _ := openStore(t, "")
@@ -27,7 +27,7 @@ func sharing(t *testing.T, f func(t *testing.T, a, b *edge, an, bn *clustertest.
 		s := clustertest.NewShared(inner)
 		start := func(n *clustertest.View) *edge {
 			e := &edge{store: &gate{Store: n}, check: func() error { return nil }, log: &logs{}}
-			openOver(t, e, mqtt.Bare, auth.Rates{}, broker.Options{Cluster: n})
+			openOver(t, e, mqtt.Bare, auth.Rates{}, broker.Options{Cluster: n}, change...)
 			n.Arrived()
 			return e
 		}
