@@ -134,7 +134,10 @@ func TestWhatNodesAnswerWhileNATSIsSlowOrAway(t *testing.T) {
 		w.Cut()
 	}
 	for _, g := range guests { // what is sent before a node knows may have an unknown outcome
-		if !eventually(time.Minute, func() bool { code, _ := g.s.view(t, http.MethodGet, "/readyz", ""); return code == http.StatusServiceUnavailable }) {
+		if !eventually(time.Minute, func() bool {
+			code, _ := g.s.view(t, http.MethodGet, "/readyz", "")
+			return code == http.StatusServiceUnavailable
+		}) {
 			t.Error("a node without NATS is ready")
 		}
 	}
