@@ -98,6 +98,7 @@ func pubackOf(t *testing.T, c *paho.Client, topic string, payload []byte) byte {
 // TestWhatNodesAnswerWhileNATSIsSlowOrAway: while it is slow they wait, and while it is
 // away every door of both nodes says that nothing was done, and when to try again.
 func TestWhatNodesAnswerWhileNATSIsSlowOrAway(t *testing.T) {
+	t.Parallel() // it waits more than it works
 	f := startNodes(t, "a", "b")
 	taken := func(path string, status int, _, text string) {
 		if status/100 != 2 {

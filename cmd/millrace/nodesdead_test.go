@@ -68,6 +68,7 @@ func (m *groupMember) has() map[string]int {
 // and one that follows. The will of every device of theirs is published once; a shared
 // subscription gives each message to one member, and goes on with those that are left.
 func TestTheDevicesOfDeadNodes(t *testing.T) {
+	t.Parallel() // it waits more than it works
 	f := startNodes(t, "a", "b", "c")
 	leader := f.leader()
 	names := slices.DeleteFunc(slices.Clone(f.names), func(n string) bool { return n == leader })
