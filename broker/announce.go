@@ -38,7 +38,8 @@ func (a *Announcer) Heard(topic string) bool {
 }
 
 // Announce takes m, which must not change any more. One with Retain set, of
-// $SYS, is kept in memory until the next of its topic, for new subscribers.
+// $SYS, is kept in memory until the next of its topic, for new subscribers; one
+// without a payload takes that away.
 func (a *Announcer) Announce(m *Message) {
 	c := a.p.open()
 	if err := c.announce(a.p.principal, m); err != nil {
@@ -80,8 +81,13 @@ type told struct {
 	by map[string]*Message
 }
 
-// tell keeps m for new subscribers.
+// tell keeps m for new subscribers, or nothing if it has no payload.
 func (r *retained) tell(m *Message) {
+	if len(m.Payload) == 0 {
+		r.topics.Delete(m.Topic)
+		r.told.forget(m.Topic)
+		return
+	}
 	r.told.mu.Lock()
 	if r.told.by == nil {
 		r.told.by = map[string]*Message{}
@@ -95,6 +101,12 @@ func (t *told) get(topic string) *Message {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
 	return t.by[topic]
+}
+
+func (t *told) forget(topic string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	delete(t.by, topic)
 }
 
 func (t *told) len() int {

@@ -83,7 +83,9 @@ func (o *Options) setDefaults() error {
 		o.Alarms = alarms.NewBook(o.Log)
 	}
 	o.MaxPayload = cmp.Or(o.MaxPayload, 4<<20)
-	o.NodeBuffer = cmp.Or(o.NodeBuffer, 16<<20)
+	if o.NodeBuffer = cmp.Or(o.NodeBuffer, 16<<20); o.NodeBuffer < 0 {
+		return fmt.Errorf("broker: Options.NodeBuffer is %d, which is negative", o.NodeBuffer)
+	}
 	return o.Limits.setDefaults()
 }
 

@@ -46,6 +46,7 @@ type Node struct {
 	Start   uint64    // a number that no other start of a node had
 	Since   time.Time // when it started
 	Version string    // of the program
+	MQTT    string    // host:port at which clients reach it; "" = it does not say
 	Leads   bool
 }
 

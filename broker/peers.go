@@ -24,7 +24,8 @@ type peers struct {
 	shares   shares
 	stats    nodeCounters
 	heard    hearing
-	links    atomic.Uint64 // peers ever made
+	links    atomic.Uint64          // peers ever made
+	changed  atomic.Pointer[func()] // who wants to know when peers come and go; see OnNodes
 
 	mu     sync.Mutex // protects what follows; taken before interest.mu
 	by     map[string]*peer
@@ -181,9 +182,11 @@ func (ps *peers) list() []*peer {
 	for _, p := range ps.by {
 		all = append(all, p)
 	}
-	slices.SortFunc(all, func(a, b *peer) int { return strings.Compare(a.node.Name, b.node.Name) })
+	slices.SortFunc(all, func(a, b *peer) int { return compareNodes(a.node, b.node) })
 	return all
 }
+
+func compareNodes(a, b Node) int { return strings.Compare(a.Name, b.Name) }
 
 // close parts from all, after what waits for them was sent.
 func (ps *peers) close() {

@@ -109,11 +109,15 @@ func (r *replica) record(s Space, e Entry) error {
 }
 
 // Joined implements ClusterEvents.
-func (r *replica) Joined(n Node) { r.b.peers.join(n) }
+func (r *replica) Joined(n Node) {
+	r.b.peers.join(n)
+	r.b.nodesChanged()
+}
 
 // Left implements ClusterEvents.
 func (r *replica) Left(n Node) {
 	r.b.peers.leave(n)
+	r.b.nodesChanged()
 	r.do(func() { r.b.sessions.bury(holder{n.Name, n.Start}) })
 }
 
@@ -129,7 +133,10 @@ func (r *replica) Led() {
 
 // Alone implements ClusterEvents.
 func (r *replica) Alone(is bool) {
-	r.do(func() { r.b.sessions.setAlone(is) })
+	r.do(func() {
+		r.b.sessions.setAlone(is)
+		r.b.nodesChanged()
+	})
 }
 
 // leads reports whether what is done once for all nodes is this one's to do.

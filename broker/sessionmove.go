@@ -334,6 +334,12 @@ func (ss *sessions) mendOne(ctx context.Context, s *Session) bool {
 	return true
 }
 
+func (ss *sessions) isAlone() bool {
+	ss.mu.Lock()
+	defer ss.mu.Unlock()
+	return ss.alone
+}
+
 // setAlone ends the connections that hold sessions when this node counts as gone:
 // others may have their clients from now on.
 func (ss *sessions) setAlone(is bool) {

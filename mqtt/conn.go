@@ -109,9 +109,21 @@ func (c *conn) goodbye(f *faultError) {
 		b, _ = appendConnack(nil, f.code, c.hello.v5)
 		c.srv.stats.rejected.Add(1)
 	case c.v5 && c.greeted:
-		b = appendDisconnect(nil, f.code)
+		b = c.parting(f.code)
 	}
 	c.send(b)
+}
+
+// parting is the DISCONNECT with code, which names the servers to use in place
+// of this one if the client takes a packet of that size.
+func (c *conn) parting(code reason) []byte {
+	if at := c.srv.elsewhere; code == useAnother && at != "" {
+		b := appendReferral(nil, code, at)
+		if limit := int(c.hello.maxPacket); limit == 0 || len(b) <= limit {
+			return b
+		}
+	}
+	return appendDisconnect(nil, code)
 }
 
 // run serves the connection, and clears up after it.

@@ -42,7 +42,8 @@
 // # Counters, $SYS and $events
 //
 // Each connection gathers what it reads and writes, and adds it to the counters
-// (stats.go) once a batch. sys.go tells them below $SYS, metrics reads Stats.
+// (stats.go) once a batch. sys.go tells them below $SYS, and sysnodes.go those of all
+// nodes; metrics reads Stats.
 // events.go puts what happens to clients in line, and one goroutine publishes
 // it, so that nobody waits. rivals.go slows down clients that fight for one id.
 //

@@ -33,7 +33,7 @@ func TestAcceptRecovers(t *testing.T) { // B24
 	}
 	f := &failing{Listener: l}
 	f.left.Store(4)
-	s := newServer(Options{Limits: Limits{MaxWaiting: 10}, StallTimeout: 1, ConnectTimeout: DefaultConnectTimeout})
+	s := newServer(Options{Broker: &broker.Broker{}, Limits: Limits{MaxWaiting: 10}, StallTimeout: 1, ConnectTimeout: DefaultConnectTimeout})
 	s.sockets = []*socket{{o: &Listener{}, at: f.Addr(), l: f}}
 	s.accepting.Go(func() { s.accept(f, &Listener{}) })
 	c, err := net.Dial("tcp", l.Addr().String())

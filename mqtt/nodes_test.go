@@ -3,6 +3,7 @@ package mqtt_test
 import (
 	"context"
 	"fmt"
+	"io"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -15,7 +16,7 @@ import (
 
 // sharing runs f with the edges of two nodes over one store, and what they are to
 // the store.
-func sharing(t *testing.T, f func(t *testing.T, a, b *edge, an, bn *clustertest.View)) {
+func sharing(t *testing.T, f func(t *testing.T, a, b *edge, an, bn *clustertest.View), change ...func(*mqtt.Options)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		inner, _ := openStore(t, "")
@@ -27,11 +28,12 @@ func sharing(t *testing.T, f func(t *testing.T, a, b *edge, an, bn *clustertest.
 		s := clustertest.NewShared(inner)
 		start := func(n *clustertest.View) *edge {
 			e := &edge{store: &gate{Store: n}, check: func() error { return nil }, log: &logs{}}
-			openOver(t, e, mqtt.Bare, auth.Rates{}, broker.Options{Cluster: n})
+			openOver(t, e, mqtt.Bare, auth.Rates{}, broker.Options{Cluster: n}, change...)
 			n.Arrived()
 			return e
 		}
 		an, bn := s.Join("a"), s.Join("b")
+		an.Node.MQTT = "a.example:1883"
 		f(t, start(an), start(bn), an, bn)
 	})
 }
@@ -121,6 +123,70 @@ func TestANodeThatIsAloneEndsTheConnectionsOfSessions(t *testing.T) {
 			t.Error("the session did not come back")
 		}
 	})
+}
+
+// TestANodeThatStopsSendsItsClientsToTheOthers: with reason 0x9C, and the addresses
+// that those have given, to a client that takes them; a durable session goes on
+// there.
+func TestANodeThatStopsSendsItsClientsToTheOthers(t *testing.T) {
+	sharing(t, func(t *testing.T, a, b *edge, _, _ *clustertest.View) {
+		kept, _ := stay(t, b, "kept")
+		kept.subscribe(1, 1, "t")
+		clean, old := pipeIn(t, b, true, "clean", 39, 0, 0, 0, 19), pipeIn(t, b, false, "old")
+		synctest.Wait()
+		closed := make(chan error)
+		go func() { closed <- b.Close(t.Context()) }()
+		if head, body := kept.packet(); head != 0xE0 || string(body) != "\x9C\x11\x1C\x00\x0Ea.example:1883" {
+			t.Errorf("got packet %x %x, want DISCONNECT 9C with the other node", head, body)
+		}
+		clean.wantEnd(0x9C)
+		old.wantEnd(0)
+		a.put(t, "t", "one")
+		again, present := stay(t, a, "kept")
+		if !present {
+			t.Error("the session was not present on the other node")
+		}
+		if m := again.recv(); m.payload != "one" {
+			t.Errorf("got %+v, want one", m)
+		}
+		if err := <-closed; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// TestClientsOfANodeThatStopsAreSentAwayBitByBit, 500 a second, or faster when less
+// than twice as long is left.
+func TestClientsOfANodeThatStopsAreSentAwayBitByBit(t *testing.T) {
+	for limit, want := range map[time.Duration]time.Duration{time.Minute: 180 * time.Millisecond, 100 * time.Millisecond: 20 * time.Millisecond} {
+		sharing(t, func(t *testing.T, _, b *edge, _, _ *clustertest.View) {
+			ended := make(chan time.Duration, 100)
+			var begun time.Time
+			var all []*raw
+			for i := range cap(ended) {
+				all = append(all, pipeIn(t, b, true, fmt.Sprint("c", i)))
+			}
+			begun = time.Now()
+			for _, r := range all {
+				go func() {
+					_, _ = io.ReadAll(r.br) // until it is closed
+					ended <- time.Since(begun)
+				}()
+			}
+			ctx, cancel := context.WithTimeout(t.Context(), limit)
+			defer cancel()
+			if err := b.Close(ctx); err != nil {
+				t.Error(err)
+			}
+			at := map[time.Duration]int{}
+			for range cap(ended) {
+				at[<-ended]++
+			}
+			if at[0] == 0 || at[want] == 0 || at[want+20*time.Millisecond] > 0 {
+				t.Errorf("with %v left they end at %v, want the last at %v", limit, at, want)
+			}
+		})
+	}
 }
 
 // TestMembersOfASharedSubscriptionOnTwoNodesShareItsBacklog, also one that was

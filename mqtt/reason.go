@@ -40,6 +40,7 @@ const (
 	quotaExceeded     reason = 0x97
 	administrative    reason = 0x98
 	badPayloadFormat  reason = 0x99
+	useAnother        reason = 0x9C
 	connectionRate    reason = 0x9F
 	v3Refused         reason = 0x80 // SUBACK of 3.1.1 section 3.9.3
 )
@@ -100,7 +101,7 @@ func v3Connack(code reason) (byte, bool) {
 		return 1, true
 	case badClientID:
 		return 2, true
-	case serverUnavailable, serverBusy, quotaExceeded, connectionRate, shuttingDown:
+	case serverUnavailable, serverBusy, quotaExceeded, connectionRate, shuttingDown, useAnother:
 		return 3, true
 	case badLogin:
 		return 4, true

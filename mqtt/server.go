@@ -33,6 +33,7 @@ type Server struct {
 	conns     sync.WaitGroup
 	stopped   chan struct{}   // closed when no connection is accepted any more
 	draining  context.Context // set by Close before it stops a connection
+	elsewhere string          // where clients are sent then: addresses of other nodes, in the form of a server reference
 
 	mu         sync.Mutex
 	closing    bool
@@ -119,50 +120,6 @@ func (s *Server) closeListeners() error {
 		}
 	}
 	return errors.Join(errs...)
-}
-
-// Close drains: it accepts nothing more, reads nothing more, waits for the
-// commits under way and their acks, tells clients of MQTT 5 that the server is
-// shutting down (0x8B), and closes. Wills are sent after the next start, unless
-// the client came back by then. When ctx ends first,
-// what is left is cut off and ctx's error returned. The broker must still work.
-func (s *Server) Close(ctx context.Context) error {
-	s.mu.Lock()
-	if s.closing {
-		s.mu.Unlock()
-		return nil
-	}
-	s.closing = true
-	s.draining = ctx
-	s.endGraces()
-	s.mu.Unlock()
-	close(s.stopped)
-	err := s.closeListeners()
-	s.accepting.Wait()
-	for _, c := range s.open() {
-		c.wmu.Lock()
-		c.drained = true
-		c.wmu.Unlock()
-		c.end(&faultError{shuttingDown, "server is shutting down", closeServer})
-	}
-	ended := make(chan struct{})
-	go func() { // ends with the connections, which Close has told to end
-		s.conns.Wait()
-		close(ended)
-	}()
-	select {
-	case <-ended:
-		s.keeper.close()
-		s.events.close()
-		return err
-	case <-ctx.Done():
-	}
-	for _, c := range s.open() {
-		_ = c.Conn.Close() // the drain failed already
-	}
-	s.keeper.close()
-	s.events.close()
-	return errors.Join(err, ctx.Err())
 }
 
 // open lists the connections of now.

@@ -32,14 +32,16 @@ func (l *load) add(count int64, d time.Duration) {
 	}
 }
 
-// sys tells the counters of a server below $SYS, under the names that mosquitto
-// has for them. They are the server's own since its start.
+// sys tells the counters of a server below $SYS/broker, under the names that
+// mosquitto has for them. They are the server's own since its start. Those of all
+// nodes, and which there are, stand below $SYS/brokers.
 type sys struct {
 	s     *Server
 	to    *broker.Announcer
 	began time.Time
 	last  time.Time
-	told  map[string]string
+	told  map[string]string // what holds, by topic below $SYS
+	nodes sysNodes
 	loads map[string]*load
 	heap  uint64 // most that was in use
 }
@@ -49,6 +51,7 @@ func (s *Server) tell() {
 	now := time.Now()
 	t := &sys{s: s, began: now, last: now, told: map[string]string{}, loads: map[string]*load{}}
 	t.to = s.o.Broker.NewAnnouncer(func(error) {}) // QoS 0: nothing is stored
+	t.meetNodes()
 	t.set("version", "millrace version "+s.o.Version)
 	t.publish(now)
 	tick := time.NewTicker(s.o.SysInterval)
@@ -59,6 +62,8 @@ func (s *Server) tell() {
 			return
 		case now := <-tick.C:
 			t.publish(now)
+		case <-t.nodes.news:
+			t.hearNodes()
 		}
 	}
 }
@@ -101,6 +106,7 @@ func (t *sys) publish(now time.Time) {
 			t.average(name, n, d)
 		}
 	}
+	t.tellNodes()
 	t.to.Flush()
 }
 
@@ -116,13 +122,24 @@ func (t *sys) average(name string, count int64, d time.Duration) {
 	}
 }
 
-// set tells a value, unless it is what was told last.
+// set tells a value of this server.
 func (t *sys) set(name, value string) {
-	if t.told[name] == value {
+	t.show("broker/"+name, value)
+	if t.nodes.self != "" {
+		t.show(nodeTopic(t.nodes.self, name), value)
+	}
+}
+
+// show tells what holds at a topic, unless it is what was told last; "" is that
+// there is nothing any more.
+func (t *sys) show(topic, value string) {
+	if t.told[topic] == value {
 		return
 	}
-	t.told[name] = value
-	t.to.Announce(&broker.Message{Topic: "$SYS/broker/" + name, Payload: []byte(value), Retain: true})
+	if t.told[topic] = value; value == "" {
+		delete(t.told, topic)
+	}
+	t.to.Announce(&broker.Message{Topic: "$SYS/" + topic, Payload: []byte(value), Retain: true})
 }
 
 func (s *Server) sharedGroups() int {

@@ -8,7 +8,10 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"millrace/broker/auth"
+	"millrace/broker/clustertest"
 	"millrace/mqtt"
 )
 
@@ -181,4 +184,51 @@ func TestSysCountsSessionsOfClientsThatAreAway(t *testing.T) {
 		stays.send([]byte{0xC0, 0})
 		stays.want("D0 00")
 	}, func(o *mqtt.Options) { o.SysInterval = 10 * time.Second })
+}
+
+// TestSysNamesTheNodesAndShowsTheFiguresOfEach, under the names that EMQX has for
+// the list, and mosquitto for the figures.
+func TestSysNamesTheNodesAndShowsTheFiguresOfEach(t *testing.T) {
+	sharing(t, func(t *testing.T, a, b *edge, _, bn *clustertest.View) {
+		pipeIn(t, b, true, "on-b")
+		time.Sleep(15 * time.Second)
+		kept := func(e *edge, filter string, want map[string]string) {
+			t.Helper()
+			synctest.Wait()
+			r := boss(t, e, "")
+			if diff := cmp.Diff(want, retainedOf(t, r, filter)); diff != "" {
+				t.Error(diff)
+			}
+			r.send([]byte{0xE0, 0})
+			r.wantEnd(0)
+		}
+		told := func(r *raw, topic, payload string) {
+			t.Helper()
+			if m := r.recv(); m.topic != topic || m.payload != payload {
+				t.Errorf("told %s %q, want %s %q", m.topic, m.payload, topic, payload)
+			}
+		}
+		const nodes, figure = "$SYS/brokers", "$SYS/brokers/b/clients/maximum"
+		kept(a, nodes, map[string]string{nodes: "a,b"})
+		kept(a, "$SYS/brokers/+/clients/maximum", map[string]string{"$SYS/brokers/a/clients/maximum": "0", figure: "1"})
+		kept(b, "$SYS/brokers/+/version", map[string]string{"$SYS/brokers/a/version": "millrace version 1", "$SYS/brokers/b/version": "millrace version 1"})
+		at, there := boss(t, a, "boss-a"), boss(t, b, "boss-b")
+		at.subscribe(1, 0, nodes, figure)
+		there.subscribe(1, 0, nodes)
+		at.recv() // what is retained
+		at.recv()
+		there.recv()
+		time.Sleep(10 * time.Second)
+		told(at, figure, "2")
+		bn.CutOff()
+		told(at, nodes, "a")
+		told(at, figure, "")
+		told(there, nodes, "b")
+		kept(a, "$SYS/brokers/b/#", map[string]string{})
+		bn.Reconnect()
+		told(at, nodes, "a,b")
+		told(there, nodes, "a,b")
+		time.Sleep(10 * time.Second)
+		told(at, figure, "2")
+	}, func(o *mqtt.Options) { o.SysInterval, o.Version = 10*time.Second, "1" })
 }

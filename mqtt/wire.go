@@ -178,6 +178,13 @@ func appendDisconnect(b []byte, code reason) []byte {
 	return append(b, typeDisconnect<<4, 2, byte(code), 0)
 }
 
+// appendReferral is appendDisconnect with a server reference (section 4.11).
+func appendReferral(b []byte, code reason, at string) []byte {
+	props := appendString([]byte{propServerRef}, at)
+	b = appendVarint(append(b, typeDisconnect<<4), uint32(1+varintLen(uint32(len(props)))+len(props)))
+	return append(appendVarint(append(b, byte(code)), uint32(len(props))), props...)
+}
+
 // appendConnack writes the CONNACK that refuses.
 func appendConnack(b []byte, code reason, v5 bool) ([]byte, bool) {
 	if v5 {

@@ -140,7 +140,7 @@ func (a *app) openBroker(ctx context.Context) error {
 	a.broker, err = broker.Open(ctx, broker.Options{
 		Store: a.store, Cluster: a.cluster, Auth: accounts, Log: a.log, Alarms: a.alarms,
 		Limits: brokerLimits(a.cfg), MaxPayload: int(a.cfg.Limits.Payload), Overloaded: a.overloaded(),
-		Topics: router.Limits{MaxBytes: a.cfg.Limits.TopicBytes, MaxLevels: a.cfg.Limits.TopicLevels},
+		NodeBuffer: int(a.cfg.NATS.Buffer), Topics: router.Limits{MaxBytes: a.cfg.Limits.TopicBytes, MaxLevels: a.cfg.Limits.TopicLevels},
 	})
 	if err != nil {
 		return fmt.Errorf("open the broker: %w", err)

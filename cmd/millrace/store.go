@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"millrace/broker"
 	"millrace/cmd/millrace/config"
 	"millrace/persistence/cluster"
 	"millrace/persistence/jetstream"
@@ -58,7 +59,7 @@ func (a *app) openJetStream(ctx context.Context) error {
 			return &failure{code: exitConfig, err: err, hint: "name it with --node-name"}
 		}
 	}
-	store, err := cluster.Open(ctx, cluster.Options{Version: build().Version, Store: jetstream.Options{
+	store, err := cluster.Open(ctx, cluster.Options{Version: build().Version, MQTT: n.Advert, Store: jetstream.Options{
 		URL: a.cfg.Store.URL, Creds: n.Creds, NKey: n.NKey, CA: n.CA, Cert: n.Cert, Key: n.Key, SysCreds: n.SysCreds,
 		Domain: n.Domain, Prefix: n.Prefix, Replicas: n.Replicas, Sync: jetstream.Sync(n.Sync), Wait: time.Duration(n.Wait), LookAhead: n.Ahead, Node: n.Node, Log: a.log,
 		Failed: func(err error) {
@@ -107,6 +108,8 @@ func natsFailure(err error) error {
 		f.code = exitUnreachable
 	case errors.Is(err, cluster.ErrNamesake):
 		f.code, f.hint = exitBusy, "name this one otherwise with --node-name"
+	case errors.Is(err, broker.ErrFull):
+		f.code = exitDisk
 	case errors.Is(err, jetstream.ErrUnfit):
 		f.code = exitConfig
 	}

@@ -57,13 +57,19 @@ func (s *Store) seek(ctx context.Context) error {
 	tick := time.NewTicker(seekEvery)
 	defer tick.Stop()
 	var seen holder
+	told := false
 	for {
 		err := s.tryAll(ctx, &seen)
 		if err == nil {
 			return nil
 		}
-		if s.followed.Load() == nil && (errors.Is(err, jetstream.ErrUnfit) || errors.Is(err, ErrNamesake)) {
+		full := errors.Is(err, broker.ErrFull)
+		if s.followed.Load() == nil && (errors.Is(err, jetstream.ErrUnfit) || errors.Is(err, ErrNamesake) || full) {
 			return err
+		}
+		if full && !told {
+			told = true
+			s.log.Error().Err(err).Msg("no node can lead the cluster")
 		}
 		s.log.Debug().Err(err).Str("holder", seen.name).Msg("no leader of the cluster yet")
 		select {

@@ -23,8 +23,9 @@ type Options struct {
 	// Store says which JetStream, and how this node is named. A leader is given up
 	// for dead after its Hold, and so is a node that follows.
 	Store jetstream.Options
-	// Version of the program, for others to see.
-	Version string
+	// Version of the program, for others to see, and the address at which clients reach
+	// its MQTT, "" if it does not say.
+	Version, MQTT string
 }
 
 // Times of a cluster, as parts of the Hold of its store.
@@ -118,7 +119,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	}
 	s.ctx, s.stop = context.WithCancel(context.WithoutCancel(ctx))
 	now := time.Now()
-	s.self = broker.Node{Name: o.Store.Node, Start: uint64(now.UnixMilli()), Since: now.UTC(), Version: o.Version}
+	s.self = broker.Node{Name: o.Store.Node, Start: uint64(now.UnixMilli()), Since: now.UTC(), Version: o.Version, MQTT: o.MQTT}
 	s.o.Store.Shared = true
 	s.o.Store.Failed, s.failed = s.fail, o.Store.Failed
 	dial := o.Store

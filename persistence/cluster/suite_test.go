@@ -61,7 +61,7 @@ func open(tb testing.TB, o jetstream.Options) *cluster.Store {
 	tb.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	s, err := cluster.Open(ctx, cluster.Options{Store: o})
+	s, err := cluster.Open(ctx, cluster.Options{Store: o, Version: "1", MQTT: o.Node + ".example:1883"})
 	if err != nil {
 		tb.Fatal(err)
 	}

@@ -28,11 +28,12 @@ type member struct {
 }
 
 // Parts of a Hold: how often it is renewed, and how long without that a node that
-// shares the prefix goes on writing. Its key lasts for many of them.
+// shares the prefix goes on writing. Its key lasts for an hour at the usual Hold, which
+// servers that are full may take to get room.
 const (
 	renewEvery = 0.3
 	fenceAfter = 0.6
-	sharedHold = 12
+	sharedHold = 720
 )
 
 // membership is our hold on the prefix. Two nodes on one would both think that
@@ -161,7 +162,9 @@ func Token(name string) string {
 	return encoded
 }
 
-// renew keeps the key until the store closes.
+// renew keeps the key until the store closes. Servers that are full refuse that, to
+// others as well, so nobody takes the key from a node that hears it: the hold lasts
+// while they say so. What was acknowledged can be removed there, which makes room.
 func (m *membership) renew() {
 	defer close(m.ended)
 	tick := time.NewTicker(time.Duration(float64(m.s.o.Hold) * renewEvery))
@@ -179,6 +182,8 @@ func (m *membership) renew() {
 		}
 		if err == nil {
 			m.rev = rev
+		}
+		if err == nil || errors.Is(err, broker.ErrFull) {
 			m.renewed.Store(&at)
 		}
 	}

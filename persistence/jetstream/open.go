@@ -11,6 +11,8 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+
+	"millrace/broker"
 )
 
 // oldest is the API level of a server that delays messages and ends single
@@ -35,6 +37,20 @@ type openError struct {
 
 func (e *openError) Error() string   { return e.text.Error() }
 func (e *openError) Unwrap() []error { return []error{e.kind, e.text} }
+
+// noRoom says what to do where err is that the servers are full: a start has to write
+// a little, and there they refuse every write.
+func noRoom(err error) error {
+	full := errors.Is(err, broker.ErrFull)
+	if api, ok := errors.AsType[*jetstream.APIError](err); ok {
+		full = (&apiError{ErrCode: int(api.ErrorCode)}).Is(broker.ErrFull)
+	}
+	if !full {
+		return err
+	}
+	return &openError{broker.ErrFull, fmt.Errorf("the nats servers are full, and take not even the little that a start writes: %w; "+
+		"raise their max_file_store, or the limits of our account, or make room there (nats stream ls, nats stream purge)", err)}
+}
 
 // connect waits for a server and returns a connection to it, as who is in creds.
 func connect(ctx context.Context, o *Options, creds string) (*nats.Conn, error) {

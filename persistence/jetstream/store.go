@@ -122,7 +122,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	}
 	if err != nil {
 		s.abandon()
-		return nil, err
+		return nil, noRoom(err)
 	}
 	return s, nil
 }

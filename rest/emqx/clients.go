@@ -221,7 +221,7 @@ func (a *api) kicked(w http.ResponseWriter, r *httpx.Request, ends ...<-chan str
 func (a *api) clientAction(w http.ResponseWriter, r *httpx.Request) error {
 	switch id, action := r.Param("clientid"), r.Param("action"); {
 	case id == "kickout" && action == "bulk":
-		return a.everywhere(a.kickMany)(w, r)
+		return a.everywhere(a.kickMany, 0)(w, r)
 	case action == "subscribe":
 		return a.onClient(a.subscribe)(w, r)
 	case action == "unsubscribe":

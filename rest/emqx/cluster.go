@@ -78,8 +78,10 @@ func (p *reply) send(w http.ResponseWriter) error {
 func (a *api) join(c broker.Cluster, s *httpx.Shared) {
 	alone := *a
 	p := &peers{c, httpx.NewMux(s, httpx.Dialect{
-		Name:   Door + "-nodes",
-		Routes: append(alone.clientRoutes(), alone.figureRoutes()...),
+		Name: Door + "-nodes",
+		Routes: slices.Concat(alone.clientRoutes(), alone.figureRoutes(), []httpx.Route{
+			{Method: http.MethodGet, Path: exporterPath, Handler: alone.export},
+		}),
 		Authenticate: func(*httpx.Request) (*auth.Principal, error) {
 			return &auth.Principal{Kind: auth.System, Name: "node"}, nil
 		},
@@ -276,8 +278,10 @@ func (a *api) onAll(h, all httpx.Handler) httpx.Handler {
 	}
 }
 
-// everywhere has every node do what is asked, and answers as this one does.
-func (a *api) everywhere(h httpx.Handler) httpx.Handler {
+// everywhere has every node do what is asked, and answers as this one does, or as
+// one that refused. A node that answers with the status absent does not have what
+// it is about: no matter while another one has. 0 is that all have it.
+func (a *api) everywhere(h httpx.Handler, absent int) httpx.Handler {
 	if a.peers == nil {
 		return h
 	}
@@ -290,21 +294,26 @@ func (a *api) everywhere(h httpx.Handler) httpx.Handler {
 		if lost := silent(all); len(lost) > 0 {
 			return &broker.Error{Kind: broker.Unknown, Message: "done on the other nodes; it is unknown whether on " + strings.Join(lost, ", ") + ", which did not answer: ask again"}
 		}
-		return a.worst(all).send(w)
+		have := slices.DeleteFunc(slices.Clone(all), func(n answered) bool { return n.Status == absent })
+		if len(have) == 0 {
+			have = all
+		}
+		return a.worst(have).send(w)
 	}
 }
 
-// worst is the answer of a node that refused, else this node's own.
-func (a *api) worst(all []answered) (own *reply) {
+// worst is the answer of a node that refused, else this node's own, else any.
+func (a *api) worst(all []answered) (got *reply) {
 	for _, n := range all {
 		switch {
-		case n.reply != nil && n.Status >= http.StatusBadRequest:
+		case n.reply == nil:
+		case n.Status >= http.StatusBadRequest:
 			return n.reply
-		case n.Name == a.options.Node:
-			own = n.reply
+		case got == nil, n.Name == a.options.Node:
+			got = n.reply
 		}
 	}
-	return own
+	return got
 }
 
 // onClient has a request answered by the node that the client of its path is on:

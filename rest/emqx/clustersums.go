@@ -3,7 +3,6 @@ package emqx
 import (
 	"cmp"
 	"encoding/json"
-	"maps"
 	"net/http"
 	"slices"
 	"strconv"
@@ -30,9 +29,9 @@ func decoded[T any](all []answered) ([]T, error) {
 }
 
 // gather asks every node for the same, says in the answer who was silent, and
-// returns the others' answers. Where no node had one, refused is this one's own.
-func gather[T any](a *api, w http.ResponseWriter, r *httpx.Request, path, query string) (values []T, refused *reply, err error) {
-	all := a.peers.askAll(r.Context(), get(r, path, query))
+// returns the others' answers. Where no node had one, refused is that of one.
+func gather[T any](a *api, w http.ResponseWriter, r *httpx.Request, query string) (values []T, refused *reply, err error) {
+	all := a.peers.askAll(r.Context(), get(r, r.URL.EscapedPath(), query))
 	mark(w, silent(all))
 	values, err = decoded[T](all)
 	if len(values) == 0 {
@@ -41,38 +40,67 @@ func gather[T any](a *api, w http.ResponseWriter, r *httpx.Request, path, query 
 	return values, refused, err
 }
 
-// joined answers a list that has the entries of every node.
-func (a *api) joined(h httpx.Handler) httpx.Handler {
+// summed answers with what sum makes of the answers of all nodes.
+func summed[T any](a *api, h httpx.Handler, sum func([]T) T) httpx.Handler {
 	return a.onAll(h, func(w http.ResponseWriter, r *httpx.Request) error {
-		lists, refused, err := gather[[]json.RawMessage](a, w, r, r.URL.EscapedPath(), r.URL.RawQuery)
+		values, refused, err := gather[T](a, w, r, r.URL.RawQuery)
 		switch {
 		case err != nil:
 			return err
 		case refused != nil:
 			return refused.send(w)
 		}
-		return answer(w, r, slices.Concat(lists...))
+		return answer(w, r, sum(values))
 	})
+}
+
+// joined answers a list that has the entries of every node.
+func (a *api) joined(h httpx.Handler) httpx.Handler {
+	return summed(a, h, func(lists [][]json.RawMessage) []json.RawMessage { return slices.Concat(lists...) })
+}
+
+// merged puts lists together: of what has one key there is one entry, which sum
+// makes of those of all lists. They are in the order of the first that has each.
+func merged[T interface{ key() string }](sum func([]T) T) func([][]T) []T {
+	return func(lists [][]T) []T {
+		byKey := map[string][]T{}
+		var keys []string
+		for _, v := range slices.Concat(lists...) {
+			k := v.key()
+			if byKey[k] == nil {
+				keys = append(keys, k)
+			}
+			byKey[k] = append(byKey[k], v)
+		}
+		all := make([]T, 0, len(keys))
+		for _, k := range keys {
+			all = append(all, sum(byKey[k]))
+		}
+		return all
+	}
 }
 
 // numbersOfAll answers an object for each node, or one with their sums.
 func (a *api) numbersOfAll(h httpx.Handler) httpx.Handler {
-	each := a.joined(h)
-	return a.onAll(h, func(w http.ResponseWriter, r *httpx.Request) error {
-		if together, _, err := a.aggregated(r); err != nil || !together {
-			return each(w, r)
+	each, total := a.joined(h), summed(a, h, sum)
+	return func(w http.ResponseWriter, r *httpx.Request) error {
+		if together, _, err := a.aggregated(r); err == nil && together {
+			return total(w, r)
 		}
-		all, _, err := gather[map[string]int64](a, w, r, r.URL.EscapedPath(), "aggregate=true")
-		if err != nil {
-			return err
-		}
-		return answer(w, r, sum(all))
-	})
+		return each(w, r)
+	}
 }
 
 // sameEverywhere are the figures of what all nodes share: each has all of it.
-var sameEverywhere = map[string]bool{
-	"retained.count": true, "retained.max": true, "delayed.count": true, "messages.retained": true, "messages.delayed": true,
+var sameEverywhere = sharedFigures("retained.count", "retained.max", "delayed.count", "messages.retained", "messages.delayed")
+
+// sharedFigures are those with these names, also as the exporter has them.
+func sharedFigures(names ...string) map[string]bool {
+	all := map[string]bool{}
+	for _, name := range names {
+		all[name], all[exportName(name)] = true, true
+	}
+	return all
 }
 
 // sum adds the figures of nodes.
@@ -90,82 +118,9 @@ func sum(nodes []map[string]int64) map[string]int64 {
 	return total
 }
 
-// currentOfAll answers what goes on in all nodes together.
-func (a *api) currentOfAll(w http.ResponseWriter, r *httpx.Request) error {
-	all, _, err := gather[currentView](a, w, r, r.URL.EscapedPath(), "")
-	if err != nil {
-		return err
-	}
-	var v currentView
-	for _, n := range all {
-		v.ReceivedRate += n.ReceivedRate
-		v.SentRate += n.SentRate
-		v.DroppedRate += n.DroppedRate
-		v.PersistedRate += n.PersistedRate
-		v.Connections += n.Connections
-		v.LiveConnections += n.LiveConnections
-		v.Topics += n.Topics
-		v.Subscriptions += n.Subscriptions
-		v.Shared += n.Shared
-		v.ClusterSessions += n.ClusterSessions
-		v.Retained = max(v.Retained, n.Retained) // all of them are on every node
-	}
-	return answer(w, r, v)
-}
-
-// samplesOfAll answers what went on in all nodes together.
-func (a *api) samplesOfAll(w http.ResponseWriter, r *httpx.Request) error {
-	all, refused, err := gather[[]sampleView](a, w, r, r.URL.EscapedPath(), r.URL.RawQuery)
-	switch {
-	case err != nil:
-		return err
-	case refused != nil:
-		return refused.send(w)
-	}
-	return answer(w, r, sumSamples(all))
-}
-
-// sampleEvery is how far apart samples are, in milliseconds.
-const sampleEvery = 10_000
-
-// sumSamples adds the samples of nodes that ended in the same ten seconds. Of two
-// that a node took in one such span the later tells how much there was.
-func sumSamples(nodes [][]sampleView) []sampleView {
-	spans := map[int64]*sampleView{}
-	for _, samples := range nodes {
-		for i, s := range samples {
-			span := s.TimeStamp / sampleEvery
-			v := spans[span]
-			if v == nil {
-				v = &sampleView{}
-				spans[span] = v
-			}
-			v.TimeStamp = max(v.TimeStamp, s.TimeStamp)
-			v.Received += s.Received
-			v.Sent += s.Sent
-			v.Dropped += s.Dropped
-			v.Persisted += s.Persisted
-			if i+1 < len(samples) && samples[i+1].TimeStamp/sampleEvery == span {
-				continue
-			}
-			v.Connections += s.Connections
-			v.LiveConnections += s.LiveConnections
-			v.Topics += s.Topics
-			v.Subscriptions += s.Subscriptions
-			v.Shared += s.Shared
-			v.ClusterSessions += s.ClusterSessions
-		}
-	}
-	total := []sampleView{}
-	for _, span := range slices.Sorted(maps.Keys(spans)) {
-		total = append(total, *spans[span])
-	}
-	return total
-}
-
 // sessionsOfAll adds up GET /sessions_count.
 func (a *api) sessionsOfAll(w http.ResponseWriter, r *httpx.Request) error {
-	counts, refused, err := gather[int64](a, w, r, r.URL.EscapedPath(), r.URL.RawQuery)
+	counts, refused, err := gather[int64](a, w, r, r.URL.RawQuery)
 	switch {
 	case err != nil:
 		return err

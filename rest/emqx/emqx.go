@@ -102,7 +102,7 @@ func (a *api) openRoutes() []httpx.Route {
 		{Method: http.MethodGet, Path: Prefix + "/status", Handler: a.status, Open: true},
 		{Method: http.MethodGet, Path: DocumentPath, Handler: a.document, Open: true},
 		{Method: http.MethodGet, Path: SpecPath, Handler: a.document, Open: true},
-		{Method: http.MethodGet, Path: Prefix + "/prometheus/stats", Handler: a.prometheusStats, Open: true}, // it asks by itself
+		{Method: http.MethodGet, Path: exporterPath, Handler: a.prometheusStats, Open: true}, // it asks by itself
 		{Method: http.MethodGet, Path: Prefix + "/error_codes", Handler: a.listCodes, Open: true},
 		{Method: http.MethodGet, Path: Prefix + "/error_codes/:code", Handler: a.getCode, Open: true},
 	}
@@ -203,7 +203,6 @@ func (a *api) messageRoutes() []httpx.Route {
 	const (
 		retained = Prefix + "/mqtt/retainer/message"
 		delayed  = Prefix + "/mqtt/delayed/messages"
-		counted  = Prefix + "/mqtt/topic_metrics"
 	)
 	return []httpx.Route{
 		// Who may publish what is asked of each topic: a rule can let a viewer.
@@ -216,12 +215,6 @@ func (a *api) messageRoutes() []httpx.Route {
 		{Method: http.MethodGet, Path: retained + "/:topic", Handler: a.view(a.getRetained)},
 		{Method: http.MethodDelete, Path: retained + "/:topic", Handler: a.manage(a.clearRetained)},
 
-		{Method: http.MethodGet, Path: counted, Handler: a.view(a.listTopicMetrics)},
-		{Method: http.MethodPost, Path: counted, Handler: a.manage(a.createTopicMetrics)},
-		{Method: http.MethodPut, Path: counted, Handler: a.manage(a.resetTopicMetrics)},
-		{Method: http.MethodGet, Path: counted + "/:topic", Handler: a.view(a.getTopicMetrics)},
-		{Method: http.MethodDelete, Path: counted + "/:topic", Handler: a.manage(a.deleteTopicMetrics)},
-
 		{Method: http.MethodGet, Path: Prefix + "/mqtt/delayed", Handler: a.view(a.delayed)},
 		{Method: http.MethodPut, Path: Prefix + "/mqtt/delayed", Handler: a.manage(a.setDelayed)},
 		{Method: http.MethodGet, Path: delayed, Handler: a.view(a.listDelayed)},
@@ -232,7 +225,7 @@ func (a *api) messageRoutes() []httpx.Route {
 }
 
 func (a *api) figureRoutes() []httpx.Route {
-	const node = Prefix + "/nodes/:node"
+	const node, counted = Prefix + "/nodes/:node", Prefix + "/mqtt/topic_metrics"
 	return []httpx.Route{
 		{Method: http.MethodGet, Path: Prefix + "/nodes", Handler: a.view(a.listNodes)},
 		{Method: http.MethodGet, Path: node, Handler: a.view(a.getNode)},
@@ -243,18 +236,23 @@ func (a *api) figureRoutes() []httpx.Route {
 		{Method: http.MethodGet, Path: Prefix + "/configs/:root", Handler: a.view(a.getConfig)},
 		{Method: http.MethodGet, Path: Prefix + "/stats", Handler: a.view(a.numbersOfAll(a.getStats))},
 		{Method: http.MethodGet, Path: Prefix + "/metrics", Handler: a.view(a.numbersOfAll(a.getMetrics))},
-		{Method: http.MethodGet, Path: Prefix + "/monitor", Handler: a.view(a.onAll(a.monitor, a.samplesOfAll))},
-		{Method: http.MethodDelete, Path: Prefix + "/monitor", Handler: a.manage(a.everywhere(a.clearMonitor))},
+		{Method: http.MethodGet, Path: Prefix + "/monitor", Handler: a.view(summed(a, a.monitor, sumSamples))},
+		{Method: http.MethodDelete, Path: Prefix + "/monitor", Handler: a.manage(a.everywhere(a.clearMonitor, 0))},
 		{Method: http.MethodGet, Path: Prefix + "/monitor/nodes/:node", Handler: a.view(a.onNode(a.monitorOf))},
-		{Method: http.MethodGet, Path: Prefix + "/monitor_current", Handler: a.view(a.onAll(a.monitorCurrent, a.currentOfAll))},
+		{Method: http.MethodGet, Path: Prefix + "/monitor_current", Handler: a.view(summed(a, a.monitorCurrent, sumCurrent))},
 		{Method: http.MethodGet, Path: Prefix + "/monitor_current/nodes/:node", Handler: a.view(a.onNode(a.monitorCurrentOf))},
-		{Method: http.MethodGet, Path: Prefix + "/alarms", Handler: a.view(a.listAlarms)},
-		{Method: http.MethodDelete, Path: Prefix + "/alarms", Handler: a.manage(a.forgetAlarms)},
-		{Method: http.MethodPost, Path: Prefix + "/alarms/force_deactivate", Handler: a.manage(a.deactivateAlarm)},
-		{Method: http.MethodGet, Path: Prefix + "/listeners", Handler: a.view(a.listListeners)},
-		{Method: http.MethodGet, Path: Prefix + "/listeners_status", Handler: a.view(a.listenersStatus)},
-		{Method: http.MethodGet, Path: Prefix + "/listeners/:id", Handler: a.view(a.getListener)},
-		{Method: http.MethodPost, Path: Prefix + "/listeners/:id/:operation", Handler: a.manage(a.operateListener), Covers: []string{
+		{Method: http.MethodGet, Path: counted, Handler: a.view(summed(a, a.listTopicMetrics, merged(sumTopics)))},
+		{Method: http.MethodPost, Path: counted, Handler: a.manage(a.createTopicMetrics)},
+		{Method: http.MethodPut, Path: counted, Handler: a.manage(a.everywhere(a.resetTopicMetrics, 0))},
+		{Method: http.MethodGet, Path: counted + "/:topic", Handler: a.view(summed(a, a.getTopicMetrics, sumTopics))},
+		{Method: http.MethodDelete, Path: counted + "/:topic", Handler: a.manage(a.deleteTopicMetrics)},
+		{Method: http.MethodGet, Path: Prefix + "/alarms", Handler: a.view(a.paged(a.listAlarms))},
+		{Method: http.MethodDelete, Path: Prefix + "/alarms", Handler: a.manage(a.everywhere(a.forgetAlarms, 0))},
+		{Method: http.MethodPost, Path: Prefix + "/alarms/force_deactivate", Handler: a.manage(a.everywhere(a.deactivateAlarm, http.StatusBadRequest))},
+		{Method: http.MethodGet, Path: Prefix + "/listeners", Handler: a.view(summed(a, a.listListeners, merged(sumListeners)))},
+		{Method: http.MethodGet, Path: Prefix + "/listeners_status", Handler: a.view(summed(a, a.listenersStatus, merged(sumTypes)))},
+		{Method: http.MethodGet, Path: Prefix + "/listeners/:id", Handler: a.view(summed(a, a.getListener, sumListeners))},
+		{Method: http.MethodPost, Path: Prefix + "/listeners/:id/:operation", Handler: a.manage(a.everywhere(a.operateListener, http.StatusNotFound)), Covers: []string{
 			"/listeners/{id}/start", "/listeners/{id}/stop", "/listeners/{id}/restart",
 		}},
 		// Tools ask for these at their start, and take an error for a fault.

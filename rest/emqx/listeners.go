@@ -2,6 +2,7 @@ package emqx
 
 import (
 	"net/http"
+	"slices"
 
 	"millrace/rest/internal/httpx"
 )
@@ -38,9 +39,24 @@ type listenerView struct {
 }
 
 type listenerStatus struct {
-	Running     bool `json:"running"`
-	Connections int  `json:"current_connections"`
-	Max         any  `json:"max_connections"`
+	Running     any `json:"running"` // a bool, or inconsistent where nodes differ
+	Connections int `json:"current_connections"`
+	Max         any `json:"max_connections"` // a number, or infinity
+}
+
+const inconsistent = "inconsistent"
+
+// add adds the status of another listener.
+func (s *listenerStatus) add(o *listenerStatus) {
+	if s.Running != o.Running {
+		s.Running = inconsistent
+	}
+	s.Connections += o.Connections
+	mine, limited := s.Max.(float64)
+	other, also := o.Max.(float64)
+	if s.Max = infinity; limited && also {
+		s.Max = mine + other
+	}
 }
 
 type listenerNodeStatus struct {
@@ -51,6 +67,20 @@ type listenerNodeStatus struct {
 func (a *api) viewListener(l *Listener) listenerView {
 	s := listenerStatus{l.Running, l.Connections, orInfinity(int64(l.MaxAccepted), 0)}
 	return listenerView{l.ID, l.Type, l.Name, l.Running, l.Bind, 1, s, []listenerNodeStatus{{a.options.Node, s}}}
+}
+
+func (v listenerView) key() string { return v.ID }
+
+// sumListeners puts together what nodes have under one id.
+func sumListeners(nodes []listenerView) listenerView {
+	v := nodes[0]
+	for _, n := range nodes[1:] {
+		v.Enable = v.Enable || n.Enable
+		v.Number += n.Number
+		v.Status.add(&n.Status)
+		v.NodeStatus = append(v.NodeStatus, n.NodeStatus...)
+	}
+	return v
 }
 
 func (a *api) allListeners() []Listener {
@@ -133,21 +163,32 @@ type typeView struct {
 	Status listenerStatus `json:"status"`
 }
 
-func (a *api) listenersStatus(w http.ResponseWriter, r *httpx.Request) error {
-	views := []typeView{}
-	at := map[string]int{}
-	for _, l := range a.allListeners() {
-		i, known := at[l.Type]
-		if !known {
-			i = len(views)
-			at[l.Type] = i
-			views = append(views, typeView{Type: l.Type, Status: listenerStatus{Max: infinity}})
+// add adds the listeners of another node.
+func (v *typeView) add(o *typeView) {
+	for _, id := range o.IDs {
+		if !slices.Contains(v.IDs, id) {
+			v.IDs = append(v.IDs, id)
 		}
-		v := &views[i]
-		v.IDs = append(v.IDs, l.ID)
-		v.Enable = v.Enable || l.Running
-		v.Status.Running = v.Status.Running || l.Running
-		v.Status.Connections += l.Connections
 	}
-	return answer(w, r, views)
+	v.Enable = v.Enable || o.Enable
+	v.Status.Running = v.Enable
+	v.Status.Connections += o.Status.Connections
+}
+
+func sumTypes(nodes []typeView) typeView {
+	v := typeView{Type: nodes[0].Type, Status: listenerStatus{Max: infinity}}
+	for i := range nodes {
+		v.add(&nodes[i])
+	}
+	return v
+}
+
+func (v typeView) key() string { return v.Type }
+
+func (a *api) listenersStatus(w http.ResponseWriter, r *httpx.Request) error {
+	each := []typeView{}
+	for _, l := range a.allListeners() {
+		each = append(each, typeView{l.Type, l.Running, []string{l.ID}, listenerStatus{l.Running, l.Connections, infinity}})
+	}
+	return answer(w, r, merged(sumTypes)([][]typeView{each}))
 }

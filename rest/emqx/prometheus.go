@@ -1,6 +1,8 @@
 package emqx
 
 import (
+	"cmp"
+	"encoding/json"
 	"net/http"
 	"slices"
 	"strconv"
@@ -10,11 +12,16 @@ import (
 	"millrace/rest/internal/httpx"
 )
 
-// exported is one figure as EMQX shows it to Prometheus.
-type exported struct {
-	name  string // emqx_…
-	gauge bool
-	value int64
+const exporterPath = Prefix + "/prometheus/stats"
+
+// exports are figures under the names that EMQX has for them towards Prometheus,
+// by the group that it has them in.
+type exports map[string]map[string]int64
+
+// nodeExports are those of one node; "" is that they are of no node in particular.
+type nodeExports struct {
+	node string
+	exports
 }
 
 // otherNames are those that are not made of the counter's own by the rule.
@@ -38,28 +45,40 @@ var exportGroups = map[string]string{
 	"authorization": "acl", "authentication": "authn",
 }
 
-// exports are all figures, by the group that EMQX has them in. Figures of
-// Erlang's own, and of the processor, are left out: nobody takes them here.
-func (a *api) exports() map[string][]exported {
-	all := map[string][]exported{
-		"cluster": {{"emqx_cluster_nodes_running", true, 1}, {"emqx_cluster_nodes_stopped", true, 0}},
+// isGauge reports whether a figure may go down.
+func isGauge(group, name string) bool {
+	switch group {
+	case "cluster", "stats", "metrics":
+		return true
 	}
+	// EMQX has these two among its counters.
+	return name == "emqx_messages_retained" || name == "emqx_messages_delayed"
+}
+
+// exports are all figures of this node. Those of Erlang's own, and of the
+// processor, are left out: nobody takes them here.
+func (a *api) exports() exports {
+	all := exports{"cluster": runningNodes(len(a.nodeNames()), 0), "stats": {}}
 	for name, n := range a.stats() {
-		all["stats"] = append(all["stats"], exported{exportName(name), true, n})
+		all["stats"][exportName(name)] = n
 	}
 	for name, n := range a.metrics() {
 		word, _, _ := strings.Cut(name, ".")
-		// EMQX has these two among its counters, though they go down as well.
-		gauge := name == "messages.retained" || name == "messages.delayed"
-		all[exportGroups[word]] = append(all[exportGroups[word]], exported{exportName(name), gauge, n})
+		group := exportGroups[word]
+		if all[group] == nil {
+			all[group] = map[string]int64{}
+		}
+		all[group][exportName(name)] = n
 	}
 	if a.options.System != nil {
 		s := a.options.System()
-		all["metrics"] = []exported{
-			{"emqx_vm_total_memory", true, int64(s.MemoryTotal)}, {"emqx_vm_used_memory", true, int64(s.MemoryUsed)},
-		}
+		all["metrics"] = map[string]int64{"emqx_vm_total_memory": int64(s.MemoryTotal), "emqx_vm_used_memory": int64(s.MemoryUsed)}
 	}
 	return all
+}
+
+func runningNodes(running, stopped int) map[string]int64 {
+	return map[string]int64{"emqx_cluster_nodes_running": int64(running), "emqx_cluster_nodes_stopped": int64(stopped)}
 }
 
 // ofCluster are figures that are the same for every node, and so never have one
@@ -68,66 +87,158 @@ func ofCluster(name string) bool {
 	return strings.HasPrefix(name, "emqx_cluster_") || strings.HasPrefix(name, "emqx_topics_") || strings.HasPrefix(name, "emqx_retained_")
 }
 
-// prometheusStats answers EMQX's exporter: text, or JSON to whoever accepts that
-// alone. Like /metrics it is open to this machine, and else to whoever may view.
+// prometheusStats answers EMQX's exporter. Like /metrics it is open to this
+// machine, and else to whoever may view.
 func (a *api) prometheusStats(w http.ResponseWriter, r *httpx.Request) error {
 	if err := httpx.MayScrape(a.broker, audience, r); broker.KindOf(err) == broker.Forbidden {
 		return problemf(http.StatusForbidden, unauthorizedRole, "%s", err)
 	} else if err != nil {
 		return err
 	}
+	return a.export(w, r)
+}
+
+// export answers in text, or in JSON to whoever accepts that alone.
+func (a *api) export(w http.ResponseWriter, r *httpx.Request) error {
 	mode, err := r.Query("mode")
 	if err != nil {
 		return badQuery(err)
 	}
-	node := ""
+	nodes := []nodeExports{{exports: a.exports()}}
 	switch mode {
-	case "", "node", "all_nodes_aggregated": // one node is all of them
+	case "", "node":
+	case "all_nodes_aggregated":
+		nodes, err = a.exportsOfAll(w, r)
+		nodes = []nodeExports{{exports: sumExports(nodes)}}
 	case "all_nodes_unaggregated":
-		node = a.options.Node
+		nodes, err = a.exportsOfAll(w, r)
+		shareCluster(nodes)
 	default:
 		return problemf(http.StatusBadRequest, badRequest, "mode is %q, it must be node, all_nodes_aggregated or all_nodes_unaggregated", httpx.Clip(mode))
 	}
+	if err != nil {
+		return err
+	}
 	w.Header().Set("Vary", "Accept")
 	if r.Header.Get("Accept") == "application/json" {
-		return answer(w, r, exportJSON(a.exports(), node))
+		return answer(w, r, exportJSON(nodes))
 	}
 	w.Header().Set("Cache-Control", "no-store")
-	return httpx.WriteText(w, r, "text/plain; version=0.0.4; charset=utf-8", exportText(a.exports(), node))
+	return httpx.WriteText(w, r, "text/plain; version=0.0.4; charset=utf-8", exportText(nodes))
 }
 
-func exportText(all map[string][]exported, node string) (text []byte) {
-	var figures []exported
-	for _, group := range all {
-		figures = append(figures, group...)
+// exportsOfAll are those of every node that answers.
+func (a *api) exportsOfAll(w http.ResponseWriter, r *httpx.Request) ([]nodeExports, error) {
+	if a.peers == nil {
+		return []nodeExports{{a.options.Node, a.exports()}}, nil
 	}
-	slices.SortFunc(figures, func(x, y exported) int { return strings.Compare(x.name, y.name) })
-	for _, f := range figures {
-		kind := " counter\n"
-		if f.gauge {
-			kind = " gauge\n"
+	q := get(r, exporterPath, "")
+	q.Header.Set("Accept", "application/json")
+	all := a.peers.askAll(r.Context(), q)
+	lost := silent(all)
+	mark(w, lost)
+	var nodes []nodeExports
+	for _, n := range all {
+		if n.reply == nil || n.Status != http.StatusOK {
+			continue
 		}
-		text = append(append(append(text, "# TYPE "...), f.name...), kind...)
-		text = append(text, f.name...)
-		if node != "" && !ofCluster(f.name) {
-			text = append(strconv.AppendQuote(append(text, "{node="...), node), '}')
+		x := nodeExports{node: n.Name}
+		if err := json.Unmarshal(n.Body, &x.exports); err != nil {
+			return nil, err
 		}
-		text = append(strconv.AppendInt(append(text, ' '), f.value, 10), '\n')
+		x.exports["cluster"] = runningNodes(len(all)-len(lost), len(lost))
+		nodes = append(nodes, x)
+	}
+	return nodes, nil
+}
+
+// shareCluster has each node show what is of the cluster as of all of them.
+func shareCluster(nodes []nodeExports) {
+	total := sumExports(nodes)
+	for _, n := range nodes {
+		for group, figures := range n.exports {
+			for name := range figures {
+				if ofCluster(name) {
+					figures[name] = total[group][name]
+				}
+			}
+		}
+	}
+}
+
+// sumExports adds what nodes have.
+func sumExports(nodes []nodeExports) exports {
+	byGroup := map[string][]map[string]int64{}
+	for _, n := range nodes {
+		for group, figures := range n.exports {
+			byGroup[group] = append(byGroup[group], figures)
+		}
+	}
+	total := exports{}
+	for group, figures := range byGroup {
+		if total[group] = sum(figures); group == "cluster" {
+			total[group] = figures[0]
+		}
+	}
+	return total
+}
+
+func exportText(nodes []nodeExports) (text []byte) {
+	type line struct {
+		name, node string
+		gauge      bool
+		value      int64
+	}
+	var lines []line
+	for i, n := range nodes {
+		for group, figures := range n.exports {
+			for name, value := range figures {
+				l := line{name, n.node, isGauge(group, name), value}
+				if ofCluster(name) {
+					l.node = ""
+				}
+				if i == 0 || l.node != "" {
+					lines = append(lines, l)
+				}
+			}
+		}
+	}
+	slices.SortFunc(lines, func(x, y line) int { return cmp.Or(strings.Compare(x.name, y.name), strings.Compare(x.node, y.node)) })
+	last := ""
+	for _, l := range lines {
+		if l.name != last {
+			last = l.name
+			kind := " counter\n"
+			if l.gauge {
+				kind = " gauge\n"
+			}
+			text = append(append(append(text, "# TYPE "...), l.name...), kind...)
+		}
+		text = append(text, l.name...)
+		if l.node != "" {
+			text = append(strconv.AppendQuote(append(text, "{node="...), l.node), '}')
+		}
+		text = append(strconv.AppendInt(append(text, ' '), l.value, 10), '\n')
 	}
 	return text
 }
 
 // exportJSON has an object for each group; with nodes apart, a list of them.
-func exportJSON(all map[string][]exported, node string) map[string]any {
+func exportJSON(nodes []nodeExports) map[string]any {
 	out := map[string]any{}
-	for group, figures := range all {
-		o := map[string]any{}
-		for _, f := range figures {
-			o[f.name] = f.value
-		}
-		if out[group] = o; node != "" {
-			o["node"] = node
-			out[group] = []any{o}
+	for _, n := range nodes {
+		for group, figures := range n.exports {
+			o := map[string]any{}
+			for name, value := range figures {
+				o[name] = value
+			}
+			if n.node == "" {
+				out[group] = o
+				continue
+			}
+			o["node"] = n.node
+			byNode, _ := out[group].([]any)
+			out[group] = append(byNode, o)
 		}
 	}
 	return out

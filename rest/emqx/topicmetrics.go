@@ -29,6 +29,23 @@ func viewTopicMetrics(w *broker.WatchedTopic) topicMetricsView {
 	return v
 }
 
+func (v topicMetricsView) key() string { return v.Topic }
+
+// sumTopics adds what nodes counted of one topic. It is the same topic on all, and
+// counted since the last of them was reset.
+func sumTopics(nodes []topicMetricsView) topicMetricsView {
+	v := nodes[0]
+	counts := make([]map[string]int64, len(nodes))
+	for i, n := range nodes {
+		counts[i] = n.Metrics
+		if v.ResetTime == nil || n.ResetTime != nil && *n.ResetTime > *v.ResetTime {
+			v.ResetTime = n.ResetTime
+		}
+	}
+	v.Metrics = sum(counts)
+	return v
+}
+
 func (a *api) listTopicMetrics(w http.ResponseWriter, r *httpx.Request) error {
 	views := []topicMetricsView{}
 	for _, t := range a.broker.WatchedTopics() {

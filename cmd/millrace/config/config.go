@@ -141,6 +141,8 @@ type NATS struct {
 	Replicas int      `yaml:"replicas" flag:"nats-replicas" doc:"copies of each stream, 1, 3 or 5; 0 is 3 in a cluster and 1 on a lone server"`
 	Sync     string   `yaml:"sync" flag:"nats-sync" one:"unknown|always|interval" doc:"how the NATS servers are configured to write (their sync_interval), which they do not tell; unless it is always, every answer is marked as relaxed"`
 	Wait     Duration `yaml:"wait" flag:"nats-wait" doc:"how long a start waits for the NATS servers"`
+	Advert   string   `yaml:"advertise" shown:"yes" doc:"host:port at which clients reach the MQTT of this node; a node that stops names those of the others to clients of MQTT 5; empty names none"`
+	Buffer   Size     `yaml:"node_buffer" doc:"bytes of live messages that wait to be sent to one other node; what comes beyond it is let go there, and counted"`
 	Ahead    int      `yaml:"look_ahead" doc:"messages of a queue with FIFO groups that may wait for their keys while it looks for one whose key is free; 0 is 20,000"`
 }
 
@@ -193,7 +195,7 @@ func Default() *Config {
 		FastQueue: FastQueue{Listen: None},
 		Memfifo:   Memfifo{Listen: None, Auth: true},
 		Store:     Store{Sync: "group", AcceptLoss: Off},
-		NATS:      NATS{Prefix: "mr", Sync: "unknown", Wait: Duration(30 * time.Second)},
+		NATS:      NATS{Prefix: "mr", Sync: "unknown", Wait: Duration(30 * time.Second), Buffer: 16 << 20},
 		Limits:    Limits{Connecting: 4096, Payload: 4 << 20, TopicBytes: 1024, TopicLevels: 201, Waiting: 10_000},
 		TLS:       TLS{ClientName: "cn", ClientAuth: "require"},
 		Pulsar:    Pulsar{AutoCreateTopics: true},

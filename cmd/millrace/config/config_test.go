@@ -55,6 +55,19 @@ func TestValuesHaveUnits(t *testing.T) {
 	}
 }
 
+func TestALimitIsTakenAtItsEdgesAndNotBeyond(t *testing.T) {
+	for value, want := range map[string]string{
+		"65536": "", "4GiB": "", "16MiB": "",
+		"65535":      "nats.node_buffer is 65535 (from --set), outside 64KiB to 4GiB",
+		"4294967297": "nats.node_buffer is 4294967297 (from --set), outside 64KiB to 4GiB",
+	} {
+		_, err := config.Load(config.Source{Flags: map[string]string{"store.url": "nats://x:4222"}, Sets: []string{"nats.node_buffer=" + value}})
+		if got := fmt.Sprint(err); want == "" && err != nil || !strings.Contains(got, want) {
+			t.Errorf("%s gives %q, want %q", value, got, want)
+		}
+	}
+}
+
 func TestMistakesAreNamed(t *testing.T) {
 	for _, tc := range []struct {
 		name, file string
@@ -84,6 +97,9 @@ func TestMistakesAreNamed(t *testing.T) {
 		{"told user", "", config.Source{Flags: map[string]string{"public_url": "https://u:planted@x"}}, []string{"public_url (from --public-url) names a user"}},
 		{"no server", "", config.Source{Flags: map[string]string{"store.url": "nats://x:4222,http://y"}}, []string{"store.url (from --store) has a server that is not nats://HOST:PORT"}},
 		{"other store", "", config.Source{Flags: map[string]string{"store.url": "nats://x:4222"}, Sets: []string{"store.sync=interval"}}, []string{"store.sync (from --set) has no effect", "store.url keeps messages in NATS"}},
+		{"advertised", "", config.Source{Flags: map[string]string{"store.url": "nats://x:4222"}, Sets: []string{"nats.advertise=mqtt-1"}}, []string{`nats.advertise is "mqtt-1" (from --set)`, "write host:port"}},
+		{"advertised port", "", config.Source{Flags: map[string]string{"store.url": "nats://x:4222"}, Sets: []string{"nats.advertise=a:0"}}, []string{`nats.advertise is "a:0"`}},
+		{"advertised list", "", config.Source{Flags: map[string]string{"store.url": "nats://x:4222"}, Sets: []string{"nats.advertise=a b:1"}}, []string{`nats.advertise is "a b:1"`}},
 		{"no nats", "", config.Source{Flags: map[string]string{"nats.prefix": "x"}}, []string{"nats.prefix (from --nats-prefix) has no effect", "store.url names no NATS server"}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

@@ -3,6 +3,7 @@ package config
 import (
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"net/url"
 	"slices"
@@ -60,6 +61,7 @@ func (c *Config) Validate() error {
 		{"limits.waiting", int64(c.Limits.Waiting), 1, 10_000_000},
 		{"nats.replicas", int64(c.NATS.Replicas), 0, 5},
 		{"nats.wait", int64(time.Duration(c.NATS.Wait) / time.Millisecond), 1000, 3_600_000},
+		{"nats.node_buffer", int64(c.NATS.Buffer), 64 << 10, 4 << 30},
 		{"nats.look_ahead", int64(c.NATS.Ahead), 0, 100_000},
 		{"audit.max_size", int64(c.Audit.MaxSize), 64 << 10, 4 << 30},
 		{"audit.keep", int64(c.Audit.Keep), 1, 10_000},
@@ -97,6 +99,11 @@ func (c *Config) checkStore() error {
 			errs = append(errs, fmt.Errorf("%s (from %s) has no effect: %s; leave it out", s.Key, c.Origin(s.Key), why))
 		}
 	}
+	if host, port, err := net.SplitHostPort(c.NATS.Advert); c.NATS.Advert != "" {
+		if n, bad := strconv.Atoi(port); err != nil || bad != nil || n < 1 || n > 65535 || host == "" || strings.ContainsAny(host, " ,") || len(host) > 253 {
+			errs = append(errs, fmt.Errorf("nats.advertise is %q (from %s): write host:port, for example mqtt-1.example.org:1883", c.NATS.Advert, c.Origin("nats.advertise")))
+		}
+	}
 	for u := range strings.SplitSeq(c.Store.URL, ",") {
 		at, err := url.Parse(u)
 		if c.Store.URL != "" && (err != nil || at.Host == "" || at.Scheme != "nats" && at.Scheme != "tls") {
@@ -122,7 +129,7 @@ func bounds(key string, lo, hi int64) string {
 		return "1ms to 40s"
 	case "mqtt.session_expiry_311":
 		return "0s to 4294967294s"
-	case "http.max_raw", "http.max_json", "http.max_batch", "limits.key_bytes", "limits.payload", "mqtt.max_packet_size", "mqtt.max_output", "mqtt.max_session_bytes", "audit.max_size":
+	case "http.max_raw", "http.max_json", "http.max_batch", "limits.key_bytes", "limits.payload", "mqtt.max_packet_size", "mqtt.max_output", "mqtt.max_session_bytes", "audit.max_size", "nats.node_buffer":
 		return Size(lo).String() + " to " + Size(hi).String()
 	}
 	return fmt.Sprintf("%d to %d", lo, hi)
