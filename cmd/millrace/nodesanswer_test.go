@@ -98,6 +98,7 @@ func pubackOf(t *testing.T, c *paho.Client, topic string, payload []byte) byte {
 // TestWhatNodesAnswerWhileNATSIsSlowOrAway: while it is slow they wait, and while it is
 // away every door of both nodes says that nothing was done, and when to try again.
 func TestWhatNodesAnswerWhileNATSIsSlowOrAway(t *testing.T) {
+	t.Parallel() // it waits more than it works
 	f := startNodes(t, "a", "b")
 	taken := func(path string, status int, _, text string) {
 		if status/100 != 2 {
@@ -134,7 +135,10 @@ func TestWhatNodesAnswerWhileNATSIsSlowOrAway(t *testing.T) {
 		w.Cut()
 	}
 	for _, g := range guests { // what is sent before a node knows may have an unknown outcome
-		if !eventually(time.Minute, func() bool { code, _ := g.s.view(t, http.MethodGet, "/readyz", ""); return code == http.StatusServiceUnavailable }) {
+		if !eventually(time.Minute, func() bool {
+			code, _ := g.s.view(t, http.MethodGet, "/readyz", "")
+			return code == http.StatusServiceUnavailable
+		}) {
 			t.Error("a node without NATS is ready")
 		}
 	}

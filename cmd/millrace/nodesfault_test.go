@@ -31,39 +31,32 @@ type fault struct {
 	do       func(x *traffic, name string)
 }
 
-// suffer plays rounds of every fault, or one of each of the first few.
-func (f *fleetOf) suffer(kinds []fault, few int) {
-	rounds := fromEnv(f.t, "MILLRACE_NODES_ROUNDS", 0)
-	if rounds == 0 {
-		rounds, kinds = 1, kinds[:few]
-	}
-	n := 0
-	for range rounds {
-		for _, what := range kinds {
-			n++
-			x := f.begin(n)
-			x.more(50)
-			name := f.leader()
-			if what.follower {
-				name = f.names[(1+slices.Index(f.names, name))%len(f.names)]
-			}
-			x.mu.Lock()
-			x.gap = 0
-			x.mu.Unlock()
-			f.t.Logf("round %d: %s %s", n, name, what.name)
-			what.do(x, name)
-			x.more(50)
-			if f.at(name) == nil {
-				f.start(name)
-			}
-			x.more(50)
-			x.end()
-			for _, name := range f.names {
-				select {
-				case <-f.at(name).ended:
-					f.t.Fatalf("node %s has ended", name)
-				default:
-				}
+// suffer plays MILLRACE_NODES_ROUNDS rounds, one fault after the other, or a few.
+func (f *fleetOf) suffer(kinds []fault, few int64) {
+	for n := range int(fromEnv(f.t, "MILLRACE_NODES_ROUNDS", few)) {
+		what := kinds[n%len(kinds)]
+		x := f.begin(n + 1)
+		x.more(50)
+		name := f.leader()
+		if what.follower {
+			name = f.names[(1+slices.Index(f.names, name))%len(f.names)]
+		}
+		x.mu.Lock()
+		x.gap = 0
+		x.mu.Unlock()
+		f.t.Logf("round %d: %s %s", n+1, name, what.name)
+		what.do(x, name)
+		x.more(50)
+		if f.at(name) == nil {
+			f.start(name)
+		}
+		x.more(50)
+		x.end()
+		for _, name := range f.names {
+			select {
+			case <-f.at(name).ended:
+				f.t.Fatalf("node %s has ended", name)
+			default:
 			}
 		}
 	}
@@ -82,6 +75,7 @@ var nodeFaults = []fault{
 
 // TestNATSServersComeAndGo is the same with what happens to the servers.
 func TestNATSServersComeAndGo(t *testing.T) {
+	t.Parallel() // it waits more than it works
 	p := jetstreamtest.StartProcesses(t)
 	queues := func() int { return p.Leader("mr_q_") }
 	again := func(after time.Duration, servers ...int) func(*traffic, string) {

@@ -220,12 +220,12 @@ func (l *lead) reply(p *parcel) ([]byte, error) {
 		l.expel(f, "it stops")
 		return nil, nil
 	}
-	return l.standing(f, session), nil
+	return l.standing(f, session, true), nil
 }
 
 // standing is what a follower is told of the leader.
-func (l *lead) standing(f *follower, session uint64) []byte {
-	st := standing{Start: l.s.self.Start, Session: session, Now: l.s.Now().UnixNano(), State: l.inner.State(), Stored: l.inner.Stored(), Nodes: l.nodes()}
+func (l *lead) standing(f *follower, session uint64, goesOn bool) []byte {
+	st := standing{Start: l.s.self.Start, Session: session, GoesOn: goesOn, Now: l.s.Now().UnixNano(), State: l.inner.State(), Stored: l.inner.Stored(), Nodes: l.nodes()}
 	if st.State.Err != nil {
 		st.Failed, st.State.Err = st.State.Err.Error(), nil
 	}
@@ -261,7 +261,7 @@ func (l *lead) join(n broker.Node) ([]byte, error) {
 	l.followers[n.Name] = f
 	session := f.session
 	l.mu.Unlock()
-	answer := l.standing(f, session)
+	answer := l.standing(f, session, old != nil)
 	if old == nil {
 		l.s.log.Info().Str("node", n.Name).Msg("joined the cluster")
 		l.tell(&event{kind: joined, node: n})

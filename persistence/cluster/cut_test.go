@@ -1,6 +1,7 @@
 package cluster_test
 
 import (
+	"errors"
 	"testing"
 	"time"
 
@@ -152,5 +153,34 @@ func TestWhatALeaderSentBeforeItWasGivenUpUndoesNothing(t *testing.T) {
 		if e, err := x.Get(t.Context(), broker.SpaceAuth, key); err != nil || string(e.Value) != "new" {
 			t.Errorf("the key %s is %q, %v", key, e.Value, err)
 		}
+	}
+}
+
+// TestWhatWasDoneIsNotDoneAgain for a node whose answer was lost, and that was given
+// up before it came back.
+func TestWhatWasDoneIsNotDoneAgain(t *testing.T) {
+	c := servers(t)
+	a, b := startNode(t, c, "a", brief), startNode(t, c, "b", brief)
+	hold := make(chan struct{})
+	a.heard.mu.Lock()
+	a.heard.hold = hold
+	a.heard.mu.Unlock()
+	end := make(chan error, 1)
+	go func() { end <- b.put("k", "v") }()
+	eventually(t, "the key is written", func() bool { return a.heard.has("recorded k=v") })
+	b.way.Cut()
+	eventually(t, "it knows that it is alone", func() bool { return b.heard.has("alone true") })
+	close(hold)
+	eventually(t, "it is given up", func() bool { return a.heard.has("left b") })
+	before, err := a.Get(t.Context(), broker.SpaceAuth, "k")
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.way.Mend()
+	if err := <-end; !errors.Is(err, broker.ErrUnknown) {
+		t.Errorf("the write ends with %v", err)
+	}
+	if e, err := a.Get(t.Context(), broker.SpaceAuth, "k"); err != nil || e.Rev != before.Rev {
+		t.Errorf("the key is of revision %d, and was of %d: %v", e.Rev, before.Rev, err)
 	}
 }

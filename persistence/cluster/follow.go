@@ -43,7 +43,8 @@ type standing struct {
 	Start   uint64
 	Session uint64
 	Number  uint64 // of the newest change
-	Taken   uint64 // the newest operation of ours that was taken
+	GoesOn  bool   // we were not given up since the last time
+	Taken   uint64 // the newest operation of ours that was taken, where it goes on
 	Now     int64  // Unix nanoseconds
 	State   broker.State
 	Failed  string // the text of State.Err
@@ -217,7 +218,7 @@ func (s *Store) join(ctx context.Context, who string) error {
 		return errAway
 	}
 	to.open = true
-	over := s.resend(st.Taken)
+	over := s.resend(&st)
 	s.mu.Unlock()
 	for _, f := range over {
 		f()
