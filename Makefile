@@ -63,7 +63,7 @@ torture:
 	MILLRACE_CLUSTER=all MILLRACE_CLUSTER_ROUNDS=$(CLUSTER_ROUNDS) MILLRACE_CRASH_STATES=$(CRASH_STATES) MILLRACE_FLIPS=all MILLRACE_FAULTS=all MILLRACE_MODEL_STEPS=$(MODEL_STEPS) \
 	  $(GO) test -count 1 -timeout 6h -v ./persistence/... | $(COUNTS)
 	MILLRACE_KILL_ROUNDS=$(KILL_ROUNDS) MILLRACE_ACCESS_CELLS=$(ACCESS_CELLS) MILLRACE_FLEET=2000 MILLRACE_CONNECTIONS=$(CONNECTIONS) MILLRACE_NODES_ROUNDS=$(NODES_ROUNDS) MILLRACE_MOVES=$(MOVES) \
-	  $(GO) test -count 1 -timeout 6h -v -run 'Kill|EveryDoorDecides|AFleet|ManyConnections|NodesComeAndGo|SessionsMove' ./cmd/millrace | $(COUNTS)
+	  $(GO) test -count 1 -timeout 6h -v -run 'Kill|EveryDoorDecides|AFleet|ManyConnections|ComeAndGo|DeadNodes|SessionsMove' ./cmd/millrace | $(COUNTS)
 	MILLRACE_FANOUT_ROUNDS=1000 $(GO) test -count 1 -v -run FanOutUnderRules ./mqtt | $(COUNTS)
 
 # Figures of this machine, one JSON line each.

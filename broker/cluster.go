@@ -16,6 +16,12 @@ type Cluster interface {
 	Nodes() []Node
 	// Leads reports whether this node leads now. Two never do.
 	Leads() bool
+	// Current returns once this node knows all that any node has answered until now, so
+	// that what it says of itself holds: nobody acknowledges, or denies, by what was
+	// before. It waits while that is not so, and waited says that it did: what was read
+	// before may have been out of date. A node that reaches no other, or for some seconds
+	// none that leads, is Unavailable.
+	Current() (waited bool, err error)
 	// Follow has e told of what others do, from now on. It is called once, before
 	// the Store is read: what changes meanwhile may be seen both there and by e.
 	Follow(e ClusterEvents)

@@ -210,12 +210,22 @@ func (c *pending) admit(p *auth.Principal, m *Message) (r matches, first int, er
 	return r, first, err
 }
 
-// fit matches m, and refuses it if it would be stored and there is no room for that.
+// fit matches m, and refuses it if it would be stored and there is no room for that,
+// or if this node may not know of everything that it goes to.
 func (c *pending) fit(p *auth.Principal, m *Message) (r matches, first int, err error) {
-	if r, first = c.match(p, m); len(c.routes) > 0 {
-		if err = c.b.roomInStore(); err != nil {
+	r, first = c.match(p, m)
+	if c.b.cluster != nil && (m.QoS > 0 || c.every) {
+		var waited bool
+		if waited, err = c.b.cluster.Current(); waited && err == nil {
 			c.subs = c.subs[:first]
+			r, first = c.match(p, m)
 		}
+	}
+	if err == nil && len(c.routes) > 0 {
+		err = c.b.roomInStore()
+	}
+	if err != nil {
+		c.subs = c.subs[:first]
 	}
 	return r, first, err
 }

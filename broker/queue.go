@@ -472,10 +472,11 @@ func (b *Broker) lookup(ctx context.Context, act auth.Action, name string) (*que
 	if err := b.may(ctx, act, auth.QueueResource(name)); err != nil {
 		return nil, err
 	}
-	if q := b.queueNamed(name); q != nil {
-		return q, nil
+	q, err := known(b, func() *queue { return b.queueNamed(name) })
+	if q == nil && err == nil {
+		err = noQueue(name)
 	}
-	return nil, noQueue(name)
+	return q, err
 }
 
 func noQueue(name string) error {

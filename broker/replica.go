@@ -142,6 +142,19 @@ func (r *replica) Alone(is bool) {
 // leads reports whether what is done once for all nodes is this one's to do.
 func (b *Broker) leads() bool { return b.cluster == nil || b.cluster.Leads() }
 
+// known returns what get finds. What this node does not find it may only not have
+// heard of: nil says that it is nowhere.
+func known[T any](b *Broker, get func() *T) (*T, error) {
+	x := get()
+	if x != nil || b.cluster == nil {
+		return x, nil
+	}
+	if _, err := b.cluster.Current(); err != nil {
+		return nil, err
+	}
+	return get(), nil
+}
+
 // followAuth puts in force what was changed between the reading of the accounts,
 // which is older than the broker, and the first event.
 func (b *Broker) followAuth(ctx context.Context) error {

@@ -173,8 +173,8 @@ func (ss *sessions) callIn(ctx context.Context, id string, who *auth.Principal) 
 func (b *Broker) openMoving(ctx context.Context, o *SessionOptions) (s *Session, present bool, err error) {
 	b.announce(o)
 	for range 2 {
-		if b.sessions.isAlone() {
-			return nil, false, errorf(Unavailable, NoSubject, "this node reaches no other node; connect to another one")
+		if _, err := b.cluster.Current(); err != nil {
+			return nil, false, err
 		}
 		at := b.sessions.elsewhere(o.ClientID)
 		silent, err := b.sessions.callIn(ctx, o.ClientID, o.Principal)

@@ -220,10 +220,11 @@ func (b *Broker) lookupStream(ctx context.Context, act auth.Action, name string)
 	if err := b.may(ctx, act, auth.StreamResource(name)); err != nil {
 		return nil, err
 	}
-	if s := b.streamNamed(name); s != nil {
-		return s, nil
+	s, err := known(b, func() *stream { return b.streamNamed(name) })
+	if s == nil && err == nil {
+		err = noStream(name)
 	}
-	return nil, noStream(name)
+	return s, err
 }
 
 // Streams lists the streams that the principal may see, by name.

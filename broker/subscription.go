@@ -242,10 +242,11 @@ func (b *Broker) lookupSubscription(ctx context.Context, stream, name string) (*
 	if err != nil {
 		return nil, err
 	}
-	if q := b.subscriptionNamed(s, name); q != nil {
-		return q, nil
+	q, err := known(b, func() *queue { return b.subscriptionNamed(s, name) })
+	if q == nil && err == nil {
+		err = noSubscription(stream, name)
 	}
-	return nil, noSubscription(stream, name)
+	return q, err
 }
 
 func noSubscription(stream, name string) error {

@@ -194,7 +194,6 @@ func (c *conn) writeTLS(bs net.Buffers) error {
 				continue
 			}
 			if _, err := c.via.tls.Write(chunk[:n]); err != nil {
-				_ = c.Conn.Close() // so that the reader ends
 				return err
 			}
 			c.took(n)

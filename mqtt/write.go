@@ -201,8 +201,7 @@ func (c *conn) writing(write func() (n int64, all bool, err error)) error {
 		}
 		switch {
 		case !errors.Is(err, os.ErrDeadlineExceeded):
-			_ = c.Conn.Close() // so that the reader ends
-			return err
+			return err // the socket is dead both ways: the reader takes what came before its end
 		case last && n == 0:
 			return err
 		case idle >= stallSteps:

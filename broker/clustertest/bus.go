@@ -144,6 +144,9 @@ func (n *Node) Self() string { return n.Info.Name }
 // Leads implements broker.Cluster: a node has a store of its own.
 func (n *Node) Leads() bool { return true }
 
+// Current implements broker.Cluster: each node has a store of its own.
+func (n *Node) Current() (bool, error) { return false, nil }
+
 // Nodes implements broker.Cluster.
 func (n *Node) Nodes() []broker.Node {
 	all := []broker.Node{n.Info}

@@ -39,6 +39,7 @@ type View struct {
 	dead    bool
 	cut     bool     // reaches nobody
 	deaf    bool     // answers nobody
+	behind  func()   // brings it up to date; nil where it is
 	missed  []func() // events while it was cut
 	answers map[string]func(context.Context, string, []byte) ([]byte, error)
 	heeds   map[string]func(string, []byte)

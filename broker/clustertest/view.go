@@ -31,6 +31,29 @@ func (n *View) Leads() bool {
 	return n.of.leader == n
 }
 
+// Current implements broker.Cluster.
+func (n *View) Current() (bool, error) {
+	if n.out() != nil {
+		return false, &broker.Error{Kind: broker.Unavailable, Message: "cut off"}
+	}
+	n.of.mu.Lock()
+	f := n.behind
+	n.behind = nil
+	n.of.mu.Unlock()
+	if f == nil {
+		return false, nil
+	}
+	f()
+	return true, nil
+}
+
+// Behind has the node be out of date once: it is current after f.
+func (n *View) Behind(f func()) {
+	n.of.mu.Lock()
+	defer n.of.mu.Unlock()
+	n.behind = f
+}
+
 // Follow implements broker.Cluster.
 func (n *View) Follow(e broker.ClusterEvents) {
 	n.of.mu.Lock()

@@ -12,6 +12,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"millrace/persistence/jetstream/jetstreamtest"
 )
 
 // program builds the program once for all tests of the package.
@@ -200,8 +202,10 @@ func command(t *testing.T, args ...string) (out, errs string, code int) {
 	return o.String(), e.String(), cmd.ProcessState.ExitCode()
 }
 
-// TestMain removes what tests share after the last of them.
+// TestMain removes what tests share after the last of them. A NATS server that a
+// test starts as a process is this program.
 func TestMain(m *testing.M) {
+	jetstreamtest.Serve()
 	code := m.Run()
 	if buildDir != "" {
 		_ = os.RemoveAll(buildDir) // the system cleans its temporary folder, too

@@ -6,10 +6,8 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
-	"slices"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -18,12 +16,13 @@ import (
 	"millrace/persistence/jetstream/jetstreamtest"
 )
 
-// fleetOf are Millrace nodes on one NATS, as processes.
+// fleetOf are Millrace nodes on one NATS, as processes, each with a way of its own
+// to the servers.
 type fleetOf struct {
 	t     *testing.T
-	url   string
 	boot  string
 	names []string
+	ways  map[string]jetstreamtest.Way
 
 	mu   sync.Mutex
 	up   map[string]*server
@@ -34,12 +33,19 @@ type fleetOf struct {
 func startNodes(t *testing.T, names ...string) *fleetOf {
 	t.Helper()
 	c := jetstreamtest.Start(t, jetstreamtest.Options{Servers: 1})
-	f := &fleetOf{t: t, url: c.URL(), names: names, up: map[string]*server{}, data: map[string]string{}, boot: bootstrapFile(t, testKeyYAML+`
+	return startNodesOver(t, func() jetstreamtest.Way { return jetstreamtest.NewWay(t, c.Servers[0].Addr().String()) }, names...)
+}
+
+// startNodesOver starts nodes, each with a way that way makes.
+func startNodesOver(t *testing.T, way func() jetstreamtest.Way, names ...string) *fleetOf {
+	t.Helper()
+	f := &fleetOf{t: t, names: names, ways: map[string]jetstreamtest.Way{}, up: map[string]*server{}, data: map[string]string{}, boot: bootstrapFile(t, testKeyYAML+`
 queues:
 - {name: e, topic_filter: "e/#"}
+- {name: held, topic_filter: "held/#"}
 `)}
 	for _, name := range names {
-		f.data[name] = t.TempDir()
+		f.data[name], f.ways[name] = t.TempDir(), way()
 		f.start(name)
 	}
 	return f
@@ -48,7 +54,7 @@ queues:
 // start starts a node, or starts it again.
 func (f *fleetOf) start(name string) {
 	f.t.Helper()
-	s := startServer(f.t, "--data", f.data[name], "--node-name", name, "--allow-anonymous", "--store", f.url, "--nats-sync", "always", "--bootstrap-file", f.boot,
+	s := startServer(f.t, "--data", f.data[name], "--node-name", name, "--allow-anonymous", "--store", f.ways[name].URL(), "--nats-sync", "always", "--bootstrap-file", f.boot,
 		"--set", "mqtt.max_session_queue=10000000", "--set", "mqtt.max_session_bytes=4GiB")
 	f.mu.Lock()
 	f.up[name] = s
@@ -65,6 +71,25 @@ func (f *fleetOf) node(i int) *server {
 		}
 	}
 	return nil
+}
+
+// other returns a node that is up and is not that one.
+func (f *fleetOf) other(name string) *server {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for n, s := range f.up {
+		if n != name {
+			return s
+		}
+	}
+	return nil
+}
+
+// at returns a node by name, nil where it is not up.
+func (f *fleetOf) at(name string) *server {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.up[name]
 }
 
 // down takes a node out, before something happens to it.
@@ -205,197 +230,4 @@ func TestAUserThatOneNodeRemovesIsGoneFromAll(t *testing.T) {
 	case <-time.After(30 * time.Second):
 		t.Error("its connection stays")
 	}
-}
-
-// traffic publishes to queue e and consumes from it, at all nodes, and keeps book.
-type traffic struct {
-	f    *fleetOf
-	stop context.CancelFunc
-	work sync.WaitGroup
-
-	mu      sync.Mutex
-	stored  map[string]bool // its publish was acknowledged
-	seen    map[string]bool
-	settled map[string]bool // its acknowledgement was
-	wrong   []string
-	last    time.Time
-	gap     time.Duration // the longest between two acknowledged publishes
-}
-
-func (f *fleetOf) begin() *traffic {
-	x := &traffic{f: f, stored: map[string]bool{}, seen: map[string]bool{}, settled: map[string]bool{}}
-	ctx, stop := context.WithCancel(f.t.Context())
-	x.stop = stop
-	for i := range f.names {
-		x.work.Go(func() { x.publish(ctx, i, i) })
-		x.work.Go(func() { x.consume(ctx, i) })
-	}
-	return x
-}
-
-// publish goes to the next node when one does not answer.
-func (x *traffic) publish(ctx context.Context, name, at int) {
-	for n := 0; ctx.Err() == nil; n++ {
-		s := x.f.node(at)
-		if s == nil {
-			at++
-			continue
-		}
-		text := fmt.Sprintf("%d-%05d", name, n)
-		one, cancel := context.WithTimeout(ctx, 15*time.Second)
-		err := newService(s).publish(one, "e/t", text)
-		cancel()
-		if err != nil {
-			at++
-			select {
-			case <-time.After(20 * time.Millisecond):
-			case <-ctx.Done():
-			}
-			continue
-		}
-		x.mu.Lock()
-		x.stored[text] = true
-		if now := time.Now(); !x.last.IsZero() {
-			x.gap = max(x.gap, now.Sub(x.last))
-		}
-		x.last = time.Now()
-		x.mu.Unlock()
-	}
-}
-
-func (x *traffic) consume(ctx context.Context, at int) {
-	for ctx.Err() == nil {
-		s := x.f.node(at)
-		if s == nil {
-			at++
-			continue
-		}
-		api := newService(s)
-		one, cancel := context.WithTimeout(ctx, 15*time.Second)
-		hs, err := api.consume(one, "e", 50, 1, 30)
-		if err == nil {
-			x.take(one, api, hs)
-		} else {
-			at++
-		}
-		cancel()
-	}
-}
-
-// take notes what was received, and acknowledges it.
-func (x *traffic) take(ctx context.Context, api *service, hs []held) {
-	x.mu.Lock()
-	for _, h := range hs {
-		text := string(h.bytes())
-		x.seen[text] = true
-		if x.settled[text] {
-			x.wrong = append(x.wrong, text+" was acknowledged, and came again")
-		}
-	}
-	x.mu.Unlock()
-	for _, h := range hs {
-		if api.ack(ctx, "e", h) == nil {
-			x.mu.Lock()
-			x.settled[string(h.bytes())] = true
-			x.mu.Unlock()
-		}
-	}
-}
-
-// more waits until so many more publishes were acknowledged.
-func (x *traffic) more(n int) {
-	x.f.t.Helper()
-	count := func() int {
-		x.mu.Lock()
-		defer x.mu.Unlock()
-		return len(x.stored)
-	}
-	from := count()
-	if !eventually(90*time.Second, func() bool { return count() >= from+n }) {
-		x.f.t.Fatalf("within 90 s %d publishes were acknowledged, not %d", count()-from, n)
-	}
-}
-
-// end stops the clients, takes out what is left, and looks at the books.
-func (x *traffic) end() {
-	t := x.f.t
-	t.Helper()
-	x.stop()
-	x.work.Wait()
-	api := newService(x.f.node(0))
-	if !eventually(2*time.Minute, func() bool { // what was leased to a client that is gone comes again
-		hs, err := api.consume(t.Context(), "e", 100, 5, 60)
-		if err == nil {
-			x.take(t.Context(), api, hs)
-		}
-		n, err := api.counts(t.Context(), "e")
-		return err == nil && n.Waiting+n.Held == 0
-	}) {
-		n, err := api.counts(t.Context(), "e")
-		t.Errorf("%+v are left, %v", n, err)
-	}
-	var lost []string
-	for text := range x.stored {
-		if !x.seen[text] {
-			lost = append(lost, text)
-		}
-	}
-	slices.Sort(lost)
-	if len(lost) > 0 || len(x.wrong) > 0 {
-		t.Errorf("of %d acknowledged publishes %d were lost: %v; %v", len(x.stored), len(lost), lost, x.wrong)
-	}
-	t.Logf("%d publishes, %d acknowledged messages, the longest gap %s", len(x.stored), len(x.settled), x.gap)
-}
-
-// TestNodesComeAndGo has nodes killed and stopped while others publish and consume:
-// nothing that was acknowledged is lost, or comes again.
-func TestNodesComeAndGo(t *testing.T) {
-	f := startNodes(t, "a", "b", "c")
-	rounds := fromEnv(t, "MILLRACE_NODES_ROUNDS", 0)
-	kinds := nodeFaults
-	if rounds == 0 {
-		rounds, kinds = 1, nodeFaults[:2]
-	}
-	for round := range rounds {
-		for _, what := range kinds {
-			x := f.begin()
-			x.more(50)
-			name := f.leader()
-			x.mu.Lock()
-			x.gap = 0
-			x.mu.Unlock()
-			t.Logf("round %d: the leader %s is %s", round, name, what.name)
-			what.do(f, name)
-			x.more(50)
-			f.start(name)
-			x.more(50)
-			x.end()
-		}
-	}
-}
-
-// nodeFaults are what happens to a leader. It is down after that.
-var nodeFaults = []struct {
-	name string
-	do   func(f *fleetOf, name string)
-}{
-	{"killed", func(f *fleetOf, name string) { f.down(name).kill() }},
-	{"stopped", func(f *fleetOf, name string) { f.down(name).stop() }},
-	{"halted for longer than others wait for it", func(f *fleetOf, name string) {
-		s := f.down(name)
-		_ = s.cmd.Process.Signal(syscall.SIGSTOP)
-		if !eventually(time.Minute, func() bool { return f.leader() != name }) {
-			f.t.Fatal("nobody leads in its place")
-		}
-		_ = s.cmd.Process.Signal(syscall.SIGCONT)
-		select {
-		case <-s.ended:
-			if code := s.cmd.ProcessState.ExitCode(); code != 75 {
-				f.t.Errorf("the node that was given up ends with code %d", code)
-			}
-		case <-time.After(40 * time.Second):
-			f.t.Error("the node that was given up goes on")
-			s.kill()
-		}
-	}},
 }

@@ -11,8 +11,9 @@ import (
 
 // TestSessionsMoveBetweenNodes has devices with durable sessions publish and
 // subscribe in QoS 1 and 2, and connect to another node again and again, their
-// connections cut; one node is killed meanwhile. What they were told is there, in
-// order, and in QoS 2 once from end to end.
+// connections cut; one node is killed meanwhile, and in many moves one is cut off for
+// longer than others wait for it. What they were told is there, in order, and in QoS 2
+// once from end to end.
 func TestSessionsMoveBetweenNodes(t *testing.T) {
 	moves := int(fromEnv(t, "MILLRACE_MOVES", 12))
 	seed := fromEnv(t, "MILLRACE_KILL_SEED", time.Now().UnixNano()&0xffffff)
@@ -28,7 +29,14 @@ func TestSessionsMoveBetweenNodes(t *testing.T) {
 	for _, d := range subs {
 		d.begin(t, f.node(0))
 	}
+	var off absent
 	for move := range moves {
+		if moves >= 100 && move == moves/4 {
+			off = f.cut(f.names[r.IntN(len(f.names))])
+		}
+		if off.f != nil && time.Since(off.since) > cutFor || move == moves/2 {
+			off.back()
+		}
 		var wg sync.WaitGroup
 		ctx, cancel := context.WithCancel(t.Context())
 		for i, d := range pubs {
@@ -65,4 +73,37 @@ func TestSessionsMoveBetweenNodes(t *testing.T) {
 			d.check(t, p)
 		}
 	}
+}
+
+// cutFor is longer than others wait for a node.
+const cutFor = 7 * time.Second
+
+// absent is a node that is cut off.
+type absent struct {
+	f     *fleetOf
+	name  string
+	led   bool
+	since time.Time
+}
+
+func (f *fleetOf) cut(name string) absent {
+	off := absent{f, name, f.leader() == name, time.Now()}
+	f.t.Logf("node %s, which leads: %v, is cut off", name, off.led)
+	f.ways[name].Cut()
+	return off
+}
+
+// back has it reach the others again, if one is away; one that led starts again.
+func (off *absent) back() {
+	if off.f == nil {
+		return
+	}
+	<-time.After(time.Until(off.since.Add(cutFor)))
+	off.f.ways[off.name].Mend()
+	if off.led {
+		off.f.replaced(off.name)
+		off.f.down(off.name).givesUp()
+		off.f.start(off.name)
+	}
+	off.f = nil
 }

@@ -9,8 +9,6 @@ import (
 	"strings"
 	"testing"
 	"time"
-
-	"millrace/persistence/jetstream/jetstreamtest"
 )
 
 // view asks the management API of a node.
@@ -126,9 +124,8 @@ func TestEveryNodeShowsAllClients(t *testing.T) {
 
 // TestANodeThatIsCutOffIsNotReady and is again when it is back.
 func TestANodeThatIsCutOffIsNotReady(t *testing.T) {
-	f := startNodes(t, "a")
-	way := jetstreamtest.NewProxy(t, strings.TrimPrefix(f.url, "nats://"))
-	b := startServer(t, "--data", t.TempDir(), "--node-name", "b", "--allow-anonymous", "--store", "nats://"+way.Address(), "--nats-sync", "always", "--bootstrap-file", f.boot)
+	f := startNodes(t, "a", "b")
+	b, way := f.up["b"], f.ways["b"]
 	ready := func(want int) {
 		t.Helper()
 		got, text := 0, ""

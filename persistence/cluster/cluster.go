@@ -45,6 +45,55 @@ func (s *Store) Self() string { return s.self.Name }
 // Leads implements broker.Cluster.
 func (s *Store) Leads() bool { return s.lead.Load() != nil }
 
+// certain notes that this node was one of the cluster at a time: nobody had given it
+// up.
+func (s *Store) certain(at time.Time) {
+	now := int64(at.Sub(s.born))
+	for {
+		was := s.sure.Load()
+		if now <= was || s.sure.CompareAndSwap(was, now) {
+			return
+		}
+	}
+}
+
+// unsure is for how long it is not certain any more.
+func (s *Store) unsure() time.Duration { return time.Since(s.born) - time.Duration(s.sure.Load()) }
+
+// current reports whether this node knows all that any node has answered. Others
+// wait until it knows, for a whole Hold.
+func (s *Store) current() bool {
+	return s.caught.Load() && s.unsure() < time.Duration(float64(s.hold)*fenceAt)
+}
+
+// Current implements broker.Cluster.
+func (s *Store) Current() (waited bool, err error) {
+	if s.current() {
+		return false, nil
+	}
+	tick := time.NewTicker(seekEvery)
+	defer tick.Stop()
+	for begun := time.Now(); time.Since(begun) < forLeader; {
+		s.mu.Lock()
+		alone, closed := s.alone, s.closed
+		s.mu.Unlock()
+		if alone || closed {
+			break
+		}
+		select {
+		case <-tick.C:
+		case <-s.ctx.Done():
+		}
+		if s.current() {
+			return true, nil
+		}
+	}
+	return true, errOut
+}
+
+// errOut is the answer of a node that may not know what others know.
+var errOut = &broker.Error{Kind: broker.Unavailable, Message: "this node does not reach the others just now, and nothing was done; go to another node, or try again"}
+
 // Nodes implements broker.Cluster.
 func (s *Store) Nodes() []broker.Node {
 	if l := s.lead.Load(); l != nil {
@@ -171,12 +220,12 @@ func (l *lead) reply(p *parcel) ([]byte, error) {
 		l.expel(f, "it stops")
 		return nil, nil
 	}
-	return l.standing(f, session), nil
+	return l.standing(f, session, true), nil
 }
 
 // standing is what a follower is told of the leader.
-func (l *lead) standing(f *follower, session uint64) []byte {
-	st := standing{Start: l.s.self.Start, Session: session, Now: l.s.Now().UnixNano(), State: l.inner.State(), Stored: l.inner.Stored(), Nodes: l.nodes()}
+func (l *lead) standing(f *follower, session uint64, goesOn bool) []byte {
+	st := standing{Start: l.s.self.Start, Session: session, GoesOn: goesOn, Now: l.s.Now().UnixNano(), State: l.inner.State(), Stored: l.inner.Stored(), Nodes: l.nodes()}
 	if st.State.Err != nil {
 		st.Failed, st.State.Err = st.State.Err.Error(), nil
 	}
@@ -212,7 +261,7 @@ func (l *lead) join(n broker.Node) ([]byte, error) {
 	l.followers[n.Name] = f
 	session := f.session
 	l.mu.Unlock()
-	answer := l.standing(f, session)
+	answer := l.standing(f, session, old != nil)
 	if old == nil {
 		l.s.log.Info().Str("node", n.Name).Msg("joined the cluster")
 		l.tell(&event{kind: joined, node: n})
@@ -255,9 +304,7 @@ func (l *lead) expel(f *follower, why string) {
 // look gives up nodes that were not heard of for as long as a hold lasts.
 func (l *lead) look() {
 	if r, ok := l.inner.(interface{ Renewed() time.Time }); ok {
-		l.s.mu.Lock()
-		l.s.last = r.Renewed()
-		l.s.mu.Unlock()
+		l.s.certain(r.Renewed())
 	}
 	var over []*follower
 	l.mu.Lock()
@@ -289,7 +336,9 @@ func (s *Store) promote(ctx context.Context, over uint64) error {
 			l.followers[n.Name] = &follower{node: n, heard: time.Now(), waits: map[uint64]*served{}}
 		}
 	}
-	s.to, s.last = nil, time.Now()
+	s.to = nil
+	s.caught.Store(false)
+	s.certain(begun)
 	s.lead.Store(l)
 	waiting := s.takeOver(l)
 	e := s.events.Load()
@@ -298,6 +347,7 @@ func (s *Store) promote(ctx context.Context, over uint64) error {
 		s.fail(err)
 		return nil
 	}
+	s.caught.Store(true)
 	if e != nil {
 		l.bind(e)
 	}

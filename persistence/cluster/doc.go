@@ -30,9 +30,23 @@
 // and learns what it missed by comparing all there is with what it was told
 // (catchUp), before it counts as one of the cluster again.
 //
+// # What a node may say
+//
+// A node that was given up does not know what others were told since, and must not
+// acknowledge, or deny, by what it knew: Current. It is certain to be one of the cluster
+// at each beat that the leader answers, and while it sees that nobody has taken the
+// prefix from a leader that can write nothing any more (stays), so that nodes which
+// elect stay what they are. Without a sign for fenceAt of a Hold it is not current; that
+// is before anybody gives it up. It counts as alone after a whole Hold. Back in the
+// cluster, it is current again once it has caught up.
+//
+// A leader is given up for what was seen of it: while this node has no connection
+// nothing counts, and where the servers were away the leader stays who it is.
+//
 // # Goroutines
 //
-// One that looks after the node (beats, the search for a leader, what takes too long).
+// Two that look after the node: beats and the search for a leader; what takes too long,
+// and whether it is alone.
 // For as long as it takes: one for each request of a node that may take its time,
 // and one that catches up. Everything else runs on those of the connection.
 //

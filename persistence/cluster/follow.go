@@ -43,7 +43,8 @@ type standing struct {
 	Start   uint64
 	Session uint64
 	Number  uint64 // of the newest change
-	Taken   uint64 // the newest operation of ours that was taken
+	GoesOn  bool   // we were not given up since the last time
+	Taken   uint64 // the newest operation of ours that was taken, where it goes on
 	Now     int64  // Unix nanoseconds
 	State   broker.State
 	Failed  string // the text of State.Err
@@ -73,8 +74,6 @@ func (s *Store) seek(ctx context.Context) error {
 		s.log.Debug().Err(err).Str("holder", seen.name).Msg("no leader of the cluster yet")
 		select {
 		case <-tick.C:
-			s.expire()
-			s.watchAlone()
 		case <-ctx.Done():
 			return fmt.Errorf("no node leads the cluster: %w", errors.Join(ctx.Err(), err))
 		case <-s.ctx.Done():
@@ -111,6 +110,7 @@ func (h *holder) namesake(s *Store, now time.Time) error {
 // holder is given up that neither renewed its hold for as long as that is, nor
 // answered.
 func (s *Store) tryAll(ctx context.Context, seen *holder) error {
+	asked := time.Now()
 	who, rev, err := s.holder(ctx)
 	if err != nil && s.followed.Load() == nil { // it says what is wrong with the servers
 		return s.promote(ctx, 0)
@@ -121,9 +121,10 @@ func (s *Store) tryAll(ctx context.Context, seen *holder) error {
 	now := time.Now()
 	renewed := who == seen.name && rev != seen.rev
 	if who != seen.name || renewed {
-		*seen = holder{who, rev, now, seen.heard, seen.ours}
+		*seen = holder{name: who, rev: rev, since: now, heard: seen.heard, ours: seen.ours}
 	}
-	silent := now.Sub(seen.since)
+	s.stays(seen, asked)
+	silent := min(now.Sub(seen.since), now.Sub(s.born)-time.Duration(s.linked.Load())) // what we could not see counts for nothing
 	switch {
 	case who == s.self.Name && renewed, who == s.self.Name && !seen.ours.IsZero() && silent < s.hold:
 		return seen.namesake(s, now)
@@ -148,6 +149,21 @@ func (s *Store) tryAll(ctx context.Context, seen *holder) error {
 		return s.promote(ctx, rev)
 	}
 	return errNobody
+}
+
+// stays notes that nobody has given this node up: the leader that is lost renewed its
+// hold so soon after our last beat, if at all, that it can write nothing any more by
+// the time it would give us up; and nobody leads in its place.
+func (s *Store) stays(seen *holder, asked time.Time) {
+	s.mu.Lock()
+	gone := s.gone
+	s.mu.Unlock()
+	if s.followed.Load() == nil || seen.name != "" && seen.name != gone {
+		return
+	}
+	if seen.since.Sub(s.born)-time.Duration(s.beaten.Load()) < time.Duration(float64(s.hold)*(1-fenceAt)) {
+		s.certain(asked)
+	}
 }
 
 // holder asks who holds the prefix.
@@ -185,6 +201,7 @@ func (s *Store) join(ctx context.Context, who string) error {
 	if err == nil {
 		s.to = &leader{name: who, start: st.Start, session: st.Session, number: st.Number, beat: sent}
 		s.queue, s.ready = nil, false
+		s.caught.Store(false)
 		for _, p := range early {
 			_ = s.queueUp(s.to, p) // what is missing, a later one tells
 		}
@@ -195,42 +212,47 @@ func (s *Store) join(ctx context.Context, who string) error {
 	}
 	s.stand(sent, &st)
 	s.mu.Lock()
-	if s.to == nil || s.to.session != st.Session {
+	to := s.to
+	if to == nil || to.session != st.Session || to.start != st.Start {
 		s.mu.Unlock()
 		return errAway
 	}
-	s.to.open = true
-	over := s.resend(st.Taken)
+	to.open = true
+	over := s.resend(&st)
 	s.mu.Unlock()
 	for _, f := range over {
 		f()
 	}
 	s.log.Info().Str("leader", who).Msg("follows the leader of the cluster")
 	if s.followed.Load() == nil {
-		s.settled(st.Number)
+		s.settled(to, st.Number)
 		return nil
 	}
 	s.spawn(func() { // what it misses, it reads from the leader
 		if err := s.catchUp(s.ctx); err != nil {
-			s.lost(err)
+			s.lostFrom(to, err)
 			return
 		}
-		s.settled(st.Number)
+		s.settled(to, st.Number)
 		s.watchAlone()
 	})
 	return nil
 }
 
-// settled says that this node knows all changes up to n, and goes on with those after.
-func (s *Store) settled(n uint64) {
+// settled says that this node knows all changes of its leader up to n, and goes on
+// with those after.
+func (s *Store) settled(to *leader, n uint64) {
 	s.mu.Lock()
-	s.ready = true
-	to := s.to
-	s.mu.Unlock()
-	if to != nil {
-		s.knows(to, n)
+	same := s.to == to
+	if same {
+		s.ready = true
+		s.caught.Store(true)
 	}
-	s.drain()
+	s.mu.Unlock()
+	if same {
+		s.knows(to, n)
+		s.drain()
+	}
 }
 
 // knows tells the leader so; what is lost a later one says too.
@@ -242,9 +264,10 @@ func (s *Store) knows(to *leader, n uint64) {
 func (s *Store) stand(sent time.Time, st *standing) {
 	now := s.clock.Now()
 	s.ahead.Store(st.Now - now.Add(-time.Since(sent)/2).UnixNano())
+	s.certain(sent)
+	s.beaten.Store(int64(sent.Sub(s.born)))
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.last = sent
 	s.state = st.State
 	s.stored.Store(st.Stored)
 	if st.Failed != "" {
@@ -255,14 +278,12 @@ func (s *Store) stand(sent time.Time, st *standing) {
 
 // look beats, and looks whether there is still a leader.
 func (s *Store) look() {
-	s.expire()
 	if l := s.lead.Load(); l != nil {
 		l.look()
-		s.watchAlone()
 		return
 	}
 	s.mu.Lock()
-	to, quiet := s.to, time.Since(s.last)
+	to, quiet := s.to, s.unsure()
 	due := to != nil && time.Since(to.beat) >= s.hold/beats
 	if due {
 		to.beat = time.Now()
@@ -275,7 +296,7 @@ func (s *Store) look() {
 		if err := s.seek(s.ctx); err != nil && s.ctx.Err() == nil {
 			s.fail(err)
 		}
-	case quiet > time.Duration(float64(s.hold)*fenceAt):
+	case quiet > time.Duration(float64(s.hold)*quietAt):
 		s.lost(fmt.Errorf("leader %q did not answer for %s", to.name, quiet.Round(time.Millisecond)))
 	case due:
 		s.beat(to)
@@ -397,18 +418,18 @@ func (s *Store) drain() {
 
 // watchAlone tells the broker when this node counts as gone, and when it is back.
 func (s *Store) watchAlone() {
-	s.mu.Lock()
-	is := s.lead.Load() == nil && time.Since(s.last) > s.hold && (s.to == nil || !s.ready)
-	if l := s.lead.Load(); l != nil {
-		is = time.Since(s.last) > s.hold
-	}
-	if is == s.alone || s.followed.Load() == nil {
-		s.mu.Unlock()
+	h := s.followed.Load()
+	if h == nil {
 		return
 	}
-	s.alone = is
-	s.mu.Unlock()
 	s.calling.Lock()
 	defer s.calling.Unlock()
-	s.followed.Load().Alone(is)
+	s.mu.Lock()
+	is := s.unsure() > s.hold && (s.lead.Load() != nil || s.to == nil || !s.ready)
+	was := s.alone
+	s.alone = is
+	s.mu.Unlock()
+	if is != was {
+		h.Alone(is)
+	}
 }

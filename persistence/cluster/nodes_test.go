@@ -70,7 +70,7 @@ func (*heard) Dropped(broker.Target, broker.Reason, int)              {}
 type node struct {
 	*cluster.Store
 	heard  *heard
-	way    *jetstreamtest.Proxy
+	way    jetstreamtest.Way
 	failed chan error
 }
 
@@ -83,14 +83,15 @@ const (
 
 func startNode(tb testing.TB, c *jetstreamtest.Cluster, name string, hold time.Duration) *node {
 	tb.Helper()
-	n := &node{heard: &heard{}, way: jetstreamtest.NewProxy(tb, c.Servers[0].Addr().String()), failed: make(chan error, 1)}
+	n := &node{heard: &heard{}, way: jetstreamtest.NewWay(tb, c.Servers[0].Addr().String()), failed: make(chan error, 1)}
 	n.Store = open(tb, jetstream.Options{
-		URL: "nats://" + n.way.Address(), Replicas: 1, Hold: hold, Node: name,
+		URL: n.way.URL(), Replicas: 1, Hold: hold, Node: name,
 		Failed: func(err error) { n.failed <- err },
 	})
 	n.Follow(n.heard)
 	n.Bind(n.heard)
 	tb.Cleanup(func() {
+		n.way.Mend()
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 		defer cancel()
 		_ = n.Close(ctx)

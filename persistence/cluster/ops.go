@@ -121,16 +121,17 @@ func (s *Store) remove(o *op) {
 }
 
 // resend sends what has no answer to a new leader, or to the old one that was lost
-// and took everything up to an operation. The lock is held; what it returns is to
-// be called without.
-func (s *Store) resend(taken uint64) (over []func()) {
-	s.ops.sent = taken
+// and took everything up to an operation, if it did not give us up: then nobody knows
+// what it took. The lock is held; what it returns is to be called without.
+func (s *Store) resend(st *standing) (over []func()) {
+	s.ops.sent = st.Taken
 	for e := s.ops.list.Front(); e != nil; {
 		o := e.Value.(*op)
 		e = e.Next()
+		same := st.GoesOn && o.to == s.to.start
 		switch {
-		case o.id != 0 && o.to == s.to.start && o.id <= taken && !o.again: // its answer comes, or is lost
-		case o.id == 0 || o.again || o.to == s.to.start && o.id > taken:
+		case o.id != 0 && same && o.id <= st.Taken && !o.again: // its answer comes, or is lost
+		case o.id == 0 || o.again || same && o.id > st.Taken:
 			s.w.forget(o.id)
 			s.transmit(o)
 		default:

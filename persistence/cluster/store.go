@@ -32,7 +32,8 @@ type Options struct {
 const (
 	defaultHold = 5 * time.Second
 	beats       = 10  // a node that follows is heard of so often in a Hold
-	fenceAt     = 0.6 // of it without an answer, and the node looks for another leader
+	quietAt     = 0.3 // of it without an answer, and the node looks for another leader
+	fenceAt     = 0.6 // of it without a sign, and the node answers nothing by what it knows
 	ticks       = 20  // looks at all that in a Hold
 	seekEvery   = 50 * time.Millisecond
 	askFor      = time.Second // for one answer to a request of the cluster's own
@@ -73,6 +74,13 @@ type Store struct {
 	news     chan struct{}
 	waits    hand.Waits
 
+	// Times are nanoseconds since born.
+	born   time.Time
+	sure   atomic.Int64 // until when this node was one of the cluster for certain
+	beaten atomic.Int64 // when it sent the newest beat that the leader has answered
+	linked atomic.Int64 // when the connection was there again
+	caught atomic.Bool  // it has heard of all that was before it joined
+
 	mu      sync.Mutex
 	closed  bool // it takes nothing more
 	over    bool // no goroutine begins any more
@@ -80,7 +88,6 @@ type Store struct {
 	to      *leader // nil while there is none
 	state   broker.State
 	nodes   []broker.Node
-	last    time.Time // when the answer to the last beat that had one was asked for
 	alone   bool
 	gone    string // the leader that there was until now
 	queue   []event
@@ -108,7 +115,7 @@ var (
 func Open(ctx context.Context, o Options) (*Store, error) {
 	s := &Store{
 		o: o, hold: cmp.Or(o.Store.Hold, defaultHold), log: o.Store.Log, clock: clock.New(nil),
-		news: make(chan struct{}, 1), last: time.Now(),
+		news: make(chan struct{}, 1), born: time.Now(),
 	}
 	s.ctx, s.stop = context.WithCancel(context.WithoutCancel(ctx))
 	now := time.Now()
@@ -116,7 +123,9 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	s.o.Store.Shared = true
 	s.o.Store.Failed, s.failed = s.fail, o.Store.Failed
 	dial := o.Store
-	dial.Dial = append(slices.Clip(dial.Dial), nats.DisconnectErrHandler(func(*nats.Conn, error) { s.lost(nil) }))
+	dial.Dial = append(slices.Clip(dial.Dial),
+		nats.DisconnectErrHandler(func(*nats.Conn, error) { s.lost(nil) }),
+		nats.ReconnectHandler(func(*nats.Conn) { s.linked.Store(int64(time.Since(s.born))) }))
 	wait := cmp.Or(o.Store.Wait, 30*time.Second)
 	soon, cancel := context.WithTimeout(ctx, wait)
 	nc, err := jetstream.Dial(soon, dial)
@@ -139,7 +148,9 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 		s.release()
 		return nil, err
 	}
+	s.caught.Store(true)
 	s.work.Go(s.run)
+	s.work.Go(s.watch)
 	return s, nil
 }
 
@@ -177,18 +188,36 @@ func (s *Store) run() {
 	}
 }
 
+// watch ends what takes too long, and tells the broker when this node counts as gone,
+// whatever run waits for.
+func (s *Store) watch() {
+	tick := time.NewTicker(s.hold / ticks)
+	defer tick.Stop()
+	for {
+		select {
+		case <-s.ctx.Done():
+			return
+		case <-tick.C:
+			s.expire()
+			s.watchAlone()
+		}
+	}
+}
+
 // State implements broker.Store.
 func (s *Store) State() broker.State {
+	var st broker.State
+	led := true
 	if l := s.lead.Load(); l != nil {
-		st := l.inner.State()
+		st = l.inner.State()
 		st.Nodes = l.size()
-		return st
+	} else {
+		s.mu.Lock()
+		st, led = s.state, s.to != nil
+		st.Nodes = len(s.nodes)
+		s.mu.Unlock()
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	st := s.state
-	st.Nodes = len(s.nodes)
-	if s.to == nil {
+	if st.Err == nil && (!led || !s.current()) {
 		st.Err = errNobody
 	}
 	return st

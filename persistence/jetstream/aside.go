@@ -82,16 +82,15 @@ func (q *queue) keepDead(seq uint64, d *deadEntry) {
 
 // bury removes a dead message for good.
 func (q *queue) bury(ctx context.Context, seq uint64, why broker.Reason) error {
-	there, err := q.s.remove(ctx, q.s.names.deadStream(), seq)
-	if err != nil {
+	if _, err := q.s.remove(ctx, q.s.names.deadStream(), seq); err != nil {
 		return err
 	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	d := q.dead[seq]
-	if d == nil || !there {
+	if d == nil {
 		return broker.ErrGone
-	}
+	} // if it was not there, a removal of ours was not answered
 	delete(q.dead, seq)
 	q.aside.add(d.size, -1)
 	q.leave(why, 1)

@@ -1,6 +1,7 @@
 package jetstream_test
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"net"
@@ -17,10 +18,11 @@ import (
 	"millrace/persistence/jetstream/jetstreamtest"
 )
 
-// deaf is a way to a server on which answers can be held back.
+// deaf is a way to a server on which answers can be held back, and requests lost.
 type deaf struct {
 	*server.Server
 	shut atomic.Pointer[chan struct{}]
+	mute atomic.Bool // what is published does not arrive
 }
 
 // hold holds answers back until what it returns is called.
@@ -50,6 +52,14 @@ func (c *deafConn) Read(p []byte) (int, error) {
 		<-*shut
 	}
 	return n, err
+}
+
+// Write loses messages while the way is mute.
+func (c *deafConn) Write(p []byte) (int, error) {
+	if c.d.mute.Load() && (bytes.HasPrefix(p, []byte("PUB ")) || bytes.HasPrefix(p, []byte("HPUB "))) {
+		return len(p), nil
+	}
+	return c.Conn.Write(p)
 }
 
 // TestASettlementThatIsNotAnswered may have happened; the next one finds out, and

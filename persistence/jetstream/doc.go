@@ -44,8 +44,8 @@
 // Submit looks up the targets and reserves room, then sends one publish for each
 // route, all at once, each with the message's id; the unit is done when all are
 // acknowledged. What stays unanswered is sent again with the same id, which
-// JetStream tells as a duplicate, and is unknown after 8 s (call.go). Removals of
-// a unit leave when all its additions are confirmed.
+// JetStream tells as a duplicate, and is unknown after 8 s (call.go); the queue finds
+// out later (doubt.go). Removals of a unit leave when all its additions are confirmed.
 //
 // # What it cannot promise
 //
@@ -82,7 +82,7 @@
 // sessions. For as long as it takes: one for each purge, settlement of an unknown
 // message, Defer, Return, repeat of a de-duplicated message, for a full queue that drops its
 // oldest, for a read of a stream that finds something, for each answer of a
-// subscription or to a receive by topic, for a queue whose topics are looked through,
+// subscription or to a receive by topic, for a queue whose topics are looked through, for one that does not know all it has,
 // for a record of a session, to sweep the log, and to count what is stored when that is
 // asked for. Timers run
 // for leases and waits that are there, and for the retention of streams that have

@@ -38,7 +38,8 @@ type entering struct {
 	until int64 // of a delayed one
 	err   error
 	dup   bool
-	room  bool // it is counted in the queue
+	room  bool   // it is counted in the queue
+	after uint64 // the queue had this sequence before it
 }
 
 // enter looks up the routes of a publish and reserves room in all of them. It
@@ -105,7 +106,7 @@ func (q *queue) reserve(e *entering) error {
 
 // take books the room of e.
 func (q *queue) take(e *entering) {
-	e.room = true
+	e.room, e.after = true, q.last
 	q.held.add(e.size, 1)
 	q.flying++
 }
@@ -326,7 +327,7 @@ func (e *entering) stored(a pubAck, id broker.ID, err error) {
 			e.p.appended(a.Seq, int64(len(e.body)))
 		}
 	case e.q != nil:
-		if errors.Is(err, broker.ErrFull) {
+		if full, ok := errors.AsType[*apiError](err); ok && full.ErrCode == errStreamFull { // it, and not the servers
 			u.mu.Lock()
 			u.u.Result.Full = e.q.id
 			u.mu.Unlock()
@@ -343,10 +344,13 @@ func (q *queue) entered(e *entering, a pubAck, id broker.ID, err error) {
 	case err != nil && !errors.Is(err, broker.ErrUnknown), e.dup:
 		q.yield(e)
 		return
-	case e.until != 0:
+	case err == nil:
+		q.sentAgain(id)
+	}
+	if e.until != 0 {
 		q.yield(e)
 		q.schedule(id, scheduled{e.size, e.until, a.Seq})
-	default:
+	} else {
 		e.room = false // the message has it
 		q.flying--
 		q.landed.Broadcast()
@@ -356,7 +360,9 @@ func (q *queue) entered(e *entering, a pubAck, id broker.ID, err error) {
 	switch {
 	case err != nil:
 		q.lookAtAll() // it may be there
+		q.doubtPublish(id, e)
 	case e.until == 0:
+		q.last = max(q.last, a.Seq)
 		q.announce(a.Seq, e.op.Message, e.size)
 	}
 	if e.until == 0 && e.op.Message.Expires != 0 {

@@ -122,6 +122,7 @@ func (q *queue) tally(e *entry, by int64) {
 
 // keep makes e known.
 func (q *queue) keep(e *entry) {
+	q.known(e.id)
 	q.entries[e.seq] = e
 	q.tally(e, 1)
 }

@@ -108,6 +108,15 @@ var faults = []struct {
 		p.Start(i)
 		p.Start((i + 1) % 3)
 	}},
+	{"nobody answers for longer than a call lasts", func(p *jetstreamtest.Processes, _ int) {
+		for i := range 3 {
+			p.Pause(i)
+		}
+		<-time.After(12 * time.Second)
+		for i := range 3 {
+			p.Resume(i)
+		}
+	}},
 }
 
 // TestNothingIsLostInAClusterWithFaults publishes to a queue and a stream,
@@ -248,8 +257,15 @@ func (w *world) flows(t *testing.T, n int) {
 func (w *world) drain(t *testing.T) {
 	t.Helper()
 	for name, from := range map[string]broker.Target{"queue": w.q, "subscription": w.subscription} {
+		var in broker.Info
+		var err error
+		defer func() {
+			if t.Failed() {
+				t.Logf("the %s has %+v, %v", name, in, err)
+			}
+		}()
 		eventually(t, "the "+name+" is empty", func() bool {
-			in, err := w.s.Info(t.Context(), from)
+			in, err = w.s.Info(t.Context(), from)
 			return err == nil && in.Ready+in.Leased+in.Delayed == 0
 		})
 	}

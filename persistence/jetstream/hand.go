@@ -95,6 +95,7 @@ func (q *queue) consume(x *waiter) {
 				q.lose(e, broker.ReasonAcked)
 			} else if err != nil {
 				e.set(q, back)
+				q.doubtSettled(e, broker.ReasonAcked, false, err)
 			}
 		})
 }

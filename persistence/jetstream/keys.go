@@ -48,7 +48,9 @@ type keySpace struct {
 	busy map[string][]*put // puts under way and those that wait for them, by key
 }
 
-// put is one write of a key.
+// put is one write of a key. With rev 0 it is over whatever the copy has; the servers
+// take it over that alone, so that what was on its way when this node was given up
+// does not undo what another one wrote since.
 type put struct {
 	key   string
 	value []byte
@@ -188,19 +190,34 @@ func (k *keySpace) send(p *put) {
 	if p.value == nil {
 		h[headerKV], h[headerTTL] = []string{"DEL"}, []string{markerTTL}
 	}
-	switch {
-	case p.rev == broker.RevNone:
-		k.mu.Lock()
-		rev := k.gone[p.key]
-		k.mu.Unlock()
-		h[headerExpected] = []string{strconv.FormatUint(rev, 10)}
-	case p.rev != 0:
-		h[headerExpected] = []string{strconv.FormatUint(p.rev, 10)}
-	}
+	h[headerExpected] = []string{strconv.FormatUint(k.over(p), 10)}
 	k.s.calls.start(&call{subject: k.to + encoded, header: h, data: p.value, holds: p.holds, done: func(m *nats.Msg, err error) { k.answered(p, m, err) }})
 }
 
-// answered records the outcome of p and sends the next of its key.
+// over is the revision that p is to follow.
+func (k *keySpace) over(p *put) uint64 {
+	if p.rev != 0 && p.rev != broker.RevNone {
+		return p.rev
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if e, ok := k.tree.Get(p.key); ok && p.rev == 0 {
+		return e.Rev
+	}
+	return k.gone[p.key]
+}
+
+// again sends p, which is over whatever there is, once the copy knows what that is: a
+// write whose outcome was unknown, or nothing where the time of the key was over.
+func (k *keySpace) again(p *put) {
+	if err := k.look(k.s.ctx, p.key); err != nil {
+		k.ended(p, 0, fmt.Errorf("%w: %w", broker.ErrUnknown, err))
+		return
+	}
+	k.send(p)
+}
+
+// answered records the outcome of p.
 func (k *keySpace) answered(p *put, m *nats.Msg, err error) {
 	var a pubAck
 	if err == nil {
@@ -217,6 +234,17 @@ func (k *keySpace) answered(p *put, m *nats.Msg, err error) {
 	if err == nil {
 		k.apply(p.key, p.value, a.Seq, p.value == nil)
 	}
+	k.mu.Unlock()
+	if errors.Is(err, broker.ErrConflict) && p.rev == 0 {
+		k.s.work.Go(func() { k.again(p) })
+		return
+	}
+	k.ended(p, a.Seq, err)
+}
+
+// ended tells the outcome of p and sends the next of its key.
+func (k *keySpace) ended(p *put, rev uint64, err error) {
+	k.mu.Lock()
 	rest := k.busy[p.key][1:]
 	if len(rest) == 0 {
 		delete(k.busy, p.key)
@@ -224,7 +252,7 @@ func (k *keySpace) answered(p *put, m *nats.Msg, err error) {
 		k.busy[p.key] = rest
 	}
 	k.mu.Unlock()
-	p.done(a.Seq, err)
+	p.done(rev, err)
 	if len(rest) > 0 {
 		k.send(rest[0])
 	}

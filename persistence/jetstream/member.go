@@ -45,6 +45,9 @@ type membership struct {
 	rev     uint64
 	epoch   uint64 // revision of the key that each joining node writes
 	renewed atomic.Pointer[time.Time]
+	ctx     context.Context // of the renewal
+	stop    context.CancelFunc
+	ended   chan struct{} // it has
 }
 
 // join takes the prefix, waiting for a node that died to be forgotten, unless nodes
@@ -54,7 +57,8 @@ func (s *Store) join(ctx context.Context) (*membership, error) {
 	if err != nil {
 		return nil, err
 	}
-	m := &membership{s: s, value: value, ttl: s.o.Hold}
+	m := &membership{s: s, value: value, ttl: s.o.Hold, ended: make(chan struct{})}
+	m.ctx, m.stop = context.WithCancel(s.ctx)
 	over := broker.RevNone
 	if s.o.Shared {
 		m.ttl *= sharedHold
@@ -162,16 +166,17 @@ func Token(name string) string {
 // others as well, so nobody takes the key from a node that hears it: the hold lasts
 // while they say so. What was acknowledged can be removed there, which makes room.
 func (m *membership) renew() {
+	defer close(m.ended)
 	tick := time.NewTicker(time.Duration(float64(m.s.o.Hold) * renewEvery))
 	defer tick.Stop()
 	for {
 		select {
 		case <-tick.C:
-		case <-m.s.ctx.Done():
+		case <-m.ctx.Done():
 			return
 		}
 		at := time.Now()
-		rev, err := m.s.node.hold(m.s.ctx, memberKey, m.value, m.rev, m.ttl)
+		rev, err := m.s.node.hold(m.ctx, memberKey, m.value, m.rev, m.ttl)
 		if errors.Is(err, broker.ErrConflict) {
 			rev, err = m.rejoin()
 		}
@@ -188,17 +193,17 @@ func (m *membership) renew() {
 // nobody else had it meanwhile; else what we know is out of date. It may be that
 // only the answer to the last renewal was lost.
 func (m *membership) rejoin() (uint64, error) {
-	if err := m.s.node.look(m.s.ctx, memberKey); err != nil {
+	if err := m.s.node.look(m.ctx, memberKey); err != nil {
 		return 0, err
 	}
 	if e, ok := m.s.node.get(memberKey); ok && bytes.Equal(e.Value, m.value) {
 		return e.Rev, nil
 	}
-	rev, err := m.s.node.hold(m.s.ctx, memberKey, m.value, broker.RevNone, m.ttl)
+	rev, err := m.s.node.hold(m.ctx, memberKey, m.value, broker.RevNone, m.ttl)
 	if err != nil && !errors.Is(err, broker.ErrConflict) {
 		return 0, err
 	}
-	epoch, fetched := m.s.fetch(m.s.ctx, m.s.node.stream, getRequest{Last: m.s.node.subject + epochKey})
+	epoch, fetched := m.s.fetch(m.ctx, m.s.node.stream, getRequest{Last: m.s.node.subject + epochKey})
 	if fetched != nil && !errors.Is(fetched, broker.ErrNotFound) {
 		return 0, fetched
 	}
@@ -209,11 +214,23 @@ func (m *membership) rejoin() (uint64, error) {
 	return rev, nil
 }
 
-// leave gives the prefix up.
+// leave gives the prefix up, if it is still ours.
 func (m *membership) leave(ctx context.Context) error {
+	m.stop()
+	<-m.ended
 	if m.s.failed.Load() != nil {
 		return nil
 	}
-	_, err := m.s.node.set(ctx, memberKey, nil, 0)
+	if err := m.s.node.look(ctx, memberKey); err != nil {
+		return err
+	}
+	e, held := m.s.node.get(memberKey)
+	if !held || !bytes.Equal(e.Value, m.value) {
+		return nil
+	}
+	_, err := m.s.node.set(ctx, memberKey, nil, e.Rev)
+	if errors.Is(err, broker.ErrConflict) { // the last renewal was still on its way
+		return fmt.Errorf("%w: %w", broker.ErrUnknown, err)
+	}
 	return err
 }

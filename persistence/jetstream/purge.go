@@ -57,6 +57,7 @@ func (q *queue) purgeOne(ctx context.Context, e *entry) error {
 	defer q.mu.Unlock()
 	if err != nil {
 		e.set(q, back)
+		q.doubtSettled(e, broker.ReasonPurged, false, err)
 		return err
 	}
 	q.lose(e, broker.ReasonPurged)

@@ -63,6 +63,8 @@ type queue struct {
 	letting   bool   // what stays unclaimed is let go soon
 	passing   int    // messages that go back, and whose place is not known yet
 	parts     *parts // while consumers take parts of the queue
+	doubts    doubts
+	last      uint64 // no publish under way stands below it
 
 	waits   []*waiter
 	pull    pull
@@ -138,7 +140,7 @@ func (s *Store) openQueue(ctx context.Context, id broker.Target, d broker.Def) (
 		return nil, err
 	}
 	q.delivered, q.unknown = at.Delivered.Stream, max(at.Pending-q.handedOut(), 0)
-	q.before = q.delivered
+	q.before, q.last = q.delivered, q.delivered
 	if d.KeyedFIFO && !clean {
 		if err := q.meet(ctx); err != nil {
 			return nil, err

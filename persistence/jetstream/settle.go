@@ -171,6 +171,7 @@ func (u *unit) acknowledge(q *queue, op *broker.Op) {
 		case err != nil: // it may come again
 			e.set(q, was)
 			e.arm(q)
+			q.doubtSettled(e, op.Reason, op.Kind == broker.OpPark, err)
 		case op.Kind == broker.OpPark:
 			q.depart(e)
 		default:

@@ -82,7 +82,21 @@ func (j *Journal) stopped() error {
 // each, take n bytes at most. The group will lie in one segment and one window.
 // It may wait for a segment to be prepared. On an error nothing has happened;
 // ErrFull leaves the journal healthy.
-func (j *Journal) Reserve(n int) error {
+func (j *Journal) Reserve(n int) error { return j.makeWay(n, false) }
+
+// ReserveGrowth is Reserve for what takes room on the disk for good. On a full
+// disk it is refused where only the reserve is left, which belongs to those who
+// call Reserve.
+func (j *Journal) ReserveGrowth(n int) error {
+	if j.seg != nil && j.seg.reserve {
+		if err := j.full(); err != nil {
+			return err
+		}
+	}
+	return j.makeWay(n, true)
+}
+
+func (j *Journal) makeWay(n int, grows bool) error {
 	need := n
 	durable := Position(j.durable.Load())
 	mark := durable > j.synced
@@ -93,7 +107,7 @@ func (j *Journal) Reserve(n int) error {
 		if mark && j.win != nil && !j.fits(need) && j.fits(n) {
 			mark, need = false, n // the last records of a segment; the next one's header says more
 		}
-		if err := j.makeRoom(need); err != nil {
+		if err := j.makeRoom(need, grows); err != nil {
 			return err
 		}
 	}
@@ -198,12 +212,12 @@ func (j *Journal) publish() {
 
 // makeRoom moves to a window with room for need bytes, in the next segment if
 // this one has not enough.
-func (j *Journal) makeRoom(need int) error {
+func (j *Journal) makeRoom(need int, grows bool) error {
 	if j.unended {
 		panic("journal: reserved inside a group")
 	}
 	if j.win == nil || !j.fits(need) {
-		return j.roll(need)
+		return j.roll(need, grows)
 	}
 	if j.off+need > j.limit {
 		j.newWindow(j.win.start+uint32(j.off), need)
@@ -218,12 +232,12 @@ func (j *Journal) fits(need int) bool {
 }
 
 // roll moves to the next segment.
-func (j *Journal) roll(need int) error {
+func (j *Journal) roll(need int, grows bool) error {
 	size := pages(pageSize + int64(need) + syncedSize)
 	if size > maxSegmentSize {
 		return ErrTooLarge
 	}
-	next, err := j.takeNext(size)
+	next, err := j.takeNext(size, grows)
 	if err != nil {
 		return err
 	}

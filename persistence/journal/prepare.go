@@ -36,6 +36,7 @@ type prepared struct {
 	next     *segment   // ready to be rolled into
 	unneeded []*segment // prepared, and skipped
 	want     int64      // size of the segment to prepare; 0 = none
+	due      bool       // at once, not only when it is tried again
 	trying   int64      // size of the one being prepared; 0 = none
 	regular  int64      // size of the next one that is asked for in advance
 	number   uint32     // of the next one; preparer only once open
@@ -58,12 +59,24 @@ func (e *fullError) Is(target error) bool { return target == ErrFull }
 // requestSegment asks the preparer for a segment of at least size bytes; mu is
 // held.
 func (j *Journal) requestSegment(size int64) {
-	j.want = max(j.want, size, j.regular)
+	j.want, j.due = max(j.want, size, j.regular), true
 	poke(j.ask)
 }
 
-// takeNext waits for a prepared segment of at least size bytes.
-func (j *Journal) takeNext(size int64) (*segment, error) {
+// full says why there is no room on the disk, if there is none.
+func (j *Journal) full() error {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if !j.space.full.Load() {
+		return nil
+	}
+	return &fullError{j.prepErr}
+}
+
+// takeNext waits for a prepared segment of at least size bytes, which is not the
+// reserve for what grows. Anything else is not refused before an attempt that is
+// under way has ended, for it may leave the reserve.
+func (j *Journal) takeNext(size int64, grows bool) (*segment, error) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	defer j.hurry.Store(false)
@@ -72,11 +85,14 @@ func (j *Journal) takeNext(size int64) (*segment, error) {
 			return nil, err
 		}
 		if s := j.next; s != nil && s.size >= size {
+			if s.reserve && grows {
+				return nil, &fullError{j.prepErr}
+			}
 			j.next = nil
 			return s, nil
 		}
 		if j.prepErr != nil && max(size, j.regular) >= j.failedSize &&
-			(asked || time.Since(j.failedAt) < j.o.RetryEvery) {
+			(asked || time.Since(j.failedAt) < j.o.RetryEvery) && (grows || !j.due && j.trying == 0) {
 			return nil, &fullError{j.prepErr}
 		}
 		asked = true
@@ -107,23 +123,22 @@ func (j *Journal) prepareSegments() {
 		if j.next != nil && j.next.size >= size && j.prepErr == nil {
 			size = 0
 		}
-		j.want, j.trying, j.unneeded = 0, size, nil
+		j.want, j.due, j.trying, j.unneeded = 0, false, size, nil
 		j.mu.Unlock()
 		for _, s := range unneeded {
 			j.setFree(s)
 		}
+		if size > 0 {
+			s, err := j.attempt(size)
+			if s == nil && err == nil {
+				return // closing
+			}
+			if j.hand(s, err, size) {
+				retry.Reset(j.o.RetryEvery)
+			}
+		}
 		if j.space.low.Load() {
 			j.shed()
-		}
-		if size == 0 {
-			continue
-		}
-		s, err := j.attempt(size)
-		if s == nil && err == nil {
-			return // closing
-		}
-		if j.hand(s, err, size) {
-			retry.Reset(j.o.RetryEvery)
 		}
 	}
 }
@@ -330,11 +345,14 @@ func (j *Journal) setFree(s *segment) {
 }
 
 // freeSegment takes a segment's file out of the log, for reuse or for good. The
-// new name is durable before anybody may overwrite the header.
+// new name is durable before anybody may overwrite the header. A disk with little
+// room gets its blocks back, a full one does not: somebody else might take them,
+// and the preparer needs them at once.
 func (j *Journal) freeSegment(number uint32, size int64) error {
 	path := filepath.Join(j.o.Dir, segmentName(number))
 	j.tableMu.Lock()
-	keep := len(j.free) < maxFree && size <= j.o.SegmentSize && !j.space.low.Load()
+	full := j.space.full.Load()
+	keep := len(j.free) < maxFree && size <= j.o.SegmentSize && (full || !j.space.low.Load())
 	j.tableMu.Unlock()
 	if !keep {
 		if err := j.o.FS.Remove(path); err != nil {
@@ -352,5 +370,10 @@ func (j *Journal) freeSegment(number uint32, size int64) error {
 	j.tableMu.Lock()
 	j.free = append(j.free, freeFile{name, size})
 	j.tableMu.Unlock()
+	if full {
+		j.mu.Lock()
+		j.requestSegment(0)
+		j.mu.Unlock()
+	}
 	return nil
 }

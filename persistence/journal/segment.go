@@ -38,6 +38,8 @@ type segment struct {
 	generation uint64 // fresh for each use of a file
 	seed       uint32 // of every checksum in it
 
+	reserve bool // it was the reserve
+
 	active     bool
 	prevNumber uint32 // the segment before it in the log; 0 = none
 	prevEnd    uint32 // where that one's records ended

@@ -14,7 +14,7 @@ import (
 const (
 	// reserveName is a file as large as the first segment that is kept for the
 	// day on which the disk is full. It becomes a segment then, so that what
-	// makes room, such as acknowledgements, can still be written.
+	// makes room, such as acknowledgements, can still be written, and nothing else.
 	reserveName = "reserve"
 
 	spaceEvery  = 100 * time.Millisecond // between two looks at the disk, when asked
@@ -140,6 +140,7 @@ func (j *Journal) useReserve() *segment {
 	if err == nil {
 		var s *segment
 		if s, err = j.dress(f, r.name, r.size); err == nil {
+			s.reserve = true
 			return s
 		}
 	}

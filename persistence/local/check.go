@@ -192,9 +192,19 @@ func (u *unit) checkPurge(op *broker.Op, p *plan) error {
 	return nil
 }
 
-// refusal translates an error of Reserve: nothing was written.
-func refusal(err error) error {
+// reserve makes room in the log for one group of n bytes. What grows takes room
+// on the disk for good, and gets none of what is kept for a full one. The append
+// lock is held.
+func (s *Store) reserve(n int, grows bool) error {
+	var err error
+	if grows {
+		err = s.wal.ReserveGrowth(n)
+	} else {
+		err = s.wal.Reserve(n)
+	}
 	switch {
+	case err == nil:
+		return nil
 	case errors.Is(err, journal.ErrFull), errors.Is(err, journal.ErrTooLarge):
 		return broker.ErrFull
 	default:

@@ -267,12 +267,16 @@ func (s *Store) restore(name string, segments map[uint32]bool) (ckptFile, error)
 	})
 }
 
-// lastCheckpoint is the one of a Close: the next start has nothing to replay.
+// lastCheckpoint is the one of a Close: the next start has nothing to replay, and
+// a hint of each segment that it has to know.
 func (s *Store) lastCheckpoint(ctx context.Context) {
 	if s.journal == nil || s.upkeep.unfit || s.poison.Load() != nil || ctx.Err() != nil {
 		return
 	}
 	begin := time.Now()
+	if s.barrier() == nil { // else the checkpoint says why
+		s.writeHints(s.sealed())
+	}
 	if err := s.checkpoint(); err != nil {
 		s.log.Warn().Err(err).Msg("no checkpoint at close: the next start reads more of the log")
 		return

@@ -151,8 +151,8 @@ func (s *Store) move(r *journal.Record, moves []moved) ([]moved, error) {
 		return moves, recordError(r, err)
 	}
 	p := &m.placed
-	if err := s.wal.Reserve(journal.RecordHeader + maxSmall + routeBound*len(p.routes) + len(m.body)); err != nil {
-		return moves, refusal(err)
+	if err := s.reserve(journal.RecordHeader+maxSmall+routeBound*len(p.routes)+len(m.body), true); err != nil {
+		return moves, err
 	}
 	routes := m.routes[:0]
 	for _, to := range m.routes {

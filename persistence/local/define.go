@@ -96,9 +96,9 @@ func (s *Store) Define(ctx context.Context, d broker.Def) (broker.Target, error)
 	}
 	if !s.mem {
 		body := encodeDef(nil, id, &d)
-		if err := s.wal.Reserve(journal.RecordHeader + len(body)); err != nil {
+		if err := s.reserve(journal.RecordHeader+len(body), !known); err != nil {
 			s.wal.Unlock(journal.Lazy, nil)
-			return 0, refusal(err)
+			return 0, err
 		}
 		s.wal.End(append(s.wal.Start(recDefine), body...), false)
 	}
@@ -245,9 +245,9 @@ func (s *Store) Drop(ctx context.Context, id broker.Target) error {
 		return s.missing(id)
 	}
 	if !s.mem {
-		if err := s.wal.Reserve(journal.RecordHeader + maxSmall); err != nil {
+		if err := s.reserve(journal.RecordHeader+maxSmall, false); err != nil {
 			s.wal.Unlock(journal.Lazy, nil)
-			return refusal(err)
+			return err
 		}
 		s.wal.End(fields.AppendUints(s.wal.Start(recDrop), uint64(id)), false)
 	}

@@ -1,6 +1,7 @@
 package local
 
 import (
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -213,23 +214,33 @@ func (hs *hints) close() {
 	hs.cur = nil
 }
 
-// take returns the full hints, which are the caller's from then on.
-func (hs *hints) take() []*hint {
+// take returns the full hints up to a segment, which are the caller's from then
+// on.
+func (hs *hints) take(last uint32) []*hint {
 	hs.mu.Lock()
 	defer hs.mu.Unlock()
-	list := hs.full
-	hs.full = nil
+	n := 0
+	for n < len(hs.full) && hs.full[n].segment <= last {
+		n++
+	}
+	list := hs.full[:n:n]
+	hs.full = slices.Clone(hs.full[n:])
 	return list
 }
 
 // writeHints writes what is known of sealed segments in which somebody still
-// has a message. An error costs the next start a scan, and nothing else.
-func (s *Store) writeHints(sealed map[uint32]journal.Segment) {
-	for _, h := range s.hints.take() {
-		seg, ok := sealed[h.segment]
+// has a message. Those that were filled since they were listed are left for the
+// next time. An error costs the next start a scan, and nothing else.
+func (s *Store) writeHints(sealed []journal.Segment) {
+	if len(sealed) == 0 {
+		return
+	}
+	for _, h := range s.hints.take(sealed[len(sealed)-1].Number) {
+		i, ok := slices.BinarySearchFunc(sealed, h.segment, func(seg journal.Segment, n uint32) int { return cmp.Compare(seg.Number, n) })
 		if !ok || s.live.of(h.segment) == 0 {
 			continue
 		}
+		seg := sealed[i]
 		if err := s.hints.write(h, seg); err != nil {
 			s.log.Warn().Err(err).Uint32("segment", seg.Number).Msg("hint could not be written")
 		}

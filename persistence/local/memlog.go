@@ -12,6 +12,7 @@ import (
 type wal interface {
 	Lock() error
 	Reserve(n int) error
+	ReserveGrowth(n int) error
 	Start(typ byte) []byte
 	End(body []byte, more bool) (journal.Position, uint32)
 	Unlock(l journal.Level, c journal.Completion)
@@ -110,6 +111,9 @@ func (m *memLog) Close(ctx context.Context) error {
 
 // Reserve is never called.
 func (m *memLog) Reserve(int) error { return nil }
+
+// ReserveGrowth is never called.
+func (m *memLog) ReserveGrowth(int) error { return nil }
 
 // Start is never called.
 func (m *memLog) Start(byte) []byte { return nil }

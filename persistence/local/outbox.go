@@ -139,12 +139,11 @@ func (s *Store) flushNotes() {
 	o.notes, o.spare = o.spare[:0], nil
 	o.mu.Unlock()
 	for rest := notes; len(rest) > 0; {
-		n := s.writeNotes(rest)
-		if n == 0 {
+		n, ok := s.writeNotes(rest)
+		if !ok {
 			// Full or failed. A lease costs a redelivery after a crash, nothing more;
 			// what was discarded must be told before its segment may go.
-			o.owe(rest)
-			break
+			o.owe(rest[:n])
 		}
 		rest = rest[n:]
 	}
@@ -177,16 +176,17 @@ func (o *outbox) owes() bool {
 const notesAtOnce = 512
 
 // writeNotes writes one record of the notes at the head of list that share a
-// target and what happened, and returns how many those are.
-func (s *Store) writeNotes(list []note) int {
+// target and what happened. It returns how many those are, and whether there was
+// room. Leases get none in the reserve, which is for what makes room.
+func (s *Store) writeNotes(list []note) (n int, ok bool) {
 	head := &list[0]
-	n := 1
+	n = 1
 	for n < len(list) && n < notesAtOnce && list[n].target == head.target && list[n].kind == head.kind &&
 		list[n].why == head.why && list[n].until == head.until {
 		n++
 	}
-	if err := s.wal.Reserve(journal.RecordHeader + maxSmall + n*30); err != nil {
-		return 0
+	if s.reserve(journal.RecordHeader+maxSmall+n*30, head.kind != 0) != nil {
+		return n, false
 	}
 	var b []byte
 	if head.kind == 0 {
@@ -207,7 +207,7 @@ func (s *Store) writeNotes(list []note) int {
 		}
 	}
 	s.wal.End(b, false)
-	return n
+	return n, true
 }
 
 // writeTakers settles what waits have consumed, and gives the append lock back.
@@ -223,7 +223,7 @@ func (s *Store) writeTakers() {
 	}
 	tc := &taken{s: s}
 	for wt := takers.pop(); wt != nil; wt = takers.pop() {
-		if err := s.wal.Reserve(journal.RecordHeader + maxSmall + 20*len(wt.w.Got)); err != nil {
+		if err := s.reserve(journal.RecordHeader+maxSmall+20*len(wt.w.Got), false); err != nil {
 			wt.w.Got, wt.w.Err = wt.w.Got[:0], err
 			tc.list.push(wt)
 			continue

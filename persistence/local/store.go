@@ -227,7 +227,7 @@ func (s *Store) recordStart() error {
 // writeStart writes the start record if that is still to be done. The append
 // lock is held.
 func (s *Store) writeStart() {
-	if !s.unstarted || s.wal.Reserve(journal.RecordHeader+maxSmall) != nil {
+	if !s.unstarted || s.reserve(journal.RecordHeader+maxSmall, false) != nil {
 		return
 	}
 	s.unstarted = false

@@ -318,9 +318,9 @@ func (s *Store) recordCopied(list []*copied) (told bool, err error) {
 	if err := s.wal.Lock(); err != nil {
 		return false, unavailable(err)
 	}
-	if err := s.wal.Reserve(len(list) * (journal.RecordHeader + maxSmall)); err != nil {
+	if err := s.reserve(len(list)*(journal.RecordHeader+maxSmall), false); err != nil {
 		s.wal.Unlock(journal.Lazy, nil)
-		return false, refusal(err)
+		return false, err
 	}
 	for i, c := range list {
 		f := c.files[len(c.files)-1]

@@ -173,7 +173,7 @@ func (s *Store) trim(p *partition, to uint64) {
 	if s.wal.Lock() != nil {
 		return // the store ends
 	}
-	if s.wal.Reserve(journal.RecordHeader+maxSmall) != nil {
+	if s.reserve(journal.RecordHeader+maxSmall, false) != nil {
 		s.wal.Unlock(journal.Lazy, nil)
 		p.mu.Lock()
 		p.cutting = 0

@@ -31,6 +31,7 @@ type unit struct {
 	seen    map[string]firstSeen // keys of earlier publishes of the unit
 	ranges  []seqRun             // of a purge: one in a unit
 	limit   int                  // and how many may be written
+	grows   bool                 // the records take room for good
 	placed  placed               // scratch of writeMessage
 	short   bool                 // the disk has little room: only what makes some is taken
 }
@@ -78,12 +79,11 @@ func (u *unit) run(ops []broker.Op, r *broker.Result) {
 		return
 	}
 	if n := u.resolve(ops); n > 0 {
-		if u.short && u.grows(ops) {
+		if u.grows && u.short {
 			r.Err = broker.ErrFull
 			return
 		}
-		if err := s.wal.Reserve(n); err != nil {
-			r.Err = refusal(err)
+		if r.Err = s.reserve(n, u.grows); r.Err != nil {
 			return
 		}
 	}
@@ -117,10 +117,12 @@ func (u *unit) unlock() {
 }
 
 // resolve looks the targets of ops up, once for all that follows, and returns
-// how many bytes the records of ops take at most; 0 if none is written.
+// how many bytes the records of ops take at most; 0 if none is written. Messages
+// and retained values take room on the disk for good, while acknowledgements,
+// cursors and deletions lead to more.
 func (u *unit) resolve(ops []broker.Op) int {
 	s := u.s
-	u.plans, u.targets = u.plans[:0], u.targets[:0]
+	u.plans, u.targets, u.grows = u.plans[:0], u.targets[:0], false
 	n := 0
 	for i := range ops {
 		op := &ops[i]
@@ -135,9 +137,11 @@ func (u *unit) resolve(ops []broker.Op) int {
 				}
 			}
 			if p.size = broker.SizeBound(op.Message); p.durable > 0 {
+				u.grows = true
 				n += journal.RecordHeader + maxSmall + routeBound*p.durable + p.size
 			}
 		case broker.OpPut:
+			u.grows = u.grows || op.Space == broker.SpaceRetained && op.Value != nil
 			if !s.mem {
 				n += journal.RecordHeader + maxSmall + len(op.Key) + len(op.Value)
 			}
@@ -157,18 +161,6 @@ func (u *unit) resolve(ops []broker.Op) int {
 		u.plans = append(u.plans, p)
 	}
 	return n
-}
-
-// grows reports whether ops take room on the disk for good: messages and
-// retained values do, while acknowledgements, cursors and deletions lead to more.
-func (u *unit) grows(ops []broker.Op) bool {
-	for i := range ops {
-		op := &ops[i]
-		if op.Kind == broker.OpPublish && u.plans[i].durable > 0 || op.Kind == broker.OpPut && op.Space == broker.SpaceRetained && op.Value != nil {
-			return true
-		}
-	}
-	return false
 }
 
 // queueOf returns the queue of a plan's one target, or why there is none.

@@ -98,11 +98,7 @@ func (s *Store) tidy() {
 		return
 	}
 	s.copyOutOf(sealed)
-	known := make(map[uint32]journal.Segment, len(sealed))
-	for _, seg := range sealed {
-		known[seg.Number] = seg
-	}
-	s.writeHints(known)
+	s.writeHints(sealed)
 	if err := s.compact(sealed); err != nil {
 		s.complain(err, "compaction stopped")
 	}

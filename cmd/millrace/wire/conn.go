@@ -19,12 +19,13 @@ type Conn struct {
 	start, end int
 }
 
-// Dial connects to addr, logs in and waits for the answer.
+// Dial connects to addr, logs in and waits for the answer, while ctx lasts.
 func Dial(ctx context.Context, addr string, l Login) (*Conn, error) {
 	nc, err := (&net.Dialer{Timeout: 10 * time.Second}).DialContext(ctx, "tcp", addr)
 	if err != nil {
 		return nil, fmt.Errorf("dial %s: %w", addr, err)
 	}
+	defer context.AfterFunc(ctx, func() { _ = nc.Close() })()
 	return LogIn(nc, l)
 }
 

@@ -18,6 +18,8 @@ import (
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 )
 
 // serverEnv makes a process a NATS server: it holds a process in JSON.
@@ -67,12 +69,12 @@ func Serve() {
 }
 
 // Processes are three servers of a cluster, each a process of its own that can be
-// killed and stopped, behind a Proxy that can be cut.
+// killed and stopped.
 type Processes struct {
 	tb      testing.TB
 	servers [3]process
 	running [3]*running
-	Proxies [3]*Proxy
+	way     Way
 }
 
 // running is a server that was started.
@@ -95,8 +97,8 @@ func StartProcesses(tb testing.TB) *Processes {
 		name := fmt.Sprintf("n%d", i)
 		p.servers[i] = process{name, filepath.Join(dir, name), portOf(ports[len(p.servers)+i]), portOf(ports[i]), routes}
 		p.Start(i)
-		p.Proxies[i] = NewProxy(tb, fmt.Sprintf("127.0.0.1:%d", p.servers[i].Port))
 	}
+	p.way = p.NewWay(tb)
 	tb.Cleanup(func() {
 		for i, r := range p.running {
 			if r != nil {
@@ -113,14 +115,18 @@ func portOf(u *url.URL) (port int) {
 	return port
 }
 
-// URL names the servers, by way of the proxies.
-func (p *Processes) URL() string {
-	var urls []string
-	for _, x := range p.Proxies {
-		urls = append(urls, "nats://"+x.Address())
+// NewWay returns a way of its own to the servers.
+func (p *Processes) NewWay(tb testing.TB) Way {
+	tb.Helper()
+	var targets []string
+	for i := range p.servers {
+		targets = append(targets, fmt.Sprintf("127.0.0.1:%d", p.servers[i].Port))
 	}
-	return strings.Join(urls, ",")
+	return NewWay(tb, targets...)
 }
+
+// URL names the servers, by the way that Cut cuts.
+func (p *Processes) URL() string { return p.way.URL() }
 
 // Start starts a server that is not running, with what it kept.
 func (p *Processes) Start(i int) {
@@ -193,13 +199,30 @@ func (p *Processes) Named(name string) int {
 	return -1
 }
 
-// Cut keeps every client away for that long.
+// Leader is the server that leads the first stream whose name begins so.
+func (p *Processes) Leader(prefix string) int {
+	p.tb.Helper()
+	nc, err := nats.Connect(p.URL())
+	if err != nil {
+		p.tb.Fatal(err)
+	}
+	defer nc.Close()
+	js, err := jetstream.New(nc)
+	if err != nil {
+		p.tb.Fatal(err)
+	}
+	for info := range js.ListStreams(p.tb.Context()).Info() {
+		if strings.HasPrefix(info.Config.Name, prefix) && info.Cluster != nil && info.Cluster.Leader != "" {
+			return p.Named(info.Cluster.Leader)
+		}
+	}
+	p.tb.Fatalf("no stream %s has a leader", prefix)
+	return -1
+}
+
+// Cut keeps every client of URL away for that long.
 func (p *Processes) Cut(d time.Duration) {
-	for _, x := range p.Proxies {
-		x.Cut()
-	}
+	p.way.Cut()
 	<-time.After(d)
-	for _, x := range p.Proxies {
-		x.Mend()
-	}
+	p.way.Mend()
 }

@@ -2,20 +2,22 @@ package jetstreamtest
 
 import (
 	"context"
-	"io"
 	"net"
+	"strings"
 	"sync"
 	"testing"
 )
 
-// Proxy carries TCP connections to a server until they are cut.
+// Proxy carries TCP connections to a server until they are cut, or stand still.
 type Proxy struct {
 	target   string
 	listener net.Listener
 	done     sync.WaitGroup
 
 	mu    sync.Mutex
+	moves *sync.Cond // that they stand still no more
 	cut   bool
+	still bool
 	conns map[net.Conn]bool
 }
 
@@ -27,6 +29,7 @@ func NewProxy(tb testing.TB, target string) *Proxy {
 		tb.Fatal(err)
 	}
 	p := &Proxy{target: target, listener: l, conns: map[net.Conn]bool{}}
+	p.moves = sync.NewCond(&p.mu)
 	p.done.Go(p.accept)
 	tb.Cleanup(func() {
 		_ = l.Close()
@@ -47,13 +50,24 @@ func (p *Proxy) Cut() {
 	for c := range p.conns {
 		_ = c.Close()
 	}
+	p.moves.Broadcast()
+}
+
+// Stall leaves all connections as they are, and carries nothing until Mend. What
+// was sent meanwhile arrives then, also what somebody sent who has hung up since:
+// so does a network that loses packets for a while.
+func (p *Proxy) Stall() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.still = true
 }
 
 // Mend lets connections through again.
 func (p *Proxy) Mend() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.cut = false
+	p.cut, p.still = false, false
+	p.moves.Broadcast()
 }
 
 func (p *Proxy) accept() {
@@ -98,10 +112,74 @@ func (p *Proxy) carry(c net.Conn) {
 	back := make(chan struct{})
 	go func() {
 		defer close(back)
-		_, _ = io.Copy(c, s) // it ends with the connection
+		p.copy(c, s)
 		_ = c.Close()
 	}()
-	_, _ = io.Copy(s, c)
+	p.copy(s, c)
 	_ = s.Close()
 	<-back
+}
+
+// copy copies until one of both ends.
+func (p *Proxy) copy(to, from net.Conn) {
+	b := make([]byte, 32<<10)
+	for {
+		n, err := from.Read(b)
+		p.mu.Lock()
+		for p.still && !p.cut {
+			p.moves.Wait()
+		}
+		p.mu.Unlock()
+		if n > 0 {
+			if _, err := to.Write(b[:n]); err != nil {
+				return
+			}
+		}
+		if err != nil {
+			return
+		}
+	}
+}
+
+// Way is one client's own way to every server: a Proxy for each.
+type Way []*Proxy
+
+// NewWay listens on loopback until the test ends.
+func NewWay(tb testing.TB, targets ...string) Way {
+	tb.Helper()
+	var w Way
+	for _, target := range targets {
+		w = append(w, NewProxy(tb, target))
+	}
+	return w
+}
+
+// URL names the servers, by that way.
+func (w Way) URL() string {
+	var urls []string
+	for _, p := range w {
+		urls = append(urls, "nats://"+p.Address())
+	}
+	return strings.Join(urls, ",")
+}
+
+// Cut is Proxy.Cut to every server.
+func (w Way) Cut() {
+	for _, p := range w {
+		p.Cut()
+	}
+}
+
+// Stall is Proxy.Stall to every server.
+func (w Way) Stall() {
+	for _, p := range w {
+		p.Stall()
+	}
+}
+
+// Mend is Proxy.Mend to every server.
+func (w Way) Mend() {
+	for _, p := range w {
+		p.Mend()
+	}
 }
