@@ -22,6 +22,7 @@ var mayAskTheMachine = map[string]string{
 	"broker/producer.go":                     measures,
 	"cmd/":                                   shows, // logs, certificates, load
 	"mqtt/admin.go":                          shows,
+	"mqtt/drain.go":                          connects,
 	"mqtt/events.go":                         shows,
 	"mqtt/listener.go":                       connects,
 	"mqtt/login.go":                          connects,
