@@ -1,8 +1,10 @@
 package broker
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -19,6 +21,55 @@ func (b *Broker) define(ctx context.Context, of Target, d Def) error {
 		err = b.bind(Definition{t, d})
 	}
 	return err
+}
+
+// maxAlter is how often a change is made anew because other nodes were faster.
+const maxAlter = 20
+
+// alter changes the definition of a target to what change makes of the settings that
+// it has, which are old as far as this node knows. Where other nodes change it at the
+// same time, change is asked again about what they made of it: so all changes are in
+// the end, or the last is refused. ErrConflict is that this went on and on.
+func alter[C any](ctx context.Context, b *Broker, of Target, old C, change func(old C) (Def, error)) error {
+	was, _ := json.Marshal(old) // plain fields: cannot fail
+	for range maxAlter {
+		d, err := change(old)
+		if err != nil {
+			return err
+		}
+		if b.cluster != nil {
+			d.Was = was
+		}
+		if err = b.define(ctx, of, d); !errors.Is(err, ErrConflict) || b.cluster == nil {
+			return err
+		}
+		now, err := b.settingsOf(ctx, of)
+		if err != nil {
+			return err
+		}
+		if bytes.Equal(was, now) {
+			return ErrConflict // it is something else that cannot be
+		}
+		was, old = now, *new(C)
+		if err := json.Unmarshal(now, &old); err != nil {
+			return fmt.Errorf("settings: %w", err)
+		}
+	}
+	return ErrConflict
+}
+
+// settingsOf are those that the store has of a target now, as they are recorded.
+func (b *Broker) settingsOf(ctx context.Context, t Target) ([]byte, error) {
+	all, err := b.store.Definitions(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, d := range all {
+		if d.Target == t {
+			return d.Def.Meta, nil
+		}
+	}
+	return nil, ErrGone
 }
 
 // drop removes a target; nothing goes there any more once that is known here.

@@ -351,6 +351,7 @@ func queueExists(name string) error {
 // UpdateQueue applies change to the present settings; the result must be valid
 // as a whole. Limits and times apply at once; a changed filter is for new
 // messages only, and nothing that waits leaves. Name and driver cannot change.
+// change is called again about newer settings where another node was faster.
 func (b *Broker) UpdateQueue(ctx context.Context, name string, change func(*QueueConfig) error) (QueueInfo, error) {
 	if err := b.may(ctx, auth.Manage, auth.QueueResource(name)); err != nil {
 		return QueueInfo{}, err
@@ -361,27 +362,14 @@ func (b *Broker) UpdateQueue(ctx context.Context, name string, change func(*Queu
 	if q == nil {
 		return QueueInfo{}, noQueue(name)
 	}
-	old := q.config()
-	c := *old
-	if err := change(&c); err != nil {
-		return QueueInfo{}, err
-	}
-	switch {
-	case c.Name != old.Name:
-		return QueueInfo{}, fieldError("name", "cannot be changed")
-	case c.Driver != old.Driver:
-		return QueueInfo{}, fieldError("driver", "cannot be changed; make a new queue")
-	}
-	c.Maker = old.Maker
-	if err := b.validate(&c); err != nil {
-		return QueueInfo{}, err
-	}
-	if c.Filter != old.Filter {
-		if err := b.mayFeed(ctx, c.Filter); err != nil {
-			return QueueInfo{}, err
+	err := alter(ctx, b, q.target, *q.config(), func(old QueueConfig) (Def, error) {
+		c := old
+		if err := change(&c); err != nil {
+			return Def{}, err
 		}
-	}
-	err := b.define(ctx, q.target, c.def())
+		err := b.mayBecome(ctx, &old, &c)
+		return c.def(), err
+	})
 	if isGone(err) {
 		return QueueInfo{}, noQueue(name) // another node deleted it
 	}
@@ -390,6 +378,24 @@ func (b *Broker) UpdateQueue(ctx context.Context, name string, change func(*Queu
 	}
 	b.log.Info().Str("queue", name).Msg("queue changed")
 	return b.queueInfo(ctx, q)
+}
+
+// mayBecome checks the new settings of a queue.
+func (b *Broker) mayBecome(ctx context.Context, old, c *QueueConfig) error {
+	switch {
+	case c.Name != old.Name:
+		return fieldError("name", "cannot be changed")
+	case c.Driver != old.Driver:
+		return fieldError("driver", "cannot be changed; make a new queue")
+	}
+	c.Maker = old.Maker
+	if err := b.validate(c); err != nil {
+		return err
+	}
+	if c.Filter == old.Filter {
+		return nil
+	}
+	return b.mayFeed(ctx, c.Filter)
 }
 
 // DeleteQueue removes a queue with its messages. Receives that wait on it end

@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"sync/atomic"
@@ -191,6 +192,9 @@ type Def struct {
 	// Expect says what the definition is of: 0 whatever is there, NewTarget nothing
 	// (else ErrConflict), anything else that target (else ErrGone). It is not recorded.
 	Expect Target
+	// Was is the Meta that the definition is a change of, nil whichever there is (else
+	// ErrConflict). It is not recorded.
+	Was []byte `json:",omitempty"`
 	// Meta is the broker's own settings, recorded with the definition.
 	Meta []byte
 
@@ -240,19 +244,20 @@ type Def struct {
 // NewTarget as Def.Expect wants that there is none of the name.
 const NewTarget = ^Target(0)
 
-// Check tells the store whether what Expect wants is so, given the target of the
-// name and whether there is one, and forgets it.
-func (d *Def) Check(there Target, known bool) error {
-	want := d.Expect
-	d.Expect = 0
+// Check tells the store whether what Expect and Was want is so, given the target of
+// the name and its definition, nil if there is none, and forgets them.
+func (d *Def) Check(there Target, now *Def) error {
+	want, was := d.Expect, d.Was
+	d.Expect, d.Was = 0, nil
 	switch {
-	case want == 0, want == NewTarget && !known, want == there && known:
-		return nil
-	case want == NewTarget:
+	case want == NewTarget && now != nil:
 		return ErrConflict
-	default:
+	case want != 0 && want != NewTarget && (now == nil || want != there):
 		return ErrGone
+	case was != nil && (now == nil || !bytes.Equal(was, now.Meta)):
+		return ErrConflict
 	}
+	return nil
 }
 
 // Definition is a recorded Def and its handle.

@@ -124,6 +124,7 @@ func (b *Broker) defineStream(ctx context.Context, c *StreamConfig) (*stream, er
 // UpdateStream applies change to the present settings; the result must be valid
 // as a whole. Limits hold at once, a changed filter for new messages only. The
 // name cannot change, and partitions only grow: Conflict if there are fewer.
+// change is called again about newer settings where another node was faster.
 func (b *Broker) UpdateStream(ctx context.Context, name string, change func(*StreamConfig) error) (StreamInfo, error) {
 	if err := b.may(ctx, auth.Manage, auth.StreamResource(name)); err != nil {
 		return StreamInfo{}, err
@@ -134,28 +135,13 @@ func (b *Broker) UpdateStream(ctx context.Context, name string, change func(*Str
 	if s == nil {
 		return StreamInfo{}, noStream(name)
 	}
-	old := s.config()
-	c := *old
-	if err := change(&c); err != nil {
-		return StreamInfo{}, err
-	}
-	if c.Name != old.Name {
-		return StreamInfo{}, fieldError("name", "cannot be changed")
-	}
-	if err := b.validateStream(&c); err != nil {
-		return StreamInfo{}, err
-	}
-	if c.Filter != old.Filter {
-		if err := b.mayFeed(ctx, c.Filter); err != nil {
-			return StreamInfo{}, err
+	err := alter(ctx, b, s.target, *s.config(), func(old StreamConfig) (Def, error) {
+		c := old
+		if err := change(&c); err != nil {
+			return Def{}, err
 		}
-	}
-	if c.Partitions < old.Partitions {
-		e := fieldError("partition_count", "is %d; the stream has %d, and partitions only grow", c.Partitions, old.Partitions)
-		e.Kind = Conflict
-		return StreamInfo{}, e
-	}
-	err := b.define(ctx, s.target, c.def())
+		return c.def(), b.streamMayBecome(ctx, &old, &c)
+	})
 	if isGone(err) {
 		return StreamInfo{}, noStream(name) // another node deleted it
 	}
@@ -164,6 +150,27 @@ func (b *Broker) UpdateStream(ctx context.Context, name string, change func(*Str
 	}
 	b.log.Info().Str("stream", name).Msg("stream changed")
 	return b.streamInfo(ctx, s)
+}
+
+// streamMayBecome checks the new settings of a stream.
+func (b *Broker) streamMayBecome(ctx context.Context, old, c *StreamConfig) error {
+	if c.Name != old.Name {
+		return fieldError("name", "cannot be changed")
+	}
+	if err := b.validateStream(c); err != nil {
+		return err
+	}
+	if c.Filter != old.Filter {
+		if err := b.mayFeed(ctx, c.Filter); err != nil {
+			return err
+		}
+	}
+	if c.Partitions < old.Partitions {
+		e := fieldError("partition_count", "is %d; the stream has %d, and partitions only grow", c.Partitions, old.Partitions)
+		e.Kind = Conflict
+		return e
+	}
+	return nil
 }
 
 // DeleteStream removes a stream with all it holds, its cursors and subscriptions.

@@ -125,6 +125,7 @@ func (b *Broker) CreateSubscription(ctx context.Context, c SubscriptionConfig, p
 
 // UpdateSubscription applies change to the present settings, which hold at
 // once. Its names cannot change. Errors: Invalid, Forbidden, NotFound.
+// change is called again about newer settings where another node was faster.
 func (b *Broker) UpdateSubscription(ctx context.Context, stream, name string, change func(*SubscriptionConfig) error) (SubscriptionInfo, error) {
 	b.defining.Lock()
 	defer b.defining.Unlock()
@@ -132,16 +133,15 @@ func (b *Broker) UpdateSubscription(ctx context.Context, stream, name string, ch
 	if err != nil {
 		return SubscriptionInfo{}, err
 	}
-	old := subscriptionOf(q)
-	c := old
-	if err := change(&c); err != nil {
-		return SubscriptionInfo{}, err
-	}
-	c.Stream, c.Name, c.Created = old.Stream, old.Name, old.Created
-	if err := b.validateSubscription(&c); err != nil {
-		return SubscriptionInfo{}, err
-	}
-	if err := b.define(ctx, q.target, c.def(q.stream, nil)); isGone(err) {
+	err = alter(ctx, b, q.target, subscriptionOf(q), func(old SubscriptionConfig) (Def, error) {
+		c := old
+		if err := change(&c); err != nil {
+			return Def{}, err
+		}
+		c.Stream, c.Name, c.Created = old.Stream, old.Name, old.Created
+		return c.def(q.stream, nil), b.validateSubscription(&c)
+	})
+	if isGone(err) {
 		return SubscriptionInfo{}, q.missing()
 	} else if err != nil {
 		return SubscriptionInfo{}, storeError(err)

@@ -62,6 +62,36 @@ func TestNodesThatStartAtOnceMakeOneOfEach(t *testing.T) {
 	}
 }
 
+// TestASigningKeyThatIsMadeElsewhereMeanwhileIsUsed has the other node make it at
+// each moment at which this one asks for the time.
+func TestASigningKeyThatIsMadeElsewhereMeanwhileIsUsed(t *testing.T) {
+	for at := 1; ; at++ {
+		c := openCluster(t, true)
+		must(t, c.nodes[0].AddUser(t.Context(), auth.UserSpec{Username: "dev", Password: right}))
+		var who [2]*auth.Principal
+		for i, a := range c.nodes {
+			p, err := a.LoginPassword(t.Context(), "dev", right, "")
+			must(t, err)
+			who[i] = p
+		}
+		moments := 0
+		c.asked[0] = func() {
+			if moments++; moments == at {
+				_, err := c.nodes[1].Issue(t.Context(), who[1], fast)
+				must(t, err)
+			}
+		}
+		_, err := c.nodes[0].Issue(t.Context(), who[0], fast)
+		must(t, err)
+		if moments < at {
+			return
+		}
+		if n := len(c.nodes[0].SigningKeys()); n != 1 {
+			t.Errorf("made at moment %d, there are %d signing keys", at, n)
+		}
+	}
+}
+
 // TestALoginGoesOnAtAnotherNode refreshes at both nodes at once, from the same token.
 func TestALoginGoesOnAtAnotherNode(t *testing.T) {
 	c := openCluster(t, true)

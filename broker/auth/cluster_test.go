@@ -26,6 +26,7 @@ type cluster struct {
 	sent  [2][]news // what each was not told yet
 	told  [2][]news // and was
 	at    time.Time // what they take for now
+	asked [2]func() // called when a node asks for the time
 }
 
 // openCluster opens one whose changes are told at once, before they are answered, or
@@ -34,7 +35,14 @@ func openCluster(t testing.TB, atOnce bool) *cluster {
 	t.Helper()
 	c := &cluster{store: &memory{}, at: time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC)}
 	for i := range c.nodes {
-		c.nodes[i] = open(t, c.store, func(o *auth.Options) { o.Now = func() time.Time { return c.at } })
+		c.nodes[i] = open(t, c.store, func(o *auth.Options) {
+			o.Now = func() time.Time {
+				if asked := c.asked[i]; asked != nil {
+					asked()
+				}
+				return c.at
+			}
+		})
 	}
 	c.store.told = func(key string, value []byte, rev uint64) {
 		for i, n := range c.nodes {

@@ -139,12 +139,13 @@ func (a *Auth) SigningKeys() []SigningKey {
 // end now: rotate twice to end all. Refresh tokens go on, because what they
 // prove is in the store and no signing key can make it.
 func (a *Auth) RotateSigningKey(ctx context.Context) error {
-	return a.inTurn(ctx, func() error { return a.rotate(ctx) })
+	return a.inTurn(ctx, func() error { return a.rotate(ctx, a.revision(signersKey)) })
 }
 
-// rotate does it for who has the turn.
-func (a *Auth) rotate(ctx context.Context) error {
-	now, at := a.now(), a.revision(signersKey)
+// rotate does it for who has the turn, and decided on it at a revision: a key that
+// another node has made since is not rotated away.
+func (a *Auth) rotate(ctx context.Context, at uint64) error {
+	now := a.now()
 	next := &ring{signers: []*signer{newSigner(now)}}
 	for i, s := range a.signers.Load().signers {
 		r := s.record
@@ -173,7 +174,7 @@ func (a *Auth) signerFor(ctx context.Context, life time.Duration) (*signer, erro
 	at := a.revision(signersKey)
 	s := a.signers.Load().present()
 	if s == nil || a.now().Sub(s.record.Made) >= rotateEvery {
-		if err := a.rotate(ctx); err != nil {
+		if err := a.rotate(ctx, at); err != nil {
 			return nil, err
 		}
 		return a.signerFor(ctx, life)

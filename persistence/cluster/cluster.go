@@ -356,6 +356,7 @@ func (s *Store) promote(ctx context.Context, over uint64) error {
 	}
 	if h := s.followed.Load(); h != nil {
 		s.calling.Lock()
+		h.known = nil // it was told all that it missed, and misses nothing from now on
 		h.Led()
 		s.calling.Unlock()
 	}

@@ -74,10 +74,12 @@ func (s *Store) hear(e *event) {
 	if h == nil {
 		return
 	}
-	if h.known.older(e) {
-		return
+	if h.known != nil {
+		if h.known.older(e) {
+			return
+		}
+		h.known.note(e)
 	}
-	h.known.note(e)
 	switch e.kind {
 	case recorded:
 		h.Recorded(e.space, e.entry)

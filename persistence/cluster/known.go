@@ -15,7 +15,8 @@ var spaces = []broker.Space{
 
 func compareNames(a, b string) int { return strings.Compare(a, b) }
 
-// known is what this node was told, so that it can be told what it missed.
+// known is what this node was told, so that it can be told what it missed. One that
+// leads misses nothing, and needs none.
 type known struct {
 	keys  map[broker.Space]map[string]uint64 // revisions
 	defs  map[broker.Target]broker.Definition
@@ -56,19 +57,16 @@ func (k *known) older(e *event) bool {
 
 // Follow implements broker.Cluster.
 func (s *Store) Follow(e broker.ClusterEvents) {
-	h := &followed{ClusterEvents: e, known: &known{
-		keys: map[broker.Space]map[string]uint64{}, defs: map[broker.Target]broker.Definition{}, nodes: map[string]broker.Node{},
-	}}
 	for s.ctx.Err() == nil {
-		if s.lead.Load() != nil {
-			l := s.lead.Load()
+		if l := s.lead.Load(); l != nil {
 			l.changing.Lock()
-			err := h.fill(s)
-			s.followed.Store(h)
+			s.followed.Store(&followed{ClusterEvents: e})
 			l.changing.Unlock()
-			s.report(err)
 			return
 		}
+		h := &followed{ClusterEvents: e, known: &known{
+			keys: map[broker.Space]map[string]uint64{}, defs: map[broker.Target]broker.Definition{}, nodes: map[string]broker.Node{},
+		}}
 		s.mu.Lock()
 		to := s.to
 		s.ready = false // changes wait
@@ -102,8 +100,6 @@ func (h *followed) fill(s *Store) error {
 	if err != nil {
 		return err
 	}
-	clear(h.known.defs)
-	clear(h.known.keys)
 	for _, d := range ds {
 		h.known.defs[d.Target] = d
 	}
@@ -135,8 +131,16 @@ func (s *Store) catchUp(ctx context.Context) error {
 		return err
 	}
 	var es []event
-	es = append(es, h.nodesSince(s.Nodes())...)
-	es = append(es, h.definedSince(ds)...)
+	// missed adds what f finds; a node that leads by now has missed nothing.
+	missed := func(f func() []event) {
+		s.calling.Lock()
+		defer s.calling.Unlock()
+		if h.known != nil {
+			es = append(es, f()...)
+		}
+	}
+	missed(func() []event { return h.nodesSince(s.Nodes()) })
+	missed(func() []event { return h.definedSince(ds) })
 	for _, space := range spaces {
 		var all []broker.Entry
 		err := s.List(ctx, space, "", func(e broker.Entry) bool {
@@ -148,7 +152,7 @@ func (s *Store) catchUp(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		es = append(es, h.recordedSince(space, all)...)
+		missed(func() []event { return h.recordedSince(space, all) })
 	}
 	for i := range es {
 		s.hear(&es[i])

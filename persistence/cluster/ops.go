@@ -11,6 +11,7 @@ import (
 
 	"millrace/broker"
 	"millrace/broker/fields"
+	"millrace/persistence/hand"
 )
 
 // Kinds of operations that a node asks the leader for.
@@ -222,9 +223,10 @@ func (s *Store) endAll(why error) {
 
 // Submit implements broker.Store.
 func (s *Store) Submit(b *broker.Batch, level broker.Level, c broker.Completion) {
-	t := s.order.enter(b, c)
+	t := &hand.Turn{Batch: b, To: c}
+	s.lines.Enter(t)
 	if l := s.lead.Load(); l != nil {
-		l.submit(b, level, func() { s.order.finished(t) })
+		l.submit(b, level, func() { s.lines.Finished(t) })
 		return
 	}
 	for i := range b.Units {
@@ -248,9 +250,9 @@ func (s *Store) Submit(b *broker.Batch, level broker.Level, c broker.Completion)
 					b.Units[i].Result = broker.Result{Err: err}
 				}
 			}
-			s.order.finished(t)
+			s.lines.Finished(t)
 		},
-		local: func(l *lead) { l.submit(b, level, func() { s.order.finished(t) }) },
+		local: func(l *lead) { l.submit(b, level, func() { s.lines.Finished(t) }) },
 	})
 }
 

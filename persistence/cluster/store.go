@@ -57,7 +57,7 @@ type Store struct {
 	ctx    context.Context // ends with the store
 	stop   context.CancelFunc
 	work   sync.WaitGroup
-	order  order
+	lines  hand.Lines // of batches
 	failed func(error)
 
 	clock  *clock.Clock

@@ -1,6 +1,7 @@
 // Package hand delivers Waits to their sinks, one delivery of a Wait after the
 // other: a sink that asks for more from within its delivery, or somebody else who
-// does meanwhile, costs no stack and is served once the sink is done.
+// does meanwhile, costs no stack and is served once the sink is done. And it answers
+// Submits, those of one Completion in their order.
 package hand
 
 import (

@@ -23,7 +23,7 @@ func (s *Store) Close(ctx context.Context) error {
 	}
 	s.closed = true
 	s.mu.Unlock()
-	s.lines.wait(ctx)
+	s.lines.Wait(ctx)
 	s.due.stop()
 	ctx, cancel := context.WithTimeout(ctx, closeFor)
 	defer cancel()

@@ -111,10 +111,12 @@ func (s *Store) Define(ctx context.Context, d broker.Def) (broker.Target, error)
 		return 0, broker.ErrClosed
 	}
 	var id broker.Target
+	var now *broker.Def
 	if have != nil {
-		id = have.definition().Target
+		is := have.definition()
+		id, now = is.Target, &is.Def
 	}
-	if err := d.Check(id, have != nil); err != nil {
+	if err := d.Check(id, now); err != nil {
 		return 0, err
 	}
 	if have != nil {

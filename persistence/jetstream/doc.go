@@ -92,6 +92,7 @@
 //
 // A turn of Store.defining, then sessionLog.order, then one queue's, subscription's or session's,
 // then one stream's, then sessionLog.mu, then Store.mu or that of the calls.
-// keySpace.mu, gate.mu, lines.mu, turns.mu and unit.mu stand alone. No lock is held while a
+// lines.mu is taken before that of the Lines in it; keySpace.mu, gate.mu, turns.mu and
+// unit.mu stand alone. No lock is held while a
 // Completion, a WaitSink or Events is called.
 package jetstream

@@ -102,7 +102,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	}
 	s := &Store{
 		clock: clock.New(nil),
-		o:     o, names: names{o.Prefix}, log: o.Log, lines: lines{of: map[broker.Completion]*line{}},
+		o:     o, names: names{o.Prefix}, log: o.Log,
 		defining: turns{busy: map[name]bool{}},
 		keys:     map[broker.Space]*keySpace{}, targets: map[broker.Target]target{}, byName: map[name]target{},
 	}

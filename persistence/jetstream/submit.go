@@ -11,18 +11,17 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"millrace/broker"
+	"millrace/persistence/hand"
 )
 
 // submission is a batch under way.
 type submission struct {
+	hand.Turn
 	s    *Store
-	b    *broker.Batch
-	c    broker.Completion
 	left atomic.Int32
 	gate gate
 
 	// Under the lock of the lines.
-	over bool
 	open *list.Element
 	turn []func() // of units without operations: they wait for what was submitted before
 }
@@ -53,7 +52,7 @@ type unit struct {
 
 // Submit implements broker.Store. A Lazy batch is answered like a durable one.
 func (s *Store) Submit(b *broker.Batch, _ broker.Level, c broker.Completion) {
-	sub := &submission{s: s, b: b, c: c}
+	sub := &submission{Turn: hand.Turn{Batch: b, To: c}, s: s}
 	sub.left.Store(int32(len(b.Units)) + 1)
 	s.lines.enter(sub)
 	s.mu.RLock()
@@ -73,7 +72,7 @@ func (s *Store) Submit(b *broker.Batch, _ broker.Level, c broker.Completion) {
 		u.begin()
 	}
 	if sub.left.Add(-1) == 0 {
-		go s.lines.finished(sub) // never before Submit returns
+		go s.lines.Finished(sub) // never before Submit returns
 	}
 }
 
@@ -81,7 +80,7 @@ func (s *Store) Submit(b *broker.Batch, _ broker.Level, c broker.Completion) {
 func (u *unit) end(err error) {
 	u.u.Result.Err = err
 	if u.sub.left.Add(-1) == 0 {
-		u.sub.s.lines.finished(u.sub)
+		u.sub.s.lines.Finished(u.sub)
 	}
 }
 

@@ -73,7 +73,12 @@ func (s *Store) Define(ctx context.Context, d broker.Def) (broker.Target, error)
 		d.Volatile, d.Start = source.st.volatile, slices.Clone(d.Start)
 	}
 	id, known := s.names[d.Kind-broker.QueueTarget][d.Name]
-	if err := d.Check(id, known); err != nil {
+	var now *broker.Def
+	if known {
+		have := s.targets[id].def()
+		now = &have
+	}
+	if err := d.Check(id, now); err != nil {
 		s.wal.Unlock(journal.Lazy, nil)
 		return 0, err
 	}

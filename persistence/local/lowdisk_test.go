@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -119,7 +120,14 @@ func TestALowDiskRefusesWhatTakesRoomAndNothingElse(t *testing.T) {
 func TestADiskThatOthersFillLeavesTheReserveForAcknowledgements(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		disk := journaltest.NewQuotaFS(journaltest.NewSectorFS(), 4<<20)
-		o := crashOptions(disk)
+		var crowded atomic.Bool
+		o := crashOptions(journaltest.Watch(disk, func(op journaltest.Op, run func() error) error {
+			err := run()
+			if op.Kind == journaltest.Remove && crowded.Load() {
+				disk.Fill() // others take what is given back
+			}
+			return err
+		}))
 		o.LowDisk = 1 // only a full disk is low
 		s := open(t, o)
 		s.Bind(noEvents{})
@@ -144,14 +152,16 @@ func TestADiskThatOthersFillLeavesTheReserveForAcknowledgements(t *testing.T) {
 			disk.Occupy(disk.Free())
 			time.Sleep(lookAgain)
 			fillUp(t, s, q)
+			crowded.Store(true)
 			for acked := 0; round == 0 && reserved(); acked += 50 { // all that was prepared is used up
 				if acked > n-1000 {
 					t.Fatal("the reserve is not used")
 				}
-				disk.Fill() // others take what is given back, too
+				disk.Fill() // what was given back before, too
 				ackSome(t, s, q, 50)
 			}
 			ackSome(t, s, q, 200)
+			crowded.Store(false)
 			disk.Occupy(0)
 			time.Sleep(3 * time.Second) // preparing is tried again
 			if err := outcome(publishTo(s, q)); err != nil {

@@ -8,8 +8,57 @@ import (
 	"time"
 
 	"millrace/broker"
+	"millrace/persistence/journal/journaltest"
 	"millrace/persistence/local"
 )
+
+// TestAMessageThatIsNotCommittedYetIsForWhoBeginsToWait has the wait for a part of
+// a queue come when its message is appended, and can be had a little later.
+func TestAMessageThatIsNotCommittedYetIsForWhoBeginsToWait(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		gate := journaltest.NewGateFS(journaltest.NewSectorFS())
+		s := open(t, crashOptions(gate))
+		s.Bind(noEvents{})
+		q := queueOn(t, s, broker.Def{Name: "q"})
+		wait := func() *broker.Wait {
+			w := &broker.Wait{Target: q, Filter: "1", Max: 1, Lease: time.Hour, Until: time.Now().Add(time.Minute), Sink: make(collect, 1)}
+			s.Receive(w)
+			return w
+		}
+		end := func(w *broker.Wait) {
+			t.Helper()
+			begin := time.Now()
+			<-w.Sink.(collect)
+			if took := time.Since(begin); len(w.Got) != 1 || w.Err != nil || took > time.Second {
+				t.Errorf("got %d messages after %v, %v", len(w.Got), took, w.Err)
+			}
+		}
+		first := wait() // the part is there from now on
+		if err := outcome(publishTo(s, q)); err != nil {
+			t.Fatal(err)
+		}
+		end(first)
+
+		gate.Hold()
+		held := publishTo(s, q)
+		synctest.Wait()
+		w := wait()
+		gate.Release()
+		if err := outcome(held); err != nil {
+			t.Fatal(err)
+		}
+		end(w)
+
+		queueOn(t, s, broker.Def{Name: "q", Paused: true})
+		if err := outcome(publishTo(s, q)); err != nil {
+			t.Fatal(err)
+		}
+		w = wait()
+		queueOn(t, s, broker.Def{Name: "q"})
+		end(w)
+		shut(t, s)
+	})
+}
 
 // TestPartsThatNobodyAsksForGo bounds what filters that come and go leave.
 func TestPartsThatNobodyAsksForGo(t *testing.T) {

@@ -129,6 +129,9 @@ func (q *queue) admit(wt *waiter, now time.Time, l *waitQueue) {
 	// Rounded up: a wait never ends before its time.
 	wt.until = until.Add(time.Millisecond - 1).UnixMilli()
 	q.waits.add(wt, line)
+	if wt.part != nil && !wt.part.dry(q) { // what is there can be had later
+		q.topics.roused.add(wt.part)
+	}
 }
 
 // Cancel withdraws w.

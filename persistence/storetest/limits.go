@@ -34,6 +34,27 @@ var limitTests = []test{
 		_, err = define(of(q))
 		h.fails(err, broker.ErrGone)
 	}},
+	{"a definition is a change of what it says, or refused", func(h *harness) {
+		define := func(was, is string) error {
+			d := broker.Def{Name: "q", Kind: broker.QueueTarget, Meta: []byte(is)}
+			if was != "" {
+				d.Was = []byte(was)
+			}
+			_, err := h.store.Define(context.Background(), d)
+			return err
+		}
+		h.fails(define("none", "one"), broker.ErrConflict)
+		for _, step := range [][2]string{{"", "one"}, {"one", "two"}, {"two", "two"}, {"", "three"}} {
+			if err := define(step[0], step[1]); err != nil {
+				h.Fatalf("%q after %q: %v", step[1], step[0], err)
+			}
+		}
+		h.fails(define("two", "four"), broker.ErrConflict)
+		defs, err := h.store.Definitions(context.Background())
+		if err != nil || len(defs) != 1 || string(defs[0].Def.Meta) != "three" || defs[0].Def.Was != nil {
+			h.Fatalf("recorded is %+v, %v", defs, err)
+		}
+	}},
 	{"a full queue that rejects fails the whole unit", func(h *harness) {
 		q, other := h.queue(broker.Def{MaxMessages: 2}), h.queue(broker.Def{Name: "other"})
 		h.publish(q, "a", "b")
