@@ -169,11 +169,13 @@ func (x *traffic) cutOff(name string, how func(jetstreamtest.Way), leads bool) {
 	if leads {
 		f.down(name)
 		old.givesUp()
+		x.forget(o.id)
 		return
 	}
 	if !eventually(time.Minute, func() bool { code, _ := old.view(t, http.MethodGet, "/readyz", ""); return code == http.StatusOK }) {
 		t.Error("the node that was cut off is not back")
 	}
+	x.forget(o.id)
 }
 
 // owner is what a node has that is about to be cut off.

@@ -289,6 +289,18 @@ func (w *walker) finish() {
 		}
 		w.take(t.Context(), c, 20*time.Second, true)
 	}
+	w.x.forget(w.id())
+}
+
+// forget ends a durable session, which would keep what later rounds publish.
+func (x *traffic) forget(id string) {
+	c, err := wire.Dial(x.f.t.Context(), x.f.node(0).ports["mqtt"], wire.Login{ClientID: id, User: testKeyID, Password: testSecret})
+	if err != nil {
+		x.fault("%s does not end its session: %v", id, err)
+		return
+	}
+	_, _ = c.Write(wire.AppendDisconnect(nil)) // the session ends at the end of the connection, too
+	_ = c.Close()
 }
 
 // lacks is how many acknowledged publishes it has not.

@@ -75,6 +75,10 @@
 // JetStream knows ids (5 minutes). What a session was sent is recorded within a
 // second, so that after a crash it may count as ready.
 //
+// A key is written over the revision that is known, so that a write that was on its
+// way when this node was given up undoes nothing that was written since. Where nobody
+// wrote the key since it may still land: its outcome was unknown.
+//
 // # Goroutines
 //
 // Those of the connection, which run the ends of calls and deliver messages; one
