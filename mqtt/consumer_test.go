@@ -289,10 +289,7 @@ func TestLeaseLastsAsLongAsTheConnection(t *testing.T) {
 			t.Errorf("%s", got)
 		}
 		s.ackFor(m)
-		synctest.Wait()
-		if got := e.counts(t, "work"); got != "ready=0 leased=0 delayed=0 dead=0" {
-			t.Errorf("%s", got)
-		}
+		e.want(t, "work", "ready=0 leased=0 delayed=0 dead=0")
 	})
 }
 
