@@ -108,7 +108,7 @@ func TestSessionsOfTheFirstFormatAreRead(t *testing.T) {
 		t.Fatal(err)
 	}
 	b := &broker.Batch{}
-	b.Put(broker.SpaceSessions, "old", append([]byte{1, 0x90, 0x1c, 1, 9}, "anonymous"...), 0)
+	b.Put(broker.SpaceSessions, "old", append([]byte{1, 0x90, 0x1c, 0, 9}, "anonymous"...), 0)
 	b.Put(broker.SpaceSessions, "old\x00st/#", []byte{2, 7}, 0)
 	b.End()
 	done := make(answered, 1)
