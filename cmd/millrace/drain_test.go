@@ -141,7 +141,7 @@ func TestNodesAreRestartedOneAfterTheOther(t *testing.T) {
 	}
 	publishing, stop := context.WithCancel(ctx)
 	defer stop()
-	x := &traffic{f: f, stop: stop, stored: map[string]bool{}, seen: map[string]bool{}, settled: map[string]bool{}}
+	x := f.newTraffic(0, stop)
 	for i := range f.names {
 		x.work.Go(func() { x.publish(publishing, i, i) })
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"os"
 	"slices"
@@ -228,17 +229,29 @@ func (o *owner) dial(ctx context.Context, s *server) (*wire.Conn, error) {
 // next is the next message that comes.
 func next(t *testing.T, c *wire.Conn) (text string, packet uint16) {
 	t.Helper()
-	_ = c.SetDeadline(time.Now().Add(30 * time.Second))
-	p, err := c.Read1()
-	if err != nil || p.Type != wire.Publish {
-		t.Errorf("no message came: packet type %d, %v", p.Type, err)
-		return "", 0
+	text, packet, err := read(c)
+	if err != nil {
+		t.Errorf("no message came: %v", err)
 	}
-	_, packet, payload, _ := p.Message()
-	return string(payload), packet
+	return text, packet
 }
 
-// movesTo has another node serve the device and the queue.
+// read waits for a message.
+func read(c *wire.Conn) (text string, packet uint16, err error) {
+	_ = c.SetDeadline(time.Now().Add(30 * time.Second))
+	p, err := c.Read1()
+	if err == nil && p.Type != wire.Publish {
+		err = fmt.Errorf("packet type %d came", p.Type)
+	}
+	if err != nil {
+		return "", 0, err
+	}
+	_, packet, payload, _ := p.Message()
+	return string(payload), packet, nil
+}
+
+// movesTo has another node serve the device and the queue. A connection that is made
+// while a leader begins may be ended once more, and the device comes again.
 func (o *owner) movesTo(other *server) {
 	t := o.x.f.t
 	begun := time.Now()
@@ -247,17 +260,26 @@ func (o *owner) movesTo(other *server) {
 		t.Errorf("the device does not get in at another node: %v", err)
 		return
 	}
-	defer func() { _ = c.Close() }()
 	took := time.Since(begun)
+	defer func() { _ = c.Close() }()
 	for _, want := range []string{"1", "2"} {
 		if want == "2" {
 			if err := newService(other).publish(t.Context(), "own/2", want); err != nil {
 				t.Errorf("publish to the device: %v", err)
 			}
 		}
-		text, packet := next(t, c)
-		if text != want {
-			t.Errorf("the device got %q at another node, want %q", text, want)
+		text, packet, err := read(c)
+		if errors.Is(err, io.EOF) {
+			t.Log("the connection at the other node was ended once more")
+			_ = c.Close()
+			if c, err = o.dial(t.Context(), other); err != nil {
+				t.Errorf("the device does not get in again at another node: %v", err)
+				return
+			}
+			text, packet, err = read(c)
+		}
+		if err != nil || text != want {
+			t.Errorf("the device got %q, %v at another node, want %q", text, err, want)
 		}
 		if _, err := c.Write(wire.AppendAck(nil, wire.Puback, packet)); err != nil {
 			t.Error(err)

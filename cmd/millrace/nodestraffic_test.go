@@ -36,11 +36,15 @@ type traffic struct {
 	gap     time.Duration // the longest between two acknowledged publishes
 }
 
+// newTraffic is the book of a round, before anything happens.
+func (f *fleetOf) newTraffic(round int, stop context.CancelFunc) *traffic {
+	return &traffic{f: f, round: round, stop: stop, apis: map[*server]*service{}, stored: map[string]bool{}, seen: map[string]bool{}, settled: map[string]bool{}}
+}
+
 func (f *fleetOf) begin(round int) *traffic {
 	f.t.Helper()
-	x := &traffic{f: f, round: round, apis: map[*server]*service{}, stored: map[string]bool{}, seen: map[string]bool{}, settled: map[string]bool{}}
 	ctx, stop := context.WithCancel(f.t.Context())
-	x.stop = stop
+	x := f.newTraffic(round, stop)
 	for qos := byte(1); qos <= 2; qos++ {
 		w := &walker{x: x, qos: qos, has: map[uint16]bool{}, seen: map[string]int{}}
 		w.begin()
