@@ -159,7 +159,7 @@ func (ss *sessions) putAway(s *Session) bool {
 	s.lock()
 	defer s.mu.Unlock()
 	if !s.tenure.lost {
-		s.tenure.wrote, s.tenure.moved = nil, false
+		s.tenure.wrote, s.tenure.moved, s.tenure.connected = nil, false, false
 		s.changes, s.received, s.claimed, s.released, s.numbers = nil, nil, nil, nil, nil
 		return true
 	}

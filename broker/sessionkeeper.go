@@ -26,6 +26,7 @@ type tenure struct {
 	lost         bool   // another node has it: what is in memory is not true any more
 	missed       int    // events about it while it was held
 	moved        bool   // it came from another node
+	connected    bool   // a connection has it, which ends when it is lost
 }
 
 // errLost is why nothing is written of a session that another node has.
@@ -117,10 +118,10 @@ func (ss *sessions) lose(s *Session) {
 // lost is lose for who holds mu.
 func (ss *sessions) lost(s *Session) {
 	s.mu.Lock()
-	first := !s.tenure.lost
+	first, connected := !s.tenure.lost, s.tenure.connected
 	s.tenure.lost = true
 	s.mu.Unlock()
-	if first && ss.release != nil && s.wait == nil && !ss.alone && !ss.closed { // a connection holds it
+	if first && ss.release != nil && connected && s.wait == nil && !ss.alone && !ss.closed {
 		f := ss.release
 		ss.done.Go(func() {
 			ctx, cancel := context.WithTimeout(context.Background(), sessionStep)
@@ -173,11 +174,15 @@ func (ss *sessions) follow(e Entry) error {
 }
 
 // followHeld hears about a session that this node holds. What it wrote itself is
-// true already. The caller holds sessions.mu.
+// true already, and so is what it has read. The caller holds sessions.mu.
 func (ss *sessions) followHeld(s *Session, kind byte, e Entry, f *Session) {
 	s.lock()
 	t := s.tenure
 	t.missed++
+	if known := t.revision(kind); known != RevNone && e.Rev <= known {
+		s.mu.Unlock()
+		return
+	}
 	ours := f != nil && f.tenure.holder == ss.self
 	if kind == keyWill {
 		if f == nil {
@@ -197,6 +202,14 @@ func (ss *sessions) followHeld(s *Session, kind byte, e Entry, f *Session) {
 	if !ours {
 		ss.lost(s)
 	}
+}
+
+// revision is that of what is known of the session itself, or of its will.
+func (t *tenure) revision(kind byte) uint64 {
+	if kind == keyWill {
+		return t.willRev
+	}
+	return t.rev
 }
 
 // followWill hears about the will of a session that nobody here holds. The caller

@@ -191,9 +191,21 @@ func (b *Broker) openMoving(ctx context.Context, o *SessionOptions) (s *Session,
 		if err != nil {
 			return nil, false, err
 		}
-		return s, present, nil
+		if s == nil || s.connect() { // nothing of some is kept
+			return s, present, nil
+		}
+		s.Close(ctx, true)
 	}
 	return nil, false, errorf(Unavailable, ClientSubject, "client id %q connects to several nodes at once, and another one has its session", o.ClientID)
+}
+
+// connect gives the session to the connection that asked for it, which has to end
+// when it is lost from now on. It reports false if that has happened already.
+func (s *Session) connect() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.tenure.connected = !s.tenure.lost
+	return s.tenure.connected
 }
 
 // arrive reads what there is of a session that was just taken. A node that did

@@ -40,7 +40,8 @@ type View struct {
 	cut     bool     // reaches nobody
 	deaf    bool     // answers nobody
 	behind  func()   // brings it up to date; nil where it is
-	missed  []func() // events while it was cut
+	lags    bool     // hears of nothing yet
+	missed  []func() // events while it was cut, or lagged
 	answers map[string]func(context.Context, string, []byte) ([]byte, error)
 	heeds   map[string]func(string, []byte)
 	waits   map[*broker.Wait]*wait
@@ -81,7 +82,7 @@ func (s *Shared) tellAll(but *View, f func(broker.ClusterEvents)) {
 	for _, n := range s.nodes {
 		switch e := n.events; {
 		case n == but || n.dead || e == nil:
-		case n.cut:
+		case n.cut, n.lags:
 			n.missed = append(n.missed, func() { f(e) })
 		default:
 			now = append(now, e)
@@ -145,6 +146,27 @@ func (n *View) CutOff() {
 	n.of.mu.Unlock()
 	n.leave()
 	e.Alone(true)
+}
+
+// Lag has a node hear of nothing until CatchUp, as one that has just joined a new
+// leader.
+func (n *View) Lag() {
+	n.of.mu.Lock()
+	defer n.of.mu.Unlock()
+	n.lags = true
+}
+
+// CatchUp has it hear of everything since.
+func (n *View) CatchUp() {
+	n.of.telling.Lock()
+	defer n.of.telling.Unlock()
+	n.of.mu.Lock()
+	missed := n.missed
+	n.missed, n.lags = nil, false
+	n.of.mu.Unlock()
+	for _, f := range missed {
+		f()
+	}
 }
 
 // Reconnect has it come back.
