@@ -175,6 +175,9 @@ func (m *membership) renew() {
 		case <-m.ctx.Done():
 			return
 		}
+		if m.s.failed.Load() != nil { // another one had it, and may have given it up since
+			return
+		}
 		at := time.Now()
 		rev, err := m.s.node.hold(m.ctx, memberKey, m.value, m.rev, m.ttl)
 		if errors.Is(err, broker.ErrConflict) {
