@@ -130,17 +130,17 @@ func (s *Store) Tell(node, kind string, body []byte) {
 func (s *Store) Heed(kind string, f func(from string, body []byte)) { s.heeds.set(kind, f) }
 
 // asked gets requests.
-func (s *Store) asked(p parcel) {
-	s.mu.Lock()
-	closed := s.closed && s.lead.Load() == nil
-	s.mu.Unlock()
-	if closed {
-		return
+func (s *Store) asked(p parcel) { s.serve(&p, s.reply) }
+
+// serve answers a request on a goroutine of its own. Where none begins any more, this
+// node has nothing under way, and says that it is gone: nobody waits for its answer.
+func (s *Store) serve(p *parcel, reply func(*parcel) ([]byte, error)) {
+	if !s.spawn(func() {
+		answer, err := reply(p)
+		s.w.answer(p, answer, false, err)
+	}) {
+		s.w.answer(p, nil, false, errAway)
 	}
-	s.spawn(func() {
-		answer, err := s.reply(&p)
-		s.w.answer(&p, answer, false, err)
-	})
 }
 
 func (s *Store) reply(p *parcel) ([]byte, error) {
@@ -172,9 +172,10 @@ func (s *Store) told(p parcel) {
 	case kindOver:
 		s.mu.Lock()
 		to := s.to
+		s.past = process{p.from, p.start}
 		s.mu.Unlock()
-		if to != nil && to.name == p.from && to.start == p.start {
-			s.lostFrom(to, errors.New("it stops"))
+		if to != nil && to.process() == (process{p.from, p.start}) {
+			s.lostFrom(to, errStops)
 		}
 	default:
 		if f, ok := s.heeds.get(p.kind); ok {
@@ -241,6 +242,10 @@ func (l *lead) join(n broker.Node) ([]byte, error) {
 	l.mu.Lock()
 	old := l.followers[n.Name]
 	switch {
+	case l.closing:
+		l.mu.Unlock()
+		l.changing.Unlock()
+		return nil, errAway
 	case n.Name == l.s.self.Name, old != nil && old.node.Start > n.Start, old != nil && old.node.Start != n.Start && time.Since(old.heard) < l.s.hold*3/beats:
 		l.mu.Unlock()
 		l.changing.Unlock()

@@ -34,6 +34,17 @@ type leader struct {
 	beat    time.Time // when the last beat was sent
 }
 
+// process is a node from its start to its end.
+type process struct {
+	name  string
+	start uint64
+}
+
+func (t *leader) process() process { return process{t.name, t.start} }
+
+// errStops is why a leader is left that says so.
+var errStops = errors.New("it stops")
+
 // head begins what is sent to the leader: who we are to it, and the operation
 // before this one.
 func (t *leader) head(before uint64) []byte { return fields.AppendUints(nil, t.session, before) }
@@ -198,6 +209,9 @@ func (s *Store) join(ctx context.Context, who string) error {
 	s.mu.Lock()
 	early := s.early
 	s.joining, s.early = false, nil
+	if err == nil && s.past == (process{who, st.Start}) { // it said so before its answer came
+		err = fmt.Errorf("%w: %w", errAway, errStops)
+	}
 	if err == nil {
 		s.to = &leader{name: who, start: st.Start, session: st.Session, number: st.Number, beat: sent}
 		s.queue, s.ready = nil, false

@@ -267,10 +267,7 @@ func (s *Store) operate(p parcel) {
 		l.cancel(f, r.Uint())
 		s.w.answer(&p, nil, false, nil)
 	default:
-		s.spawn(func() {
-			answer, err := l.serve(s.ctx, &p, r)
-			s.w.answer(&p, answer, false, err)
-		})
+		s.serve(&p, func(p *parcel) ([]byte, error) { return l.serve(s.ctx, p, r) })
 	}
 }
 
