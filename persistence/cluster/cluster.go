@@ -215,29 +215,47 @@ func (l *lead) reply(p *parcel) ([]byte, error) {
 		l.mu.Unlock()
 		return nil, errAway
 	}
-	f.heard = time.Now()
+	f.heard, f.met = time.Now(), true
 	l.mu.Unlock()
 	if p.kind == kindLeave {
 		l.expel(f, "it stops")
 		return nil, nil
 	}
-	return l.standing(f, session, true), nil
+	return l.standing(f), nil
 }
 
 // standing is what a follower is told of the leader.
-func (l *lead) standing(f *follower, session uint64, goesOn bool) []byte {
-	st := standing{Start: l.s.self.Start, Session: session, GoesOn: goesOn, Now: l.s.Now().UnixNano(), State: l.inner.State(), Stored: l.inner.Stored(), Nodes: l.nodes()}
+func (l *lead) standing(f *follower) []byte {
+	st := standing{Start: l.s.self.Start, Session: f.session, GoesOn: f.goesOn, Now: l.s.Now().UnixNano(), State: l.inner.State(), Stored: l.inner.Stored()}
 	if st.State.Err != nil {
 		st.Failed, st.State.Err = st.State.Err.Error(), nil
 	}
 	l.mu.Lock()
-	defer l.mu.Unlock()
 	st.Number, st.Taken = l.number, f.taken
+	l.mu.Unlock()
+	st.Nodes = l.nodes() // as of that change, or newer
 	return appendJSON(nil, st)
 }
 
-// join takes a node in, or in again. All changes from here on are told to it.
+// join takes a node in, or in again. All changes from here on are told to it. It has
+// its answer once all others know that it is there: whoever leads next waits for it.
 func (l *lead) join(n broker.Node) ([]byte, error) {
+	f, err := l.enter(n)
+	if err != nil {
+		return nil, err
+	}
+	known := make(chan struct{})
+	l.await(f.joined, func() { close(known) })
+	select {
+	case <-known:
+		return l.standing(f), nil
+	case <-l.s.ctx.Done():
+		return nil, errAway
+	}
+}
+
+// enter makes a node a follower, with a new session.
+func (l *lead) enter(n broker.Node) (*follower, error) {
 	l.changing.Lock()
 	l.mu.Lock()
 	old := l.followers[n.Name]
@@ -254,33 +272,35 @@ func (l *lead) join(n broker.Node) ([]byte, error) {
 		l.mu.Unlock()
 		l.changing.Unlock()
 		l.expel(old, "it was started again")
-		return l.join(n)
+		return l.enter(n)
 	}
 	l.sessions++
 	f := &follower{node: n, session: l.sessions, heard: time.Now(), acked: l.number, waits: map[uint64]*served{}}
 	var waits map[uint64]*served
 	if old != nil { // it goes on
-		f.acked, f.taken, waits, old.gone = old.acked, old.taken, old.waits, true
+		f.acked, f.taken, f.joined, waits, old.gone = old.acked, old.taken, old.joined, old.waits, true
+		f.goesOn = old.goesOn || old.met
 		old.waits = nil
 	}
 	l.followers[n.Name] = f
-	session := f.session
 	l.mu.Unlock()
-	answer := l.standing(f, session, old != nil)
 	if old == nil {
 		l.s.log.Info().Str("node", n.Name).Msg("joined the cluster")
 		l.tell(&event{kind: joined, node: n})
+		l.mu.Lock()
+		f.joined, f.acked = l.number, l.number // itself it knows
+		l.mu.Unlock()
 	}
 	l.changing.Unlock()
 	l.withdraw(waits)
-	return answer, nil
+	return f, nil
 }
 
 // acked notes that a node knows all changes up to one.
 func (l *lead) acked(node string, session, number uint64) {
 	l.mu.Lock()
 	if f := l.followers[node]; f != nil && f.session == session {
-		f.acked = max(f.acked, number)
+		f.acked, f.met = max(f.acked, number), true
 	}
 	l.mu.Unlock()
 	l.pass()

@@ -245,6 +245,35 @@ func TestAWriterWaitsForANodeThatDoesNotKnowYet(t *testing.T) {
 	}
 }
 
+// Whoever leads next waits for all nodes there are before it answers a change, and
+// takes in the sessions of those that are not there: it must know who has just come.
+func TestAllKnowOfANodeThatJoinedAndOfOneThatLeft(t *testing.T) {
+	c := servers(t)
+	a, b := startNode(t, c, "a", patient), startNode(t, c, "b", patient)
+	x := startNode(t, c, "x", patient)
+	want := []string{"a", "b", "x"}
+	for _, n := range []*node{a, b, x} {
+		if got := n.names(); !slices.Equal(got, want) {
+			t.Errorf("%s knows of %v when a node has joined, want %v", n.Self(), got, want)
+		}
+	}
+	if err := x.Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "it left", func() bool { return b.heard.has("left x") })
+	if got, want := b.names(), []string{"a", "b"}; !slices.Equal(got, want) {
+		t.Errorf("b knows of %v when a node has left, want %v", got, want)
+	}
+}
+
+// names of the nodes that n knows of.
+func (n *node) names() (all []string) {
+	for _, m := range n.Nodes() {
+		all = append(all, m.Name)
+	}
+	return all
+}
+
 func TestWhenTheLeaderStopsAnotherGoesOn(t *testing.T) {
 	c := servers(t)
 	a, b, x := startNode(t, c, "a", patient), startNode(t, c, "b", patient), startNode(t, c, "x", patient)
