@@ -455,7 +455,8 @@ func (s *Store) drain() {
 	s.mu.Unlock()
 }
 
-// watchAlone tells the broker when this node counts as gone, and when it is back.
+// watchAlone tells the broker when this node counts as gone, and when it is back and
+// was told what it missed.
 func (s *Store) watchAlone() {
 	h := s.followed.Load()
 	if h == nil {
@@ -464,8 +465,8 @@ func (s *Store) watchAlone() {
 	s.calling.Lock()
 	defer s.calling.Unlock()
 	s.mu.Lock()
-	is := s.unsure() > s.hold && (s.lead.Load() != nil || s.to == nil || !s.ready)
 	was := s.alone
+	is := s.unsure() > s.hold && (s.lead.Load() != nil || s.to == nil || !s.ready) || was && !s.caught.Load()
 	s.alone = is
 	s.mu.Unlock()
 	if is != was {
