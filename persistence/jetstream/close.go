@@ -35,9 +35,9 @@ func (s *Store) Close(ctx context.Context) error {
 		}
 		return err
 	}
-	targets := parallel(s.all(), func(t target) error { return end(t.close(ctx)) })
-	booked := end(insist(ctx, s.sessions.save))
 	s.sessions.close()
+	booked := end(s.sessions.save(ctx))
+	targets := parallel(s.all(), func(t target) error { return end(t.close(ctx)) })
 	left := end(insist(ctx, s.own.leave))
 	s.stop()
 	s.calls.close()

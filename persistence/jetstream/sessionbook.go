@@ -54,6 +54,8 @@ type books struct {
 	pages map[uint64]*page
 	stale map[uint64]bool // pages that name too much
 	due   bool            // they are brought up to date soon
+	end   uint64          // where the log was closed
+	over  bool            // they are closed; the lock of that is booking
 }
 
 // page counts what one holds.
@@ -116,15 +118,18 @@ func (l *sessionLog) bookOld() {
 	}
 }
 
-// save books all there is: the next start reads nothing of the log.
+// save books all there is, once the log is closed: the next start reads what came
+// after. It is called before the sessions close, which let go of what is not recorded;
+// nothing is booked from then on.
 func (l *sessionLog) save(ctx context.Context) error {
-	l.mu.Lock()
-	upTo := l.applied + 1
-	l.mu.Unlock()
-	if l.s.failed.Load() != nil || upTo == 0 {
+	if l.s.failed.Load() != nil {
 		return nil
 	}
-	return l.book(ctx, upTo)
+	err := insist(ctx, func(ctx context.Context) error { return l.book(ctx, l.books.end) })
+	l.booking.Lock()
+	defer l.booking.Unlock()
+	l.books.over = true
+	return err
 }
 
 // book writes the pages that are stale, and those that are new before upTo; then, up to
@@ -132,8 +137,11 @@ func (l *sessionLog) save(ctx context.Context) error {
 func (l *sessionLog) book(ctx context.Context, upTo uint64) error {
 	l.booking.Lock()
 	defer l.booking.Unlock()
-	l.mu.Lock()
 	b := &l.books
+	if b.over {
+		return nil
+	}
+	l.mu.Lock()
 	from := b.upTo
 	for n, p := range b.pages {
 		if p.live > 0 && n*logPage < upTo && (n+1)*logPage > from {

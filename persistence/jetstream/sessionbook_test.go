@@ -3,6 +3,7 @@ package jetstream_test
 import (
 	"fmt"
 	"math/rand/v2"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -228,6 +229,43 @@ func TestALogThatWasMadeAnewIsNotTheOneInTheBooks(t *testing.T) {
 			}
 			x.end()
 			x.start()
+		}
+	})
+}
+
+// TestAStopBooksWhatComesAtItsEnd has the store close while publishes are under way:
+// those that are answered are there after it.
+func TestAStopBooksWhatComesAtItsEnd(t *testing.T) {
+	inBubble(t, func(x *clients) {
+		s := x.session("s")
+		want := map[string]bool{}
+		for round := range 8 {
+			done := make(answered, 50)
+			for i := range cap(done) {
+				b := &broker.Batch{}
+				b.Publish(x.message(fmt.Sprint(round, "-", i)), routes([]broker.Target{s})...)
+				b.End()
+				x.Submit(b, broker.Durable, done)
+			}
+			for range round { // it closes a little later every time
+				runtime.Gosched()
+			}
+			x.end()
+			for range cap(done) {
+				if b := <-done; b.Units[0].Result.Err == nil {
+					want[string(b.Ops[0].Message.Payload)] = true
+				}
+			}
+			x.start()
+			got := x.holds(s)
+			for body := range want {
+				if !slices.Contains(got, body) {
+					x.Fatalf("round %d: %s was answered, and is not there after a close", round, body)
+				}
+			}
+		}
+		if len(want) == 0 {
+			x.Error("nothing was answered")
 		}
 	})
 }

@@ -105,14 +105,19 @@ func (s *Store) openLog(ctx context.Context) error {
 	}
 }
 
-// close ends the tail.
+// close ends the tail: nothing is given to sessions any more.
 func (l *sessionLog) close() {
+	l.order.Lock()
 	l.mu.Lock()
 	t := l.tail
 	l.tail = nil
 	left := l.behind
+	if l.applied != math.MaxUint64 {
+		l.books.end = l.applied + 1
+	}
 	l.behind, l.applied = nil, math.MaxUint64
 	l.mu.Unlock()
+	l.order.Unlock()
 	if t != nil {
 		t.end()
 	}
