@@ -133,3 +133,47 @@ func BenchmarkOpening(b *testing.B) {
 		})
 	}
 }
+
+// BenchmarkOpeningMarks opens a store with the marks of 100,000 keys that were deleted
+// lately, as deliveries in QoS 2 leave them.
+func BenchmarkOpeningMarks(b *testing.B) {
+	c := jetstreamtest.Start(b, jetstreamtest.Options{Servers: 1})
+	o := jetstream.Options{URL: c.URL(), Hold: time.Second, Log: zerolog.New(os.Stderr)}
+	s := open(b, o)
+	s.Bind(make(heard, 1))
+	for _, value := range [][]byte{{1}, nil} {
+		free := make(answered, 20)
+		for range cap(free) {
+			free <- &broker.Batch{}
+		}
+		for n := 0; n < 100_000; {
+			x := <-free
+			x.Reset()
+			for range 100 {
+				x.Put(broker.SpaceSessions, fmt.Sprint("key of a session ", n), value, 0)
+				x.End()
+				n++
+			}
+			s.Submit(x, broker.Durable, free)
+		}
+		for range cap(free) {
+			<-free
+		}
+	}
+	var cpu time.Duration
+	n := 0
+	for b.Loop() {
+		b.StopTimer()
+		s.Crash()
+		<-time.After(2 * o.Hold)
+		b.StartTimer()
+		before := spent(b)
+		s = open(b, o)
+		cpu += spent(b) - before
+		n++
+	}
+	b.ReportMetric(cpu.Seconds()/float64(n), "cpu-s/open")
+	if err := s.Close(context.Background()); err != nil {
+		b.Error(err)
+	}
+}

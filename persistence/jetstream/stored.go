@@ -145,7 +145,7 @@ func (s *Store) batch(ctx context.Context, stream, subject string, from uint64, 
 		return nil, err
 	}
 	defer func() { _ = sub.Unsubscribe() }()
-	ask, err := json.Marshal(map[string]any{"seq": from, "batch": n, "max_bytes": readBytes, "next_by_subj": subject})
+	ask, err := json.Marshal(map[string]any{"seq": from, "batch": n, "max_bytes": readBytes, "next_by_subj": ">"})
 	if err != nil {
 		return nil, err
 	}
