@@ -40,11 +40,11 @@ func TestSessionsMoveBetweenNodes(t *testing.T) {
 		var wg sync.WaitGroup
 		ctx, cancel := context.WithCancel(t.Context())
 		for i, d := range pubs {
-			wg.Go(func() { d.run(ctx, f.node(move+i), -1) })
+			wg.Go(func() { _ = d.run(ctx, f.node(move+i), -1) }) // it is cut off
 		}
 		for i, d := range subs {
 			noise := rand.New(rand.NewPCG(uint64(seed), uint64(100*move+i)))
-			wg.Go(func() { d.run(ctx, f.node(move+i+1), noise, nil) })
+			wg.Go(func() { _ = d.run(ctx, f.node(move+i+1), noise, nil) })
 		}
 		<-time.After(20*time.Millisecond + time.Duration(r.Int64N(int64(300*time.Millisecond))))
 		name := ""
@@ -61,14 +61,15 @@ func TestSessionsMoveBetweenNodes(t *testing.T) {
 	}
 	last := f.node(moves)
 	for _, d := range pubs {
-		d.run(t.Context(), last, d.next+10) // to its end
-		if len(d.open) > 0 {
-			t.Fatalf("QoS %d: %d publishes have no answer", d.qos, len(d.open))
+		if err := d.run(t.Context(), last, d.next+10); err != nil || len(d.open) > 0 { // to its end
+			t.Fatalf("QoS %d: %d publishes have no answer: %v", d.qos, len(d.open), err)
 		}
 	}
 	t.Logf("%d moves; %d messages of QoS 1 and %d of QoS 2 were published", moves, pubs[0].next, pubs[1].next)
 	for _, d := range subs {
-		d.run(t.Context(), last, nil, pubs)
+		if err := d.run(t.Context(), last, nil, pubs); err != nil {
+			t.Error(err)
+		}
 		for _, p := range pubs {
 			d.check(t, p)
 		}
