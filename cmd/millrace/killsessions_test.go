@@ -38,7 +38,7 @@ func killSessions(t *testing.T, rounds int, more ...string) {
 	var pubs []*devicePub
 	var subs []*deviceSub
 	for qos := byte(1); qos <= 2; qos++ {
-		pubs = append(pubs, &devicePub{qos: qos, open: map[uint16]int{}, released: map[uint16]bool{}})
+		pubs = append(pubs, newDevicePub(qos))
 		subs = append(subs, newDeviceSub(fmt.Sprint("sub", qos), qos), newDeviceSub(fmt.Sprint("away", qos), qos))
 	}
 	for round := range rounds {
@@ -89,10 +89,30 @@ func killSessions(t *testing.T, rounds int, more ...string) {
 	}
 }
 
+// moving is a device with a durable session.
+type moving struct {
+	id      string
+	qos     byte
+	patient bool            // it waits for the answer to its CONNECT, whatever happens
+	took    []time.Duration // how long each connect did, in the order of them
+}
+
+func (d *moving) connect(ctx context.Context, s *server) (*wire.Conn, error) {
+	if d.patient {
+		ctx = context.WithoutCancel(ctx)
+	}
+	begun := time.Now()
+	c, err := wire.Dial(ctx, s.ports["mqtt"], wire.Login{ClientID: d.id, User: testKeyID, Password: testSecret, Keep: true})
+	if err == nil {
+		d.took = append(d.took, time.Since(begun))
+	}
+	return c, err
+}
+
 // devicePub publishes 0, 1, 2 and so on, and sends what has no answer again
 // when it is back.
 type devicePub struct {
-	qos      byte
+	moving
 	next     int
 	lastID   uint16
 	order    []uint16       // of open, oldest first
@@ -100,12 +120,16 @@ type devicePub struct {
 	released map[uint16]bool
 }
 
+func newDevicePub(qos byte) *devicePub {
+	return &devicePub{moving: moving{id: fmt.Sprint("pub", qos), qos: qos}, open: map[uint16]int{}, released: map[uint16]bool{}}
+}
+
 func (d *devicePub) topic() string { return fmt.Sprintf("s/%d", d.qos) }
 
 // run publishes until ctx ends or, if it is not negative, the number end is
 // reached and everything answered; else it returns why it ended.
 func (d *devicePub) run(ctx context.Context, s *server, end int) error {
-	c, err := wire.Dial(ctx, s.ports["mqtt"], wire.Login{ClientID: fmt.Sprint("pub", d.qos), User: testKeyID, Password: testSecret, Keep: true})
+	c, err := d.connect(ctx, s)
 	if err != nil {
 		return err
 	}
@@ -162,24 +186,19 @@ func (d *devicePub) answer(out []byte, p wire.Packet) []byte {
 
 // deviceSub is a subscriber that knows which QoS 2 messages it has.
 type deviceSub struct {
-	id     string
-	qos    byte
+	moving
 	has    map[uint16]bool
 	next   map[string]int // by topic: the first number that is still to come
 	faults []string
 }
 
 func newDeviceSub(id string, qos byte) *deviceSub {
-	return &deviceSub{id: id, qos: qos, has: map[uint16]bool{}, next: map[string]int{}}
-}
-
-func (d *deviceSub) login() wire.Login {
-	return wire.Login{ClientID: d.id, User: testKeyID, Password: testSecret, Keep: true}
+	return &deviceSub{moving: moving{id: id, qos: qos}, has: map[uint16]bool{}, next: map[string]int{}}
 }
 
 func (d *deviceSub) begin(t *testing.T, s *server) {
 	t.Helper()
-	c, err := wire.Dial(t.Context(), s.ports["mqtt"], d.login())
+	c, err := d.connect(t.Context(), s)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -192,7 +211,7 @@ func (d *deviceSub) begin(t *testing.T, s *server) {
 // run takes what comes until ctx ends or, given publishers, it has all of
 // theirs; else it returns why it ended. With noise it leaves some without an answer.
 func (d *deviceSub) run(ctx context.Context, s *server, noise *rand.Rand, until []*devicePub) error {
-	c, err := wire.Dial(ctx, s.ports["mqtt"], d.login())
+	c, err := d.connect(ctx, s)
 	if err != nil {
 		return err
 	}

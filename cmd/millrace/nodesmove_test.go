@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -22,20 +23,26 @@ func TestSessionsMoveBetweenNodes(t *testing.T) {
 	f := startNodes(t, "a", "b", "c")
 	var pubs []*devicePub
 	var subs []*deviceSub
+	var all []*moving
 	for qos := byte(1); qos <= 2; qos++ {
-		pubs = append(pubs, &devicePub{qos: qos, open: map[uint16]int{}, released: map[uint16]bool{}})
+		pubs = append(pubs, newDevicePub(qos))
 		subs = append(subs, newDeviceSub(fmt.Sprint("sub", qos), qos))
+		all = append(all, &pubs[qos-1].moving, &subs[qos-1].moving)
 	}
 	for _, d := range subs {
 		d.begin(t, f.node(0))
 	}
 	var off absent
+	var calm, upset []time.Duration // what connects took, and while a node was away
 	for move := range moves {
 		if moves >= 100 && move == moves/4 {
 			off = f.cut(f.names[r.IntN(len(f.names))])
 		}
 		if off.f != nil && time.Since(off.since) > cutFor || move == moves/2 {
 			off.back()
+		}
+		for _, d := range all {
+			d.patient, d.took = move%2 == 0, nil
 		}
 		var wg sync.WaitGroup
 		ctx, cancel := context.WithCancel(t.Context())
@@ -50,7 +57,7 @@ func TestSessionsMoveBetweenNodes(t *testing.T) {
 		name := ""
 		if move == moves/2 {
 			name = f.names[r.IntN(len(f.names))]
-			t.Logf("after %d moves node %s is killed", move, name)
+			t.Logf("after %d moves node %s, which leads: %v, is killed", move, name, name == f.leader())
 			f.down(name).kill()
 		}
 		cancel()
@@ -58,7 +65,15 @@ func TestSessionsMoveBetweenNodes(t *testing.T) {
 		if name != "" {
 			f.start(name)
 		}
+		for _, d := range all {
+			if off.f != nil || move >= moves/2 && move < moves/2+10 {
+				upset = append(upset, d.took...)
+			} else {
+				calm = append(calm, d.took...)
+			}
+		}
 	}
+	t.Logf("connects took %s, and %s while a node was away", spread(calm), spread(upset))
 	last := f.node(moves)
 	for _, d := range pubs {
 		if err := d.run(t.Context(), last, d.next+10); err != nil || len(d.open) > 0 { // to its end
@@ -74,6 +89,16 @@ func TestSessionsMoveBetweenNodes(t *testing.T) {
 			d.check(t, p)
 		}
 	}
+}
+
+// spread words how long something took.
+func spread(took []time.Duration) string {
+	if len(took) == 0 {
+		return "nothing"
+	}
+	slices.Sort(took)
+	at := func(percent int) time.Duration { return took[(len(took)-1)*percent/100].Round(time.Millisecond / 10) }
+	return fmt.Sprintf("%s (half), %s (99 of 100), %s at most (%d)", at(50), at(99), at(100), len(took))
 }
 
 // cutFor is longer than others wait for a node.
