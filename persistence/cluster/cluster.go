@@ -130,17 +130,17 @@ func (s *Store) Tell(node, kind string, body []byte) {
 func (s *Store) Heed(kind string, f func(from string, body []byte)) { s.heeds.set(kind, f) }
 
 // asked gets requests.
-func (s *Store) asked(p parcel) {
-	s.mu.Lock()
-	closed := s.closed && s.lead.Load() == nil
-	s.mu.Unlock()
-	if closed {
-		return
+func (s *Store) asked(p parcel) { s.serve(&p, s.reply) }
+
+// serve answers a request on a goroutine of its own. Where none begins any more, this
+// node has nothing under way, and says that it is gone: nobody waits for its answer.
+func (s *Store) serve(p *parcel, reply func(*parcel) ([]byte, error)) {
+	if !s.spawn(func() {
+		answer, err := reply(p)
+		s.w.answer(p, answer, false, err)
+	}) {
+		s.w.answer(p, nil, false, errAway)
 	}
-	s.spawn(func() {
-		answer, err := s.reply(&p)
-		s.w.answer(&p, answer, false, err)
-	})
 }
 
 func (s *Store) reply(p *parcel) ([]byte, error) {
@@ -172,9 +172,10 @@ func (s *Store) told(p parcel) {
 	case kindOver:
 		s.mu.Lock()
 		to := s.to
+		s.past = process{p.from, p.start}
 		s.mu.Unlock()
-		if to != nil && to.name == p.from && to.start == p.start {
-			s.lostFrom(to, errors.New("it stops"))
+		if to != nil && to.process() == (process{p.from, p.start}) {
+			s.lostFrom(to, errStops)
 		}
 	default:
 		if f, ok := s.heeds.get(p.kind); ok {
@@ -214,33 +215,55 @@ func (l *lead) reply(p *parcel) ([]byte, error) {
 		l.mu.Unlock()
 		return nil, errAway
 	}
-	f.heard = time.Now()
+	f.heard, f.met = time.Now(), true
 	l.mu.Unlock()
 	if p.kind == kindLeave {
 		l.expel(f, "it stops")
 		return nil, nil
 	}
-	return l.standing(f, session, true), nil
+	return l.standing(f), nil
 }
 
 // standing is what a follower is told of the leader.
-func (l *lead) standing(f *follower, session uint64, goesOn bool) []byte {
-	st := standing{Start: l.s.self.Start, Session: session, GoesOn: goesOn, Now: l.s.Now().UnixNano(), State: l.inner.State(), Stored: l.inner.Stored(), Nodes: l.nodes()}
+func (l *lead) standing(f *follower) []byte {
+	st := standing{Start: l.s.self.Start, Session: f.session, GoesOn: f.goesOn, Now: l.s.Now().UnixNano(), State: l.inner.State(), Stored: l.inner.Stored()}
 	if st.State.Err != nil {
 		st.Failed, st.State.Err = st.State.Err.Error(), nil
 	}
 	l.mu.Lock()
-	defer l.mu.Unlock()
 	st.Number, st.Taken = l.number, f.taken
+	l.mu.Unlock()
+	st.Nodes = l.nodes() // as of that change, or newer
 	return appendJSON(nil, st)
 }
 
-// join takes a node in, or in again. All changes from here on are told to it.
+// join takes a node in, or in again. All changes from here on are told to it. It has
+// its answer once all others know that it is there: whoever leads next waits for it.
 func (l *lead) join(n broker.Node) ([]byte, error) {
+	f, err := l.enter(n)
+	if err != nil {
+		return nil, err
+	}
+	known := make(chan struct{})
+	l.await(f.joined, func() { close(known) })
+	select {
+	case <-known:
+		return l.standing(f), nil
+	case <-l.s.ctx.Done():
+		return nil, errAway
+	}
+}
+
+// enter makes a node a follower, with a new session.
+func (l *lead) enter(n broker.Node) (*follower, error) {
 	l.changing.Lock()
 	l.mu.Lock()
 	old := l.followers[n.Name]
 	switch {
+	case l.closing:
+		l.mu.Unlock()
+		l.changing.Unlock()
+		return nil, errAway
 	case n.Name == l.s.self.Name, old != nil && old.node.Start > n.Start, old != nil && old.node.Start != n.Start && time.Since(old.heard) < l.s.hold*3/beats:
 		l.mu.Unlock()
 		l.changing.Unlock()
@@ -249,33 +272,35 @@ func (l *lead) join(n broker.Node) ([]byte, error) {
 		l.mu.Unlock()
 		l.changing.Unlock()
 		l.expel(old, "it was started again")
-		return l.join(n)
+		return l.enter(n)
 	}
 	l.sessions++
 	f := &follower{node: n, session: l.sessions, heard: time.Now(), acked: l.number, waits: map[uint64]*served{}}
 	var waits map[uint64]*served
 	if old != nil { // it goes on
-		f.acked, f.taken, waits, old.gone = old.acked, old.taken, old.waits, true
+		f.acked, f.taken, f.joined, waits, old.gone = old.acked, old.taken, old.joined, old.waits, true
+		f.goesOn = old.goesOn || old.met
 		old.waits = nil
 	}
 	l.followers[n.Name] = f
-	session := f.session
 	l.mu.Unlock()
-	answer := l.standing(f, session, old != nil)
 	if old == nil {
 		l.s.log.Info().Str("node", n.Name).Msg("joined the cluster")
 		l.tell(&event{kind: joined, node: n})
+		l.mu.Lock()
+		f.joined, f.acked = l.number, l.number // itself it knows
+		l.mu.Unlock()
 	}
 	l.changing.Unlock()
 	l.withdraw(waits)
-	return answer, nil
+	return f, nil
 }
 
 // acked notes that a node knows all changes up to one.
 func (l *lead) acked(node string, session, number uint64) {
 	l.mu.Lock()
 	if f := l.followers[node]; f != nil && f.session == session {
-		f.acked = max(f.acked, number)
+		f.acked, f.met = max(f.acked, number), true
 	}
 	l.mu.Unlock()
 	l.pass()

@@ -34,6 +34,17 @@ type leader struct {
 	beat    time.Time // when the last beat was sent
 }
 
+// process is a node from its start to its end.
+type process struct {
+	name  string
+	start uint64
+}
+
+func (t *leader) process() process { return process{t.name, t.start} }
+
+// errStops is why a leader is left that says so.
+var errStops = errors.New("it stops")
+
 // head begins what is sent to the leader: who we are to it, and the operation
 // before this one.
 func (t *leader) head(before uint64) []byte { return fields.AppendUints(nil, t.session, before) }
@@ -43,7 +54,7 @@ type standing struct {
 	Start   uint64
 	Session uint64
 	Number  uint64 // of the newest change
-	GoesOn  bool   // we were not given up since the last time
+	GoesOn  bool   // we were not given up since the last session of which we knew
 	Taken   uint64 // the newest operation of ours that was taken, where it goes on
 	Now     int64  // Unix nanoseconds
 	State   broker.State
@@ -174,12 +185,17 @@ func (s *Store) holder(ctx context.Context) (string, uint64, error) {
 }
 
 // rank is how long this node leaves it to others to lead, so that they do not all
-// try at once: they stand in the order of their names.
+// try at once: they stand in the order of their names, without the leader that is gone.
 func (s *Store) rank() time.Duration {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	i := slices.IndexFunc(s.nodes, func(n broker.Node) bool { return n.Name == s.self.Name })
-	return time.Duration(max(i, 0)) * 2 * seekEvery
+	before := 0
+	for _, n := range s.nodes {
+		if n.Name < s.self.Name && n.Name != s.gone {
+			before++
+		}
+	}
+	return time.Duration(before) * 2 * seekEvery
 }
 
 // join follows the node that leads.
@@ -198,8 +214,12 @@ func (s *Store) join(ctx context.Context, who string) error {
 	s.mu.Lock()
 	early := s.early
 	s.joining, s.early = false, nil
+	if err == nil && s.past == (process{who, st.Start}) { // it said so before its answer came
+		err = fmt.Errorf("%w: %w", errAway, errStops)
+	}
 	if err == nil {
 		s.to = &leader{name: who, start: st.Start, session: st.Session, number: st.Number, beat: sent}
+		s.nodes = st.Nodes
 		s.queue, s.ready = nil, false
 		s.caught.Store(false)
 		for _, p := range early {
@@ -210,10 +230,12 @@ func (s *Store) join(ctx context.Context, who string) error {
 	if err != nil {
 		return err
 	}
-	s.stand(sent, &st)
 	s.mu.Lock()
 	to := s.to
-	if to == nil || to.session != st.Session || to.start != st.Start {
+	s.mu.Unlock()
+	s.stand(to, sent, &st)
+	s.mu.Lock()
+	if to != s.to || to == nil || to.session != st.Session || to.start != st.Start {
 		s.mu.Unlock()
 		return errAway
 	}
@@ -260,8 +282,8 @@ func (s *Store) knows(to *leader, n uint64) {
 	_ = s.w.send(to.name, tellLane, 0, kindKnown, fields.AppendUints(to.head(0), n), "")
 }
 
-// stand takes over what a leader tells of itself.
-func (s *Store) stand(sent time.Time, st *standing) {
+// stand takes over what the leader tells of itself.
+func (s *Store) stand(to *leader, sent time.Time, st *standing) {
 	now := s.clock.Now()
 	s.ahead.Store(st.Now - now.Add(-time.Since(sent)/2).UnixNano())
 	s.certain(sent)
@@ -273,7 +295,9 @@ func (s *Store) stand(sent time.Time, st *standing) {
 	if st.Failed != "" {
 		s.state.Err = &remote{nil, st.Failed}
 	}
-	s.nodes = st.Nodes
+	if s.to == to && to != nil && st.Number >= to.number { // else changes have told of newer ones
+		s.nodes = st.Nodes
+	}
 }
 
 // look beats, and looks whether there is still a leader.
@@ -312,7 +336,7 @@ func (s *Store) beat(to *leader) {
 			err = json.Unmarshal(answer, &st)
 		}
 		if err == nil {
-			s.stand(sent, &st)
+			s.stand(to, sent, &st)
 			err = s.behind(to, st.Number)
 		}
 		if err != nil {
@@ -392,7 +416,22 @@ func (s *Store) queueUp(to *leader, p parcel) error {
 	}
 	to.number = p.id
 	s.queue = append(s.queue, e)
+	s.count(&e)
 	return nil
+}
+
+// count keeps who is there, as of the newest change: the node that leads next waits for
+// all of them. The lock is held.
+func (s *Store) count(e *event) {
+	if e.kind != joined && e.kind != left {
+		return
+	}
+	now := slices.DeleteFunc(slices.Clone(s.nodes), func(n broker.Node) bool { return n.Name == e.node.Name })
+	if e.kind == joined {
+		now = append(now, e.node)
+		slices.SortFunc(now, func(a, b broker.Node) int { return compareNames(a.Name, b.Name) })
+	}
+	s.nodes = now
 }
 
 // drain tells the broker of changes, in their order, and the leader that they are known.
@@ -416,7 +455,8 @@ func (s *Store) drain() {
 	s.mu.Unlock()
 }
 
-// watchAlone tells the broker when this node counts as gone, and when it is back.
+// watchAlone tells the broker when this node counts as gone, and when it is back and
+// was told what it missed.
 func (s *Store) watchAlone() {
 	h := s.followed.Load()
 	if h == nil {
@@ -425,8 +465,8 @@ func (s *Store) watchAlone() {
 	s.calling.Lock()
 	defer s.calling.Unlock()
 	s.mu.Lock()
-	is := s.unsure() > s.hold && (s.lead.Load() != nil || s.to == nil || !s.ready)
 	was := s.alone
+	is := s.unsure() > s.hold && (s.lead.Load() != nil || s.to == nil || !s.ready) || was && !s.caught.Load()
 	s.alone = is
 	s.mu.Unlock()
 	if is != was {

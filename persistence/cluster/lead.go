@@ -34,9 +34,12 @@ type follower struct {
 	node    broker.Node
 	session uint64    // changes whenever it joins; 0 = it has not joined yet
 	heard   time.Time // when it was heard of last
+	joined  uint64    // the change that told the others of it
 	acked   uint64    // it knows all changes up to this one
 	taken   uint64    // its newest operation that was taken
 	waits   map[uint64]*served
+	goesOn  bool // it was one when it joined, and knew
+	met     bool // it was heard of since it joined: it has the answer to that
 	gone    bool
 }
 
@@ -267,10 +270,7 @@ func (s *Store) operate(p parcel) {
 		l.cancel(f, r.Uint())
 		s.w.answer(&p, nil, false, nil)
 	default:
-		s.spawn(func() {
-			answer, err := l.serve(s.ctx, &p, r)
-			s.w.answer(&p, answer, false, err)
-		})
+		s.serve(&p, func(p *parcel) ([]byte, error) { return l.serve(s.ctx, p, r) })
 	}
 }
 
@@ -283,7 +283,7 @@ func (l *lead) take(p parcel, session, before uint64) *follower {
 	if l.closing || f == nil || f.session != session || f.node.Start != p.start || f.taken != before {
 		return nil
 	}
-	f.taken = p.id
+	f.taken, f.met = p.id, true
 	return f
 }
 

@@ -89,7 +89,8 @@ type Store struct {
 	state   broker.State
 	nodes   []broker.Node
 	alone   bool
-	gone    string // the leader that there was until now
+	gone    string  // the leader that there was until now
+	past    process // the leader that was the last to say that it stops
 	queue   []event
 	early   []parcel // changes that came while it joined
 	joining bool
@@ -165,12 +166,14 @@ func (s *Store) fail(err error) {
 }
 
 // spawn runs f on a goroutine that Close waits for, unless that waits already.
-func (s *Store) spawn(f func()) {
+func (s *Store) spawn(f func()) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if !s.over {
-		s.work.Go(f)
+	if s.over {
+		return false
 	}
+	s.work.Go(f)
+	return true
 }
 
 // run looks after the node until it closes.

@@ -107,13 +107,16 @@ func (k *keySpace) open(ctx context.Context) error {
 	return k.load(ctx)
 }
 
-// load reads the bucket into the copy.
+// load reads the bucket into the copy, which may be written meanwhile: the hold on the
+// prefix is renewed.
 func (k *keySpace) load(ctx context.Context) error {
 	return k.s.scan(ctx, k.stream, k.subject+">", func(m *stored) error {
 		key, err := k.keyOf(m)
 		if err != nil {
 			return err
 		}
+		k.mu.Lock()
+		defer k.mu.Unlock()
 		k.apply(key, m.value(), m.Seq, m.header.Get(headerKV) != "")
 		return nil
 	})
@@ -151,7 +154,8 @@ func (k *keySpace) keyOf(m *stored) (string, error) {
 	return key, nil
 }
 
-// apply puts what was recorded into the copy, unless it has something newer.
+// apply puts what was recorded into the copy, unless it has something newer. The lock
+// is held.
 func (k *keySpace) apply(key string, value []byte, rev uint64, deleted bool) {
 	if e, ok := k.tree.Get(key); ok && e.Rev >= rev || k.gone[key] >= rev {
 		return
