@@ -313,7 +313,6 @@ func (s *Store) release() {
 	s.mu.Unlock()
 	s.work.Wait()
 	s.w.close()
-	s.nc.Close()
 }
 
 // settle waits for what is under way, while ctx lasts.

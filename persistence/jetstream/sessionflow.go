@@ -10,9 +10,9 @@ import (
 // receive implements target.
 func (b *backlog) receive(w *broker.Wait) {
 	x := &sessionWait{w: w}
-	w.Priv = x
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	w.Priv = x
 	if b.dropped {
 		w.Err = broker.ErrGone
 		b.s.deliver(w)
@@ -64,13 +64,10 @@ func (x *sessionWait) end(b *backlog, why error) {
 
 // cancel implements target.
 func (b *backlog) cancel(w *broker.Wait) bool {
-	x, ok := w.Priv.(*sessionWait)
-	if !ok || x.w != w {
-		return false
-	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.unlist(x)
+	x, ok := w.Priv.(*sessionWait)
+	return ok && x.w == w && b.unlist(x)
 }
 
 // serve gives what is ready to those who wait, in order of their arrival.

@@ -352,9 +352,11 @@ func (s *Store) Receive(w *broker.Wait) {
 
 // Cancel implements broker.Store.
 func (s *Store) Cancel(w *broker.Wait) bool {
-	if s.waits.NotAgain(w) {
-		return true
-	}
+	return s.waits.NotAgain(w) || s.withdraw(w)
+}
+
+// withdraw takes w out of the line in which it stands, and reports whether it did.
+func (s *Store) withdraw(w *broker.Wait) bool {
 	t, err := s.lookup(w.Target)
 	return err == nil && t.cancel(w)
 }
