@@ -123,7 +123,13 @@ func (s *Store) Nodes() []broker.Node {
 
 // Ask implements broker.Cluster.
 func (s *Store) Ask(ctx context.Context, node, kind string, body []byte) ([]byte, error) {
-	answer, err := s.w.wait(ctx, node, askLane, ownKind+kind, body)
+	ctx, end := s.asks.begin(ctx, node)
+	defer end()
+	err := errAway
+	var answer []byte
+	if s.has(node) { // if it leaves from now on, ctx ends
+		answer, err = s.w.wait(ctx, node, askLane, ownKind+kind, body)
+	}
 	switch {
 	case errors.Is(err, errAway):
 		return nil, &broker.Error{Kind: broker.Unavailable, Message: fmt.Sprintf("node %q is not there; nothing was done", node), Err: err}

@@ -2,6 +2,7 @@ package cluster_test
 
 import (
 	"errors"
+	"sync"
 	"testing"
 	"time"
 
@@ -183,4 +184,24 @@ func TestWhatWasDoneIsNotDoneAgain(t *testing.T) {
 	if e, err := a.Get(t.Context(), broker.SpaceAuth, "k"); err != nil || e.Rev != before.Rev {
 		t.Errorf("the key is of revision %d, and was of %d: %v", e.Rev, before.Rev, err)
 	}
+}
+
+// TestARequestEndsWithTheNodeThatWasAsked: on a network that loses everything nothing
+// else ends it.
+func TestARequestEndsWithTheNodeThatWasAsked(t *testing.T) {
+	c := servers(t)
+	a, b, x := startNode(t, c, "a", brief), startNode(t, c, "b", brief), startNode(t, c, "x", brief)
+	b.way.Stall()
+	var asked sync.WaitGroup
+	for _, n := range []*node{a, x} {
+		asked.Go(func() {
+			if _, err := n.Ask(t.Context(), "b", "anything", nil); broker.KindOf(err) != broker.Unknown {
+				t.Errorf("node %s asked a node that left meanwhile: %v", n.Self(), err)
+			}
+			if _, err := n.Ask(t.Context(), "b", "anything", nil); broker.KindOf(err) != broker.Unavailable {
+				t.Errorf("node %s asked a node that has left: %v", n.Self(), err)
+			}
+		})
+	}
+	asked.Wait()
 }

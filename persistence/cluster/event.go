@@ -68,6 +68,9 @@ func readEvent(number uint64, b []byte) (e event, err error) {
 
 // hear tells the broker of a change. Calls come one after the other.
 func (s *Store) hear(e *event) {
+	if e.kind == left {
+		s.asks.left(e.node.Name)
+	}
 	s.calling.Lock()
 	defer s.calling.Unlock()
 	h := s.followed.Load()

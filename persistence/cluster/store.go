@@ -67,6 +67,7 @@ type Store struct {
 	latest atomic.Int64 // the latest time that was shown, Unix nanoseconds
 
 	lead     atomic.Pointer[lead] // once this node leads
+	asks     asks
 	answers  handlers[func(ctx context.Context, from string, body []byte) ([]byte, error)]
 	heeds    handlers[func(from string, body []byte)]
 	events   atomic.Pointer[bound]

@@ -298,7 +298,7 @@ func (w *wire) wait(ctx context.Context, node string, l lane, kind string, body 
 		return o.body, o.err
 	case <-ctx.Done():
 		w.forget(id)
-		return nil, fmt.Errorf("%w: node %q does not answer: %w", broker.ErrUnknown, node, ctx.Err())
+		return nil, fmt.Errorf("%w: node %q does not answer: %w", broker.ErrUnknown, node, context.Cause(ctx))
 	}
 }
 

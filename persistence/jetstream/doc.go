@@ -77,7 +77,8 @@
 //
 // A key is written over the revision that is known, so that a write that was on its
 // way when this node was given up undoes nothing that was written since. Where nobody
-// wrote the key since it may still land: its outcome was unknown.
+// wrote the key since it may still land: its outcome was unknown. So may one that makes
+// a key which was made and deleted since, a minute ago or longer.
 //
 // # Goroutines
 //
@@ -87,14 +88,14 @@
 // message, Defer, Return, repeat of a de-duplicated message, for a full queue that drops its
 // oldest, for a read of a stream that finds something, for each answer of a
 // subscription or to a receive by topic, for a queue whose topics are looked through, for one that does not know all it has,
-// for a record of a session, to sweep the log, and to count what is stored when that is
+// for a record of a session, to sweep and to book the log, and to count what is stored when that is
 // asked for. Timers run
 // for leases and waits that are there, and for the retention of streams that have
 // subscriptions.
 //
 // # Locks
 //
-// A turn of Store.defining, then sessionLog.order, then one queue's, subscription's or session's,
+// A turn of Store.defining, then sessionLog.booking or order, then one queue's, subscription's or session's,
 // then one stream's, then sessionLog.mu, then Store.mu or that of the calls.
 // lines.mu is taken before that of the Lines in it; keySpace.mu, gate.mu, turns.mu and
 // unit.mu stand alone. No lock is held while a

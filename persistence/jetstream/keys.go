@@ -31,8 +31,11 @@ const (
 	headerKey      = "Mr-Key" // the key, where the subject has its hash
 )
 
-// markerTTL is how long the mark of a deleted key stays in its bucket.
-const markerTTL = "3600s"
+// markerTTL is how long the mark of a deleted key stays in its bucket. A start reads
+// all marks there are, and some deliveries leave one each. Without it a write that makes
+// the key may land which is on its way for longer than that, from a node that was given
+// up: its connection ends after two pings, in seconds.
+const markerTTL = "60s"
 
 // keySpace is a bucket, and a copy of it: one node writes it.
 type keySpace struct {
