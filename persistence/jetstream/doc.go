@@ -8,9 +8,10 @@
 // shared: one holds what is delayed and uses JetStream's schedules, one what is
 // dead, and one is the log of all sessions: a publish is one message there, which
 // says for whom it is, and which the node reads back from the tail, live and when
-// it starts alike (sessionlog.go). What a session is done with is one key of it
-// (sessionkeep.go). Keys and definitions are key/value buckets, of which the node keeps a
-// copy. The number of a target is the revision of its first definition, and
+// it starts alike (sessionlog.go). What of it is waited for is booked in pages, so that
+// a start reads only what came after them (sessionbook.go). What a session is done with
+// is one key of it (sessionkeep.go). Keys and definitions are key/value buckets, of which
+// the node keeps a copy. The number of a target is the revision of its first definition, and
 // stands in the names of its streams, so that no name is ever used again.
 // names.go has them all. A message is stored as broker.AppendMessage writes it;
 // headers are there for what JetStream acts upon.

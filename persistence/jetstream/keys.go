@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"strconv"
 	"sync"
 	"time"
@@ -35,7 +36,10 @@ const (
 // all marks there are, and some deliveries leave one each. Without it a write that makes
 // the key may land which is on its way for longer than that, from a node that was given
 // up: its connection ends after two pings, in seconds.
-const markerTTL = "60s"
+const markerTTL = time.Minute
+
+// fewMarks are so few deleted keys that nobody looks which of them can be forgotten.
+const fewMarks = 1000
 
 // keySpace is a bucket, and a copy of it: one node writes it.
 type keySpace struct {
@@ -47,8 +51,15 @@ type keySpace struct {
 
 	mu   sync.Mutex
 	tree btree.Map[string, broker.Entry]
-	gone map[string]uint64 // deleted keys whose mark may still be there, with its revision
+	gone map[string]mark   // deleted keys whose mark may still be there
+	many int               // gone is looked through when it has so many
 	busy map[string][]*put // puts under way and those that wait for them, by key
+}
+
+// mark is that of a deleted key: its revision, and since when it is known.
+type mark struct {
+	rev   uint64
+	since time.Time
 }
 
 // put is one write of a key. With rev 0 it is over whatever the copy has; the servers
@@ -68,7 +79,7 @@ type put struct {
 func (s *Store) newKeys(kind string, age time.Duration) *keySpace {
 	k := &keySpace{
 		s: s, stream: s.names.bucketStream(kind), subject: s.names.bucketSubject(kind), age: age,
-		gone: map[string]uint64{}, busy: map[string][]*put{},
+		gone: map[string]mark{}, busy: map[string][]*put{},
 	}
 	if k.to = k.subject; s.o.Domain != "" { // as NATS maps them
 		k.to = s.o.api() + k.subject
@@ -142,6 +153,9 @@ func (k *keySpace) look(ctx context.Context, key string) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.apply(key, m.value(), m.Seq, m.header.Get(headerKV) != "")
+	if have, marked := k.gone[key]; marked {
+		k.gone[key] = mark{have.rev, time.Now()}
+	}
 	return nil
 }
 
@@ -160,12 +174,16 @@ func (k *keySpace) keyOf(m *stored) (string, error) {
 // apply puts what was recorded into the copy, unless it has something newer. The lock
 // is held.
 func (k *keySpace) apply(key string, value []byte, rev uint64, deleted bool) {
-	if e, ok := k.tree.Get(key); ok && e.Rev >= rev || k.gone[key] >= rev {
+	if e, ok := k.tree.Get(key); ok && e.Rev >= rev || k.gone[key].rev >= rev {
 		return
 	}
 	if deleted {
 		k.tree.Delete(key)
-		k.gone[key] = rev
+		k.gone[key] = mark{rev, time.Now()}
+		if len(k.gone) > k.many { // none of those that go was there a minute ago
+			maps.DeleteFunc(k.gone, func(_ string, m mark) bool { return time.Since(m.since) > 2*markerTTL })
+			k.many = 2*len(k.gone) + fewMarks
+		}
 		return
 	}
 	delete(k.gone, key)
@@ -195,7 +213,7 @@ func (k *keySpace) send(p *put) {
 		h[headerTTL] = []string{strconv.Itoa(int(p.ttl/time.Second)) + "s"}
 	}
 	if p.value == nil {
-		h[headerKV], h[headerTTL] = []string{"DEL"}, []string{markerTTL}
+		h[headerKV], h[headerTTL] = []string{"DEL"}, []string{strconv.Itoa(int(markerTTL/time.Second)) + "s"}
 	}
 	h[headerExpected] = []string{strconv.FormatUint(k.over(p), 10)}
 	k.s.calls.start(&call{subject: k.to + encoded, header: h, data: p.value, holds: p.holds, done: func(m *nats.Msg, err error) { k.answered(p, m, err) }})
@@ -211,7 +229,10 @@ func (k *keySpace) over(p *put) uint64 {
 	if e, ok := k.tree.Get(p.key); ok && p.rev == 0 {
 		return e.Rev
 	}
-	return k.gone[p.key]
+	if m := k.gone[p.key]; time.Since(m.since) < markerTTL {
+		return m.rev
+	}
+	return 0
 }
 
 // again sends p, which is over whatever there is, once the copy knows what that is: a
@@ -231,18 +252,14 @@ func (k *keySpace) answered(p *put, m *nats.Msg, err error) {
 		a, err = parseAck(m.Data)
 	}
 	k.mu.Lock()
-	if errors.Is(err, broker.ErrConflict) && p.rev == broker.RevNone && k.gone[p.key] != 0 && !p.again {
-		delete(k.gone, p.key) // the mark is gone by now
-		p.again = true
-		k.mu.Unlock()
-		k.send(p)
-		return
-	}
+	_, marked := k.gone[p.key]
+	look := errors.Is(err, broker.ErrConflict) && (p.rev == 0 || p.rev == broker.RevNone && marked && !p.again)
+	p.again = true
 	if err == nil {
 		k.apply(p.key, p.value, a.Seq, p.value == nil)
 	}
 	k.mu.Unlock()
-	if errors.Is(err, broker.ErrConflict) && p.rev == 0 {
+	if look { // it may be a mark that went, or that did not go yet
 		k.s.work.Go(func() { k.again(p) })
 		return
 	}
@@ -308,7 +325,7 @@ func (k *keySpace) resolve(ctx context.Context, key string, tried []byte) error 
 	defer k.mu.Unlock()
 	known, _ := k.tree.Get(key)
 	ours := deleted == (tried == nil) && bytes.Equal(m.Data, tried)
-	if !ours && m.Seq != max(known.Rev, k.gone[key]) {
+	if !ours && m.Seq != max(known.Rev, k.gone[key].rev) {
 		err := fmt.Errorf("another node wrote the key %q of bucket %s: this one must start again", key, k.stream)
 		k.s.fail(err)
 		return fmt.Errorf("%w: %w", broker.ErrUnknown, err)
