@@ -225,7 +225,7 @@ func (q *queue) lookOn(ps *parts) bool {
 // next reads messages of the stream from a sequence on; none are there if it is
 // empty.
 func (q *queue) next(ctx context.Context, from uint64) ([]*stored, error) {
-	list, err := q.s.batch(ctx, q.stream, q.subject, from, readBatch)
+	list, err := q.s.batch(ctx, q.stream, from, readBatch)
 	if err != nil || len(list) > 0 {
 		return list, err
 	}

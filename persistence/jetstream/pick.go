@@ -141,7 +141,7 @@ func (q *queue) readAll(picks []*entry) ([]broker.Delivery, []error) {
 	near := map[uint64]*stored{}
 	first, span := picks[0].seq, picks[len(picks)-1].seq-picks[0].seq+1
 	if n := len(picks); n > 1 && span <= uint64(4*n) {
-		list, _ := q.s.batch(q.s.ctx, q.stream, q.subject, first, int(span)) // what is missing is asked for below
+		list, _ := q.s.batch(q.s.ctx, q.stream, first, int(span)) // what is missing is asked for below
 		for _, m := range list {
 			near[m.Seq] = m
 		}

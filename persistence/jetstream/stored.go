@@ -110,7 +110,7 @@ var whole = span{1, math.MaxUint64}
 func (s *Store) scan(ctx context.Context, stream, subject string, in span, f func(*stored) error) error {
 	const page = 1000
 	for seq := max(in.from, 1); seq < in.before; {
-		list, err := s.batch(ctx, stream, subject, seq, page)
+		list, err := s.batch(ctx, stream, seq, page)
 		if err != nil {
 			return err
 		}
@@ -136,9 +136,10 @@ func (s *Store) scan(ctx context.Context, stream, subject string, in span, f fun
 	return nil
 }
 
-// batch reads messages of a stream with one subject from a sequence on, from any
-// replica. It may return less than there is.
-func (s *Store) batch(ctx context.Context, stream, subject string, from uint64, n int) ([]*stored, error) {
+// batch reads messages of a stream from a sequence on, from any replica. It may return
+// less than there is. It asks for every subject: for others a server would count at each
+// page what is still to come, message by message.
+func (s *Store) batch(ctx context.Context, stream string, from uint64, n int) ([]*stored, error) {
 	inbox := nats.NewInbox()
 	sub, err := s.nc.SubscribeSync(inbox)
 	if err != nil {

@@ -180,7 +180,7 @@ func (p *partition) copyFrom(ctx context.Context, from uint64, b broker.Partitio
 		var batch []*stored
 		if n := min(want-len(dst), int(b.Next-from), readBatch); n > 1 {
 			var err error
-			if batch, err = p.of.s.batch(ctx, p.stream, p.subject, from+1, n); err != nil {
+			if batch, err = p.of.s.batch(ctx, p.stream, from+1, n); err != nil {
 				return dst, from, err
 			}
 		}
