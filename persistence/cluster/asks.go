@@ -5,6 +5,7 @@ import (
 	"errors"
 	"slices"
 	"sync"
+	"time"
 
 	"millrace/broker"
 )
@@ -41,12 +42,13 @@ func (a *asks) begin(ctx context.Context, node string) (context.Context, func())
 	}
 }
 
-// left ends those to a node.
+// left ends those to a node, once it has had the time to answer them, which one does
+// that stops.
 func (a *asks) left(node string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	for end := range a.open[node] {
-		(*end)(errLeft)
+		time.AfterFunc(askFor, func() { (*end)(errLeft) })
 	}
 }
 
