@@ -54,7 +54,7 @@ queues:
 // start starts a node, or starts it again.
 func (f *fleetOf) start(name string) {
 	f.t.Helper()
-	s := startServer(f.t, "--data", f.data[name], "--node-name", name, "--allow-anonymous", "--store", f.ways[name].URL(), "--nats-sync", "always", "--bootstrap-file", f.boot,
+	s := startServer(f.t, "--data", f.data[name], "--node-name", name, "--allow-anonymous", "--store", f.ways[name].URL(), "--nats-sync", "always", "--bootstrap-file", f.boot, "--memfifo-listen", "127.0.0.1:0",
 		"--set", "mqtt.max_session_queue=10000000", "--set", "mqtt.max_session_bytes=4GiB")
 	f.mu.Lock()
 	f.up[name] = s
