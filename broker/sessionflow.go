@@ -121,17 +121,18 @@ func (s *Settlements) Release(of *Session, packet uint16, done func(error)) {
 // the id be released.
 func (s *Settlements) Handed(of *Session, r Ref, packet uint16, done func(error)) {
 	s.batch.Settle(r, ReasonAcked)
-	s.batch.Put(SpaceSessions, releasedKey(of.id, packet), handedValue(s.b.store.State(), r), 0)
+	s.batch.Put(SpaceSessions, releasedKey(of.id, packet), of.handed(r), 0)
 	of.lock()
 	of.released = append(of.released, packet)
 	of.mu.Unlock()
 	s.end(done)
 }
 
-// handedValue is what is recorded of a delivery that the client has. In a store
-// whose units are not atomic it may be there still after a crash: so it says which.
-func handedValue(st State, r Ref) []byte {
-	if st.Atomic {
+// handed is what is recorded of a delivery that the client has. In a store whose units
+// are not atomic a message of its own may be there still after a crash: so it says
+// which. One of a queue comes again then, to whoever consumes from that.
+func (s *Session) handed(r Ref) []byte {
+	if r.Target != Target(s.target.Load()) || s.b.store.State().Atomic {
 		return []byte{}
 	}
 	return binary.AppendUvarint(nil, r.Seq)

@@ -174,6 +174,41 @@ func TestADeliveryThatTheClientHasIsNotSentAgainAfterACrash(t *testing.T) {
 	}
 }
 
+// TestADeliveryOfAQueueIsNotTakenForOneOfTheSession, which has the same sequence.
+func TestADeliveryOfAQueueIsNotTakenForOneOfTheSession(t *testing.T) {
+	c := newTornClient(t)
+	live := &broker.Subscription{Filter: "t", Principal: &auth.Principal{Kind: auth.Anonymous}, Sink: new(collector)}
+	err := c.s.Subscribe(c.f.ctx, live, broker.SubscriptionOptions{QoS: 2})
+	if err = errors.Join(err, c.s.Commit(c.f.ctx)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.publish(false); err != nil {
+		t.Fatal(err)
+	}
+	c.f.queue("q", "u")
+	c.f.publish("u", "1")
+	got := make(taken, 1)
+	of, err := c.f.Consume(c.f.ctx, "q", got)
+	if err != nil {
+		t.Fatal(err)
+	}
+	of.Kick()
+	d := <-got
+	of.Close()
+	handed := make(chan error, 1)
+	st := c.f.NewSettlements()
+	st.Handed(c.s, d.Ref, 50_000, func(err error) { handed <- err })
+	st.Submit()
+	if err := <-handed; err != nil {
+		t.Fatal(err)
+	}
+	c.again()
+	c.ids("released", c.s.Released(), 50_000)
+	if ds, err := c.s.Waiting(c.f.ctx, 0, 10, nil); err != nil || len(ds) != 1 {
+		t.Errorf("%d messages wait for the client, %v; want the one that it has not", len(ds), err)
+	}
+}
+
 // taken is a ConsumerSink that takes one message.
 type taken chan broker.Delivery
 

@@ -200,6 +200,42 @@ func TestRivalsAreNamedAndBraked(t *testing.T) { // F25
 	})
 }
 
+// TestARivalThatLeavesWhileItIsHeldTakesNothing: who was there stays. One that waits
+// is let in, and what it has sent meanwhile is served.
+func TestARivalThatLeavesWhileItIsHeldTakesNothing(t *testing.T) {
+	bubble(t, func(t *testing.T, e *edge) {
+		b := boss(t, e, "boss")
+		b.subscribe(1, 0, "$events/client/+/takeover")
+		var r *raw
+		for range mqtt.DefaultRivalsFrom + 1 { // the first takes nothing over
+			r = pipeIn(t, e, true, "c")
+		}
+		for range mqtt.DefaultRivalsFrom {
+			b.event()
+		}
+		for range 20 { // more than are held at once
+			gone := pipe(t, e)
+			gone.send(append(connectPacket(true, "c", nil), 0xC0, 0))
+			synctest.Wait()
+			_ = gone.Close()
+			synctest.Wait()
+		}
+		<-time.After(5 * time.Second)
+		r.ping()
+		b.ping() // nobody took it
+		stays := pipe(t, e)
+		stays.send(connectPacket(true, "c", nil))
+		synctest.Wait()
+		stays.send([]byte{0xC0, 0})
+		if head, body := stays.packet(); head != 0x20 || body[1] != 0 {
+			t.Errorf("CONNACK is %x %x", head, body)
+		}
+		if head, _ := stays.packet(); head != 0xD0 {
+			t.Errorf("a ping of before is answered with %x", head)
+		}
+	})
+}
+
 func TestATakeoverNowAndThenIsNoFight(t *testing.T) {
 	bubble(t, func(t *testing.T, e *edge) {
 		for range 10 {

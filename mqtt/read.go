@@ -292,6 +292,32 @@ func (c *conn) await() error {
 	}
 }
 
+// stays lets d go by, and returns an error if the connection ends meanwhile. What the
+// client sends is kept; once that is a buffer, nobody looks whether it is still there.
+func (c *conn) stays(d time.Duration) error {
+	end := time.Now().Add(d)
+	err := c.until(end)
+	for err == nil {
+		p := c.input.room()
+		if len(p) == 0 {
+			select {
+			case <-time.After(time.Until(end)):
+			case <-c.srv.stopped:
+			}
+			return nil
+		}
+		n, ok, failed := c.receive(p)
+		c.input.w += n
+		if err = failed; !ok && err == nil {
+			err = c.via.raw.wait(c.Conn)
+		}
+	}
+	if errors.Is(err, os.ErrDeadlineExceeded) && !c.stop.Load() {
+		return nil
+	}
+	return err
+}
+
 // arm sets the deadline of the next read, unless it would hardly move.
 func (c *conn) arm() error {
 	at := c.accepted.Add(c.srv.o.ConnectTimeout)

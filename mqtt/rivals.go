@@ -33,11 +33,10 @@ const (
 // rivals brakes clients that fight for one id: each would take the other's
 // place at once, as fast as they can connect. Everybody else feels nothing.
 type rivals struct {
-	from    int // Options.RivalsFrom
-	stopped <-chan struct{}
-	mu      sync.Mutex
-	by      map[string]*rival
-	sweep   int // at how many ids old ones are looked for
+	from  int // Options.RivalsFrom
+	mu    sync.Mutex
+	by    map[string]*rival
+	sweep int // at how many ids old ones are looked for
 }
 
 type rival struct {
@@ -91,7 +90,8 @@ func (rs *rivals) forget(now time.Time) {
 	rs.sweep = max(sweepRivals, 2*len(rs.by))
 }
 
-// hold has a CONNECT wait whose id has rivals.
+// hold has a CONNECT wait whose id has rivals. One whose client leaves meanwhile takes
+// nobody's place.
 func (rs *rivals) hold(c *conn) *faultError {
 	rs.mu.Lock()
 	r := rs.by[c.hello.id]
@@ -104,18 +104,14 @@ func (rs *rivals) hold(c *conn) *faultError {
 		return &faultError{connectionRate, "too many connects with one client id", closeQuota}
 	}
 	r.held++
-	wait := time.NewTimer(r.delay)
+	delay := r.delay
 	rs.mu.Unlock()
-	defer func() {
-		wait.Stop()
-		rs.mu.Lock()
-		r.held--
-		rs.mu.Unlock()
-	}()
-	select {
-	case <-wait.C:
-		return nil
-	case <-rs.stopped:
-		return &faultError{shuttingDown, "server is shutting down", closeServer}
+	err := c.stays(delay)
+	rs.mu.Lock()
+	r.held--
+	rs.mu.Unlock()
+	if err != nil {
+		return &faultError{success, "the client left while its connect was held", closeClient}
 	}
+	return nil
 }

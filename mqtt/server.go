@@ -94,7 +94,7 @@ func (s *Server) start() {
 	s.keeper.start(s)
 	s.meetNodes()
 	s.events.start(s)
-	s.rivals.from, s.rivals.stopped = s.o.RivalsFrom, s.stopped
+	s.rivals.from = s.o.RivalsFrom
 	if s.o.SysInterval > 0 {
 		s.accepting.Go(s.tell)
 	}

@@ -38,7 +38,7 @@ func killSessions(t *testing.T, rounds int, more ...string) {
 	var pubs []*devicePub
 	var subs []*deviceSub
 	for qos := byte(1); qos <= 2; qos++ {
-		pubs = append(pubs, &devicePub{qos: qos, open: map[uint16]int{}, released: map[uint16]bool{}})
+		pubs = append(pubs, newDevicePub(qos))
 		subs = append(subs, newDeviceSub(fmt.Sprint("sub", qos), qos), newDeviceSub(fmt.Sprint("away", qos), qos))
 	}
 	for round := range rounds {
@@ -51,12 +51,12 @@ func killSessions(t *testing.T, rounds int, more ...string) {
 		var wg sync.WaitGroup
 		ctx, cancel := context.WithCancel(t.Context())
 		for _, d := range pubs {
-			wg.Go(func() { d.run(ctx, s, -1) })
+			wg.Go(func() { _ = d.run(ctx, s, -1) }) // it is cut off
 		}
 		for i, d := range subs {
 			if i%2 == 0 {
 				noise := rand.New(rand.NewPCG(uint64(seed), uint64(100*round+i)))
-				wg.Go(func() { d.run(ctx, s, noise, nil) })
+				wg.Go(func() { _ = d.run(ctx, s, noise, nil) })
 			}
 		}
 		pause := 50*time.Millisecond + time.Duration(r.Int64N(int64(1200*time.Millisecond)))
@@ -69,7 +69,9 @@ func killSessions(t *testing.T, rounds int, more ...string) {
 	s := startServer(t, args...)
 	defer s.stop()
 	for _, d := range pubs {
-		d.run(t.Context(), s, d.next+10) // to its end
+		if err := d.run(t.Context(), s, d.next+10); err != nil { // to its end
+			t.Error(err)
+		}
 		if len(d.open) > 0 {
 			t.Fatalf("QoS %d: %d publishes have no answer", d.qos, len(d.open))
 		}
@@ -77,7 +79,9 @@ func killSessions(t *testing.T, rounds int, more ...string) {
 	t.Logf("%d messages of QoS 1 and %d of QoS 2 were published", pubs[0].next, pubs[1].next)
 	for _, d := range subs {
 		start := time.Now()
-		d.run(t.Context(), s, nil, pubs)
+		if err := d.run(t.Context(), s, nil, pubs); err != nil {
+			t.Error(err)
+		}
 		t.Logf("%s had the rest after %s", d.id, time.Since(start).Round(time.Millisecond))
 		for _, p := range pubs {
 			d.check(t, p)
@@ -85,10 +89,30 @@ func killSessions(t *testing.T, rounds int, more ...string) {
 	}
 }
 
+// moving is a device with a durable session.
+type moving struct {
+	id      string
+	qos     byte
+	patient bool            // it waits for the answer to its CONNECT, whatever happens
+	took    []time.Duration // how long each connect did, in the order of them
+}
+
+func (d *moving) connect(ctx context.Context, s *server) (*wire.Conn, error) {
+	if d.patient {
+		ctx = context.WithoutCancel(ctx)
+	}
+	begun := time.Now()
+	c, err := wire.Dial(ctx, s.ports["mqtt"], wire.Login{ClientID: d.id, User: testKeyID, Password: testSecret, Keep: true})
+	if err == nil {
+		d.took = append(d.took, time.Since(begun))
+	}
+	return c, err
+}
+
 // devicePub publishes 0, 1, 2 and so on, and sends what has no answer again
 // when it is back.
 type devicePub struct {
-	qos      byte
+	moving
 	next     int
 	lastID   uint16
 	order    []uint16       // of open, oldest first
@@ -96,14 +120,18 @@ type devicePub struct {
 	released map[uint16]bool
 }
 
+func newDevicePub(qos byte) *devicePub {
+	return &devicePub{moving: moving{id: fmt.Sprint("pub", qos), qos: qos}, open: map[uint16]int{}, released: map[uint16]bool{}}
+}
+
 func (d *devicePub) topic() string { return fmt.Sprintf("s/%d", d.qos) }
 
 // run publishes until ctx ends or, if it is not negative, the number end is
-// reached and everything answered.
-func (d *devicePub) run(ctx context.Context, s *server, end int) {
-	c, err := wire.Dial(ctx, s.ports["mqtt"], wire.Login{ClientID: fmt.Sprint("pub", d.qos), User: testKeyID, Password: testSecret, Keep: true})
+// reached and everything answered; else it returns why it ended.
+func (d *devicePub) run(ctx context.Context, s *server, end int) error {
+	c, err := d.connect(ctx, s)
 	if err != nil {
-		return
+		return err
 	}
 	defer c.Close()
 	defer context.AfterFunc(ctx, func() { _ = c.SetDeadline(time.Unix(1, 0)) })()
@@ -126,12 +154,12 @@ func (d *devicePub) run(ctx context.Context, s *server, end int) {
 			d.next++
 		}
 		if _, err := c.Write(out); err != nil || end >= 0 && len(d.open) == 0 {
-			return
+			return err
 		}
 		out = out[:0]
 		p, err := c.Read1()
 		if err != nil {
-			return
+			return err
 		}
 		out = d.answer(out, p)
 	}
@@ -158,24 +186,19 @@ func (d *devicePub) answer(out []byte, p wire.Packet) []byte {
 
 // deviceSub is a subscriber that knows which QoS 2 messages it has.
 type deviceSub struct {
-	id     string
-	qos    byte
+	moving
 	has    map[uint16]bool
 	next   map[string]int // by topic: the first number that is still to come
 	faults []string
 }
 
 func newDeviceSub(id string, qos byte) *deviceSub {
-	return &deviceSub{id: id, qos: qos, has: map[uint16]bool{}, next: map[string]int{}}
-}
-
-func (d *deviceSub) login() wire.Login {
-	return wire.Login{ClientID: d.id, User: testKeyID, Password: testSecret, Keep: true}
+	return &deviceSub{moving: moving{id: id, qos: qos}, has: map[uint16]bool{}, next: map[string]int{}}
 }
 
 func (d *deviceSub) begin(t *testing.T, s *server) {
 	t.Helper()
-	c, err := wire.Dial(t.Context(), s.ports["mqtt"], d.login())
+	c, err := d.connect(t.Context(), s)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -186,11 +209,11 @@ func (d *deviceSub) begin(t *testing.T, s *server) {
 }
 
 // run takes what comes until ctx ends or, given publishers, it has all of
-// theirs. With noise it leaves some without an answer.
-func (d *deviceSub) run(ctx context.Context, s *server, noise *rand.Rand, until []*devicePub) {
-	c, err := wire.Dial(ctx, s.ports["mqtt"], d.login())
+// theirs; else it returns why it ended. With noise it leaves some without an answer.
+func (d *deviceSub) run(ctx context.Context, s *server, noise *rand.Rand, until []*devicePub) error {
+	c, err := d.connect(ctx, s)
 	if err != nil {
-		return
+		return err
 	}
 	defer c.Close()
 	defer context.AfterFunc(ctx, func() { _ = c.SetDeadline(time.Unix(1, 0)) })()
@@ -200,14 +223,15 @@ func (d *deviceSub) run(ctx context.Context, s *server, noise *rand.Rand, until 
 	for !d.complete(until) {
 		p, err := c.Read1()
 		if err != nil {
-			return
+			return err
 		}
 		if b := d.take(p, noise); b != nil {
 			if _, err := c.Write(b); err != nil {
-				return
+				return err
 			}
 		}
 	}
+	return nil
 }
 
 func (d *deviceSub) complete(pubs []*devicePub) bool {

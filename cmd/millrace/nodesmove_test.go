@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -22,14 +23,17 @@ func TestSessionsMoveBetweenNodes(t *testing.T) {
 	f := startNodes(t, "a", "b", "c")
 	var pubs []*devicePub
 	var subs []*deviceSub
+	var all []*moving
 	for qos := byte(1); qos <= 2; qos++ {
-		pubs = append(pubs, &devicePub{qos: qos, open: map[uint16]int{}, released: map[uint16]bool{}})
+		pubs = append(pubs, newDevicePub(qos))
 		subs = append(subs, newDeviceSub(fmt.Sprint("sub", qos), qos))
+		all = append(all, &pubs[qos-1].moving, &subs[qos-1].moving)
 	}
 	for _, d := range subs {
 		d.begin(t, f.node(0))
 	}
 	var off absent
+	var calm, upset []time.Duration // what connects took, and while a node was away
 	for move := range moves {
 		if moves >= 100 && move == moves/4 {
 			off = f.cut(f.names[r.IntN(len(f.names))])
@@ -37,20 +41,23 @@ func TestSessionsMoveBetweenNodes(t *testing.T) {
 		if off.f != nil && time.Since(off.since) > cutFor || move == moves/2 {
 			off.back()
 		}
+		for _, d := range all {
+			d.patient, d.took = move%2 == 0, nil
+		}
 		var wg sync.WaitGroup
 		ctx, cancel := context.WithCancel(t.Context())
 		for i, d := range pubs {
-			wg.Go(func() { d.run(ctx, f.node(move+i), -1) })
+			wg.Go(func() { _ = d.run(ctx, f.node(move+i), -1) }) // it is cut off
 		}
 		for i, d := range subs {
 			noise := rand.New(rand.NewPCG(uint64(seed), uint64(100*move+i)))
-			wg.Go(func() { d.run(ctx, f.node(move+i+1), noise, nil) })
+			wg.Go(func() { _ = d.run(ctx, f.node(move+i+1), noise, nil) })
 		}
 		<-time.After(20*time.Millisecond + time.Duration(r.Int64N(int64(300*time.Millisecond))))
 		name := ""
 		if move == moves/2 {
 			name = f.names[r.IntN(len(f.names))]
-			t.Logf("after %d moves node %s is killed", move, name)
+			t.Logf("after %d moves node %s, which leads: %v, is killed", move, name, name == f.leader())
 			f.down(name).kill()
 		}
 		cancel()
@@ -58,21 +65,40 @@ func TestSessionsMoveBetweenNodes(t *testing.T) {
 		if name != "" {
 			f.start(name)
 		}
+		for _, d := range all {
+			if off.f != nil || move >= moves/2 && move < moves/2+10 {
+				upset = append(upset, d.took...)
+			} else {
+				calm = append(calm, d.took...)
+			}
+		}
 	}
+	t.Logf("connects took %s, and %s while a node was away", spread(calm), spread(upset))
 	last := f.node(moves)
 	for _, d := range pubs {
-		d.run(t.Context(), last, d.next+10) // to its end
-		if len(d.open) > 0 {
-			t.Fatalf("QoS %d: %d publishes have no answer", d.qos, len(d.open))
+		if err := d.run(t.Context(), last, d.next+10); err != nil || len(d.open) > 0 { // to its end
+			t.Fatalf("QoS %d: %d publishes have no answer: %v", d.qos, len(d.open), err)
 		}
 	}
 	t.Logf("%d moves; %d messages of QoS 1 and %d of QoS 2 were published", moves, pubs[0].next, pubs[1].next)
 	for _, d := range subs {
-		d.run(t.Context(), last, nil, pubs)
+		if err := d.run(t.Context(), last, nil, pubs); err != nil {
+			t.Error(err)
+		}
 		for _, p := range pubs {
 			d.check(t, p)
 		}
 	}
+}
+
+// spread words how long something took.
+func spread(took []time.Duration) string {
+	if len(took) == 0 {
+		return "nothing"
+	}
+	slices.Sort(took)
+	at := func(percent int) time.Duration { return took[(len(took)-1)*percent/100].Round(time.Millisecond / 10) }
+	return fmt.Sprintf("%s (half), %s (99 of 100), %s at most (%d)", at(50), at(99), at(100), len(took))
 }
 
 // cutFor is longer than others wait for a node.

@@ -344,6 +344,25 @@ func TestANodeThatStopsSaysSo(t *testing.T) {
 		if !other.Leads() {
 			t.Error("nobody leads in its place while it still answers somebody")
 		}
+		var asking sync.WaitGroup
+		gone := make(chan struct{})
+		for range 8 { // until it is gone, and some more
+			asking.Go(func() {
+				for last := false; !last; {
+					select {
+					case <-gone:
+						last = true
+					default:
+					}
+					ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+					if _, err := other.Ask(ctx, old.Self(), "quick", nil); broker.KindOf(err) != broker.Unavailable {
+						t.Errorf("it answers %v", err)
+						last = true
+					}
+					cancel()
+				}
+			})
+		}
 		close(goOn)
 		if err := <-slow; err != nil {
 			t.Errorf("what was under way: %v", err)
@@ -351,6 +370,8 @@ func TestANodeThatStopsSaysSo(t *testing.T) {
 		if err := <-closed; err != nil {
 			t.Error(err)
 		}
+		close(gone)
+		asking.Wait()
 		if err := other.Close(t.Context()); err != nil {
 			t.Error(err)
 		}

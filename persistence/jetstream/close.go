@@ -40,13 +40,14 @@ func (s *Store) Close(ctx context.Context) error {
 		}
 		return err
 	}
+	s.sessions.close()
+	booked := end(s.sessions.save(ctx))
 	targets := parallel(s.all(), func(t target) error {
 		if err := t.close(ctx); err != nil {
 			return end(fmt.Errorf("recording where %q stands: %w", t.definition().Def.Name, err))
 		}
 		return nil
 	})
-	s.sessions.close()
 	left := insist(ctx, s.own.leave)
 	if left != nil {
 		left = end(fmt.Errorf("giving up the nats prefix %q: %w", s.o.Prefix, left))
@@ -58,7 +59,7 @@ func (s *Store) Close(ctx context.Context) error {
 	if err := full.Load(); err != nil {
 		s.log.Warn().Err(*err).Msg("the nats servers are full: attempts and leases are not recorded, and the next start counts them as after a crash; make room, or give the servers more")
 	}
-	return errors.Join(targets, left)
+	return errors.Join(targets, booked, left)
 }
 
 // insist repeats what a close writes while nobody knows whether it was written, as when

@@ -192,9 +192,10 @@ func (m *membership) renew() {
 	}
 }
 
-// rejoin takes the key again after a cut that was longer than it lasts, if
-// nobody else had it meanwhile; else what we know is out of date. It may be that
-// only the answer to the last renewal was lost.
+// rejoin takes the key again after a cut that was longer than it lasts, if nobody
+// else had it meanwhile; else what we know is out of date, and others must not find the
+// key in our hands. Who takes the key between our look at the epoch and our own try is
+// there, or leaves its mark. It may be that only the answer to the last renewal was lost.
 func (m *membership) rejoin() (uint64, error) {
 	if err := m.s.node.look(m.ctx, memberKey); err != nil {
 		return 0, err
@@ -202,19 +203,19 @@ func (m *membership) rejoin() (uint64, error) {
 	if e, ok := m.s.node.get(memberKey); ok && bytes.Equal(e.Value, m.value) {
 		return e.Rev, nil
 	}
-	rev, err := m.s.node.hold(m.ctx, memberKey, m.value, broker.RevNone, m.ttl)
-	if err != nil && !errors.Is(err, broker.ErrConflict) {
+	epoch, err := m.s.fetch(m.ctx, m.s.node.stream, getRequest{Last: m.s.node.subject + epochKey})
+	if err != nil && !errors.Is(err, broker.ErrNotFound) {
 		return 0, err
 	}
-	epoch, fetched := m.s.fetch(m.ctx, m.s.node.stream, getRequest{Last: m.s.node.subject + epochKey})
-	if fetched != nil && !errors.Is(fetched, broker.ErrNotFound) {
-		return 0, fetched
+	rev, ours := uint64(0), err == nil && epoch.Seq == m.epoch
+	if ours {
+		rev, err = m.s.node.hold(m.ctx, memberKey, m.value, broker.RevNone, m.ttl)
+		if ours = !errors.Is(err, broker.ErrConflict); ours {
+			return rev, err
+		}
 	}
-	if err != nil || fetched != nil || epoch.Seq != m.epoch {
-		m.s.fail(fmt.Errorf("another node took the nats prefix %q while this one was cut off: it must start again", m.s.o.Prefix))
-		return 0, broker.ErrConflict
-	}
-	return rev, nil
+	m.s.fail(fmt.Errorf("another node took the nats prefix %q while this one was cut off: it must start again", m.s.o.Prefix))
+	return 0, broker.ErrConflict
 }
 
 // leave gives the prefix up, if it is still ours.

@@ -231,7 +231,7 @@ var reopenTests = []test{
 		}
 		d := h.receive(q, 1, time.Hour)
 		h.reopen()
-		h.expect(q, "b1")
+		h.ack(h.expect(q, "b1")...)
 		h.nack(d[0], time.Minute) // longer than the slowest reopen
 		h.reopen()
 		h.expect(q)
