@@ -140,11 +140,11 @@ type served struct {
 // Deliver implements broker.WaitSink.
 func (x *served) Deliver(w *broker.Wait) {
 	x.l.mu.Lock()
-	there, closing := x.f.waits[x.p.id] == x, x.l.closing
+	there := x.f.waits[x.p.id] == x
 	delete(x.f.waits, x.p.id)
 	x.l.mu.Unlock()
 	switch {
-	case there && closing && isClosed(w.Err): // the next leader serves it
+	case there && x.l.passesOn(w.Err):
 		x.l.s.w.answer(&x.p, nil, false, errAway)
 	case there:
 		x.l.s.w.answer(&x.p, encodeGot(w), false, nil)
