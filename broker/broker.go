@@ -249,6 +249,15 @@ func (b *Broker) Ready() error {
 	return nil
 }
 
+// unasked is why an answer that nothing is there cannot be given: the store could not
+// be asked.
+func (b *Broker) unasked() error {
+	if err := b.store.State().Err; err != nil {
+		return &Error{Kind: Unavailable, Message: "the store cannot be asked now; nothing was done, try again", Err: err}
+	}
+	return nil
+}
+
 // errClosed is the answer to work that arrives while the broker drains.
 var errClosed = errorf(Unavailable, NoSubject, "the broker is shutting down; nothing was stored, try again")
 

@@ -127,6 +127,11 @@ func (b *Broker) await(ctx context.Context, q *queue, w *receive) ([]Received, e
 	if w.Err != nil {
 		return nil, storeError(w.Err)
 	}
+	if len(w.Got) == 0 {
+		if err := b.unasked(); err != nil {
+			return nil, err
+		}
+	}
 	now := b.Now().UnixMilli()
 	got := make([]Received, len(w.Got))
 	for i := range w.Got {

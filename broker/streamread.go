@@ -80,6 +80,11 @@ func (b *Broker) ReadStream(ctx context.Context, name string, o ReadOptions) (St
 	if w.Err != nil {
 		return StreamRead{}, readError(s, o.From, w.Err)
 	}
+	if len(w.Got) == 0 {
+		if err := b.unasked(); err != nil {
+			return StreamRead{}, err
+		}
+	}
 	return StreamRead{Messages: w.Got, Next: w.From.Seq, Earliest: w.Bounds.First, Latest: w.Bounds.Next}, nil
 }
 

@@ -76,6 +76,7 @@ func TestNothingIsLostInTakeovers(t *testing.T) { // B4, B6
 			d.connect()
 			d.conn.subscribe(1, qos, "t")
 			p := login(t, e, true, "pub")
+			_ = p.SetDeadline(time.Now().Add(patience))
 			var wg sync.WaitGroup
 			wg.Go(func() { publishMany(p, n, qos) })
 			r := rand.New(rand.NewPCG(1, uint64(qos)))
@@ -93,8 +94,8 @@ func TestNothingIsLostInTakeovers(t *testing.T) { // B4, B6
 			}
 			wg.Wait()
 			d.connect()
-			_ = d.conn.SetReadDeadline(time.Now().Add(20 * time.Second))
 			for last := ""; last != strconv.Itoa(n-1); last = d.got[len(d.got)-1].payload {
+				_ = d.conn.SetReadDeadline(time.Now().Add(30 * time.Second))
 				if !d.step(true) {
 					t.Fatalf("the last that came of %d is %q", n, last)
 				}

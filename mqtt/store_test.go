@@ -54,7 +54,7 @@ func openJetStream(tb testing.TB, dir string) broker.Store {
 		natsIn.Store(dir, c)
 		tb.Cleanup(func() { natsIn.Delete(dir) })
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	s, err := jetstream.Open(ctx, jetstream.Options{
 		URL: "nats://lone", Replicas: 1, Sync: jetstream.SyncAlways, Hold: time.Hour,

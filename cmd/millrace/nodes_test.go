@@ -55,7 +55,7 @@ queues:
 func (f *fleetOf) start(name string) {
 	f.t.Helper()
 	s := startServer(f.t, "--data", f.data[name], "--node-name", name, "--allow-anonymous", "--store", f.ways[name].URL(), "--nats-sync", "always", "--bootstrap-file", f.boot,
-		"--set", "mqtt.max_session_queue=10000000", "--set", "mqtt.max_session_bytes=4GiB", "--set", "mqtt.rival_takeovers=0")
+		"--memfifo-listen", "127.0.0.1:0", "--set", "mqtt.max_session_queue=10000000", "--set", "mqtt.max_session_bytes=4GiB", "--set", "mqtt.rival_takeovers=0")
 	f.mu.Lock()
 	f.up[name] = s
 	f.mu.Unlock()

@@ -20,35 +20,75 @@ import (
 	"millrace/persistence/jetstream/jetstreamtest"
 )
 
-// doorsOfNodes are publishes to what queue e takes, through each door of a node, and
-// what the answer says when there is no store.
-var doorsOfNodes = []struct{ path, body, says string }{
-	{"/api/v1/topics/e/x/messages", `{"payload":"x"}`, `"outcome":"rejected"`},
-	{"/api/v5/publish", `{"topic":"e/x","qos":1,"payload":"x"}`, `"reason_code":`},
-	{"/v1/queue/e", `{"Action":"SendMessage","MessageBody":"x"}`, `nothing was stored`},
+// errand is a request to a node, and what the answer says when there is no store.
+type errand struct{ listener, method, path, body, says string }
+
+// doorsOfNodes are publishes to what queue e takes, or to what makeForDoors made, through
+// each door of a node, and requests that take a message, read or define.
+var doorsOfNodes = []errand{
+	{"http", http.MethodPost, "/api/v1/topics/e/x/messages", `{"payload":"x"}`, `"outcome":"rejected"`},
+	{"http", http.MethodPost, "/api/v5/publish", `{"topic":"e/x","qos":1,"payload":"x"}`, `"reason_code":`},
+	{"http", http.MethodPost, "/v1/queue/e", `{"Action":"SendMessage","MessageBody":"x"}`, `nothing was stored`},
+	{"memfifo", http.MethodPost, "/queues/m/messages", `x`, `{"error":"`},
+	{"memfifo", http.MethodGet, "/queues/m/messages", ``, `{"error":"`},
+	{"memfifo", http.MethodGet, "/queues/m", ``, `{"error":"`},
+	{"memfifo", http.MethodPatch, "/queues/m", `{"attributes":{"max-bytes":1000000}}`, `{"error":"`},
+	{"http", http.MethodPost, pulsarDoor, `{"messages":[{"value":"x"}]}`, `{"error_code":50301,`},
+	{"http", http.MethodGet, pulsarDoor + "/partitions/0/messages?position=earliest&timeout=0", ``, `{"error_code":50301,`},
+	{"http", http.MethodGet, pulsarDoor + "/subscription/s/cursor", ``, `{"error_code":50301,`},
+	{"http", http.MethodPost, pulsarDoor + "/subscription/s/cursor", `{"type":"earliest"}`, `{"error_code":50301,`},
 }
 
-// publishAt publishes through each door at once, and gives check the answers.
-func publishAt(s *server, check func(path string, status int, retry, text string)) {
+const pulsarDoor = "/topics/public/default/p"
+
+// makeForDoors makes what doorsOfNodes ask for.
+func makeForDoors(s *server) {
+	s.t.Helper()
+	for _, q := range []errand{
+		{"memfifo", http.MethodPost, "/queues", `{"name":"m","driver":"logfifo"}`, ``},
+		{"http", http.MethodPost, pulsarDoor, `{"messages":[{"value":"first"}]}`, ``},
+		{"http", http.MethodPost, pulsarDoor + "/subscription/s", `{"position":"earliest"}`, ``},
+	} {
+		if status, _, text := q.ask(s); status/100 != 2 {
+			s.t.Fatalf("%s: %d %s", q.path, status, text)
+		}
+	}
+}
+
+// ask sends the request, and waits for the answer for much longer than one takes.
+func (q *errand) ask(s *server) (status int, retry, text string) {
+	s.t.Helper()
+	ctx, cancel := context.WithTimeout(s.t.Context(), time.Minute)
+	defer cancel()
+	r, err := http.NewRequestWithContext(ctx, q.method, "http://"+s.ports[q.listener]+q.path, strings.NewReader(q.body))
+	if err != nil {
+		s.t.Error(err)
+		return 0, "", ""
+	}
+	r.Header.Set("Authorization", "Bearer "+testKey)
+	r.Header.Set("Content-Type", "application/json")
+	r.Header.Set("Client-Id", "test")
+	w, err := http.DefaultClient.Do(r)
+	if err != nil {
+		s.t.Error(err)
+		return 0, "", ""
+	}
+	defer func() { _ = w.Body.Close() }()
+	body, err := io.ReadAll(w.Body)
+	if err != nil {
+		s.t.Errorf("%s %s: %v", q.method, q.path, err)
+	}
+	return w.StatusCode, w.Header.Get("Retry-After"), string(body)
+}
+
+// askAt asks at each door at once, and gives check the answers.
+func askAt(s *server, check func(q errand, status int, retry, text string)) {
 	s.t.Helper()
 	var wg sync.WaitGroup
-	for _, d := range doorsOfNodes {
+	for _, q := range doorsOfNodes {
 		wg.Go(func() {
-			r, err := http.NewRequestWithContext(s.t.Context(), http.MethodPost, s.url()+d.path, strings.NewReader(d.body))
-			if err != nil {
-				s.t.Error(err)
-				return
-			}
-			r.Header.Set("Authorization", "Bearer "+testKey)
-			r.Header.Set("Content-Type", "application/json")
-			w, err := http.DefaultClient.Do(r)
-			if err != nil {
-				s.t.Error(err)
-				return
-			}
-			defer func() { _ = w.Body.Close() }()
-			text, _ := io.ReadAll(w.Body)
-			check(d.path, w.StatusCode, w.Header.Get("Retry-After"), string(text))
+			status, retry, text := q.ask(s)
+			check(q, status, retry, text)
 		})
 	}
 	wg.Wait()
@@ -100,9 +140,10 @@ func pubackOf(t *testing.T, c *paho.Client, topic string, payload []byte) byte {
 func TestWhatNodesAnswerWhileNATSIsSlowOrAway(t *testing.T) {
 	t.Parallel() // it waits more than it works
 	f := startNodes(t, "a", "b")
-	taken := func(path string, status int, _, text string) {
+	makeForDoors(f.at("a"))
+	taken := func(q errand, status int, _, text string) {
 		if status/100 != 2 {
-			t.Errorf("%s: %d %s", path, status, text)
+			t.Errorf("%s %s: %d %s", q.method, q.path, status, text)
 		}
 	}
 	for _, w := range f.ways {
@@ -110,7 +151,7 @@ func TestWhatNodesAnswerWhileNATSIsSlowOrAway(t *testing.T) {
 	}
 	var wg sync.WaitGroup
 	for _, name := range f.names {
-		wg.Go(func() { publishAt(f.at(name), taken) })
+		wg.Go(func() { askAt(f.at(name), taken) })
 	}
 	<-time.After(time.Second) // slower than anything is here, and less than a node is given up for
 	for _, w := range f.ways {
@@ -144,11 +185,9 @@ func TestWhatNodesAnswerWhileNATSIsSlowOrAway(t *testing.T) {
 	}
 	for _, g := range guests {
 		wg.Go(func() {
-			publishAt(g.s, func(path string, status int, retry, text string) {
-				for _, d := range doorsOfNodes {
-					if d.path == path && (status != http.StatusServiceUnavailable || retry == "" || !strings.Contains(text, d.says)) {
-						t.Errorf("%s without NATS: %d, Retry-After %q: %s", path, status, retry, text)
-					}
+			askAt(g.s, func(q errand, status int, retry, text string) {
+				if status != http.StatusServiceUnavailable || retry == "" || !strings.Contains(text, q.says) {
+					t.Errorf("%s %s without NATS: %d, Retry-After %q: %s", q.method, q.path, status, retry, text)
 				}
 			})
 		})
@@ -190,7 +229,7 @@ func TestWhatNodesAnswerWhileNATSIsSlowOrAway(t *testing.T) {
 		if !eventually(time.Minute, func() bool { code, _ := g.s.view(t, http.MethodGet, "/readyz", ""); return code == http.StatusOK }) {
 			t.Error("a node is not ready again")
 		}
-		publishAt(g.s, taken)
+		askAt(g.s, taken)
 		if code := pubackOf(t, g.clean, "e/x", []byte("x")); code >= 0x80 {
 			t.Errorf("PUBACK afterwards is 0x%02x", code)
 		}

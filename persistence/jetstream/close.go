@@ -3,6 +3,7 @@ package jetstream
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync/atomic"
 	"time"
 
@@ -13,17 +14,21 @@ import (
 // than a leader's election takes.
 const closeFor = 30 * time.Second
 
-// Close implements broker.Store. Where the servers are full, what only a close writes is
+// Close implements broker.Store. What is under way ends first, which may take as long as
+// the servers take to answer. Where they are full, what only a close writes is
 // not written, and the next start is one as after a crash; that is no error.
 func (s *Store) Close(ctx context.Context) error {
 	s.mu.Lock()
-	if s.closed {
+	if s.closing {
 		s.mu.Unlock()
 		return nil
 	}
-	s.closed = true
+	s.closing = true
 	s.mu.Unlock()
 	s.lines.Wait(ctx)
+	s.mu.Lock()
+	s.closed = true
+	s.mu.Unlock()
 	s.due.stop()
 	ctx, cancel := context.WithTimeout(ctx, closeFor)
 	defer cancel()
@@ -37,8 +42,16 @@ func (s *Store) Close(ctx context.Context) error {
 	}
 	s.sessions.close()
 	booked := end(s.sessions.save(ctx))
-	targets := parallel(s.all(), func(t target) error { return end(t.close(ctx)) })
-	left := end(insist(ctx, s.own.leave))
+	targets := parallel(s.all(), func(t target) error {
+		if err := t.close(ctx); err != nil {
+			return end(fmt.Errorf("recording where %q stands: %w", t.definition().Def.Name, err))
+		}
+		return nil
+	})
+	left := insist(ctx, s.own.leave)
+	if left != nil {
+		left = end(fmt.Errorf("giving up the nats prefix %q: %w", s.o.Prefix, left))
+	}
 	s.stop()
 	s.calls.close()
 	s.work.Wait()

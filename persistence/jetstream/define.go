@@ -105,7 +105,7 @@ func (s *Store) Define(ctx context.Context, d broker.Def) (broker.Target, error)
 	}
 	defer s.turnFor(&d)()
 	s.mu.RLock()
-	have, closed := s.byName[name{d.Kind, d.Name}], s.closed
+	have, closed := s.byName[name{d.Kind, d.Name}], s.closing
 	s.mu.RUnlock()
 	if closed {
 		return 0, broker.ErrClosed

@@ -313,7 +313,7 @@ func (e *entry) putOff(q *queue, d time.Duration, done func(error)) {
 func (q *queue) settlement(e *entry, body []byte, done func(error)) {
 	if e.tries == 0 {
 		if done != nil {
-			q.s.spawn(func() { done(nil) })
+			q.s.work.Go(func() { done(nil) })
 		}
 		return
 	}

@@ -42,10 +42,10 @@ func (q *queue) settleable(op *broker.Op) error {
 		return broker.ErrGone
 	case e == nil:
 		return nil
-	case r.Attempt < e.attempt():
-		return broker.ErrStale
 	case e.state == leaving: // its turn comes
 		return nil
+	case r.Attempt < e.attempt():
+		return broker.ErrStale
 	case op.Kind == broker.OpPark && e.state != heldBack,
 		op.Kind == broker.OpDefer && !op.All && e.state == heldBack:
 		return broker.ErrStale

@@ -57,7 +57,8 @@ type Store struct {
 	weight weight
 
 	mu       sync.RWMutex
-	closed   bool
+	closing  bool // nothing new is taken
+	closed   bool // nothing is under way any more
 	targets  map[broker.Target]target
 	byName   map[name]target
 	newest   uint64 // revision of the newest definition: no target is above it
@@ -129,6 +130,9 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 
 // abandon releases what a failed Open took.
 func (s *Store) abandon() {
+	s.mu.Lock()
+	s.closing, s.closed = true, true
+	s.mu.Unlock()
 	s.stop()
 	if s.due != nil {
 		s.due.stop()

@@ -56,12 +56,12 @@ func (s *Store) Submit(b *broker.Batch, _ broker.Level, c broker.Completion) {
 	sub.left.Store(int32(len(b.Units)) + 1)
 	s.lines.enter(sub)
 	s.mu.RLock()
-	closed := s.closed
+	closing := s.closing
 	s.mu.RUnlock()
 	for i := range b.Units {
 		u := &unit{sub: sub, u: &b.Units[i], ops: b.OpsOf(i)}
 		u.u.Result = broker.Result{}
-		if closed {
+		if closing {
 			u.end(broker.ErrClosed)
 			continue
 		}

@@ -231,11 +231,11 @@ var reopenTests = []test{
 		}
 		d := h.receive(q, 1, time.Hour)
 		h.reopen()
-		h.expect(q, "b1")
-		h.nack(d[0], time.Second)
+		h.ack(h.expect(q, "b1")...)
+		h.nack(d[0], time.Minute) // longer than the slowest reopen
 		h.reopen()
 		h.expect(q)
-		h.sleep(2 * time.Second)
+		h.sleep(2 * time.Minute)
 		h.ack(h.expect(q, "a1")...)
 		h.expect(q, "a2")
 	}},

@@ -215,7 +215,8 @@ var waitTests = []test{
 	{"a wait that cannot be cancelled is delivered", func(h *harness) {
 		st := h.stream(broker.Def{})
 		for _, to := range [][2]broker.Target{
-			{h.queue(broker.Def{}), 0}, {h.define(broker.Def{Kind: broker.SessionTarget}, "s"), 0},
+			{h.queue(broker.Def{}), 0},
+			{h.define(broker.Def{Kind: broker.SessionTarget}, "s"), 0},
 			{h.define(broker.Def{Kind: broker.SubscriptionTarget, Source: st}, "b"), st},
 		} {
 			for round := range 30 {

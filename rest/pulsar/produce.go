@@ -1,6 +1,7 @@
 package pulsar
 
 import (
+	"cmp"
 	"net/http"
 	"strconv"
 	"strings"
@@ -42,6 +43,9 @@ func (a *api) produce(w http.ResponseWriter, r *httpx.Request, at *place) error 
 		}
 	}
 	if err := p.Publish(r.Context(), ms); err != nil {
+		return err
+	}
+	if err := away(q.messages); err != nil {
 		return err
 	}
 	for i := range ms {
@@ -140,6 +144,22 @@ func (e *entry) failure() error {
 		return e.placed.Err
 	}
 	return e.err
+}
+
+// away is why no message of a request is known to be stored, where that is not about
+// the messages: there is no store now. It is nil where it is about any of them.
+func away(es []entry) (why error) {
+	for i := range es {
+		switch err := es[i].failure(); broker.KindOf(err) {
+		case broker.Unknown:
+			why = err
+		case broker.Unavailable:
+			why = cmp.Or(why, err)
+		default:
+			return nil
+		}
+	}
+	return why
 }
 
 // id is where a message is, if that is known.
