@@ -155,6 +155,7 @@ func TestADeepBacklogDrainsInOrder(t *testing.T) {
 	d.conn.subscribe(1, 1, "t")
 	e.offline(t, d.conn)
 	p := login(t, e, false, "pub")
+	_ = p.SetDeadline(time.Now().Add(patience))
 	const chunk = 1000
 	acks := make([]byte, 4*chunk)
 	for i := 0; i < n; i += chunk {
@@ -171,6 +172,7 @@ func TestADeepBacklogDrainsInOrder(t *testing.T) {
 	e = openDir(t, dir)
 	d.e = e
 	d.connect()
+	_ = d.conn.SetDeadline(time.Now().Add(patience))
 	for len(d.got) < n {
 		if !d.step(true) {
 			t.Fatalf("%d of %d came", len(d.got), n)

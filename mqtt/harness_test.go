@@ -181,6 +181,9 @@ func (l *logs) String() string {
 	return l.b.String()
 }
 
+// patience is for tests with tens of thousands of messages, on any store and machine.
+const patience = 10 * time.Minute
+
 // eventually waits until ok, which nothing announces, and fails after 10 s.
 func eventually(tb testing.TB, what string, ok func() bool) {
 	tb.Helper()

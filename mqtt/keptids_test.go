@@ -102,7 +102,7 @@ func TestAMessageWithoutAcknowledgementHoldsNobodyUp(t *testing.T) {
 				window = nil
 			}
 			s, _ = keptIn(t, e, true, "s", false, 3600, window...)
-			_ = s.SetDeadline(time.Now().Add(2 * time.Minute))
+			_ = s.SetDeadline(time.Now().Add(patience))
 			left := map[int]uint16{} // unanswered, with its id
 			s.takeAll(n, func(i int, m message) bool {
 				for other, id := range left {

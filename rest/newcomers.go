@@ -31,6 +31,15 @@ func (n *newcomers) track(c net.Conn, state http.ConnState) {
 	}
 }
 
+// dismiss closes all there are.
+func (n *newcomers) dismiss() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for e := n.order.Front(); e != nil; e = e.Next() {
+		_ = e.Value.(net.Conn).Close() // it is dropped either way
+	}
+}
+
 func (n *newcomers) update(c net.Conn, arrived bool) (oldest net.Conn) {
 	n.mu.Lock()
 	defer n.mu.Unlock()

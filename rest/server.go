@@ -73,6 +73,7 @@ type Options struct {
 // httpx shortens it once an answer begins.
 const (
 	headerTimeout   = 5 * time.Second
+	quietTime       = 250 * time.Millisecond
 	idleTimeout     = 3 * time.Minute
 	writeTimeout    = 80 * time.Second
 	maxHeaderBytes  = 12 << 10
@@ -92,6 +93,8 @@ type endpoint struct {
 	Listener
 	bound net.Listener
 	http  *http.Server
+	// quiet are the connections without a request yet.
+	quiet *newcomers
 }
 
 // Listen binds every address, or none. Serve must follow.
@@ -124,12 +127,13 @@ func Listen(ctx context.Context, o Options) (*Server, error) {
 			bound = l.Sockets(bound)
 		}
 		bound = &inspecting{bound, l.TLS, o.Log.With().Str("listener", l.Name).Logger()}
-		s.open = append(s.open, &endpoint{l, bound, s.httpServer(newRouter(o, l, dialects, ops, s.shared), l)})
+		quiet := newNewcomers(cmp.Or(o.MaxNewcomers, 4096))
+		s.open = append(s.open, &endpoint{l, bound, s.httpServer(newRouter(o, l, dialects, ops, s.shared), l, quiet), quiet})
 	}
 	return s, nil
 }
 
-func (s *Server) httpServer(h http.Handler, l Listener) *http.Server {
+func (s *Server) httpServer(h http.Handler, l Listener, quiet *newcomers) *http.Server {
 	var speaks http.Protocols
 	speaks.SetHTTP1(true)
 	// HTTP/2 is agreed upon in the handshake, which is below net/http here.
@@ -143,7 +147,7 @@ func (s *Server) httpServer(h http.Handler, l Listener) *http.Server {
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    maxHeaderBytes,
 		HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: maxHTTP2Streams},
-		ConnState:         newNewcomers(cmp.Or(s.options.MaxNewcomers, 4096)).track,
+		ConnState:         quiet.track,
 		ErrorLog:          errorLog(s.options.Log, l.Name),
 	}
 }
@@ -197,13 +201,16 @@ func (e *endpoint) serve() error {
 func (s *Server) Drain() { s.drain() }
 
 // Close drains, stops to accept, and waits for the handlers until ctx ends;
-// then it breaks off what is left.
+// then it breaks off what is left. A connection that has no request yet gets
+// quietTime for one: net/http alone would wait five seconds, which a client costs
+// us that opened one too many.
 func (s *Server) Close(ctx context.Context) error {
 	s.drain()
 	errs := make([]error, len(s.open))
 	var wait sync.WaitGroup
 	for i, e := range s.open {
 		wait.Go(func() {
+			defer time.AfterFunc(quietTime, e.quiet.dismiss).Stop()
 			if errs[i] = e.http.Shutdown(ctx); errs[i] != nil {
 				_ = e.http.Close() // Shutdown's error says that it was needed
 			}

@@ -28,6 +28,7 @@ type pipes struct {
 	ended context.Context //nolint:containedctx // the life of the listener
 	end   context.CancelFunc
 	work  sync.WaitGroup // of the clients
+	took  time.Duration  // to close the server
 }
 
 func (p *pipes) Accept() (net.Conn, error) {
@@ -75,7 +76,9 @@ func inFakeTime(t *testing.T, f func(t *testing.T, p *pipes)) {
 		go func() { served <- s.ServeOn(p) }()
 		f(t, p)
 		p.work.Wait()
+		begun := time.Now()
 		must(t, s.Close(ctx))
+		p.took = time.Since(begun)
 		if err := <-served; !errors.Is(err, http.ErrServerClosed) {
 			t.Error(err)
 		}
@@ -96,6 +99,20 @@ func drip(c net.Conn, text string, pause time.Duration) {
 			return
 		}
 		time.Sleep(pause)
+	}
+}
+
+// A client that opens a connection before it needs one does not hold up a stop.
+func TestAStopDoesNotWaitForAConnectionWithoutARequest(t *testing.T) {
+	var p *pipes
+	inFakeTime(t, func(t *testing.T, with *pipes) {
+		p = with
+		c := p.dial()
+		t.Cleanup(func() { _ = c.Close() })
+		synctest.Wait()
+	})
+	if p.took > time.Second {
+		t.Errorf("a stop took %s", p.took)
 	}
 }
 

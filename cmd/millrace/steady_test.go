@@ -42,6 +42,7 @@ var mayAskTheMachine = map[string]string{
 	"persistence/jetstream/servers.go":       "what the servers judge by their own clocks",
 	"persistence/jetstream/sessiontail.go":   measures,
 	"persistence/jetstream/stored.go":        measures,
+	"persistence/jetstream/store.go":         measures,
 	"persistence/journal/":                   measures,
 	"persistence/local/backup.go":            shows,
 	"persistence/local/checkpoint.go":        measures,

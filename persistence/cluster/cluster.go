@@ -73,7 +73,7 @@ func (s *Store) Current() (waited bool, err error) {
 	}
 	tick := time.NewTicker(seekEvery)
 	defer tick.Stop()
-	for begun := time.Now(); time.Since(begun) < forLeader; {
+	for begun := time.Now(); time.Since(begun) < s.patience(); {
 		s.mu.Lock()
 		alone, closed := s.alone, s.closed
 		s.mu.Unlock()
@@ -90,6 +90,23 @@ func (s *Store) Current() (waited bool, err error) {
 	}
 	return true, errOut
 }
+
+// patience is how long somebody waits for a leader. Without a sign of one it is short:
+// that nothing was done is worth more to a client than to wait for nobody. A node that
+// has taken the prefix, and says so again and again, is reading the store and leads when
+// it has, which takes as long as there is much to read and the servers are busy: a
+// device that is refused then comes again at once, as do all others, and finds the same
+// at every node. So it is let wait, for less than the 30 s after which clients hang up.
+func (s *Store) patience() time.Duration {
+	at := time.Duration(s.sign.Load())
+	if s.opening.Load() || at != 0 && time.Since(s.born)-at < s.hold {
+		return forOpening
+	}
+	return forLeader
+}
+
+// opens notes that a node is about to lead.
+func (s *Store) opens() { s.sign.Store(max(int64(time.Since(s.born)), 1)) }
 
 // errOut is the answer of a node that may not know what others know.
 var errOut = &broker.Error{Kind: broker.Unavailable, Message: "this node does not reach the others just now, and nothing was done; go to another node, or try again"}
@@ -350,7 +367,9 @@ func (s *Store) promote(ctx context.Context, over uint64) error {
 	o := s.o.Store
 	o.Over = over
 	begun := time.Now()
+	s.opening.Store(true)
 	inner, err := jetstream.Open(ctx, o)
+	s.opening.Store(false)
 	if err != nil {
 		return err
 	}

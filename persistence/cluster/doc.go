@@ -17,7 +17,8 @@
 // (wire.go). An operation of the store says which one its node sent before, and the
 // leader takes none whose predecessor it has not: so operations are done in the
 // order of their node, or not at all. What was not taken waits for a leader for
-// forLeader. What was taken, and has no answer when the leader is another one, is
+// forLeader, and for longer while one is about to lead (patience). What was taken, and
+// has no answer when the leader is another one, is
 // done again if that does no harm, else its outcome is unknown (ErrUnknown).
 // A receive waits on, whoever leads.
 //

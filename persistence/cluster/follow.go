@@ -131,6 +131,9 @@ func (s *Store) tryAll(ctx context.Context, seen *holder) error {
 	}
 	now := time.Now()
 	renewed := who == seen.name && rev != seen.rev
+	if who != "" && (renewed || who != seen.name && !s.was(who)) {
+		s.opens()
+	}
 	if who != seen.name || renewed {
 		*seen = holder{name: who, rev: rev, since: now, heard: seen.heard, ours: seen.ours}
 	}
@@ -160,6 +163,14 @@ func (s *Store) tryAll(ctx context.Context, seen *holder) error {
 		return s.promote(ctx, rev)
 	}
 	return errNobody
+}
+
+// was reports whether a node is the leader that was lost: that it holds the prefix is no
+// sign of it before it does so once more.
+func (s *Store) was(who string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return who == s.gone
 }
 
 // stays notes that nobody has given this node up: the leader that is lost renewed its

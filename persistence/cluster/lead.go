@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -265,14 +266,26 @@ func (s *Store) operate(p parcel) {
 			s.w.answer(&p, nil, false, err)
 			return
 		}
-		l.submit(b, level, func() { s.w.answer(&p, appendResults(nil, b), false, nil) })
+		l.submit(b, level, func() {
+			if l.undone(b) {
+				s.w.answer(&p, nil, false, errAway)
+				return
+			}
+			s.w.answer(&p, appendResults(nil, b), false, nil)
+		})
 	case kindReceive:
 		l.receive(f, p, r)
 	case kindCancel:
 		l.cancel(f, r.Uint())
 		s.w.answer(&p, nil, false, nil)
 	default:
-		s.serve(&p, func(p *parcel) ([]byte, error) { return l.serve(s.ctx, p, r) })
+		s.serve(&p, func(p *parcel) ([]byte, error) {
+			answer, err := l.serve(s.ctx, p, r)
+			if l.passesOn(err) {
+				err = errAway
+			}
+			return answer, err
+		})
 	}
 }
 
@@ -287,6 +300,24 @@ func (l *lead) take(p parcel, session, before uint64) *follower {
 	}
 	f.taken, f.met = p.id, true
 	return f
+}
+
+// passesOn reports whether err is that this node stops leading: nothing was done, and
+// the next leader does it.
+func (l *lead) passesOn(err error) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.closing && (isClosed(err) || errors.Is(err, context.Canceled)) && !errors.Is(err, broker.ErrUnknown)
+}
+
+// undone reports whether a batch is the next leader's as a whole.
+func (l *lead) undone(b *broker.Batch) bool {
+	for i := range b.Units {
+		if !l.passesOn(b.Units[i].Result.Err) {
+			return false
+		}
+	}
+	return len(b.Units) > 0
 }
 
 // serve does an operation that takes its time, and returns the answer.

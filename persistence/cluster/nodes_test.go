@@ -305,58 +305,6 @@ func TestWhenTheLeaderStopsAnotherGoesOn(t *testing.T) {
 	}
 }
 
-// A node that stops says so until it is gone: who asked it and got no answer would
-// wait for one while nobody leads.
-func TestANodeThatStopsSaysSo(t *testing.T) {
-	c := servers(t)
-	for _, leads := range []bool{true, false} {
-		a, b := startNode(t, c, "a", patient), startNode(t, c, "b", patient)
-		old, other := a, b
-		if !leads {
-			old, other = b, a
-		}
-		begun, goOn := make(chan struct{}), make(chan struct{})
-		old.Answer("slow", func(context.Context, string, []byte) ([]byte, error) {
-			close(begun)
-			<-goOn
-			return []byte("done"), nil
-		})
-		old.Answer("quick", func(context.Context, string, []byte) ([]byte, error) { return nil, nil })
-		slow := make(chan error, 1)
-		go func() {
-			_, err := other.Ask(t.Context(), old.Self(), "slow", nil)
-			slow <- err
-		}()
-		<-begun
-		closed := make(chan error, 1)
-		go func() { closed <- old.Close(t.Context()) }() // waits for the answer that is under way
-		eventually(t, "it is known to stop", func() bool { return other.heard.has("left " + old.Self()) })
-		var err error
-		eventually(t, "it takes nothing more", func() bool {
-			ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
-			defer cancel()
-			_, err = other.Ask(ctx, old.Self(), "quick", nil)
-			return err != nil
-		})
-		if broker.KindOf(err) != broker.Unavailable {
-			t.Errorf("it answers %v", err)
-		}
-		if !other.Leads() {
-			t.Error("nobody leads in its place while it still answers somebody")
-		}
-		close(goOn)
-		if err := <-slow; err != nil {
-			t.Errorf("what was under way: %v", err)
-		}
-		if err := <-closed; err != nil {
-			t.Error(err)
-		}
-		if err := other.Close(t.Context()); err != nil {
-			t.Error(err)
-		}
-	}
-}
-
 func TestALeaderThatIsCutOffIsReplacedAndWritesNothingMore(t *testing.T) {
 	c := servers(t)
 	a, b, x := startNode(t, c, "a", brief), startNode(t, c, "b", brief), startNode(t, c, "x", brief)

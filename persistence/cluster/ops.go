@@ -174,7 +174,7 @@ func (s *Store) expire() {
 			s.remove(o)
 			over = append(over, func() { s.deliver(o.wait, nil) })
 		case o.wait != nil:
-		case o.id == 0 && waited > forLeader:
+		case o.id == 0 && waited > s.patience():
 			s.remove(o)
 			over = append(over, func() { o.done(nil, false, errNobody) })
 		case waited > forAnswer && !o.again:

@@ -41,8 +41,9 @@ const (
 
 // How long an operation waits.
 const (
-	forLeader = 8 * time.Second  // until a node leads
-	forAnswer = 30 * time.Second // of one, before the outcome is unknown
+	forLeader  = 8 * time.Second  // until a node leads
+	forOpening = 25 * time.Second // the same, while one is about to (patience)
+	forAnswer  = 30 * time.Second // of one, before the outcome is unknown
 )
 
 // Store is one node's view of the store that all nodes of a cluster share. It is a
@@ -75,11 +76,13 @@ type Store struct {
 	waits    hand.Waits
 
 	// Times are nanoseconds since born.
-	born   time.Time
-	sure   atomic.Int64 // until when this node was one of the cluster for certain
-	beaten atomic.Int64 // when it sent the newest beat that the leader has answered
-	linked atomic.Int64 // when the connection was there again
-	caught atomic.Bool  // it has heard of all that was before it joined
+	born    time.Time
+	sure    atomic.Int64 // until when this node was one of the cluster for certain
+	beaten  atomic.Int64 // when it sent the newest beat that the leader has answered
+	linked  atomic.Int64 // when the connection was there again
+	caught  atomic.Bool  // it has heard of all that was before it joined
+	sign    atomic.Int64 // when a node last showed that it is about to lead
+	opening atomic.Bool  // this node is about to
 
 	mu      sync.Mutex
 	closed  bool // it takes nothing more
@@ -310,7 +313,6 @@ func (s *Store) release() {
 	s.mu.Unlock()
 	s.work.Wait()
 	s.w.close()
-	s.nc.Close()
 }
 
 // settle waits for what is under way, while ctx lasts.

@@ -38,7 +38,7 @@ func (s *Store) Receive(w *broker.Wait) {
 				s.consume(w)
 				return
 			}
-			s.waits.Deliver(w, s.Receive)
+			s.waits.Deliver(w, s.Receive, s.withdraw)
 		},
 		local: func(l *lead) { l.inner.Receive(w) },
 	})
@@ -47,14 +47,16 @@ func (s *Store) Receive(w *broker.Wait) {
 // deliver ends a wait that got nothing.
 func (s *Store) deliver(w *broker.Wait, err error) {
 	w.Err, w.Got = err, w.Got[:0]
-	s.waits.Deliver(w, s.Receive)
+	s.waits.Deliver(w, s.Receive, s.withdraw)
 }
 
 // Cancel implements broker.Store. What the leader sends all the same is given back.
 func (s *Store) Cancel(w *broker.Wait) bool {
-	if s.waits.NotAgain(w) {
-		return true
-	}
+	return s.waits.NotAgain(w) || s.withdraw(w)
+}
+
+// withdraw takes w out of the line in which it stands, and reports whether it did.
+func (s *Store) withdraw(w *broker.Wait) bool {
 	s.mu.Lock()
 	o := s.ops.waits[w]
 	if o == nil {
@@ -124,7 +126,7 @@ func (c *consuming) Done(b *broker.Batch) {
 	if w.Got = got; len(got) > 0 {
 		w.Err = nil
 	}
-	c.s.waits.Deliver(w, c.s.Receive)
+	c.s.waits.Deliver(w, c.s.Receive, c.s.withdraw)
 }
 
 // served is a wait of another node, at the leader.
@@ -138,11 +140,11 @@ type served struct {
 // Deliver implements broker.WaitSink.
 func (x *served) Deliver(w *broker.Wait) {
 	x.l.mu.Lock()
-	there, closing := x.f.waits[x.p.id] == x, x.l.closing
+	there := x.f.waits[x.p.id] == x
 	delete(x.f.waits, x.p.id)
 	x.l.mu.Unlock()
 	switch {
-	case there && closing && isClosed(w.Err): // the next leader serves it
+	case there && x.l.passesOn(w.Err):
 		x.l.s.w.answer(&x.p, nil, false, errAway)
 	case there:
 		x.l.s.w.answer(&x.p, encodeGot(w), false, nil)

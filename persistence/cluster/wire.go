@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"strconv"
 	"sync"
+	"time"
 
 	"github.com/nats-io/nats.go"
 
@@ -60,7 +61,6 @@ type wire struct {
 	mu    sync.Mutex
 	next  uint64
 	asked map[uint64]func(body []byte, more bool, err error)
-	subs  []*nats.Subscription
 
 	tell sync.Mutex // orders the parts of what is told
 }
@@ -93,7 +93,6 @@ func (w *wire) subscribe(subject string, f nats.MsgHandler) error {
 	if err != nil {
 		return err
 	}
-	w.subs = append(w.subs, sub)
 	return sub.SetPendingLimits(-1, -1)
 }
 
@@ -303,11 +302,17 @@ func (w *wire) wait(ctx context.Context, node string, l lane, kind string, body 
 	}
 }
 
-// close takes nothing more.
+// close closes the connection. What is on its way to us by then is answered still: who
+// sent it would wait for that, and hears from the servers that we are gone only later.
 func (w *wire) close() {
-	for _, sub := range w.subs {
-		_ = sub.Unsubscribe()
+	closed := w.nc.StatusChanged(nats.CLOSED)
+	if err := w.nc.Drain(); err == nil {
+		select {
+		case <-closed:
+		case <-time.After(askFor):
+		}
 	}
+	w.nc.Close()
 	w.mu.Lock()
 	open := w.asked
 	w.asked = map[uint64]func([]byte, bool, error){}

@@ -21,19 +21,34 @@ type delivering struct{ phase atomic.Int32 }
 const (
 	inHand int32 = iota
 	askAgain
+	asking    // on its way into the line
+	withdrawn // it is not to stay there: a cancel came before it was
 	over
 )
 
-// Deliver gives w to its sink, and asks receive for more if it is to.
-func (h *Waits) Deliver(w *broker.Wait, receive func(*broker.Wait)) {
-	d := &delivering{}
-	h.of.Store(w, d)
-	w.Sink.Deliver(w)
-	more := d.phase.Swap(over) == askAgain
-	h.of.CompareAndDelete(w, d)
-	if more {
-		receive(w)
+// Deliver gives w to its sink, and asks receive for more if it is to; withdraw takes w
+// out of its line and reports whether it was there. Whoever could not cancel w because
+// it was just being asked for again has it delivered, if need be with nothing.
+func (h *Waits) Deliver(w *broker.Wait, receive func(*broker.Wait), withdraw func(*broker.Wait) bool) {
+	for missed := true; missed; missed = missed && withdraw(w) {
+		d := &delivering{}
+		h.of.Store(w, d)
+		w.Sink.Deliver(w)
+		missed = d.goOn(w, receive)
+		h.of.CompareAndDelete(w, d)
 	}
+}
+
+// goOn ends a delivery of w, and asks receive for another if there is to be one. It
+// reports whether a cancel came meanwhile.
+func (d *delivering) goOn(w *broker.Wait, receive func(*broker.Wait)) bool {
+	for !d.phase.CompareAndSwap(inHand, over) {
+		if d.phase.CompareAndSwap(askAgain, asking) {
+			receive(w)
+			return d.phase.Swap(over) == withdrawn
+		}
+	}
+	return false
 }
 
 // Again reports whether w is in the hands of its sink, and has it asked for after that.
@@ -42,8 +57,17 @@ func (h *Waits) Again(w *broker.Wait) bool {
 	return ok && d.(*delivering).phase.CompareAndSwap(inHand, askAgain)
 }
 
-// NotAgain takes that back; it reports whether there was anything.
+// NotAgain takes that back; it reports whether there was anything. One that is on its
+// way into the line by then is not to stay there.
 func (h *Waits) NotAgain(w *broker.Wait) bool {
 	d, ok := h.of.Load(w)
-	return ok && d.(*delivering).phase.CompareAndSwap(askAgain, inHand)
+	if !ok {
+		return false
+	}
+	phase := &d.(*delivering).phase
+	if phase.CompareAndSwap(askAgain, inHand) {
+		return true
+	}
+	phase.CompareAndSwap(asking, withdrawn)
+	return false
 }

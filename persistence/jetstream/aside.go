@@ -42,7 +42,9 @@ func (s *Store) openShared(ctx context.Context) error {
 		return err
 	}
 	m, err := s.newMover(ctx)
-	s.due = m
+	if err == nil {
+		s.due = m
+	}
 	return err
 }
 
@@ -198,17 +200,10 @@ type mover struct {
 }
 
 func (s *Store) newMover(ctx context.Context) (*mover, error) {
-	m := &mover{s: s}
-	err := again(ctx, func(ctx context.Context) (err error) {
-		m.c, err = s.js.CreateOrUpdateConsumer(ctx, s.names.delayStream(), jetstream.ConsumerConfig{
-			Durable: "mover", FilterSubject: s.names.dueAll(), AckPolicy: jetstream.AckExplicitPolicy, AckWait: ackWait, MaxDeliver: -1,
-		})
-		return err
+	c, err := s.createConsumer(ctx, s.names.delayStream(), jetstream.ConsumerConfig{
+		Durable: "mover", FilterSubject: s.names.dueAll(), AckPolicy: jetstream.AckExplicitPolicy, AckWait: ackWait, MaxDeliver: -1,
 	})
-	if err != nil {
-		return nil, fmt.Errorf("consumer of stream %s: %w", s.names.delayStream(), err)
-	}
-	return m, nil
+	return &mover{s: s, c: c}, err
 }
 
 // begin starts the mover: from now on delays end.

@@ -35,8 +35,9 @@ func (s *Store) Close(ctx context.Context) error {
 		}
 		return err
 	}
-	targets := parallel(s.all(), func(t target) error { return end(t.close(ctx)) })
 	s.sessions.close()
+	booked := end(s.sessions.save(ctx))
+	targets := parallel(s.all(), func(t target) error { return end(t.close(ctx)) })
 	left := end(insist(ctx, s.own.leave))
 	s.stop()
 	s.calls.close()
@@ -45,7 +46,7 @@ func (s *Store) Close(ctx context.Context) error {
 	if err := full.Load(); err != nil {
 		s.log.Warn().Err(*err).Msg("the nats servers are full: attempts and leases are not recorded, and the next start counts them as after a crash; make room, or give the servers more")
 	}
-	return errors.Join(targets, left)
+	return errors.Join(targets, booked, left)
 }
 
 // insist repeats what a close writes while nobody knows whether it was written, as when

@@ -6,4 +6,4 @@ import "millrace/broker"
 func (s *Store) deliver(w *broker.Wait) { go s.deliverNow(w) }
 
 // deliverNow ends a wait, and goes on with it if it is to.
-func (s *Store) deliverNow(w *broker.Wait) { s.waits.Deliver(w, s.Receive) }
+func (s *Store) deliverNow(w *broker.Wait) { s.waits.Deliver(w, s.Receive, s.withdraw) }

@@ -21,7 +21,7 @@ const (
 	leased                 // with a consumer
 	delayed                // given back for later
 	heldBack               // told to the broker, which settles it
-	leaving                // an acknowledgement is under way
+	leaving                // a settlement is under way
 	parked                 // dead, in a subscription; those of queues are in a stream of their own
 	blocked                // another message of its key is in flight
 	unclaimed              // it arrived, and nobody has it
@@ -58,6 +58,7 @@ type entry struct {
 	why      broker.Reason
 	size     size
 	timer    *time.Timer
+	next     []func() // settlements that came while one was under way
 }
 
 // attempt is how often consumers had the message.
@@ -82,6 +83,7 @@ func (e *entry) set(q *queue, to state) {
 	q.tally(e, -1)
 	if to != e.state {
 		q.unplace(e)
+		q.goOn(e)
 	}
 	e.told = to == heldBack || to == leaving && e.told
 	e.state = to
@@ -89,6 +91,19 @@ func (e *entry) set(q *queue, to state) {
 	if to == back || to == unclaimed {
 		q.offer(e)
 	}
+}
+
+// goOn has the settlements go on that waited for the one before.
+func (q *queue) goOn(e *entry) {
+	next := e.next
+	if e.next = nil; len(next) == 0 {
+		return
+	}
+	q.s.work.Go(func() {
+		for _, f := range next {
+			f()
+		}
+	})
 }
 
 // unplace takes e out of the line that its state has it stand in.
@@ -143,6 +158,7 @@ func (q *queue) depart(e *entry) {
 	q.withdraw(e)
 	q.unplace(e)
 	q.passOn(e)
+	q.goOn(e)
 }
 
 func (e *entry) disarm() {

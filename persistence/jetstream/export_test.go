@@ -26,3 +26,14 @@ func Ask(nc *nats.Conn, subject string) error {
 
 // Ahead is by how much a server's time differs from ours.
 var Ahead = ahead
+
+// ReadOfLog is how many messages the tail of the log of sessions has brought since it
+// began: at a start those that are in no book.
+func (s *Store) ReadOfLog() uint64 {
+	s.sessions.mu.Lock()
+	defer s.sessions.mu.Unlock()
+	return s.sessions.tail.next - 1
+}
+
+// Pages of the log of sessions: how many sequences each has.
+const LogPage = logPage

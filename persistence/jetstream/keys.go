@@ -110,7 +110,7 @@ func (k *keySpace) open(ctx context.Context) error {
 // load reads the bucket into the copy, which may be written meanwhile: the hold on the
 // prefix is renewed.
 func (k *keySpace) load(ctx context.Context) error {
-	return k.s.scan(ctx, k.stream, k.subject+">", func(m *stored) error {
+	return k.s.scan(ctx, k.stream, k.subject+">", whole, func(m *stored) error {
 		key, err := k.keyOf(m)
 		if err != nil {
 			return err

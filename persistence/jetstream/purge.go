@@ -30,8 +30,13 @@ func (q *queue) purge(ctx context.Context, all bool) (int, error) {
 	}
 	kept := q.count[leased] + q.count[heldBack]
 	q.mu.Unlock()
-	for _, e := range list {
+	for i, e := range list {
 		if err := q.purgeOne(ctx, e); err != nil {
+			q.mu.Lock()
+			for _, e := range list[i+1:] { // whoever had it has a lease in JetStream
+				e.set(q, back)
+			}
+			q.mu.Unlock()
 			return n, err
 		}
 		n++

@@ -3,7 +3,6 @@ package jetstream
 import (
 	"context"
 	"encoding/hex"
-	"fmt"
 	"sync"
 	"time"
 
@@ -121,15 +120,11 @@ func (s *Store) openQueue(ctx context.Context, id broker.Target, d broker.Def) (
 			return nil, err
 		}
 	}
-	err := again(ctx, func(ctx context.Context) error {
-		_, err := s.js.CreateOrUpdateConsumer(ctx, q.stream, jetstream.ConsumerConfig{
-			Durable: consumerName, AckPolicy: jetstream.AckExplicitPolicy, AckWait: ackWait, MaxDeliver: -1,
-			MaxAckPending: maxPending, MaxWaiting: maxWaiting,
-		})
-		return err
-	})
-	if err != nil {
-		return nil, fmt.Errorf("consumer of stream %s: %w", q.stream, err)
+	if _, err := s.createConsumer(ctx, q.stream, jetstream.ConsumerConfig{
+		Durable: consumerName, AckPolicy: jetstream.AckExplicitPolicy, AckWait: ackWait, MaxDeliver: -1,
+		MaxAckPending: maxPending, MaxWaiting: maxWaiting,
+	}); err != nil {
+		return nil, err
 	}
 	clean, err := q.restore(ctx)
 	if err != nil {

@@ -55,8 +55,8 @@ type taken struct {
 // receive implements target.
 func (q *queue) receive(w *broker.Wait) {
 	x := &waiter{w: w}
-	w.Priv = x
 	q.mu.Lock()
+	w.Priv = x
 	if q.dropped {
 		q.mu.Unlock()
 		x.finish(q, q.why())
@@ -116,23 +116,20 @@ func (q *queue) unlist(x *waiter) bool {
 
 // cancel implements target.
 func (q *queue) cancel(w *broker.Wait) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
 	x, ok := w.Priv.(*waiter)
-	if !ok || x.w != w {
+	if !ok || x.w != w || !q.unlist(x) { // else it is being delivered, with what it has
 		return false
 	}
-	q.mu.Lock()
-	ok = q.unlist(x)
-	got := x.got
-	x.got = nil
 	if x.timer != nil {
 		x.timer.Stop()
 	}
-	for _, t := range got { // it took nothing
+	for _, t := range x.got { // it took nothing
 		q.keepUnclaimed(t)
 	}
 	q.pump()
-	q.mu.Unlock()
-	return ok
+	return true
 }
 
 // pump gives out what is at hand, and asks for more if somebody waits and no request

@@ -62,13 +62,12 @@ func (s *Store) openBacklog(id broker.Target, d broker.Def) (*backlog, error) {
 	return b, b.restore()
 }
 
-// backlogOf returns the session t, or nil if it is none, or no more.
+// backlogOf returns the session t, or nil if it is none, or no more. It does so also
+// while the store closes: what comes out of the log then is a session's as ever.
 func (s *Store) backlogOf(t broker.Target) *backlog {
-	x, err := s.lookup(t)
-	if err != nil {
-		return nil
-	}
-	b, _ := x.(*backlog)
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	b, _ := s.targets[t].(*backlog)
 	return b
 }
 

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -308,4 +309,29 @@ func TestSessionsSettleWhileNATSIsFull(t *testing.T) {
 		t.Errorf("a publish after that answers %v", err)
 	}
 	x.end()
+}
+
+// TestAWaitThatConsumesASession has what is not at hand, too.
+func TestAWaitThatConsumesASession(t *testing.T) {
+	inBubble(t, func(x *clients) {
+		s := x.session("s")
+		x.publishAll(bodies(0, 50), s)
+		for from := range 5 {
+			w := &broker.Wait{Target: s, Max: 10, Consume: true, Until: x.Now().Add(time.Minute), Sink: make(waited, 1)}
+			x.Receive(w)
+			<-w.Sink.(waited)
+			var got []string
+			for i := range w.Got {
+				got = append(got, string(w.Got[i].Payload))
+			}
+			if !slices.Equal(got, bodies(10*from, 10)) || w.Err != nil {
+				x.Fatalf("got %q, %v", got, w.Err)
+			}
+			if from == 2 {
+				x.Crash()
+				x.start()
+			}
+		}
+		x.expect(s)
+	})
 }

@@ -10,9 +10,9 @@ import (
 // receive implements target.
 func (b *backlog) receive(w *broker.Wait) {
 	x := &sessionWait{w: w}
-	w.Priv = x
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	w.Priv = x
 	if b.dropped {
 		w.Err = broker.ErrGone
 		b.s.deliver(w)
@@ -64,13 +64,10 @@ func (x *sessionWait) end(b *backlog, why error) {
 
 // cancel implements target.
 func (b *backlog) cancel(w *broker.Wait) bool {
-	x, ok := w.Priv.(*sessionWait)
-	if !ok || x.w != w {
-		return false
-	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.unlist(x)
+	x, ok := w.Priv.(*sessionWait)
+	return ok && x.w == w && b.unlist(x)
 }
 
 // serve gives what is ready to those who wait, in order of their arrival.
@@ -115,7 +112,11 @@ func (b *backlog) collect(w *broker.Wait) []*place {
 
 // hand gives messages to w: leased, or gone, or ready again at once.
 func (b *backlog) hand(w *broker.Wait, got []*place) {
-	until := b.s.Now().Add(w.Lease).UnixMilli()
+	lease := w.Lease
+	if w.Consume {
+		lease = consumeLease
+	}
+	until := b.s.Now().Add(lease).UnixMilli()
 	places := make([]place, len(got))
 	for i, p := range got {
 		p.tries++
@@ -126,10 +127,7 @@ func (b *backlog) hand(w *broker.Wait, got []*place) {
 	}
 	switch {
 	case w.Consume:
-		for _, p := range got {
-			b.lose(p, broker.ReasonAcked)
-		}
-		b.record(func(err error) { b.bring(w, places, err) })
+		b.s.work.Go(func() { b.consume(w, places) })
 		return
 	case w.Lease <= 0:
 		for _, p := range got {
@@ -197,6 +195,44 @@ func (b *backlog) bring(w *broker.Wait, places []place, err error) {
 		return
 	}
 	b.s.deliverNow(w)
+}
+
+// consumeLease is how long a wait that consumes has what it got before that is settled.
+const consumeLease = time.Minute
+
+// consume fetches messages, and delivers them once it is recorded that they are gone:
+// nobody finds them in the log after that.
+func (b *backlog) consume(w *broker.Wait, places []place) {
+	ms, err := b.s.sessions.messages(b.s.ctx, places)
+	if err != nil {
+		b.bring(w, places, err)
+		return
+	}
+	var got []place
+	var with []*broker.Message
+	b.mu.Lock()
+	for i := range places {
+		p := b.place(places[i].at.seq)
+		switch {
+		case p == nil || p.state != leased || p.tries != places[i].tries: // it was purged, or settled
+		case ms[i] == nil:
+			b.discard(p, broker.ReasonPurged)
+		default:
+			b.lose(p, broker.ReasonAcked)
+			got, with = append(got, places[i]), append(with, ms[i])
+		}
+	}
+	b.record(func(err error) {
+		if w.Err = err; err == nil {
+			b.fill(w, got, with)
+		}
+		if err == nil && len(got) == 0 {
+			b.receive(w) // it waits on
+			return
+		}
+		b.s.deliver(w)
+	})
+	b.mu.Unlock()
 }
 
 // settleable implements source.

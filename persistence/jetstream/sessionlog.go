@@ -23,6 +23,8 @@ const (
 	logHoles  = 1000            // so many between others may stay, or as many as there are others
 	logStall  = 2 * resendAfter // an own message that did not come back by then: the tail is broken
 	logRoutes = 8192            // routes in one message of the log
+
+	logForgotten = 1 << 20 // so many holes of before a start are looked for at most
 )
 
 // sessionLog holds the messages of all sessions, each once, with whom it is for: a
@@ -34,6 +36,7 @@ type sessionLog struct {
 	stream  string
 	subject string
 	order   sync.Mutex // held while a message is given to its sessions
+	booking sync.Mutex // held while pages are written
 
 	mu       sync.Mutex
 	tail     *tail
@@ -48,6 +51,7 @@ type sessionLog struct {
 	freed    []uint64                   // what nobody waits for any more, and is still in the log
 	holes    []uint64                   // of these, what stands behind something that is waited for
 	sweeping bool
+	books    books
 }
 
 // logged is a message of the log.
@@ -57,6 +61,7 @@ type logged struct {
 	queued  int64
 	expires int64
 	size    size
+	to      string                         // its routes, as they stand in the log
 	places  atomic.Int32                   // in backlogs
 	m       atomic.Pointer[broker.Message] // nil if it has to be read from the log again
 }
@@ -71,6 +76,7 @@ type behind struct {
 // sessions, which are known.
 func (s *Store) openLog(ctx context.Context) error {
 	l := &sessionLog{s: s, stream: s.names.logStream(), subject: s.names.logSubject(), own: map[string]*entering{}}
+	l.books.pages, l.books.stale = map[uint64]*page{}, map[uint64]bool{}
 	s.sessions = l
 	err := s.createStream(ctx, jetstream.StreamConfig{
 		Name: l.stream, Subjects: []string{l.subject}, Discard: jetstream.DiscardNew, Duplicates: dedupWindow, AllowDirect: true,
@@ -82,6 +88,9 @@ func (s *Store) openLog(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := l.readBooks(ctx, at); err != nil {
+		return err
+	}
 	read := make(chan struct{})
 	l.caughtUp(at.Last, func() { close(read) })
 	if err := l.follow(ctx); err != nil {
@@ -89,20 +98,26 @@ func (s *Store) openLog(ctx context.Context) error {
 	}
 	select {
 	case <-read:
+		l.reclaim(at)
 		return nil
 	case <-ctx.Done():
 		return fmt.Errorf("reading stream %s: %w", l.stream, ctx.Err())
 	}
 }
 
-// close ends the tail.
+// close ends the tail: nothing is given to sessions any more.
 func (l *sessionLog) close() {
+	l.order.Lock()
 	l.mu.Lock()
 	t := l.tail
 	l.tail = nil
 	left := l.behind
+	if l.applied != math.MaxUint64 {
+		l.books.end = l.applied + 1
+	}
 	l.behind, l.applied = nil, math.MaxUint64
 	l.mu.Unlock()
+	l.order.Unlock()
 	if t != nil {
 		t.end()
 	}
@@ -152,6 +167,7 @@ func (l *sessionLog) stalled() {
 func (l *sessionLog) passed(seq uint64) {
 	l.mu.Lock()
 	l.applied = max(l.applied, seq)
+	l.bookSoon()
 	n := 0
 	for n < len(l.behind) && l.behind[n].seq <= l.applied {
 		n++
@@ -176,6 +192,11 @@ func (l *sessionLog) give(m *stored) {
 	if known {
 		return
 	}
+	l.take(m, own != nil)
+}
+
+// take gives a message of the log to its sessions; own says that we wrote it.
+func (l *sessionLog) take(m *stored, own bool) {
 	routes, body, err := parseRoutes(m.Data)
 	msg := new(broker.Message)
 	if err == nil {
@@ -185,15 +206,23 @@ func (l *sessionLog) give(m *stored) {
 		l.s.log.Error().Err(err).Str("stream", l.stream).Uint64("seq", m.Seq).Msg("a message of sessions cannot be read")
 		return
 	}
-	x := &logged{seq: m.Seq, id: msg.ID, queued: m.Time.UnixMilli(), expires: msg.Expires, size: sizeOf(msg, body)}
+	to := string(m.Data[:len(m.Data)-len(body)])
+	l.enter(&logged{seq: m.Seq, id: msg.ID, queued: m.Time.UnixMilli(), expires: msg.Expires, size: sizeOf(msg, body), to: to}, routes, msg, own)
+}
+
+// enter gives a message to the sessions that it is for; msg is nil if it is not at hand.
+func (l *sessionLog) enter(x *logged, routes []broker.Route, msg *broker.Message, own bool) {
 	x.places.Store(int32(len(routes)) + 1)
 	l.mu.Lock()
 	l.live.Set(x.seq, x)
-	l.remember(x, msg)
+	l.books.at(x.seq).live++
+	if msg != nil {
+		l.remember(x, msg)
+	}
 	l.mu.Unlock()
 	for _, r := range routes {
 		b := l.s.backlogOf(r.Target)
-		if b == nil || !b.add(x, r.Tag, own != nil) {
+		if b == nil || !b.add(x, r.Tag, own) {
 			l.release(x)
 		}
 	}
@@ -251,6 +280,10 @@ func (l *sessionLog) release(x *logged) {
 	l.forget(x)
 	l.freed = append(l.freed, x.seq)
 	l.sweepSoon()
+	l.books.at(x.seq).live--
+	if l.books.look(x.seq / logPage) {
+		l.bookSoon()
+	}
 }
 
 // sweepSoon has the sweep run. The caller holds mu.

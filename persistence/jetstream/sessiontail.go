@@ -2,11 +2,14 @@ package jetstream
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go"
+
+	"millrace/broker"
 )
 
 // tailBeat is how often a tail with nothing to bring says that it is there.
@@ -57,9 +60,26 @@ func (l *sessionLog) follow(ctx context.Context) error {
 		},
 	}, &answer)
 	if err == nil && answer.Pending == 0 {
-		l.passed(at.Last)
+		t.drained(from)
 	}
 	return err
+}
+
+// drained is told that there is nothing after a sequence, as the server says that the
+// tail is of. It may be one that has not all yet: what the log ended with when the tail
+// began is passed once the leader of the log knows of nothing up to it.
+func (t *tail) drained(seq uint64) {
+	l := t.l
+	l.passed(seq)
+	if seq >= t.upTo {
+		return
+	}
+	l.s.spawn(func() {
+		m, err := l.s.fetch(l.s.ctx, l.stream, getRequest{Seq: seq + 1, Next: l.subject})
+		if errors.Is(err, broker.ErrNotFound) || err == nil && m.Seq > t.upTo {
+			l.passed(t.upTo)
+		} // else it comes, or the tail stalls
+	})
 }
 
 // followAgain is follow until it works, while the store is open.
@@ -108,7 +128,7 @@ func (t *tail) brought(m *nats.Msg) {
 	}
 	t.l.give(&stored{Seq: at.seq, Data: m.Data, Time: at.time, header: m.Header})
 	if at.pending == 0 {
-		t.l.passed(max(at.seq, t.upTo))
+		t.drained(at.seq)
 	} else {
 		t.l.passed(at.seq)
 	}

@@ -42,10 +42,10 @@ func (q *queue) settleable(op *broker.Op) error {
 		return broker.ErrGone
 	case e == nil:
 		return nil
-	case e.state == leaving:
-		return broker.ErrGone
 	case r.Attempt < e.attempt():
 		return broker.ErrStale
+	case e.state == leaving: // its turn comes
+		return nil
 	case op.Kind == broker.OpPark && e.state != heldBack,
 		op.Kind == broker.OpDefer && !op.All && e.state == heldBack:
 		return broker.ErrStale
@@ -53,9 +53,29 @@ func (q *queue) settleable(op *broker.Op) error {
 	return nil
 }
 
-// claim marks the message of a settlement as leaving. Of one that is unknown
-// here it makes an entry, if the stream has it.
-func (q *queue) claim(ctx context.Context, r broker.Ref) (*entry, state, error) {
+// errLater is a claim that waits.
+var errLater = errors.New("another settlement of the message is under way")
+
+// claim marks the message of op as leaving, and returns where it stood. While another
+// settlement of it is under way nobody knows whether it stays: then op is applied once
+// that has ended. If it does not report true, it sees to the end of op.
+func (u *unit) claim(q *queue, op *broker.Op) (*entry, state, bool) {
+	e, was, err := q.claim(u.sub.s.ctx, op.Ref, func() {
+		if err := q.settleable(op); err != nil {
+			u.done(err)
+			return
+		}
+		q.apply(op, u)
+	})
+	if err != nil && !errors.Is(err, errLater) {
+		u.done(err)
+	}
+	return e, was, err == nil
+}
+
+// claim is that of a unit, and calls later in its turn if it is errLater. Of a message
+// that is unknown here it makes an entry, if the stream has it.
+func (q *queue) claim(ctx context.Context, r broker.Ref, later func()) (*entry, state, error) {
 	q.mu.Lock()
 	e := q.entries[r.Seq]
 	known := e != nil
@@ -91,7 +111,8 @@ func (q *queue) claim(ctx context.Context, r broker.Ref) (*entry, state, error) 
 		q.met(e)
 	}
 	if e.state == leaving {
-		return nil, 0, broker.ErrGone
+		e.next = append(e.next, later)
+		return nil, 0, errLater
 	}
 	was := e.state
 	if was == unclaimed { // should it stay, it comes again
@@ -117,7 +138,7 @@ func (q *queue) apply(op *broker.Op, u *unit) {
 	s := q.s
 	switch op.Kind {
 	case broker.OpDefer:
-		s.work.Go(func() { u.done(q.postpone(s.ctx, op)) })
+		s.work.Go(func() { u.postpone(q, op) })
 	case broker.OpReturn:
 		q.mayAsk(op.Ref.Seq, func() { u.takeBack(q, op) })
 	case broker.OpPurge:
@@ -157,9 +178,8 @@ func (q *queue) mayAsk(seq uint64, f func()) {
 // acknowledge removes a message from the queue: by an acknowledgement if
 // JetStream ever handed it out, else from the stream.
 func (u *unit) acknowledge(q *queue, op *broker.Op) {
-	e, was, err := q.claim(u.sub.s.ctx, op.Ref)
-	if err != nil {
-		u.done(err)
+	e, was, ok := u.claim(q, op)
+	if !ok {
 		return
 	}
 	if op.Kind == broker.OpPark {
@@ -185,11 +205,14 @@ func (u *unit) acknowledge(q *queue, op *broker.Op) {
 }
 
 // postpone moves the end of a lease, or gives the message back.
-func (q *queue) postpone(ctx context.Context, op *broker.Op) error {
-	e, was, err := q.claim(ctx, op.Ref)
-	if err != nil {
-		return err
+func (u *unit) postpone(q *queue, op *broker.Op) {
+	if e, was, ok := u.claim(q, op); ok {
+		u.done(q.postpone(e, was, op))
 	}
+}
+
+// postpone is that of a unit, for the message that it claimed.
+func (q *queue) postpone(e *entry, was state, op *broker.Op) error {
 	now := q.s.Now()
 	d := time.UnixMilli(op.Until).Sub(now)
 	answer := make(chan error, 1)
@@ -214,7 +237,7 @@ func (q *queue) postpone(ctx context.Context, op *broker.Op) error {
 		d += graceLease
 	}
 	e.putOff(q, d, func(err error) { answer <- err })
-	err = <-answer
+	err := <-answer
 	q.mu.Lock()
 	var after func()
 	switch {

@@ -168,33 +168,28 @@ func (s *Store) open(ctx context.Context) (err error) {
 	if s.calls, err = newCalls(s.nc); err != nil {
 		return err
 	}
-	if err := s.openNode(ctx); err != nil {
-		return err
+	took := s.log.Debug()
+	for _, step := range []struct {
+		name string
+		do   func(context.Context) error
+	}{
+		{"node", s.openNode},
+		{"join", func(ctx context.Context) (err error) { s.own, err = s.join(ctx); return err }},
+		{"keys", s.openKeys}, // once nobody else writes them
+		{"clocks", s.compareClocks},
+		{"shared", s.openShared},
+		{"targets", s.openTargets},
+		{"log", s.openLog},
+		{"dead", s.loadDead},
+		{"scheduled", s.loadScheduled},
+	} {
+		began := time.Now()
+		if err := step.do(ctx); err != nil {
+			return err
+		}
+		took.Dur(step.name, time.Since(began))
 	}
-	if s.own, err = s.join(ctx); err != nil {
-		return err
-	}
-	if err := s.openKeys(ctx); err != nil { // once nobody else writes them
-		return err
-	}
-	if err := s.compareClocks(ctx); err != nil {
-		return err
-	}
-	if err := s.openShared(ctx); err != nil {
-		return err
-	}
-	if err := s.openTargets(ctx); err != nil {
-		return err
-	}
-	if err := s.openLog(ctx); err != nil {
-		return err
-	}
-	if err := s.loadDead(ctx); err != nil {
-		return err
-	}
-	if err := s.loadScheduled(ctx); err != nil {
-		return err
-	}
+	took.Msg("the store is read")
 	if s.o.Sync != SyncAlways {
 		s.log.Warn().Msg("the nats servers do not sync every write (sync_interval: always), or nobody says so: answers are marked relaxed")
 	}
@@ -357,9 +352,11 @@ func (s *Store) Receive(w *broker.Wait) {
 
 // Cancel implements broker.Store.
 func (s *Store) Cancel(w *broker.Wait) bool {
-	if s.waits.NotAgain(w) {
-		return true
-	}
+	return s.waits.NotAgain(w) || s.withdraw(w)
+}
+
+// withdraw takes w out of the line in which it stands, and reports whether it did.
+func (s *Store) withdraw(w *broker.Wait) bool {
 	t, err := s.lookup(w.Target)
 	return err == nil && t.cancel(w)
 }

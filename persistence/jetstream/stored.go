@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
+	"reflect"
 	"strconv"
 	"strings"
 	"time"
@@ -96,11 +98,18 @@ func (s *Store) each(ctx context.Context, stream, subject string, f func(*stored
 	}
 }
 
-// scan is each for a stream of which nothing is deleted singly: it reads from any
-// replica, and what that does not have yet from the leader.
-func (s *Store) scan(ctx context.Context, stream, subject string, f func(*stored) error) error {
+// span is sequences of a stream: from the first on, and before the other.
+type span struct{ from, before uint64 }
+
+// whole is all of a stream.
+var whole = span{1, math.MaxUint64}
+
+// scan is each within a span, for a stream where it does no harm that something comes
+// which was just removed: it reads from any replica, and what that does not have yet
+// from the leader.
+func (s *Store) scan(ctx context.Context, stream, subject string, in span, f func(*stored) error) error {
 	const page = 1000
-	for seq := uint64(1); ; {
+	for seq := max(in.from, 1); seq < in.before; {
 		list, err := s.batch(ctx, stream, subject, seq, page)
 		if err != nil {
 			return err
@@ -116,12 +125,15 @@ func (s *Store) scan(ctx context.Context, stream, subject string, f func(*stored
 			list = append(list, m)
 		}
 		for _, m := range list {
+			if seq = m.Seq + 1; m.Seq >= in.before {
+				break
+			}
 			if err := f(m); err != nil {
 				return err
 			}
-			seq = m.Seq + 1
 		}
 	}
+	return nil
 }
 
 // batch reads messages of a stream with one subject from a sequence on, from any
@@ -249,29 +261,73 @@ func (s *Store) consumed(ctx context.Context, stream string) (consumerState, err
 	return at, err
 }
 
-// createStream makes a stream, or brings the settings of one that is there to c.
+// createStream makes a stream, or brings the settings of one that is there to c. One
+// that has them is only looked at, which its own leader answers: a start asks for
+// hundreds, and to make one is the work of all servers.
 func (s *Store) createStream(ctx context.Context, c jetstream.StreamConfig) error {
 	if c.Replicas == 0 {
 		c.Replicas = s.o.Replicas
 	}
 	return again(ctx, func(ctx context.Context) error {
-		_, err := s.js.CreateStream(ctx, c)
-		if err != nil && !errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) {
+		have, err := s.js.Stream(ctx, c.Name)
+		if errors.Is(err, jetstream.ErrStreamNotFound) {
+			if _, err = s.js.CreateStream(ctx, c); err == nil {
+				return nil
+			}
 			return cannotMake(c, err)
 		}
-		if err == nil {
-			return nil
-		}
-		have, err := s.js.Stream(ctx, c.Name)
 		if err != nil {
 			return err
 		}
-		if err := checkStream(have.CachedInfo().Config, c); err != nil {
+		is := have.CachedInfo().Config
+		if err := checkStream(is, c); err != nil {
 			return err
 		}
-		_, err = s.js.UpdateStream(ctx, c)
+		if now := changed(is, c); !reflect.DeepEqual(now, is) {
+			_, err = s.js.UpdateStream(ctx, now)
+		}
 		return err
 	})
+}
+
+// changed is a stream with the settings of c, and its own where c has none.
+func changed(is, c jetstream.StreamConfig) jetstream.StreamConfig {
+	if c.Duplicates != 0 {
+		is.Duplicates = c.Duplicates
+	}
+	if c.MaxMsgsPerSubject != 0 {
+		is.MaxMsgsPerSubject = c.MaxMsgsPerSubject
+	}
+	is.MaxAge = c.MaxAge
+	is.AllowRollup, is.DenyDelete, is.AllowDirect = c.AllowRollup, c.DenyDelete, c.AllowDirect
+	is.AllowMsgTTL, is.AllowMsgSchedules = c.AllowMsgTTL, c.AllowMsgSchedules
+	return is
+}
+
+// createConsumer is createStream for a consumer.
+func (s *Store) createConsumer(ctx context.Context, stream string, c jetstream.ConsumerConfig) (have jetstream.Consumer, err error) {
+	err = again(ctx, func(ctx context.Context) error {
+		have, err = s.js.Consumer(ctx, stream, c.Durable)
+		if err == nil {
+			is := have.CachedInfo().Config
+			now := is
+			now.AckPolicy, now.AckWait, now.MaxDeliver, now.FilterSubject = c.AckPolicy, c.AckWait, c.MaxDeliver, c.FilterSubject
+			if c.MaxAckPending != 0 {
+				now.MaxAckPending, now.MaxWaiting = c.MaxAckPending, c.MaxWaiting
+			}
+			if reflect.DeepEqual(now, is) {
+				return nil
+			}
+		} else if !errors.Is(err, jetstream.ErrConsumerNotFound) && !errors.Is(err, jetstream.ErrStreamNotFound) { // it is young
+			return err
+		}
+		have, err = s.js.CreateOrUpdateConsumer(ctx, stream, c)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("consumer of stream %s: %w", stream, err)
+	}
+	return have, nil
 }
 
 // cannotMake words why a stream was refused.

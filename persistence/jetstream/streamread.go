@@ -24,6 +24,7 @@ type reading struct {
 	from  uint64
 	since time.Time // messages before it pass
 	timer *time.Timer
+	hurry bool // a cancel came while it was reading: it does not wait
 }
 
 func (r *reading) stop() {
@@ -35,7 +36,6 @@ func (r *reading) stop() {
 // receive implements target. What is there is read on a goroutine that ends with
 // the answer; waiting costs none.
 func (t *stream) receive(w *broker.Wait) {
-	w.Priv = nil
 	p, err := t.at(w.From.Partition)
 	if err != nil {
 		w.Err = err
@@ -43,14 +43,12 @@ func (t *stream) receive(w *broker.Wait) {
 		return
 	}
 	r := &reading{w: w, t: t, p: p, since: w.From.Time}
-	if !w.Until.IsZero() {
-		w.Priv = r
-	}
+	t.mu.Lock()
+	w.Priv = r
 	if w.From.End { // as it is now
-		t.mu.Lock()
 		w.From = broker.Pos{Partition: p.number, Seq: p.next}
-		t.mu.Unlock()
 	}
+	t.mu.Unlock()
 	if pos := w.From; pos == (broker.Pos{Partition: pos.Partition, Seq: pos.Seq}) && t.ahead(r, pos.Seq) {
 		return // it waits
 	}
@@ -69,7 +67,7 @@ func (t *stream) receive(w *broker.Wait) {
 func (t *stream) ahead(r *reading, from uint64) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.dropped || from < r.p.next || r.w.Until.IsZero() || !t.s.Now().Before(r.w.Until) {
+	if t.dropped || r.hurry || from < r.p.next || r.w.Until.IsZero() || !t.s.Now().Before(r.w.Until) {
 		return false
 	}
 	r.from = from
@@ -160,8 +158,12 @@ func (r *reading) finish(b broker.PartitionInfo, err error) {
 func (t *stream) cancel(w *broker.Wait) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	r := t.waits[w]
-	if r == nil {
+	r, ok := w.Priv.(*reading)
+	if !ok || r.w != w {
+		return false
+	}
+	if t.waits[w] != r {
+		r.hurry = true
 		return false
 	}
 	delete(t.waits, w)

@@ -148,7 +148,7 @@ func (u *unit) prepare() error {
 				return err
 			}
 		case broker.OpPurge:
-			if _, err := s.queueOf(op.Ref.Target); err != nil && s.backlogOf(op.Ref.Target) == nil {
+			if _, err := s.queueOf(op.Ref.Target); errors.Is(err, broker.ErrClosed) || err != nil && s.backlogOf(op.Ref.Target) == nil {
 				return err
 			}
 		case broker.OpSettleAt, broker.OpSettleUpTo, broker.OpSeek:

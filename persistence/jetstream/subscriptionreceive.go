@@ -16,6 +16,7 @@ type asking struct {
 	w     *broker.Wait
 	timer *time.Timer
 	picks []pick
+	hurry bool // a cancel came while its messages were read: it does not wait again
 }
 
 func (a *asking) stop() {
@@ -27,9 +28,9 @@ func (a *asking) stop() {
 // receive implements target.
 func (b *subscription) receive(w *broker.Wait) {
 	a := &asking{w: w}
-	w.Priv = a
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	w.Priv = a
 	b.waits = append(b.waits, a)
 	b.attend()
 	b.stay(a)
@@ -42,7 +43,7 @@ func (b *subscription) stay(a *asking) {
 		return
 	}
 	d := a.w.Until.Sub(b.s.Now())
-	if d <= 0 || b.dropped {
+	if d <= 0 || b.dropped || a.hurry {
 		if b.dropped {
 			a.w.Err = b.why()
 		}
@@ -82,7 +83,11 @@ func (b *subscription) cancel(w *broker.Wait) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	a, ok := w.Priv.(*asking)
-	if !ok || a.w != w || !b.unlist(a) {
+	if !ok || a.w != w {
+		return false
+	}
+	if !b.unlist(a) {
+		a.hurry = true
 		return false
 	}
 	a.stop()
@@ -170,7 +175,7 @@ func (b *subscription) fill(a *asking) {
 		if a.w.Err = err; b.dropped {
 			a.w.Err = b.why()
 		}
-		after = func() { a.w.Sink.Deliver(a.w) }
+		after = func() { b.s.deliverNow(a.w) }
 	default:
 		a.picks = a.picks[:0]
 		b.waits = slices.Insert(b.waits, 0, a)
@@ -237,7 +242,7 @@ func (b *subscription) hand(a *asking, got []*pending) func() {
 			b.comeBack(e)
 		}
 	}
-	return func() { w.Sink.Deliver(w) }
+	return func() { b.s.deliverNow(w) }
 }
 
 // consume settles what w got before it is delivered.
@@ -255,6 +260,6 @@ func (b *subscription) consume(w *broker.Wait, got []*pending) func() {
 		if err != nil {
 			w.Got, w.Err = w.Got[:0], err
 		}
-		w.Sink.Deliver(w)
+		b.s.deliverNow(w)
 	}})
 }

@@ -135,9 +135,8 @@ func (q *queue) passed() {
 // that asks.
 func (u *unit) takeBack(q *queue, op *broker.Op) {
 	s := u.sub.s
-	e, _, err := q.claim(s.ctx, op.Ref)
-	if err != nil {
-		u.done(err)
+	e, _, ok := u.claim(q, op)
+	if !ok {
 		return
 	}
 	q.mu.Lock()

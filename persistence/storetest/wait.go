@@ -1,8 +1,11 @@
 package storetest
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"runtime"
+	"sync/atomic"
 	"time"
 
 	"millrace/broker"
@@ -209,6 +212,65 @@ var waitTests = []test{
 			h.same(h.outcome(w), fmt.Sprint(i))
 		}
 	}},
+	{"a wait that cannot be cancelled is delivered", func(h *harness) {
+		st := h.stream(broker.Def{})
+		for _, to := range [][2]broker.Target{
+			{h.queue(broker.Def{}), 0}, {h.define(broker.Def{Kind: broker.SessionTarget}, "s"), 0},
+			{h.define(broker.Def{Kind: broker.SubscriptionTarget, Source: st}, "b"), st},
+		} {
+			for round := range 30 {
+				a := &askOnce{store: h.store, asked: make(chan struct{})}
+				w := &broker.Wait{Target: to[0], Max: 1, Consume: true, Until: time.Now().Add(time.Hour), Sink: a}
+				h.store.Receive(w)
+				h.publish(cmp.Or(to[1], to[0]), fmt.Sprint(round))
+				<-a.asked
+				for range round { // it is on its way into the line
+					runtime.Gosched()
+				}
+				cancelled := h.store.Cancel(w)
+				if !h.becomes(func() bool { return cancelled == (a.deliveries.Load() == 1) }) || h.store.Cancel(w) {
+					h.Fatalf("target %d, round %d: withdrawn: %v, delivered %d times", to[0], round, cancelled, a.deliveries.Load())
+				}
+			}
+		}
+	}},
+	{"a cancel that comes during a delivery takes nothing from it", func(h *harness) {
+		q := h.queue(broker.Def{})
+		s := &regret{store: h.store, done: make(chan bool, 1)}
+		w := &broker.Wait{Target: q, Max: 1, Lease: time.Minute, Until: time.Now().Add(time.Hour), Sink: s}
+		h.store.Receive(w)
+		h.publish(q, "a")
+		if <-s.done {
+			h.Error("cancel of a wait that is delivered reports true")
+		}
+		h.same(w.Got, "a")
+		h.expect(q)
+		h.counts(q, "ready 0 delayed 0 leased 1 held 0 dead 0")
+		h.ack(w.Got[0])
+		h.counts(q, "ready 0 delayed 0 leased 0 held 0 dead 0")
+	}},
+}
+
+// regret is a sink that cancels what it is given.
+type regret struct {
+	store broker.Store
+	done  chan bool
+}
+
+func (r *regret) Deliver(w *broker.Wait) { r.done <- r.store.Cancel(w) }
+
+// askOnce is a sink that asks for another after its first delivery.
+type askOnce struct {
+	store      broker.Store
+	asked      chan struct{}
+	deliveries atomic.Int32
+}
+
+func (a *askOnce) Deliver(w *broker.Wait) {
+	if a.deliveries.Add(1) == 1 {
+		a.store.Receive(w)
+		close(a.asked)
+	}
 }
 
 // again is a sink that asks for the next message until it has all.
