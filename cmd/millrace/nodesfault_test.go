@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"os"
 	"slices"
@@ -250,8 +249,7 @@ func read(c *wire.Conn) (text string, packet uint16, err error) {
 	return string(payload), packet, nil
 }
 
-// movesTo has another node serve the device and the queue. A connection that is made
-// while a leader begins may be ended once more, and the device comes again.
+// movesTo has another node serve the device and the queue.
 func (o *owner) movesTo(other *server) {
 	t := o.x.f.t
 	begun := time.Now()
@@ -269,15 +267,6 @@ func (o *owner) movesTo(other *server) {
 			}
 		}
 		text, packet, err := read(c)
-		if errors.Is(err, io.EOF) {
-			t.Log("the connection at the other node was ended once more")
-			_ = c.Close()
-			if c, err = o.dial(t.Context(), other); err != nil {
-				t.Errorf("the device does not get in again at another node: %v", err)
-				return
-			}
-			text, packet, err = read(c)
-		}
 		if err != nil || text != want {
 			t.Errorf("the device got %q, %v at another node, want %q", text, err, want)
 		}

@@ -135,10 +135,12 @@ func (l *lead) tell(e *event) {
 		}
 	}
 	l.mu.Unlock()
-	body := e.append(nil)
-	for _, f := range to {
-		// What is lost is missed by its number.
-		_ = l.s.w.send(f.node.Name, eventLane, n, "", append(fields.AppendUints(nil, f.session), body...), "")
+	if len(to) > 0 { // else this node is alone
+		body := e.append(nil)
+		for _, f := range to {
+			// What is lost is missed by its number.
+			_ = l.s.w.send(f.node.Name, eventLane, n, "", append(fields.AppendUints(nil, f.session), body...), "")
+		}
 	}
 	l.s.hear(e)
 }

@@ -12,6 +12,8 @@ import (
 // authenticatorID names the one authenticator there is: the users of the broker.
 const authenticatorID = "password_based:built_in_database"
 
+const authenticatorPath = Prefix + "/authentication/:id"
+
 type authenticatorView struct {
 	ID         string        `json:"id"`
 	Mechanism  string        `json:"mechanism"`
@@ -57,7 +59,7 @@ func (a *api) authenticatorPart(w http.ResponseWriter, r *httpx.Request) error {
 	case "users":
 		return a.listAuthUsers(w, r)
 	case "status":
-		return a.authenticatorStatus(w, r)
+		return summed(a, a.authenticatorStatus, sumStatuses)(w, r)
 	}
 	return httpx.ErrNoRoute
 }
@@ -226,6 +228,20 @@ func (a *api) authenticatorStatus(w http.ResponseWriter, r *httpx.Request) error
 		Status: "connected", Metrics: m, NodeMetrics: []nodeAuthMetrics{{a.options.Node, m}},
 		NodeStatus: []nodeStatusView{{a.options.Node, "connected"}}, NodeError: []string{},
 	})
+}
+
+// sumStatuses is the authenticator of all nodes.
+func sumStatuses(nodes []authenticatorStatusView) authenticatorStatusView {
+	v := nodes[0]
+	for _, n := range nodes[1:] {
+		v.Metrics.Total += n.Metrics.Total
+		v.Metrics.Success += n.Metrics.Success
+		v.Metrics.Failed += n.Metrics.Failed
+		v.Metrics.NoMatch += n.Metrics.NoMatch
+		v.NodeMetrics = append(v.NodeMetrics, n.NodeMetrics...)
+		v.NodeStatus = append(v.NodeStatus, n.NodeStatus...)
+	}
+	return v
 }
 
 // createAuthenticator answers that there is one, and can be no other.

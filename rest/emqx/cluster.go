@@ -81,6 +81,7 @@ func (a *api) join(c broker.Cluster, s *httpx.Shared) {
 		Name: Door + "-nodes",
 		Routes: slices.Concat(alone.clientRoutes(), alone.figureRoutes(), []httpx.Route{
 			{Method: http.MethodGet, Path: exporterPath, Handler: alone.export},
+			{Method: http.MethodGet, Path: authenticatorPath + "/:part", Handler: alone.authenticatorPart},
 		}),
 		Authenticate: func(*httpx.Request) (*auth.Principal, error) {
 			return &auth.Principal{Kind: auth.System, Name: "node"}, nil
@@ -286,13 +287,9 @@ func (a *api) everywhere(h httpx.Handler, absent int) httpx.Handler {
 		return h
 	}
 	return func(w http.ResponseWriter, r *httpx.Request) error {
-		q, err := same(r)
+		all, err := a.doAll(r)
 		if err != nil {
 			return err
-		}
-		all := a.peers.askAll(r.Context(), q)
-		if lost := silent(all); len(lost) > 0 {
-			return &broker.Error{Kind: broker.Unknown, Message: "done on the other nodes; it is unknown whether on " + strings.Join(lost, ", ") + ", which did not answer: ask again"}
 		}
 		have := slices.DeleteFunc(slices.Clone(all), func(n answered) bool { return n.Status == absent })
 		if len(have) == 0 {
@@ -300,6 +297,19 @@ func (a *api) everywhere(h httpx.Handler, absent int) httpx.Handler {
 		}
 		return a.worst(have).send(w)
 	}
+}
+
+// doAll has every node do what is asked. It is an error if one did not answer.
+func (a *api) doAll(r *httpx.Request) ([]answered, error) {
+	q, err := same(r)
+	if err != nil {
+		return nil, err
+	}
+	all := a.peers.askAll(r.Context(), q)
+	if lost := silent(all); len(lost) > 0 {
+		return nil, &broker.Error{Kind: broker.Unknown, Message: "done on the other nodes; it is unknown whether on " + strings.Join(lost, ", ") + ", which did not answer: ask again"}
+	}
+	return all, nil
 }
 
 // worst is the answer of a node that refused, else this node's own, else any.

@@ -54,6 +54,15 @@ func summed[T any](a *api, h httpx.Handler, sum func([]T) T) httpx.Handler {
 	})
 }
 
+// answerSum answers with what sum makes of answers that are there.
+func answerSum[T any](w http.ResponseWriter, r *httpx.Request, all []answered, sum func([]T) T) error {
+	values, err := decoded[T](all)
+	if err != nil {
+		return err
+	}
+	return answer(w, r, sum(values))
+}
+
 // joined answers a list that has the entries of every node.
 func (a *api) joined(h httpx.Handler) httpx.Handler {
 	return summed(a, h, func(lists [][]json.RawMessage) []json.RawMessage { return slices.Concat(lists...) })

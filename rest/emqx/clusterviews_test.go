@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http/httptest"
 	"strings"
 	"testing"
@@ -179,8 +180,20 @@ func TestTopicMetricsCountTheMessagesOfAllNodes(t *testing.T) {
 			t.Errorf("one is %s", w.Body)
 		}
 		time.Sleep(time.Second)
-		if _, w := read[any](t, d[1], "PUT", "/mqtt/topic_metrics", `{"topic": "x", "action": "reset"}`); w.Code != 200 {
+		for _, d := range d {
+			d.Broker.SampleTopics()
+		}
+		rate := func(c counted) int { return c.Metrics["messages.in.rate"] }
+		if again, w := read[[]counted](t, d[0], "PUT", "/mqtt/topic_metrics", `{"action": "reset"}`); w.Code != 200 || len(again) != 2 || of(again[0]) != "x 0 0 0" || rate(again[0]) != 5 {
+			t.Errorf("reset of all answers %d %s", w.Code, w.Body)
+		}
+		if again, w := read[counted](t, d[1], "PUT", "/mqtt/topic_metrics", `{"topic": "x", "action": "reset"}`); w.Code != 200 || of(again) != "x 0 0 0" || rate(again) != 5 {
 			t.Errorf("reset answers %d %s", w.Code, w.Body)
+		}
+		for _, body := range []string{`{"topic": "none", "action": "reset"}`, `{"topic": "x", "action": "stop"}`} {
+			if _, w := read[any](t, d[1], "PUT", "/mqtt/topic_metrics", body); w.Code < 400 {
+				t.Errorf("%s answers %d %s", body, w.Code, w.Body)
+			}
 		}
 		send(1, 1)
 		if one, w := read[counted](t, d[1], "GET", "/mqtt/topic_metrics/x", ""); of(one) != "x 2 2 2" || one.Reset == "" {
@@ -188,6 +201,38 @@ func TestTopicMetricsCountTheMessagesOfAllNodes(t *testing.T) {
 		}
 		if _, w := read[any](t, d[1], "GET", "/mqtt/topic_metrics/none", ""); w.Code != 404 || !strings.Contains(w.Body.String(), "TOPIC_NOT_FOUND") {
 			t.Errorf("one that is not counted is %d %s", w.Code, w.Body)
+		}
+	})
+}
+
+func TestTheAuthenticatorCountsTheLoginsOfAllNodes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		bus := clustertest.New(t)
+		d := make([]*door, 2)
+		for i := range d {
+			n := int64(i + 1)
+			d[i] = newDoor(t, local.Options{})
+			d[i].speak(t, emqx.Options{Cluster: bus.Join(string(rune('a' + i))), Counters: maps.All(map[string]int64{
+				"mqtt.login.accepted": 5 * n, "mqtt.login.anonymous": 3 * n, "mqtt.login.refused": 7 * n,
+			})})
+		}
+		const path = "/authentication/password_based:built_in_database/status"
+		metrics := func(n int) string {
+			return fmt.Sprintf(`{"total":%d,"success":%d,"failed":%d,"nomatch":%d}`, 12*n, 2*n, 7*n, 3*n)
+		}
+		want := `{"status":"connected","metrics":` + metrics(3) + `,"node_metrics":[{"node":"a","metrics":` + metrics(1) + `},{"node":"b","metrics":` + metrics(2) +
+			`}],"node_status":[{"node":"a","status":"connected"},{"node":"b","status":"connected"}],"node_error":[]}`
+		for i := range d {
+			if _, w := read[any](t, d[i], "GET", path, ""); strings.TrimSpace(w.Body.String()) != want {
+				t.Errorf("node %d answers %d\n%s\nwant\n%s", i, w.Code, w.Body, want)
+			}
+		}
+		if _, w := read[any](t, d[0], "GET", "/authentication/none/status", ""); w.Code != 404 {
+			t.Errorf("another authenticator is %d %s", w.Code, w.Body)
+		}
+		mute(bus)
+		if _, w := read[any](t, d[0], "GET", path, ""); w.Code != 200 || w.Header().Get("Millrace-Partial") != "b" || !strings.Contains(w.Body.String(), `"metrics":`+metrics(1)) {
+			t.Errorf("while a node is silent: %d %v %s", w.Code, w.Header(), w.Body)
 		}
 	})
 }

@@ -133,7 +133,7 @@ func (a *api) accountRoutes() []httpx.Route {
 // accessRoutes are about who may come in and what they may do.
 func (a *api) accessRoutes() []httpx.Route {
 	const (
-		id     = Prefix + "/authentication/:id"
+		id     = authenticatorPath
 		source = Prefix + "/authorization/sources/:type"
 		rules  = source + "/:part/:kind"
 	)
@@ -243,7 +243,7 @@ func (a *api) figureRoutes() []httpx.Route {
 		{Method: http.MethodGet, Path: Prefix + "/monitor_current/nodes/:node", Handler: a.view(a.onNode(a.monitorCurrentOf))},
 		{Method: http.MethodGet, Path: counted, Handler: a.view(summed(a, a.listTopicMetrics, merged(sumTopics)))},
 		{Method: http.MethodPost, Path: counted, Handler: a.manage(a.createTopicMetrics)},
-		{Method: http.MethodPut, Path: counted, Handler: a.manage(a.everywhere(a.resetTopicMetrics, 0))},
+		{Method: http.MethodPut, Path: counted, Handler: a.manage(a.resetTopicMetricsOfAll)},
 		{Method: http.MethodGet, Path: counted + "/:topic", Handler: a.view(summed(a, a.getTopicMetrics, sumTopics))},
 		{Method: http.MethodDelete, Path: counted + "/:topic", Handler: a.manage(a.deleteTopicMetrics)},
 		{Method: http.MethodGet, Path: Prefix + "/alarms", Handler: a.view(a.paged(a.listAlarms))},

@@ -1,6 +1,7 @@
 package emqx
 
 import (
+	"bytes"
 	"fmt"
 	"net/http"
 
@@ -99,6 +100,24 @@ func (a *api) resetTopicMetrics(w http.ResponseWriter, r *httpx.Request) error {
 		return a.listTopicMetrics(w, r)
 	}
 	return a.answerTopicMetrics(w, r, topic)
+}
+
+// resetTopicMetricsOfAll has all nodes do that, and answers what all of them count.
+func (a *api) resetTopicMetricsOfAll(w http.ResponseWriter, r *httpx.Request) error {
+	if a.peers == nil {
+		return a.resetTopicMetrics(w, r)
+	}
+	all, err := a.doAll(r)
+	if err != nil {
+		return err
+	}
+	switch got := a.worst(all); {
+	case got.Status >= http.StatusBadRequest:
+		return got.send(w)
+	case bytes.HasPrefix(got.Body, []byte("[")):
+		return answerSum(w, r, all, merged(sumTopics))
+	}
+	return answerSum(w, r, all, sumTopics)
 }
 
 func (a *api) deleteTopicMetrics(w http.ResponseWriter, r *httpx.Request) error {
