@@ -46,6 +46,11 @@ const (
 	forAnswer  = 30 * time.Second // of one, before the outcome is unknown
 )
 
+// linger is how long a node that has stopped says so to those who do not know it yet.
+// One that is gone without is found out by who asks it, but not by whose request was on
+// its way to it just then: that would wait for its answer.
+const linger = 100 * time.Millisecond
+
 // Store is one node's view of the store that all nodes of a cluster share. It is a
 // broker.Store and a broker.Cluster.
 type Store struct {
@@ -302,17 +307,26 @@ func (s *Store) Close(ctx context.Context) error {
 	}
 	s.stop()
 	s.endAll(broker.ErrClosed)
-	s.release()
+	s.end()
+	if l != nil && l.size() > 1 || to != nil {
+		<-time.After(linger)
+	}
+	s.w.close()
 	return err
 }
 
-// release waits for goroutines, and closes the ways to other nodes.
-func (s *Store) release() {
+// end waits for goroutines. No other begins from then on.
+func (s *Store) end() {
 	s.stop()
 	s.mu.Lock()
 	s.over = true
 	s.mu.Unlock()
 	s.work.Wait()
+}
+
+// release ends what a failed Open began.
+func (s *Store) release() {
+	s.end()
 	s.w.close()
 }
 

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"strconv"
 	"sync"
-	"time"
 
 	"github.com/nats-io/nats.go"
 
@@ -302,16 +301,8 @@ func (w *wire) wait(ctx context.Context, node string, l lane, kind string, body 
 	}
 }
 
-// close closes the connection. What is on its way to us by then is answered still: who
-// sent it would wait for that, and hears from the servers that we are gone only later.
+// close closes the connection.
 func (w *wire) close() {
-	closed := w.nc.StatusChanged(nats.CLOSED)
-	if err := w.nc.Drain(); err == nil {
-		select {
-		case <-closed:
-		case <-time.After(askFor):
-		}
-	}
 	w.nc.Close()
 	w.mu.Lock()
 	open := w.asked
