@@ -190,8 +190,11 @@ func (q *queue) makeRoom(s *Store, e *entering) error {
 }
 
 // fresh is how many messages were never handed out.
-func (q *queue) fresh() int64 {
-	n := q.held.n - q.unknown
+func (q *queue) fresh() int64 { return q.freshOf(q.held.n) }
+
+// freshOf is how many were not of those that the stream holds.
+func (q *queue) freshOf(held int64) int64 {
+	n := held - q.unknown
 	for _, c := range q.count {
 		n -= c
 	}

@@ -131,6 +131,9 @@ func (q *queue) restore(ctx context.Context) (clean bool, err error) {
 		if at.Msgs == 0 {
 			q.held.size = size{}
 		}
+		if q.s.o.Shared && at.Last > 0 {
+			q.recount.until = q.s.Now().Add(recountFor)
+		}
 		return false, nil
 	}
 	q.held.n = l.Held // the stream follows acknowledgements a moment later

@@ -153,11 +153,15 @@ func (q *queue) info(ctx context.Context) (broker.Info, error) {
 	if err := q.lookAgain(ctx); err != nil {
 		return broker.Info{}, err
 	}
+	more, err := q.countAgain(ctx)
+	if err != nil {
+		return broker.Info{}, err
+	}
 	q.mu.Lock()
 	t := q.total()
 	in := broker.Info{
-		Ready: q.fresh() + q.count[back] + q.count[blocked] + q.count[unclaimed], Leased: q.count[leased] + q.count[leaving] + q.unknown, Delayed: q.count[delayed] + int64(len(q.scheduled)),
-		Held: q.count[heldBack], Dead: int64(len(q.dead)), Bytes: t.bytes, Payload: t.payload, In: q.in, Out: q.out, Activity: q.since,
+		Ready: q.freshOf(q.held.n+more) + q.count[back] + q.count[blocked] + q.count[unclaimed], Leased: q.count[leased] + q.count[leaving] + q.unknown, Delayed: q.count[delayed] + int64(len(q.scheduled)),
+		Held: q.count[heldBack], Dead: int64(len(q.dead)), Bytes: t.bytes, Payload: t.payload, In: q.in + uint64(more), Out: q.out, Activity: q.since,
 	}
 	for _, e := range q.entries {
 		if e.state.waits() {

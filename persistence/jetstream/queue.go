@@ -63,6 +63,7 @@ type queue struct {
 	passing   int    // messages that go back, and whose place is not known yet
 	parts     *parts // while consumers take parts of the queue
 	doubts    doubts
+	recount   recount
 	last      uint64 // no publish under way stands below it
 
 	waits   []*waiter
