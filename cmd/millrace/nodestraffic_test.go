@@ -184,6 +184,9 @@ func (x *traffic) end() {
 	x.work.Wait()
 	x.drain()
 	x.lacks("the queue", func(text string) bool { return x.seen[text] })
+	if len(x.wrong) > 0 {
+		x.comesLate()
+	}
 	for _, w := range x.walkers {
 		w.finish()
 		x.lacks(w.id(), func(text string) bool { return w.seen[text] > 0 })
@@ -224,6 +227,23 @@ func (x *traffic) drain() {
 	}
 	n, err := api.counts(t.Context(), "e")
 	t.Errorf("%+v are left, %v", n, err)
+}
+
+// comesLate tells of what is missing whether the queue has it after all.
+func (x *traffic) comesLate() {
+	t := x.f.t
+	t.Helper()
+	api, before := x.api(x.f.node(0)), len(x.seen)
+	n, err := api.counts(t.Context(), "e")
+	t.Logf("the queue has %+v, %v", n, err)
+	eventually(time.Minute, func() bool {
+		if hs, err := api.consume(t.Context(), "e", 100, 5, 60); err == nil {
+			x.take(t.Context(), api, hs)
+		}
+		return len(x.seen) > before
+	})
+	n, err = api.counts(t.Context(), "e")
+	t.Logf("%d messages came after the queue had said that it is empty; it has %+v, %v", len(x.seen)-before, n, err)
 }
 
 // lacks looks for acknowledged publishes that somebody does not have.
