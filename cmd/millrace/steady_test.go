@@ -37,6 +37,7 @@ var mayAskTheMachine = map[string]string{
 	"persistence/jetstream/call.go":          measures,
 	"persistence/jetstream/enter.go":         "what the servers judge by their own clocks",
 	"persistence/jetstream/jetstreamtest/":   "tests, in fake time",
+	"persistence/jetstream/keys.go":          measures,
 	"persistence/jetstream/member.go":        measures,
 	"persistence/jetstream/receive.go":       measures,
 	"persistence/jetstream/servers.go":       "what the servers judge by their own clocks",

@@ -335,15 +335,27 @@ func (k *keySpace) resolve(ctx context.Context, key string, tried []byte) error 
 }
 
 // landed finds out whether a write that was refused because of its revision is what
-// the key holds; it is ErrUnknown if not.
+// the key holds; it is ErrUnknown if not. It may be there only a while later: a repeat is
+// refused while the servers still decide about the first.
 func (k *keySpace) landed(ctx context.Context, p *put) error {
-	if err := k.resolve(ctx, p.key, p.value); err != nil {
-		return err
+	tick := time.NewTicker(resendAfter)
+	defer tick.Stop()
+	for begun := time.Now(); ; {
+		if err := k.resolve(ctx, p.key, p.value); err != nil {
+			return err
+		}
+		if e, ok := k.get(p.key); ok == (p.value != nil) && bytes.Equal(e.Value, p.value) {
+			return nil
+		}
+		if time.Since(begun) >= giveUpAfter {
+			return broker.ErrUnknown
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return fmt.Errorf("%w: %w", broker.ErrUnknown, ctx.Err())
+		}
 	}
-	if e, ok := k.get(p.key); ok != (p.value != nil) || !bytes.Equal(e.Value, p.value) {
-		return broker.ErrUnknown
-	}
-	return nil
 }
 
 // get returns a key of the copy.
