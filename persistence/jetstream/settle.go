@@ -114,6 +114,9 @@ func (q *queue) claim(ctx context.Context, r broker.Ref, later func()) (*entry, 
 		e.next = append(e.next, later)
 		return nil, 0, errLater
 	}
+	if r.Attempt < e.attempt() { // it was handed out again while we looked for it
+		return nil, 0, broker.ErrStale
+	}
 	was := e.state
 	if was == unclaimed { // should it stay, it comes again
 		was = back
