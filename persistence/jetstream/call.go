@@ -192,7 +192,11 @@ func (c *calls) close() {
 	}
 	c.mu.Unlock()
 	for _, k := range all {
-		k.done(nil, broker.ErrUnknown)
+		if k.out > 0 {
+			k.done(nil, broker.ErrUnknown)
+		} else {
+			k.done(nil, broker.ErrClosed)
+		}
 	}
 	_ = c.sub.Unsubscribe()
 }

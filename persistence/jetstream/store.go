@@ -242,6 +242,7 @@ func (s *Store) fail(err error) {
 		return
 	}
 	s.log.Error().Err(err).Msg("the store takes no more work")
+	go s.calls.close() // nobody waits for what cannot be written; who fails it may hold a lock
 	if s.o.Failed != nil {
 		s.o.Failed(err)
 	}
