@@ -224,6 +224,9 @@ func TestAnonymousClientsOfTheHTTPPortAreJudgedByBothOfItsAddresses(t *testing.T
 func TestAListenerInTheClearIsWarnedAbout(t *testing.T) {
 	for address, want := range map[string]int{"127.0.0.1:0": 0, "0.0.0.0:0": 1} {
 		s := startSecured(t, "--http-listen", address, "--http-tls-listen", "0.0.0.0:0")
+		if !eventually(40*time.Second, func() bool { return strings.Contains(tail(s.log), `"msg":"ready"`) }) { // it has warned by then
+			t.Error("it is not ready")
+		}
 		log := tail(s.log)
 		if got := strings.Count(log, "listens without TLS on an address that others reach"); got != want || strings.Contains(log, "chmod 600") {
 			t.Errorf("%s: %d warnings", address, got)
