@@ -22,6 +22,10 @@
 // done again if that does no harm, else its outcome is unknown (ErrUnknown).
 // A receive waits on, whoever leads.
 //
+// A node has the answer to its join once all others know of it: whoever leads next
+// waits for it with changes. One that stops says so to who asks it, for a moment after
+// it has left as well (linger), and a leader passes on what it did not do any more.
+//
 // # What all nodes know
 //
 // The leader tells every node, itself included, of each change of a definition or
