@@ -25,6 +25,10 @@ type SessionOptions struct {
 	Expiry    uint32 // seconds that the session outlives its connection; NeverExpires
 	Will      *Will  // nil for none
 	Since     int64  // when the client connected, Unix milliseconds, of which the newest counts on several nodes
+	// Here reports whether the client is still connected; nil says that it is. It must
+	// not wait. One that left, and may be connected to another node by now, takes
+	// nothing from there.
+	Here func() bool
 }
 
 // Session is what the broker keeps for a client: subscriptions, the messages
@@ -215,6 +219,8 @@ func (s *Session) takeable(o *SessionOptions) error {
 		return errorf(Conflict, ClientSubject, "client id %q is connected", s.id)
 	case s.durable && s.another(o.Principal):
 		return errorf(Conflict, ClientSubject, "client id %q has a session of another identity", s.id)
+	case s.tenure != nil: // from now on it is noticed when another node takes s
+		return o.left()
 	}
 	return nil
 }

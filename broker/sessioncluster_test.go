@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -360,6 +361,31 @@ func TestASessionIsTakenFromANodeThatDoesNotAnswer(t *testing.T) {
 		first.SetDeaf(false)
 		if _, present := a.connect("x"); !present {
 			t.Error("the session did not come back")
+		}
+	})
+}
+
+// TestAClientThatLeftWhileItsSessionCameTakesNothing: it is connected to a third node
+// by the time that its session is free.
+func TestAClientThatLeftWhileItsSessionCameTakesNothing(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		s := share(t, "")
+		a, b, c := newEdge(s.start("a")), newEdge(s.start("b")), newEdge(s.start("c"))
+		old, _ := a.connect("x")
+		var left atomic.Bool
+		var now *broker.Session
+		a.OnRelease(func(ctx context.Context, _ string, _ broker.Parting) {
+			if !left.Swap(true) {
+				old.Close(ctx, false)
+				now, _ = c.connect("x")
+			}
+		}, func(broker.Elsewhere) {})
+		for range 2 {
+			_, _, err := b.OpenSession(b.ctx, broker.SessionOptions{ClientID: "x", Principal: nobody, Expiry: 3600, Here: func() bool { return !left.Load() }})
+			wantKind(t, err, broker.Unavailable, broker.ClientSubject)
+			synctest.Wait()
+			wantList(t, "the third node was asked", c.asked())
+			c.subscribe(now, "t", 1)
 		}
 	})
 }

@@ -142,11 +142,10 @@ func (ss *sessions) elsewhere(id string) string {
 	return ""
 }
 
-// callIn asks the node that holds the session of a client id to give it up, and
-// reports which that is, if it did not answer. It is Conflict where the session
+// callIn asks the node that holds the session of a client id, "" for none, to give
+// it up, and returns its name if it did not answer. It is Conflict where the session
 // is another identity's.
-func (ss *sessions) callIn(ctx context.Context, id string, who *auth.Principal) (silent string, err error) {
-	node := ss.elsewhere(id)
+func (ss *sessions) callIn(ctx context.Context, node, id string, who *auth.Principal) (silent string, err error) {
 	if node == "" {
 		return "", nil
 	}
@@ -167,17 +166,27 @@ func (ss *sessions) callIn(ctx context.Context, id string, who *auth.Principal) 
 	return "", nil
 }
 
+// left is the error of a client that is not there any more.
+func (o *SessionOptions) left() error {
+	if o.Here == nil || o.Here() {
+		return nil
+	}
+	return errorf(Unavailable, ClientSubject, "client %q left before it had its session", o.ClientID)
+}
+
 // openMoving is OpenSession where other nodes are: the one that has the session
 // gives it up first. Of two nodes that take it at once one is refused, tries once
 // more, and then leaves it to the other.
 func (b *Broker) openMoving(ctx context.Context, o *SessionOptions) (s *Session, present bool, err error) {
-	b.announce(o)
 	for range 2 {
 		if _, err := b.cluster.Current(); err != nil {
 			return nil, false, err
 		}
 		at := b.sessions.elsewhere(o.ClientID)
-		silent, err := b.sessions.callIn(ctx, o.ClientID, o.Principal)
+		if err := o.left(); err != nil { // it may be connected there
+			return nil, false, err
+		}
+		silent, err := b.sessions.callIn(ctx, at, o.ClientID, o.Principal)
 		if err != nil {
 			return nil, false, err
 		}
@@ -192,6 +201,7 @@ func (b *Broker) openMoving(ctx context.Context, o *SessionOptions) (s *Session,
 			return nil, false, err
 		}
 		if s == nil || s.connect() { // nothing of some is kept
+			b.announce(o)
 			return s, present, nil
 		}
 		s.Close(ctx, true)

@@ -19,23 +19,30 @@ import (
 func sharing(t *testing.T, f func(t *testing.T, a, b *edge, an, bn *clustertest.View), change ...func(*mqtt.Options)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		inner, _ := openStore(t, "")
-		t.Cleanup(func() {
-			if err := inner.Close(context.Background()); err != nil {
-				t.Error(err)
-			}
-		})
-		s := clustertest.NewShared(inner)
-		start := func(n *clustertest.View) *edge {
-			e := &edge{store: &gate{Store: n}, check: func() error { return nil }, log: &logs{}}
-			openOver(t, e, mqtt.Bare, auth.Rates{}, broker.Options{Cluster: n}, change...)
-			n.Arrived()
-			return e
-		}
-		an, bn := s.Join("a"), s.Join("b")
-		an.Node.MQTT = "a.example:1883"
-		f(t, start(an), start(bn), an, bn)
+		a, b, an, bn := two(t, change...)
+		f(t, a, b, an, bn)
 	})
+}
+
+// two are the edges of two nodes over one store, and what they are to the store.
+func two(t *testing.T, change ...func(*mqtt.Options)) (a, b *edge, an, bn *clustertest.View) {
+	t.Helper()
+	inner, _ := openStore(t, "")
+	t.Cleanup(func() {
+		if err := inner.Close(context.Background()); err != nil {
+			t.Error(err)
+		}
+	})
+	s := clustertest.NewShared(inner)
+	start := func(n *clustertest.View) *edge {
+		e := &edge{store: &gate{Store: n}, check: func() error { return nil }, log: &logs{}}
+		openOver(t, e, mqtt.Bare, auth.Rates{}, broker.Options{Cluster: n}, change...)
+		n.Arrived()
+		return e
+	}
+	an, bn = s.Join("a"), s.Join("b")
+	an.Node.MQTT = "a.example:1883"
+	return start(an), start(bn), an, bn
 }
 
 // stay is a CONNECT of MQTT 5 whose session outlives the connection for an hour.
@@ -43,14 +50,18 @@ func stay(t *testing.T, e *edge, id string) (r *raw, present bool) {
 	t.Helper()
 	r = pipe(t, e)
 	r.v5 = true
-	c := connectPacket(true, id, []byte{0x11, 0, 0, 0x0E, 0x10})
-	c[9] &^= 2 // not a clean start
-	r.send(c)
+	r.send(stayPacket(id))
 	head, body := r.packet()
 	if head != 0x20 || body[1] != 0 {
 		t.Fatalf("CONNACK is %x %x", head, body)
 	}
 	return r, body[0] == 1
+}
+
+func stayPacket(id string) []byte {
+	c := connectPacket(true, id, []byte{0x11, 0, 0, 0x0E, 0x10})
+	c[9] &^= 2 // not a clean start
+	return c
 }
 
 // ends wants a DISCONNECT with a reason.

@@ -318,6 +318,20 @@ func (c *conn) stays(d time.Duration) error {
 	return err
 }
 
+// here reports whether the client is still connected, or has sent something after its
+// CONNECT that is to be served; it does not wait. What came is kept. Of what is no socket
+// it is not known, and said.
+func (c *conn) here() bool {
+	in := &c.input
+	p := in.room()
+	if in.r < in.w {
+		return true
+	}
+	n, _, err := c.receive(p)
+	in.w += n
+	return n > 0 || err == nil || errors.Is(err, os.ErrDeadlineExceeded) && !c.stop.Load()
+}
+
 // arm sets the deadline of the next read, unless it would hardly move.
 func (c *conn) arm() error {
 	at := c.accepted.Add(c.srv.o.ConnectTimeout)

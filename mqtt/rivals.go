@@ -111,7 +111,7 @@ func (rs *rivals) hold(c *conn) *faultError {
 	r.held--
 	rs.mu.Unlock()
 	if err != nil {
-		return &faultError{success, "the client left while its connect was held", closeClient}
+		return leftEarly()
 	}
 	return nil
 }

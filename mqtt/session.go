@@ -59,6 +59,14 @@ func same(a, b *auth.Principal) bool { return a.Kind == b.Kind && a.Name == b.Na
 func (s *Server) register(ctx context.Context, c *conn) *faultError {
 	s.mu.Lock()
 	old := s.clients[c.hello.id]
+	for met := (*conn)(nil); old != nil && old != met; old = s.clients[c.hello.id] {
+		s.mu.Unlock()
+		if !c.here() { // old is its next connection, it may be
+			return leftEarly()
+		}
+		met = old
+		s.mu.Lock()
+	}
 	if old != nil && !same(old.who, c.who) {
 		s.mu.Unlock()
 		return &faultError{badClientID, "client id is in use by another identity", closeAuth}
@@ -82,6 +90,11 @@ func (s *Server) register(ctx context.Context, c *conn) *faultError {
 		}
 	}
 	return c.openSession(ctx)
+}
+
+// leftEarly is why a CONNECT whose client did not wait for the answer takes nothing.
+func leftEarly() *faultError {
+	return &faultError{success, "the client left before its connect was answered", closeClient}
 }
 
 // takeOver tells that c takes the place of old, and whether the two are rivals.
@@ -122,8 +135,11 @@ func (c *conn) openSession(ctx context.Context) *faultError {
 	h, s := &c.hello, c.session
 	expiry := h.expiry(&c.srv.o)
 	kept, present, err := c.srv.o.Broker.OpenSession(ctx, broker.SessionOptions{
-		ClientID: h.id, Principal: c.who, Clean: h.clean, Expiry: expiry, Will: h.will, Since: c.since,
+		ClientID: h.id, Principal: c.who, Clean: h.clean, Expiry: expiry, Will: h.will, Since: c.since, Here: c.here,
 	})
+	if err != nil && !c.here() {
+		return leftEarly()
+	}
 	switch broker.KindOf(err) {
 	case broker.Conflict:
 		return &faultError{badClientID, "client id has a session of another identity", closeAuth}
