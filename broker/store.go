@@ -50,6 +50,8 @@ type Store interface {
 	Receive(w *Wait)
 	// Cancel withdraws w if it still waits, and then Deliver is never called;
 	// it reports whether it did. A withdrawn wait took nothing: no lease, no attempt.
+	// Otherwise Deliver is called soon, if it was not: with what was being delivered, or,
+	// by a store that has to ask whether something was, with nothing.
 	Cancel(w *Wait) bool
 	// Read appends up to limit entries from p on to dst, without leasing them.
 	// On a stream an offset below the first entry is a *RangeError, never a

@@ -382,14 +382,16 @@ func (s *Store) lost(why error) {
 
 func (s *Store) lostFrom(to *leader, why error) {
 	s.mu.Lock()
-	was := s.to == to
-	if was {
-		s.to, s.ready = nil, false
-		s.gone = to.name
-	}
-	s.mu.Unlock()
-	if !was {
+	if s.to != to {
+		s.mu.Unlock()
 		return
+	}
+	s.to, s.ready = nil, false
+	s.gone = to.name
+	over := s.endOver()
+	s.mu.Unlock()
+	for _, f := range over {
+		f()
 	}
 	s.log.Warn().Err(why).Str("leader", to.name).Msg("the leader of the cluster is not there")
 	select {

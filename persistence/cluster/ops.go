@@ -43,7 +43,8 @@ type op struct {
 	// local does it here, where this node leads by now.
 	local func(l *lead)
 	place *list.Element
-	wait  *broker.Wait // of a receive
+	wait  *broker.Wait // of a receive,
+	over  bool         // which was cancelled, at since
 }
 
 // ops are those that have no answer yet, oldest first.
@@ -93,9 +94,6 @@ func (s *Store) answered(o *op, body []byte, more bool, err error) {
 	s.mu.Lock()
 	if o.place == nil { // it ended otherwise
 		s.mu.Unlock()
-		if o.kind == kindReceive && err == nil {
-			s.giveBack(body)
-		}
 		return
 	}
 	if errors.Is(err, errAway) {
@@ -170,7 +168,8 @@ func (s *Store) expire() {
 		e = e.Next()
 		waited := now.Sub(o.since)
 		switch {
-		case o.wait != nil && s.to == nil && !o.wait.Until.After(at):
+		case o.wait != nil && (s.to == nil && !o.wait.Until.After(at) || o.over && waited > forAnswer):
+			s.w.forget(o.id)
 			s.remove(o)
 			over = append(over, func() { s.deliver(o.wait, nil) })
 		case o.wait != nil:

@@ -50,12 +50,15 @@ func (s *Store) deliver(w *broker.Wait, err error) {
 	s.waits.Deliver(w, s.Receive, s.withdraw)
 }
 
-// Cancel implements broker.Store. What the leader sends all the same is given back.
+// Cancel implements broker.Store. A wait that the leader has is over when it says so:
+// it may be serving it by now.
 func (s *Store) Cancel(w *broker.Wait) bool {
 	return s.waits.NotAgain(w) || s.withdraw(w)
 }
 
-// withdraw takes w out of the line in which it stands, and reports whether it did.
+// withdraw takes w out of the line in which it stands, and reports whether it did. A
+// leader that has it is told, and w ends with its answer, or without one when that
+// leader is lost.
 func (s *Store) withdraw(w *broker.Wait) bool {
 	s.mu.Lock()
 	o := s.ops.waits[w]
@@ -64,23 +67,40 @@ func (s *Store) withdraw(w *broker.Wait) bool {
 		l := s.lead.Load()
 		return l != nil && l.inner.Cancel(w)
 	}
-	s.remove(o)
-	tell := o.id != 0 && s.to != nil && s.to.open && o.to == s.to.start
+	if o.id == 0 || s.to == nil || !s.to.open || o.to != s.to.start {
+		s.w.forget(o.id) // what an earlier leader has sent comes back when its lease ends
+		s.remove(o)
+		s.mu.Unlock()
+		return true
+	}
+	first, id := !o.over, o.id
+	o.over, o.since = true, time.Now()
 	s.mu.Unlock()
-	if tell {
-		id := o.id
+	if first {
 		s.start(&op{
 			kind: kindCancel, body: func() []byte { return binary.AppendUvarint(nil, id) },
 			done: func([]byte, bool, error) {}, local: func(*lead) {},
 		})
 	}
-	return true
+	return false
 }
 
-// giveBack returns what came for a wait that is not there any more.
-func (s *Store) giveBack(body []byte) {
-	var w broker.Wait
-	if readGot(body, &w) != nil || len(w.Got) == 0 {
+// endOver takes out the waits that are over and whose leader is lost. The lock is held;
+// what it returns is to be called without.
+func (s *Store) endOver() (over []func()) {
+	for w, o := range s.ops.waits {
+		if o.over {
+			s.w.forget(o.id)
+			s.remove(o)
+			over = append(over, func() { s.deliver(w, nil) })
+		}
+	}
+	return over
+}
+
+// giveBack returns what was leased for a wait of a node that is not there any more.
+func (s *Store) giveBack(w *broker.Wait) {
+	if len(w.Got) == 0 {
 		return
 	}
 	b := new(broker.Batch)
@@ -149,7 +169,7 @@ func (x *served) Deliver(w *broker.Wait) {
 	case there:
 		x.l.s.w.answer(&x.p, encodeGot(w), false, nil)
 	default:
-		x.l.s.giveBack(encodeGot(w))
+		x.l.s.giveBack(w)
 	}
 }
 

@@ -353,6 +353,15 @@ func (h *harness) outcome(w *broker.Wait) []broker.Delivery {
 	return w.Got
 }
 
+// cancel cancels w, and returns what it got before that.
+func (h *harness) cancel(w *broker.Wait) []broker.Delivery {
+	h.Helper()
+	if h.store.Cancel(w) {
+		return nil
+	}
+	return h.outcome(w)
+}
+
 // pending fails if w has ended.
 func (h *harness) pending(w *broker.Wait) {
 	h.Helper()
