@@ -347,6 +347,7 @@ type Wait struct {
 	Lease    time.Duration // 0 leases nothing: ready again at once, attempt counted
 	Consume  bool          // no lease: gone on delivery (removed durably before Deliver)
 	Until    time.Time     // zero = do not wait
+	Certain  bool          // ends with ErrUnknown where something may have been lost on its way, and does not go on
 	Sink     WaitSink
 	Tag      any // the caller's
 	// Buffer, of a stream, may take the bytes of Got, which are then good until the
@@ -389,9 +390,13 @@ var (
 // warm. A unit is what one End closes, and is one commit: all of it happens, or
 // none. A full queue fails its unit only.
 type Batch struct {
-	Tag   any // the caller's
-	Ops   []Op
-	Units []Unit
+	Tag any // the caller's
+	// Source is whose order counts, a pointer; nil for nobody's. Where a store gives a
+	// batch up without knowing its outcome, it does none of the same source that came
+	// behind it, until that is told.
+	Source any
+	Ops    []Op
+	Units  []Unit
 
 	routes  []Route
 	offsets []Offset
@@ -522,6 +527,6 @@ func (b *Batch) OpsOf(i int) []Op { return b.Ops[b.Units[i].First:b.Units[i].Las
 func (b *Batch) Reset() {
 	clear(b.Ops)
 	clear(b.Units)
-	b.Tag, b.Priv = nil, nil
+	b.Tag, b.Source, b.Priv = nil, nil, nil
 	b.Ops, b.Units, b.routes, b.offsets, b.open = b.Ops[:0], b.Units[:0], b.routes[:0], b.offsets[:0], 0
 }
