@@ -46,8 +46,8 @@ type queue struct {
 	landed  *sync.Cond
 	in      uint64
 	out     [broker.Reasons]uint64
+	counted uint64 // the start counted the stream up to it: no ledger told
 	since   broker.Activity
-	dirty   bool // counters differ from those recorded
 
 	entries   map[uint64]*entry
 	count     [states]int64
@@ -261,10 +261,7 @@ func (q *queue) endOf(m *broker.Message, queued int64) int64 {
 }
 
 // leave books n messages of a size as gone for a reason.
-func (q *queue) leave(why broker.Reason, n uint64) {
-	q.out[why] += n
-	q.dirty = true
-}
+func (q *queue) leave(why broker.Reason, n uint64) { q.out[why] += n }
 
 // total is what counts in the limits of the queue.
 func (q *queue) total() holding {

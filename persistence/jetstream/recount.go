@@ -77,7 +77,6 @@ func (q *queue) countAgain(ctx context.Context) (more int64, err error) {
 	if at.Msgs == 0 {
 		q.held.size = size{}
 	}
-	q.dirty = true
 	q.recount.until = now.Add(recountFor)
 	q.lookAtAll()
 	q.pump()
