@@ -2,6 +2,7 @@ package jetstream_test
 
 import (
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -84,6 +85,25 @@ func TestTheBooksAreRightAfterACrash(t *testing.T) {
 		x.end()
 		x.start()
 		x.balanced(q, 8, 7)
+	})
+}
+
+// TestAQueueThatIsEmptyAfterACrashTakesNoRoom, though the size of what was in it was
+// only known to be at most so much.
+func TestAQueueThatIsEmptyAfterACrashTakesNoRoom(t *testing.T) {
+	inBubble(t, func(x *clients) {
+		q, err := x.Define(x.Context(), broker.Def{Name: "q", Kind: broker.QueueTarget})
+		if err != nil {
+			x.Fatal(err)
+		}
+		if err := errors.Join(x.publish("a", q), x.publish("b", q)); err != nil {
+			x.Fatal(err)
+		}
+		x.Crash()
+		x.start()
+		counts(x.T, x.Store, q, 2, 0)
+		x.ack(x.expect(q, "a", "b")...)
+		counts(x.T, x.Store, q, 0, 0)
 	})
 }
 

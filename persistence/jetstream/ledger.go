@@ -128,20 +128,16 @@ func (q *queue) restore(ctx context.Context) (clean bool, err error) {
 		l = ledger{Last: at.Last}
 	}
 	q.in, q.out = l.In-l.Delayed, l.Out // balance adds those that are delayed now
-	q.held = holding{at.Msgs, size{l.Bytes, l.Payload}}
 	if !l.Clean {
+		q.held = at.holding()
 		q.in += at.Last - l.Last
 		q.counted = at.Last
-		q.held.size = size{at.Bytes, at.Bytes} // more than the payload, never less
-		if at.Msgs == 0 {
-			q.held.size = size{}
-		}
 		if q.s.o.Shared && at.Last > 0 {
 			q.recount.until = q.s.Now().Add(recountFor)
 		}
 		return false, nil
 	}
-	q.held.n = l.Held // the stream follows acknowledgements a moment later
+	q.held = holding{l.Held, size{l.Bytes, l.Payload}} // the stream follows acknowledgements a moment later
 	for i := range l.Parts {
 		if err := q.restorePart(i); err != nil {
 			return false, err

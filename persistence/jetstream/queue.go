@@ -85,7 +85,7 @@ type scheduled struct {
 	seq   uint64 // in the stream of the delayed
 }
 
-// holding counts messages.
+// holding counts messages. Those that an earlier process left may take less than it says.
 type holding struct {
 	n int64
 	size
@@ -95,6 +95,18 @@ func (h *holding) add(z size, by int64) {
 	h.n += by
 	h.bytes += by * z.bytes
 	h.payload += by * z.payload
+	if h.n == 0 {
+		h.size = size{}
+	}
+}
+
+// holding is what a stream says that it holds: no less than the bytes and the payload of
+// its messages.
+func (at *streamState) holding() holding {
+	if at.Msgs == 0 {
+		return holding{}
+	}
+	return holding{at.Msgs, size{at.Bytes, at.Bytes}}
 }
 
 // openQueue opens or makes the stream of a queue.

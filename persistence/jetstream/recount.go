@@ -58,9 +58,6 @@ func (q *queue) countAgain(ctx context.Context) (more int64, err error) {
 	if now, still := q.marks(); !still || now != m {
 		return 0, nil
 	}
-	if at.Msgs == 0 && m.held == 0 {
-		q.held.size = size{} // that of a start may be too much
-	}
 	if more = at.Msgs - m.held; more == 0 {
 		return 0, nil
 	}
@@ -73,10 +70,7 @@ func (q *queue) countAgain(ctx context.Context) (more int64, err error) {
 	} else {
 		q.leave(broker.ReasonAcked, uint64(-more))
 	}
-	q.held = holding{at.Msgs, size{at.Bytes, at.Bytes}} // more than the payload, never less
-	if at.Msgs == 0 {
-		q.held.size = size{}
-	}
+	q.held = at.holding()
 	q.recount.until = now.Add(recountFor)
 	q.lookAtAll()
 	q.pump()
