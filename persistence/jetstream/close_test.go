@@ -68,11 +68,7 @@ func TestACloseWaitsForUnitsUnderWay(t *testing.T) {
 func TestACloseReadsTheLogOfSessionsOn(t *testing.T) {
 	inBubble(t, func(x *clients) {
 		s := x.session("s")
-		nc, err := nats.Connect(x.o.URL, x.o.Dial...)
-		if err != nil {
-			x.Fatal(err)
-		}
-		defer nc.Close()
+		nc := x.dial()
 		js, err := natsjs.New(nc)
 		if err != nil {
 			x.Fatal(err)

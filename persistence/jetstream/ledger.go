@@ -132,11 +132,10 @@ func (q *queue) restore(ctx context.Context) (clean bool, err error) {
 		q.held = at.holding()
 		q.in += at.Last - l.Last
 		q.counted = at.Last
-		if q.s.o.Shared && at.Last > 0 {
-			q.recount.until = q.s.Now().Add(recountFor)
-		}
+		q.recount.until, q.recount.done = q.s.Now().Add(recountFor), !q.s.o.Shared || at.Last == 0
 		return false, nil
 	}
+	q.recount.done = true
 	q.held = holding{l.Held, size{l.Bytes, l.Payload}} // the stream follows acknowledgements a moment later
 	for i := range l.Parts {
 		if err := q.restorePart(i); err != nil {

@@ -107,14 +107,21 @@ func (x *clients) expect(s broker.Target, want ...string) []broker.Delivery {
 	return got
 }
 
-// logged is how many messages the log holds.
-func (x *clients) logged() uint64 {
+// dial opens a connection to the server beside that of the store.
+func (x *clients) dial() *nats.Conn {
 	x.Helper()
-	nc, err := nats.Connect(x.o.URL, x.o.Dial...)
+	nc, err := nats.Connect(x.o.URL, x.c.Dial())
 	if err != nil {
 		x.Fatal(err)
 	}
-	defer nc.Close()
+	x.Cleanup(nc.Close)
+	return nc
+}
+
+// logged is how many messages the log holds.
+func (x *clients) logged() uint64 {
+	x.Helper()
+	nc := x.dial()
 	js, err := natsjs.New(nc)
 	if err != nil {
 		x.Fatal(err)

@@ -9,7 +9,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/nats-io/nats.go"
 	natsjs "github.com/nats-io/nats.go/jetstream"
 
 	"millrace/broker"
@@ -209,11 +208,7 @@ func TestALogThatWasMadeAnewIsNotTheOneInTheBooks(t *testing.T) {
 		s := x.session("s")
 		x.publishAll(bodies(0, 10), s)
 		x.end()
-		nc, err := nats.Connect(x.o.URL, x.o.Dial...)
-		if err != nil {
-			x.Fatal(err)
-		}
-		defer nc.Close()
+		nc := x.dial()
 		js, err := natsjs.New(nc)
 		if err != nil {
 			x.Fatal(err)
