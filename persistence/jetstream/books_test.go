@@ -168,7 +168,7 @@ func TestADelayedMessageWhoseMoveIsNotAnsweredIsThereOnce(t *testing.T) {
 // copy publishes a message of a stream once more.
 func (x *clients) copy(stream string, seq int, subject, id string) {
 	x.Helper()
-	nc := x.dial()
+	nc := dial(x.T, x.c)
 	have, err := nc.Request("$JS.API.DIRECT.GET."+stream, fmt.Appendf(nil, `{"seq":%d}`, seq), 10*time.Second)
 	if err != nil || len(have.Data) == 0 {
 		x.Fatalf("%v %v", have, err)

@@ -70,7 +70,7 @@ func (c *lossyConn) Read(p []byte) (int, error) {
 // asked counts what is asked of the server on a subject from now on.
 func (x *clients) asked(subject string) *atomic.Int32 {
 	x.Helper()
-	nc := x.dial()
+	nc := dial(x.T, x.c)
 	n := new(atomic.Int32)
 	if _, err := nc.Subscribe(subject, func(*nats.Msg) { n.Add(1) }); err != nil {
 		x.Fatal(err)

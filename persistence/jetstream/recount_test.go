@@ -25,7 +25,7 @@ func takenOver(t *testing.T, f func(x *clients, q broker.Target)) {
 		}
 		x.Crash()
 		x.o.Node = "new"
-		if _, x.o.Over, err = jetstream.Holder(x.Context(), x.dial(), &x.o); err != nil {
+		if _, x.o.Over, err = jetstream.Holder(x.Context(), dial(x.T, x.c), &x.o); err != nil {
 			x.Fatal(err)
 		}
 		x.start()
@@ -46,7 +46,7 @@ func (x *clients) has(q broker.Target, want int64) {
 // way.
 func (x *clients) late() {
 	x.Helper()
-	nc := x.dial()
+	nc := dial(x.T, x.c)
 	m, err := nc.Request("$JS.API.DIRECT.GET.mr_q_1", []byte(`{"seq":1}`), 10*time.Second)
 	if err != nil || len(m.Data) == 0 {
 		x.Fatalf("%v %v", m, err)
@@ -72,7 +72,7 @@ func TestWhatLandsAfterANodeWasGivenUpIsCounted(t *testing.T) {
 		if err := x.publish("b", q); err != nil {
 			x.Fatal(err)
 		}
-		if _, err := x.dial().Request("$JS.API.STREAM.PURGE.mr_q_1", nil, 10*time.Second); err != nil { // as an acknowledgement does
+		if _, err := dial(x.T, x.c).Request("$JS.API.STREAM.PURGE.mr_q_1", nil, 10*time.Second); err != nil { // as an acknowledgement does
 			x.Fatal(err)
 		}
 		time.Sleep(time.Second)

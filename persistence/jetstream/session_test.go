@@ -11,7 +11,6 @@ import (
 
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
-	natsjs "github.com/nats-io/nats.go/jetstream"
 
 	"millrace/broker"
 	"millrace/persistence/jetstream"
@@ -107,26 +106,10 @@ func (x *clients) expect(s broker.Target, want ...string) []broker.Delivery {
 	return got
 }
 
-// dial opens a connection to the server beside that of the store.
-func (x *clients) dial() *nats.Conn {
-	x.Helper()
-	nc, err := nats.Connect(x.o.URL, x.c.Dial())
-	if err != nil {
-		x.Fatal(err)
-	}
-	x.Cleanup(nc.Close)
-	return nc
-}
-
 // logged is how many messages the log holds.
 func (x *clients) logged() uint64 {
 	x.Helper()
-	nc := x.dial()
-	js, err := natsjs.New(nc)
-	if err != nil {
-		x.Fatal(err)
-	}
-	s, err := js.Stream(x.Context(), "mr_log")
+	s, err := jetStream(x.T, x.c).Stream(x.Context(), "mr_log")
 	if err != nil {
 		x.Fatal(err)
 	}

@@ -9,8 +9,6 @@ import (
 	"testing"
 	"time"
 
-	natsjs "github.com/nats-io/nats.go/jetstream"
-
 	"millrace/broker"
 	"millrace/persistence/jetstream"
 )
@@ -208,12 +206,7 @@ func TestALogThatWasMadeAnewIsNotTheOneInTheBooks(t *testing.T) {
 		s := x.session("s")
 		x.publishAll(bodies(0, 10), s)
 		x.end()
-		nc := x.dial()
-		js, err := natsjs.New(nc)
-		if err != nil {
-			x.Fatal(err)
-		}
-		if err := js.DeleteStream(x.Context(), "mr_log"); err != nil {
+		if err := jetStream(x.T, x.c).DeleteStream(x.Context(), "mr_log"); err != nil {
 			x.Fatal(err)
 		}
 		x.start()
