@@ -7,7 +7,6 @@ import (
 	"net"
 	"runtime"
 	"strings"
-	"syscall"
 	"testing"
 
 	"millrace/broker/auth"
@@ -15,13 +14,6 @@ import (
 
 	"github.com/rs/zerolog"
 )
-
-// cpu is the processor time of this process, in nanoseconds.
-func cpu() int64 {
-	var u syscall.Rusage
-	_ = syscall.Getrusage(syscall.RUSAGE_SELF, &u)
-	return u.Utime.Nano() + u.Stime.Nano()
-}
 
 func silent(o *mqtt.Options) { o.Log = zerolog.Nop() }
 

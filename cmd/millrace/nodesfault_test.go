@@ -9,7 +9,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -102,9 +101,11 @@ func TestNATSServersComeAndGo(t *testing.T) {
 func (x *traffic) halt(name string) {
 	f := x.f
 	s := f.down(name)
-	_ = s.cmd.Process.Signal(syscall.SIGSTOP)
+	if err := jetstreamtest.Pause(s.cmd.Process); err != nil {
+		f.t.Fatal(err)
+	}
 	f.replaced(name)
-	_ = s.cmd.Process.Signal(syscall.SIGCONT)
+	_ = jetstreamtest.Resume(s.cmd.Process) // it ends by itself, and that is waited for
 	s.givesUp()
 }
 

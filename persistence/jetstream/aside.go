@@ -26,6 +26,7 @@ const (
 type deadEntry struct {
 	size
 	since int64
+	read  bool // when the store was opened
 }
 
 // openShared makes the streams that all queues share.
@@ -69,7 +70,11 @@ func (q *queue) copyDead(ctx context.Context, op *broker.Op) error {
 	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.keepDead(a.Seq, &deadEntry{sizeOf(&d.Message, m.Data), q.s.milli()})
+	if x := q.dead[a.Seq]; x != nil && x.read { // a crash came between, and both were counted
+		x.read = false
+		q.in--
+	}
+	q.keepDead(a.Seq, &deadEntry{size: sizeOf(&d.Message, m.Data), since: q.s.milli()})
 	q.plan(q.s.milli())
 	return nil
 }
@@ -110,7 +115,7 @@ func (s *Store) loadDead(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		q.keepDead(m.Seq, &deadEntry{sizeOf(&d.Message, m.Data), m.Time.UnixMilli()})
+		q.keepDead(m.Seq, &deadEntry{sizeOf(&d.Message, m.Data), m.Time.UnixMilli(), true})
 		return nil
 	})
 }
@@ -259,7 +264,11 @@ func (m *mover) move(msg jetstream.Msg) {
 func (q *queue) arrivedLate(d *broker.Delivery, z size, a pubAck) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if !q.unschedule(d.ID) || a.Duplicate {
+	if !q.unschedule(d.ID) {
+		return
+	}
+	if a.Duplicate && a.Seq <= q.counted { // a crash came between, and both were counted
+		q.in--
 		return
 	}
 	q.held.add(z, 1)

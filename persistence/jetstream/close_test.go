@@ -2,13 +2,11 @@ package jetstream_test
 
 import (
 	"context"
-	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/nats-io/nats.go"
-	natsjs "github.com/nats-io/nats.go/jetstream"
 
 	"millrace/broker"
 	"millrace/persistence/jetstream"
@@ -68,27 +66,13 @@ func TestACloseWaitsForUnitsUnderWay(t *testing.T) {
 func TestACloseReadsTheLogOfSessionsOn(t *testing.T) {
 	inBubble(t, func(x *clients) {
 		s := x.session("s")
-		nc, err := nats.Connect(x.o.URL, x.o.Dial...)
+		log, err := jetStream(x.T, x.c).Stream(x.Context(), "mr_log")
 		if err != nil {
 			x.Fatal(err)
 		}
-		defer nc.Close()
-		js, err := natsjs.New(nc)
-		if err != nil {
-			x.Fatal(err)
-		}
-		for name := range js.StreamNames(x.Context()).Name() {
-			if !strings.HasSuffix(name, "_log") {
-				continue
-			}
-			log, err := js.Stream(x.Context(), name)
-			if err != nil {
-				x.Fatal(err)
-			}
-			for tail := range log.ConsumerNames(x.Context()).Name() {
-				if err := log.DeleteConsumer(x.Context(), tail); err != nil {
-					x.Error(err)
-				}
+		for tail := range log.ConsumerNames(x.Context()).Name() {
+			if err := log.DeleteConsumer(x.Context(), tail); err != nil {
+				x.Error(err)
 			}
 		}
 		end := closeSoon(x.T, x.Store)

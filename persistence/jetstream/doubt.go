@@ -97,7 +97,6 @@ func (q *queue) absent(id broker.ID, d doubted) {
 		return // it was due, and came
 	}
 	q.in--
-	q.dirty = true
 }
 
 // resolve looks, on one goroutine for the queue, until nothing is left to find out.

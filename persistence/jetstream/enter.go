@@ -360,7 +360,6 @@ func (q *queue) entered(e *entering, a pubAck, id broker.ID, err error) {
 		q.landed.Broadcast()
 	}
 	q.in++
-	q.dirty = true
 	switch {
 	case err != nil:
 		q.lookAtAll() // it may be there

@@ -9,13 +9,9 @@ import (
 	"math/rand/v2"
 	"os"
 	"strconv"
-	"strings"
 	"sync"
 	"testing"
 	"time"
-
-	"github.com/nats-io/nats.go"
-	natsjs "github.com/nats-io/nats.go/jetstream"
 
 	"millrace/broker"
 	"millrace/persistence/jetstream"
@@ -164,7 +160,7 @@ func faultRound(t *testing.T, p *jetstreamtest.Processes, prefix string, fault f
 	w.idle.Go(func() { w.consume(consuming, w.subscription, &w.sub) })
 
 	w.flows(t, 50)
-	fault(p, p.Named(leader(t, p, prefix)))
+	fault(p, p.Leader(prefix+"_q_"))
 	w.flows(t, 50)
 	w.end()
 	w.work.Wait()
@@ -320,27 +316,6 @@ func (w *world) check(t *testing.T) {
 			t.Errorf("queue %s was defined, and is not there", name)
 		}
 	}
-}
-
-// leader is the name of the server that leads the queue.
-func leader(t *testing.T, p *jetstreamtest.Processes, prefix string) string {
-	t.Helper()
-	nc, err := nats.Connect(p.URL())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer nc.Close()
-	js, err := natsjs.New(nc)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for info := range js.ListStreams(t.Context()).Info() {
-		if strings.HasPrefix(info.Config.Name, prefix+"_q_") && info.Cluster != nil && info.Cluster.Leader != "" {
-			return info.Cluster.Leader
-		}
-	}
-	t.Fatal("the queue has no leader")
-	return ""
 }
 
 // eventually waits until ok holds.

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
+	natsjs "github.com/nats-io/nats.go/jetstream"
 
 	"millrace/broker"
 	"millrace/persistence/jetstream"
@@ -36,6 +37,27 @@ func open(tb testing.TB, o jetstream.Options) *jetstream.Store {
 		tb.Fatal(err)
 	}
 	return s
+}
+
+// dial opens a connection to the server of InProcess beside those of stores.
+func dial(t *testing.T, c *jetstreamtest.Cluster) *nats.Conn {
+	t.Helper()
+	nc, err := nats.Connect("nats://lone", c.Dial())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(nc.Close)
+	return nc
+}
+
+// jetStream is what others see of that server.
+func jetStream(t *testing.T, c *jetstreamtest.Cluster) natsjs.JetStream {
+	t.Helper()
+	js, err := natsjs.New(dial(t, c))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return js
 }
 
 func TestOneServerPassesTheSuite(t *testing.T) { storetest.Run(t, newLone) }

@@ -11,8 +11,9 @@ import (
 
 // A queue's ledger is what JetStream does not know of it: why messages left, and
 // who was given back without an attempt. It is written when the store closes. After
-// a crash an older one is found: what left since is booked as acked, and what was
-// leased counts as leased until JetStream hands it out again.
+// a crash an older one is found: what came since is what the stream numbered, and what is
+// not there left, which is booked as acked; what was leased counts as leased until
+// JetStream hands it out again.
 const (
 	ledgerSettle = time.Second
 	ledgerPart   = 2000 // entries in one key
@@ -24,6 +25,8 @@ type ledger struct {
 	In      uint64                 `json:"in"`
 	Out     [broker.Reasons]uint64 `json:"out"`
 	Held    int64                  `json:"held"`
+	Delayed uint64                 `json:"delayed"` // of In, what was not in the stream yet
+	Last    uint64                 `json:"last"`    // of the stream; what it holds behind that came since
 	Bytes   int64                  `json:"bytes"`
 	Payload int64                  `json:"payload"`
 	Parts   int                    `json:"parts"`
@@ -57,7 +60,7 @@ func (q *queue) save(ctx context.Context) error {
 		return nil
 	}
 	q.mu.Lock()
-	l := ledger{Clean: true, In: q.in, Out: q.out, Held: q.held.n, Bytes: q.held.bytes, Payload: q.held.payload}
+	l := ledger{Clean: true, In: q.in, Out: q.out, Held: q.held.n, Delayed: uint64(len(q.scheduled)), Bytes: q.held.bytes, Payload: q.held.payload}
 	var parts [][]ledgerEntry
 	for _, e := range q.entries {
 		if n := len(parts); n == 0 || len(parts[n-1]) == ledgerPart {
@@ -122,29 +125,42 @@ func (q *queue) restore(ctx context.Context) (clean bool, err error) {
 		}
 	}
 	if q.def.Volatile {
-		l = ledger{}
+		l = ledger{Last: at.Last}
 	}
-	q.in, q.out = l.In, l.Out
-	q.held = holding{at.Msgs, size{l.Bytes, l.Payload}}
+	q.in, q.out = l.In-l.Delayed, l.Out // balance adds those that are delayed now
 	if !l.Clean {
-		q.held.size = size{at.Bytes, at.Bytes} // more than the payload, never less
-		if at.Msgs == 0 {
-			q.held.size = size{}
-		}
-		if q.s.o.Shared && at.Last > 0 {
-			q.recount.until = q.s.Now().Add(recountFor)
-		}
+		q.held = at.holding()
+		q.in += at.Last - l.Last
+		q.counted = at.Last
+		q.recount.until, q.recount.done = q.s.Now().Add(recountFor), !q.s.o.Shared || at.Last == 0
 		return false, nil
 	}
-	q.held.n = l.Held // the stream follows acknowledgements a moment later
+	q.recount.done = true
+	q.held = holding{l.Held, size{l.Bytes, l.Payload}} // the stream follows acknowledgements a moment later
 	for i := range l.Parts {
 		if err := q.restorePart(i); err != nil {
 			return false, err
 		}
 	}
-	l.Clean, l.Parts = false, 0
+	l.Clean, l.Parts, l.Last = false, 0, at.Last
 	q.regroup()
 	return true, q.write(ctx, l) // what follows is not in it
+}
+
+// balance ends a restore, once the delayed and the dead are known: what is not there any
+// more left, and was acked as far as anybody knows. A crash may have left something in
+// two places, and then it counts as two until one of them goes.
+func (q *queue) balance() {
+	q.in += uint64(len(q.scheduled))
+	gone := int64(q.in) - q.total().n
+	for _, n := range q.out {
+		gone -= int64(n)
+	}
+	if gone < 0 {
+		q.in += uint64(-gone)
+	} else {
+		q.leave(broker.ReasonAcked, uint64(gone))
+	}
 }
 
 // regroup has those that were put off stand in line for their keys again.

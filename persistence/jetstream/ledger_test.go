@@ -19,8 +19,7 @@ import (
 func TestADroppedQueueLeavesNoLedger(t *testing.T) {
 	inBubble(t, func(x *clients) {
 		ledgers := func() int {
-			kv, done := keyValue(x.T, x.c, "mr_node")
-			defer done()
+			kv := keyValue(x.T, x.c, "mr_node")
 			keys, err := kv.Keys(x.Context())
 			if err != nil && !errors.Is(err, natsjs.ErrNoKeysFound) {
 				x.Fatal(err)

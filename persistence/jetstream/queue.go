@@ -46,8 +46,8 @@ type queue struct {
 	landed  *sync.Cond
 	in      uint64
 	out     [broker.Reasons]uint64
+	counted uint64 // the start counted the stream up to it: no ledger told
 	since   broker.Activity
-	dirty   bool // counters differ from those recorded
 
 	entries   map[uint64]*entry
 	count     [states]int64
@@ -85,7 +85,7 @@ type scheduled struct {
 	seq   uint64 // in the stream of the delayed
 }
 
-// holding counts messages.
+// holding counts messages. Those that an earlier process left may take less than it says.
 type holding struct {
 	n int64
 	size
@@ -95,6 +95,18 @@ func (h *holding) add(z size, by int64) {
 	h.n += by
 	h.bytes += by * z.bytes
 	h.payload += by * z.payload
+	if h.n == 0 {
+		h.size = size{}
+	}
+}
+
+// holding is what a stream says that it holds: no less than the bytes and the payload of
+// its messages.
+func (at *streamState) holding() holding {
+	if at.Msgs == 0 {
+		return holding{}
+	}
+	return holding{at.Msgs, size{at.Bytes, at.Bytes}}
 }
 
 // openQueue opens or makes the stream of a queue.
@@ -261,10 +273,7 @@ func (q *queue) endOf(m *broker.Message, queued int64) int64 {
 }
 
 // leave books n messages of a size as gone for a reason.
-func (q *queue) leave(why broker.Reason, n uint64) {
-	q.out[why] += n
-	q.dirty = true
-}
+func (q *queue) leave(why broker.Reason, n uint64) { q.out[why] += n }
 
 // total is what counts in the limits of the queue.
 func (q *queue) total() holding {

@@ -11,15 +11,19 @@ import (
 // servers, which land when the next one has counted its queues. So that one counts
 // again: what the stream holds, once nothing of its own is under way.
 const (
-	recountFor = dedupWindow // so long after it has taken a queue over, or was wrong last
-	stillFor   = ledgerSettle
+	recountFor   = dedupWindow // so long after it has taken a queue over, or was wrong last, something may land
+	recountEvery = time.Second // at most
+	stillFor     = ledgerSettle
 )
 
 // recount is what a queue knows of that. It is under its lock.
 type recount struct {
-	until time.Time // from then on the books are right
+	until time.Time // from then on nothing lands
+	done  bool      // the books were right since, or there was no such node
+	next  time.Time // when the stream may be asked again
+	more  int64     // it had so many more than the books when it was asked last
 	said  marks
-	since time.Time // since when they say so
+	since time.Time // since when the books say so
 }
 
 // marks change with everything that comes or goes.
@@ -36,50 +40,52 @@ func (q *queue) marks() (m marks, still bool) {
 	return marks{q.held.n, q.in, q.out}, still && !q.dropped
 }
 
-// countAgain compares the books with the stream, and returns how many messages more that
-// has. They are put right once nothing has moved for a while: the stream follows what is
-// acknowledged a moment later.
+// countAgain compares the books with the stream, as often as that is of use, and returns
+// how many messages more that has.
 func (q *queue) countAgain(ctx context.Context) (more int64, err error) {
 	q.mu.Lock()
+	r, now := &q.recount, q.s.Now()
 	m, still := q.marks()
-	if still = still && q.s.Now().Before(q.recount.until); still && (m != q.recount.said || q.recount.since.IsZero()) {
-		q.recount.said, q.recount.since = m, q.s.Now()
+	if !still || r.done || now.Before(r.next) {
+		defer q.mu.Unlock()
+		return r.more, nil
+	}
+	if r.next = now.Add(recountEvery); m != r.said || r.since.IsZero() {
+		r.said, r.since = m, now
 	}
 	q.mu.Unlock()
-	if !still {
-		return 0, nil
-	}
 	at, err := q.s.state(ctx, q.stream)
 	if err != nil {
 		return 0, err
 	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if now, still := q.marks(); !still || now != m {
-		return 0, nil
+	if after, still := q.marks(); still && after == m {
+		q.compare(at, now)
 	}
-	if at.Msgs == 0 && m.held == 0 {
-		q.held.size = size{} // that of a start may be too much
+	return r.more, nil
+}
+
+// compare compares the books with what the stream answered when it was asked. They are put
+// right once nothing has moved for a while: the stream follows what is acknowledged a
+// moment later.
+func (q *queue) compare(at streamState, asked time.Time) {
+	r := &q.recount
+	off := at.Msgs - q.held.n
+	r.more = max(off, 0)
+	switch {
+	case off == 0:
+		r.done = !asked.Before(r.until)
+		return
+	case q.s.Now().Sub(r.since) < stillFor:
+		return
+	case off > 0:
+		q.in += uint64(off)
+	default:
+		q.leave(broker.ReasonAcked, uint64(-off))
 	}
-	if more = at.Msgs - m.held; more == 0 {
-		return 0, nil
-	}
-	now := q.s.Now()
-	if now.Sub(q.recount.since) < stillFor {
-		return max(more, 0), nil
-	}
-	if more > 0 {
-		q.in += uint64(more)
-	} else {
-		q.leave(broker.ReasonAcked, uint64(-more))
-	}
-	q.held = holding{at.Msgs, size{at.Bytes, at.Bytes}} // more than the payload, never less
-	if at.Msgs == 0 {
-		q.held.size = size{}
-	}
-	q.dirty = true
-	q.recount.until = now.Add(recountFor)
+	q.held, r.more = at.holding(), 0
+	r.until = q.s.Now().Add(recountFor)
 	q.lookAtAll()
 	q.pump()
-	return 0, nil
 }

@@ -2,84 +2,117 @@ package jetstream_test
 
 import (
 	"testing"
-	"testing/synctest"
 	"time"
-
-	"github.com/nats-io/nats.go"
 
 	"millrace/broker"
 	"millrace/persistence/jetstream"
-	"millrace/persistence/jetstream/jetstreamtest"
 )
 
-// TestWhatLandsAfterANodeWasGivenUpIsCounted by the node in its place: a publish, and an
-// acknowledgement, that were on their way.
-func TestWhatLandsAfterANodeWasGivenUpIsCounted(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		c := jetstreamtest.InProcess(t)
-		o := jetstream.Options{URL: "nats://lone", Replicas: 1, Shared: true, Node: "old", Dial: []nats.Option{c.Dial()}}
-		old := open(t, o)
-		old.Bind(make(heard, 10))
-		q, err := old.Define(t.Context(), broker.Def{Name: "q", Kind: broker.QueueTarget})
+// takenOver runs f where a node died that shared its prefix, and left one message in a
+// queue, and another one is in its place.
+func takenOver(t *testing.T, f func(x *clients, q broker.Target)) {
+	t.Helper()
+	inBubble(t, func(x *clients) {
+		x.end()
+		x.o.Shared, x.o.Node = true, "old"
+		x.start()
+		q, err := x.Define(x.Context(), broker.Def{Name: "q", Kind: broker.QueueTarget})
 		if err != nil {
-			t.Fatal(err)
+			x.Fatal(err)
 		}
-		send(t, old, q, "a")
-		nc, err := jetstream.Dial(t.Context(), o)
-		if err != nil {
-			t.Fatal(err)
+		if err := x.publish("a", q); err != nil {
+			x.Fatal(err)
 		}
-		defer nc.Close()
-		_, o.Over, err = jetstream.Holder(t.Context(), nc, &o)
-		if err != nil {
-			t.Fatal(err)
+		x.Crash()
+		x.o.Node = "new"
+		if _, x.o.Over, err = jetstream.Holder(x.Context(), dial(x.T, x.c), &x.o); err != nil {
+			x.Fatal(err)
 		}
-		old.Crash()
-		o.Node = "new"
-		s := open(t, o)
-		s.Bind(make(heard, 10))
-
-		ready := func(want int64) {
-			t.Helper()
-			if in, err := s.Info(t.Context(), q); err != nil || in.Ready != want || in.Leased != 0 || (in.Bytes == 0) != (want == 0) {
-				t.Errorf("%+v, %v; want %d ready", in, err, want)
-			}
-		}
-		ready(1)
-		late(t, nc)
-		ready(2)
-		<-time.After(2 * time.Second)
-		ready(2)
-		for _, d := range take(s, q, 10, time.Minute, time.Second) {
-			if r := commit(s, func(b *broker.Batch) { b.Settle(d.Ref, broker.ReasonAcked) }); r.Err != nil {
-				t.Error(r.Err)
-			}
-		}
-		ready(0)
-
-		send(t, s, q, "b")
-		ready(1)
-		if _, err := nc.Request("$JS.API.STREAM.PURGE.mr_q_1", nil, 10*time.Second); err != nil { // as an acknowledgement does
-			t.Fatal(err)
-		}
-		ready(1) // the stream may only follow what was acknowledged
-		<-time.After(2 * time.Second)
-		ready(0)
-		if err := s.Close(t.Context()); err != nil {
-			t.Error(err)
-		}
+		x.start()
+		f(x, q)
 	})
+}
+
+// has fails the test unless the queue has so many messages, all of them ready.
+func (x *clients) has(q broker.Target, want int64) {
+	x.Helper()
+	in, err := x.Info(x.Context(), q)
+	if err != nil || in.Ready != want || in.Leased != 0 || (in.Bytes == 0) != (want == 0) || in.Difference() != 0 {
+		x.Errorf("%+v, out by %d, %v; want %d ready", in, in.Difference(), err, want)
+	}
 }
 
 // late publishes the first message of the only queue once more, as one that was on its
 // way.
-func late(t *testing.T, nc *nats.Conn) {
-	t.Helper()
+func (x *clients) late() {
+	x.Helper()
+	nc := dial(x.T, x.c)
 	m, err := nc.Request("$JS.API.DIRECT.GET.mr_q_1", []byte(`{"seq":1}`), 10*time.Second)
 	if err != nil || len(m.Data) == 0 {
-		t.Fatalf("%v %v", m, err)
+		x.Fatalf("%v %v", m, err)
 	}
 	if _, err := nc.Request("mr.q.1.m", m.Data, 10*time.Second); err != nil {
-		t.Fatal(err)
+		x.Fatal(err)
 	}
+}
+
+// TestWhatLandsAfterANodeWasGivenUpIsCounted by the node in its place: a publish, and an
+// acknowledgement, that were on their way.
+func TestWhatLandsAfterANodeWasGivenUpIsCounted(t *testing.T) {
+	takenOver(t, func(x *clients, q broker.Target) {
+		x.has(q, 1)
+		x.late()
+		time.Sleep(time.Second)
+		x.has(q, 2)
+		time.Sleep(2 * time.Second)
+		x.has(q, 2)
+		x.ack(take(x.Store, q, 10, time.Minute, time.Second)...)
+		x.has(q, 0)
+
+		if err := x.publish("b", q); err != nil {
+			x.Fatal(err)
+		}
+		if _, err := dial(x.T, x.c).Request("$JS.API.STREAM.PURGE.mr_q_1", nil, 10*time.Second); err != nil { // as an acknowledgement does
+			x.Fatal(err)
+		}
+		time.Sleep(time.Second)
+		x.has(q, 1) // the stream may only follow what was acknowledged
+		time.Sleep(2 * time.Second)
+		x.has(q, 0)
+	})
+}
+
+// TestWhatLandsWhileNobodyAsksIsCounted when somebody does, however late that is.
+func TestWhatLandsWhileNobodyAsksIsCounted(t *testing.T) {
+	takenOver(t, func(x *clients, q broker.Target) {
+		x.has(q, 1)
+		time.Sleep(4 * time.Minute)
+		x.late()
+		time.Sleep(time.Hour)
+		for range 3 {
+			x.has(q, 2)
+			time.Sleep(2 * time.Second)
+		}
+	})
+}
+
+// TestBooksAreComparedOnceASecondAtMost, and no more once nothing can land.
+func TestBooksAreComparedOnceASecondAtMost(t *testing.T) {
+	takenOver(t, func(x *clients, q broker.Target) {
+		asked := x.asked("$JS.API.STREAM.INFO.mr_q_1")
+		during := func(d time.Duration) int32 {
+			before := asked.Load()
+			for end := time.Now().Add(d); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
+				x.has(q, 1)
+			}
+			return asked.Load() - before
+		}
+		if n := during(10 * time.Second); n < 5 || n > 10 {
+			x.Errorf("the stream was asked %d times in 10 s", n)
+		}
+		time.Sleep(5 * time.Minute)
+		if n := during(10 * time.Second); n != 1 {
+			x.Errorf("the stream was asked %d times in 10 s after nothing can land any more, want 1", n)
+		}
+	})
 }

@@ -11,7 +11,6 @@ import (
 
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
-	natsjs "github.com/nats-io/nats.go/jetstream"
 
 	"millrace/broker"
 	"millrace/persistence/jetstream"
@@ -110,16 +109,7 @@ func (x *clients) expect(s broker.Target, want ...string) []broker.Delivery {
 // logged is how many messages the log holds.
 func (x *clients) logged() uint64 {
 	x.Helper()
-	nc, err := nats.Connect(x.o.URL, x.o.Dial...)
-	if err != nil {
-		x.Fatal(err)
-	}
-	defer nc.Close()
-	js, err := natsjs.New(nc)
-	if err != nil {
-		x.Fatal(err)
-	}
-	s, err := js.Stream(x.Context(), "mr_log")
+	s, err := jetStream(x.T, x.c).Stream(x.Context(), "mr_log")
 	if err != nil {
 		x.Fatal(err)
 	}

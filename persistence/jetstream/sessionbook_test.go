@@ -9,9 +9,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/nats-io/nats.go"
-	natsjs "github.com/nats-io/nats.go/jetstream"
-
 	"millrace/broker"
 	"millrace/persistence/jetstream"
 )
@@ -209,16 +206,7 @@ func TestALogThatWasMadeAnewIsNotTheOneInTheBooks(t *testing.T) {
 		s := x.session("s")
 		x.publishAll(bodies(0, 10), s)
 		x.end()
-		nc, err := nats.Connect(x.o.URL, x.o.Dial...)
-		if err != nil {
-			x.Fatal(err)
-		}
-		defer nc.Close()
-		js, err := natsjs.New(nc)
-		if err != nil {
-			x.Fatal(err)
-		}
-		if err := js.DeleteStream(x.Context(), "mr_log"); err != nil {
+		if err := jetStream(x.T, x.c).DeleteStream(x.Context(), "mr_log"); err != nil {
 			x.Fatal(err)
 		}
 		x.start()

@@ -25,6 +25,7 @@ type tail struct {
 	next   uint64 // number of the message that comes next
 	upTo   uint64 // the end of the log when it began
 	last   time.Time
+	torn   bool // it missed something: another one is made
 }
 
 // follow reads the log from what was passed on, in place of the tail before.
@@ -95,11 +96,29 @@ func (l *sessionLog) followAgain() {
 		err := again(l.s.ctx, l.follow)
 		l.mu.Lock()
 		l.starting = false
+		torn := err == nil && l.tail != nil && l.tail.torn // meanwhile
 		l.mu.Unlock()
+		if torn {
+			l.followAgain()
+		}
 		if err != nil && l.s.ctx.Err() == nil {
 			l.s.log.Warn().Err(err).Str("stream", l.stream).Msg("the log of sessions cannot be read")
 		}
 	})
+}
+
+// tear has another tail take the place of t, which is of no use any more. It says so once:
+// all that t brings after that is of no use either.
+func (t *tail) tear(why error) {
+	l := t.l
+	l.mu.Lock()
+	first := l.tail == t && !t.torn
+	t.torn = true
+	l.mu.Unlock()
+	if first {
+		l.s.log.Warn().Err(why).Str("stream", l.stream).Msg("the log of sessions is read again")
+		l.followAgain()
+	}
 }
 
 // end stops a tail. JetStream forgets it when nobody listens.
@@ -119,12 +138,11 @@ func (t *tail) brought(m *nats.Msg) {
 	}
 	at, err := t.number(m)
 	if err != nil {
-		t.l.s.log.Warn().Err(err).Str("stream", t.l.stream).Msg("the log of sessions is read again")
-		t.l.followAgain()
+		t.tear(err)
 		return
 	}
 	if at.seq == 0 {
-		return // of a tail that was replaced
+		return // of a tail that was replaced, or will be
 	}
 	t.l.give(&stored{Seq: at.seq, Data: m.Data, Time: at.time, header: m.Header})
 	if at.pending == 0 {
@@ -134,7 +152,7 @@ func (t *tail) brought(m *nats.Msg) {
 	}
 }
 
-// number reads which message m is; its sequence is 0 if another tail brings it.
+// number reads which message m is; its sequence is 0 if another tail brings it, or will.
 func (t *tail) number(m *nats.Msg) (reply, error) {
 	rest, ok := strings.CutPrefix(m.Reply, t.prefix)
 	if !ok {
@@ -146,7 +164,7 @@ func (t *tail) number(m *nats.Msg) (reply, error) {
 	}
 	t.l.mu.Lock()
 	defer t.l.mu.Unlock()
-	if t.l.tail != t {
+	if t.l.tail != t || t.torn {
 		return reply{}, nil
 	}
 	t.last = time.Now()

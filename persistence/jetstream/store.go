@@ -193,6 +193,11 @@ func (s *Store) open(ctx context.Context) (err error) {
 		}
 		took.Dur(step.name, time.Since(began))
 	}
+	for _, t := range s.all() {
+		if q, ok := t.(*queue); ok {
+			q.balance()
+		}
+	}
 	took.Msg("the store is read")
 	if s.o.Sync != SyncAlways {
 		s.log.Warn().Msg("the nats servers do not sync every write (sync_interval: always), or nobody says so: answers are marked relaxed")

@@ -174,8 +174,7 @@ func TestSettlementsAreWrittenTogether(t *testing.T) {
 // revision is the number of the newest write to a bucket.
 func revision(t *testing.T, c *jetstreamtest.Cluster, bucket string) uint64 {
 	t.Helper()
-	kv, done := keyValue(t, c, bucket)
-	defer done()
+	kv := keyValue(t, c, bucket)
 	st, err := kv.Status(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -183,21 +182,13 @@ func revision(t *testing.T, c *jetstreamtest.Cluster, bucket string) uint64 {
 	return st.(*natsjs.KeyValueBucketStatus).StreamInfo().State.LastSeq
 }
 
-func keyValue(t *testing.T, c *jetstreamtest.Cluster, bucket string) (natsjs.KeyValue, func()) {
+func keyValue(t *testing.T, c *jetstreamtest.Cluster, bucket string) natsjs.KeyValue {
 	t.Helper()
-	nc, err := nats.Connect("nats://lone", c.Dial())
+	kv, err := jetStream(t, c).KeyValue(t.Context(), bucket)
 	if err != nil {
 		t.Fatal(err)
 	}
-	js, err := natsjs.New(nc)
-	if err != nil {
-		t.Fatal(err)
-	}
-	kv, err := js.KeyValue(t.Context(), bucket)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return kv, nc.Close
+	return kv
 }
 
 // TestANodeThatFindsAnotherWritingStops: what it knows is out of date.
@@ -215,8 +206,7 @@ func TestANodeThatFindsAnotherWritingStops(t *testing.T) {
 		if err := settle(0); err != nil {
 			t.Fatal(err)
 		}
-		kv, done := keyValue(t, c, "mr_subs")
-		defer done()
+		kv := keyValue(t, c, "mr_subs")
 		keys, err := kv.Keys(context.Background())
 		if err != nil || len(keys) != 1 {
 			t.Fatalf("keys are %v, %v; want one", keys, err)
@@ -260,8 +250,7 @@ func TestADropWhileSettlementsAreWritten(t *testing.T) {
 		if err := s.State().Err; err != nil {
 			t.Error(err)
 		}
-		kv, end := keyValue(t, c, "mr_subs")
-		defer end()
+		kv := keyValue(t, c, "mr_subs")
 		if keys, err := kv.Keys(t.Context()); !errors.Is(err, natsjs.ErrNoKeysFound) {
 			t.Errorf("keys %v are left, %v", keys, err)
 		}

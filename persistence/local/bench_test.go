@@ -4,20 +4,12 @@ import (
 	"context"
 	"fmt"
 	"runtime"
-	"syscall"
 	"testing"
 	"time"
 
 	"millrace/broker"
 	"millrace/persistence/local"
 )
-
-// cpu returns the processor time this process has used.
-func cpu() time.Duration {
-	var u syscall.Rusage
-	_ = syscall.Getrusage(syscall.RUSAGE_SELF, &u) // cannot fail with these arguments
-	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
-}
 
 // drivers runs a benchmark on each driver.
 func drivers(b *testing.B, run func(b *testing.B, s *local.Store)) {

@@ -1,5 +1,3 @@
-//go:build unix
-
 package jetstreamtest
 
 import (
@@ -13,7 +11,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -102,8 +99,7 @@ func StartProcesses(tb testing.TB) *Processes {
 	tb.Cleanup(func() {
 		for i, r := range p.running {
 			if r != nil {
-				p.Resume(i)
-				p.Kill(i)
+				p.Kill(i) // one that is paused, too
 			}
 		}
 	})
@@ -177,19 +173,19 @@ func (p *Processes) wait(i int) {
 }
 
 // Pause stops a server where it is, until Resume.
-func (p *Processes) Pause(i int) { p.signal(i, syscall.SIGSTOP) }
+func (p *Processes) Pause(i int) { p.signal(i, Pause) }
 
 // Resume lets a server go on.
-func (p *Processes) Resume(i int) { p.signal(i, syscall.SIGCONT) }
+func (p *Processes) Resume(i int) { p.signal(i, Resume) }
 
-func (p *Processes) signal(i int, s syscall.Signal) {
-	if err := p.running[i].cmd.Process.Signal(s); err != nil {
+func (p *Processes) signal(i int, send func(*os.Process) error) {
+	if err := send(p.running[i].cmd.Process); err != nil {
 		p.tb.Errorf("server %d: %v", i, err)
 	}
 }
 
-// Named returns the index of the server of that name.
-func (p *Processes) Named(name string) int {
+// named returns the index of the server of that name.
+func (p *Processes) named(name string) int {
 	for i := range p.servers {
 		if p.servers[i].Name == name {
 			return i
@@ -213,7 +209,7 @@ func (p *Processes) Leader(prefix string) int {
 	}
 	for info := range js.ListStreams(p.tb.Context()).Info() {
 		if strings.HasPrefix(info.Config.Name, prefix) && info.Cluster != nil && info.Cluster.Leader != "" {
-			return p.Named(info.Cluster.Leader)
+			return p.named(info.Cluster.Leader)
 		}
 	}
 	p.tb.Fatalf("no stream %s has a leader", prefix)
