@@ -63,8 +63,7 @@ func TestARecordWhoseRepeatIsRefusedIsWaitedFor(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			c := jetstreamtest.InProcess(t)
 			s := open(t, jetstream.Options{URL: "nats://lone", Replicas: 1, Dial: []nats.Option{c.Dial()}})
-			kv, done := keyValue(t, c, "mr_subs")
-			defer done()
+			kv := keyValue(t, c, "mr_subs")
 			decided := make(chan error)
 			go func() {
 				<-time.After(after)
