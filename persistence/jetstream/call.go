@@ -70,6 +70,8 @@ type calls struct {
 	open   map[uint64]*call
 	order  *list.List // by start
 	moved  uint64     // the first call of those answered since the last sweep
+	unread int        // answers that waited for us at the last sweep
+	read   int        // since then
 	timer  *time.Timer
 	closed bool
 	fresh  func() bool // nil, or whether this node may write
@@ -170,6 +172,7 @@ func (c *calls) answer(m *nats.Msg) {
 		return
 	}
 	c.mu.Lock()
+	c.read++
 	k := c.open[token]
 	stored := len(m.Header) > 0 // a message with anything in it
 	switch {
@@ -209,24 +212,31 @@ func (c *calls) unanswered(k *call, never error) (end func()) {
 }
 
 // sweep repeats what has no answer and ends what had none for too long. The
-// timer runs only while calls are under way.
+// timer runs only while calls are under way. It does not count for the servers while
+// answers of theirs wait for us.
 func (c *calls) sweep() {
 	var ends []func()
 	var due []*call
+	unread, _, _ := c.sub.Pending()
 	c.mu.Lock()
+	counts := 1
+	if c.read < c.unread {
+		counts = 0
+	}
+	c.unread, c.read = unread, 0
 	for e := c.order.Front(); e != nil; {
 		k := e.Value.(*call)
 		e = e.Next()
 		k.age++
-		k.waited++
-		k.again--
+		k.waited += counts
+		k.again -= counts
 		if c.moved < k.token {
 			k.waited = 0
 		}
 		switch {
 		case k.waited >= int(giveUpAfter/resendAfter), k.age >= int(giveUpLine/resendAfter):
 			ends = append(ends, c.unanswered(k, errNobody))
-		case k.again <= 0 && !k.leaves:
+		case k.again <= 0 && counts > 0 && !k.leaves:
 			k.leaves = true
 			k.again, k.pause = k.pause, min(2*k.pause, int(resendEvery/resendAfter))
 			due = append(due, k)

@@ -155,6 +155,38 @@ func TestACallIsNotGivenUpWhileItsTurnComes(t *testing.T) {
 	})
 }
 
+// TestAnAnswerThatWaitsForUsIsNotTooLate: what an answer before it has us do lasts longer
+// than a call may.
+func TestAnAnswerThatWaitsForUsIsNotTooLate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		nc := bare(t)
+		asked := make(chan int, 100)
+		serve(t, nc, "quick", func(m *nats.Msg) {
+			asked <- 1
+			_ = m.Respond(nil) // who asked is there
+		})
+		c, err := jetstream.NewCalls(nc)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		ends := make(chan error, 2)
+		c.Start("quick", nil, func(err error) {
+			<-time.After(20 * time.Second)
+			ends <- err
+		})
+		c.Start("quick", nil, func(err error) { ends <- err })
+		for range 2 {
+			if err := <-ends; err != nil {
+				t.Error(err)
+			}
+		}
+		if n := len(asked); n > 3 {
+			t.Errorf("two calls that are answered were sent %d times", n)
+		}
+	})
+}
+
 // TestALineIsGivenUpAfterAMinute, which is longer than who asked will wait.
 func TestALineIsGivenUpAfterAMinute(t *testing.T) {
 	const each = 6 * time.Second
