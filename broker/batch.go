@@ -9,9 +9,13 @@ import (
 // warm. A unit is what one End closes, and is one commit: all of it happens, or
 // none. A full queue fails its unit only.
 type Batch struct {
-	Tag   any // the caller's
-	Ops   []Op
-	Units []Unit
+	Tag any // the caller's
+	// Source is whose order counts, a pointer; nil for nobody's. Where a store gives a
+	// batch up without knowing its outcome, it does none of the same source that came
+	// behind it, until that is told.
+	Source any
+	Ops    []Op
+	Units  []Unit
 
 	routes  []Route
 	offsets []Offset
@@ -142,6 +146,6 @@ func (b *Batch) OpsOf(i int) []Op { return b.Ops[b.Units[i].First:b.Units[i].Las
 func (b *Batch) Reset() {
 	clear(b.Ops)
 	clear(b.Units)
-	b.Tag, b.Priv = nil, nil
+	b.Tag, b.Source, b.Priv = nil, nil, nil
 	b.Ops, b.Units, b.routes, b.offsets, b.open = b.Ops[:0], b.Units[:0], b.routes[:0], b.offsets[:0], 0
 }

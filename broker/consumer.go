@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"errors"
 	"sync"
 	"time"
 )
@@ -23,6 +24,14 @@ type ConsumerSink interface {
 	Take(ds []Delivery)
 	// Ended says that the source is gone, or the broker going down. It is the last call.
 	Ended(err error)
+}
+
+// BacklogSink takes the messages of a session, whose leases do not end.
+type BacklogSink interface {
+	ConsumerSink
+	// Missed says that messages after those that came may have been taken for the
+	// session, and lost on their way here: InFlight has them.
+	Missed()
 }
 
 // Consumer receives from one source, or session, for as long as it is open, without a
@@ -132,6 +141,7 @@ func (c *Consumer) step() {
 			c.registered = true
 			c.wait.Max, c.wait.Until = credit, c.b.Now().Add(consumerWait)
 			c.wait.Lease = c.lease()
+			c.wait.Certain = c.q == nil && !c.shared
 		}
 		c.mu.Unlock()
 		if ask {
@@ -154,10 +164,13 @@ func (c *Consumer) Deliver(w *Wait) {
 	c.mu.Lock()
 	c.registered, c.delivering = false, true
 	c.mu.Unlock()
-	ended := w.Err != nil && len(w.Got) == 0
+	missed := w.Certain && errors.Is(w.Err, ErrUnknown)
+	ended := w.Err != nil && len(w.Got) == 0 && !missed
 	switch {
 	case len(w.Got) > 0:
 		c.sink.Take(w.Got)
+	case missed:
+		c.sink.(BacklogSink).Missed()
 	case ended:
 		c.mu.Lock()
 		c.closed = true

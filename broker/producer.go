@@ -315,6 +315,7 @@ func (c *pending) submit() {
 	if c.lazy {
 		level = Lazy
 	}
+	c.batch.Source = c.owner
 	c.b.store.Submit(&c.batch, level, c)
 }
 

@@ -124,6 +124,7 @@ func (c *fromBacklog) Take(ds []broker.Delivery) {
 }
 
 func (c *fromBacklog) Ended(error) {}
+func (c *fromBacklog) Missed()     {}
 
 func (c *fromBacklog) texts() (list []string) {
 	c.mu.Lock()

@@ -30,7 +30,7 @@ func (s *Session) read(ctx context.Context, p Pos, limit int, dst []Delivery) ([
 
 // Receive opens a consumer of what waits for the client. It is nil while no
 // subscription wants messages that are kept.
-func (s *Session) Receive(sink ConsumerSink) *Consumer {
+func (s *Session) Receive(sink BacklogSink) *Consumer {
 	t := Target(s.target.Load())
 	if t == 0 {
 		return nil

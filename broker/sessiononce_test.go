@@ -215,3 +215,4 @@ type taken chan broker.Delivery
 func (c taken) Credit() int               { return 1 - len(c) }
 func (c taken) Take(ds []broker.Delivery) { c <- ds[0] }
 func (taken) Ended(error)                 {}
+func (taken) Missed()                     {}

@@ -346,6 +346,7 @@ type Wait struct {
 	Lease    time.Duration // 0 leases nothing: ready again at once, attempt counted
 	Consume  bool          // no lease: gone on delivery (removed durably before Deliver)
 	Until    time.Time     // zero = do not wait
+	Certain  bool          // ends with ErrUnknown where something may have been lost on its way, and does not go on
 	Sink     WaitSink
 	Tag      any // the caller's
 	// Buffer, of a stream, may take the bytes of Got, which are then good until the

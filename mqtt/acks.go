@@ -97,6 +97,13 @@ func (in *inbound) note(id uint16, st idState) {
 // the Receive Maximum of this one.
 func (in *inbound) restore(id uint16, st idState) { in.note(id, st) }
 
+// failed reports whether a publish was answered with the end of the connection.
+func (in *inbound) failed() bool {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	return in.ended
+}
+
 // outcomes takes what became of publishes, in their order: a commit is done.
 // The tag of an outcome is the QoS of its publish.
 func (c *conn) outcomes(os []broker.Outcome) {

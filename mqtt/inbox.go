@@ -29,8 +29,8 @@ type inbox struct {
 	held    []arrival        // taken, and not written yet, in order
 	starved bool             // the consumer was told that there is no room
 
-	again bool   // there may be more that was sent before,
-	from  uint64 // from this place on,
+	from  uint64 // the place after all that came
+	again bool   // from there on there may be more that was sent before,
 	busy  bool   // and somebody reads it
 
 	numbers   map[uint64]uint16 // ids that were recorded, by place; nil for most
@@ -202,7 +202,9 @@ func (k sink) Take(ds []broker.Delivery) {
 	as := s.arrivals(ds, false)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if b := &s.inbox; len(b.held) == 0 { // also of one that is closed, which then gives it back
+	b := &s.inbox
+	b.from = max(b.from, ds[len(ds)-1].Seq+1)
+	if len(b.held) == 0 { // also of one that is closed, which then gives it back
 		b.held = as
 	} else {
 		b.held = append(b.held, as...)
@@ -215,6 +217,18 @@ func (k sink) Take(ds []broker.Delivery) {
 // Ended implements broker.ConsumerSink: the session was ended, and so is the
 // connection.
 func (k sink) Ended(error) {}
+
+// Missed implements broker.BacklogSink: what did not come is sent as if again.
+func (k sink) Missed() {
+	s := k.s
+	s.mu.Lock()
+	s.inbox.again = !s.closed
+	s.mu.Unlock()
+	go func() {
+		defer s.c.recovered()
+		s.sendAgain()
+	}()
+}
 
 // arrivals asks the broker how ds are to be delivered, and takes out those that
 // are not.

@@ -390,7 +390,6 @@ func (s *Store) promote(ctx context.Context, over uint64) error {
 	s.caught.Store(false)
 	s.certain(begun)
 	s.lead.Store(l)
-	waiting := s.takeOver(l)
 	e := s.events.Load()
 	s.mu.Unlock()
 	if err := s.catchUp(ctx); err != nil {
@@ -401,9 +400,7 @@ func (s *Store) promote(ctx context.Context, over uint64) error {
 	if e != nil {
 		l.bind(e)
 	}
-	for _, f := range waiting {
-		f()
-	}
+	s.takeOver(l)
 	if h := s.followed.Load(); h != nil {
 		s.calling.Lock()
 		h.known = nil // it was told all that it missed, and misses nothing from now on

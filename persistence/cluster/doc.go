@@ -19,8 +19,11 @@
 // order of their node, or not at all. What was not taken waits for a leader for
 // forLeader, and for longer while one is about to lead (patience). What was taken, and
 // has no answer when the leader is another one, is
-// done again if that does no harm, else its outcome is unknown (ErrUnknown).
-// A receive waits on, whoever leads.
+// done again if that does no harm, else its outcome is unknown (ErrUnknown); nothing
+// that the same source sent behind it is done then, until it knows (Batch.Source).
+// A receive waits on, whoever leads, and what was sent for it and did not come is back
+// when its lease ends. A session's lease does not end: its receive is told that
+// something may be missing, and the broker reads what that is (Wait.Certain).
 //
 // A node has the answer to its join once all others know of it: whoever leads next
 // waits for it with changes. One that stops says so to who asks it, for a moment after

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"millrace/broker"
@@ -18,6 +19,7 @@ import (
 type lead struct {
 	s     *Store
 	inner broker.Store
+	ready atomic.Bool // what waited for a leader is done
 
 	// changing is held while a change is told: changes are in one order.
 	changing sync.Mutex

@@ -1,6 +1,7 @@
 package cluster_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -8,6 +9,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/rs/zerolog"
 
 	"millrace/broker"
 	"millrace/persistence/cluster"
@@ -70,6 +73,7 @@ func (*heard) Dropped(broker.Target, broker.Reason, int)              {}
 type node struct {
 	*cluster.Store
 	heard  *heard
+	log    *logs
 	way    jetstreamtest.Way
 	failed chan error
 }
@@ -81,11 +85,29 @@ const (
 	patient = 20 * time.Second
 )
 
+// logs are what a node has logged.
+type logs struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (l *logs) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(p)
+}
+
+func (l *logs) has(text string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return bytes.Contains(l.text.Bytes(), []byte(text))
+}
+
 func startNode(tb testing.TB, c *jetstreamtest.Cluster, name string, hold time.Duration) *node {
 	tb.Helper()
-	n := &node{heard: &heard{}, way: jetstreamtest.NewWay(tb, c.Servers[0].Addr().String()), failed: make(chan error, 1)}
+	n := &node{heard: &heard{}, log: &logs{}, way: jetstreamtest.NewWay(tb, c.Servers[0].Addr().String()), failed: make(chan error, 1)}
 	n.Store = open(tb, jetstream.Options{
-		URL: n.way.URL(), Replicas: 1, Hold: hold, Node: name,
+		URL: n.way.URL(), Replicas: 1, Hold: hold, Node: name, Log: zerolog.New(n.log),
 		Failed: func(err error) { n.failed <- err },
 	})
 	n.Follow(n.heard)

@@ -45,6 +45,8 @@ type op struct {
 	place *list.Element
 	wait  *broker.Wait // of a receive,
 	over  bool         // which was cancelled, at since
+	// source is whose order counts, of a submit.
+	source any
 }
 
 // ops are those that have no answer yet, oldest first.
@@ -52,13 +54,15 @@ type ops struct {
 	list  list.List
 	waits map[*broker.Wait]*op
 	sent  uint64 // the one that was sent last to the leader of now
+	// failing counts, by source, the submits that are given up, until that is told.
+	failing map[any]int
 }
 
 // start sends o, or does it here.
 func (s *Store) start(o *op) {
 	o.since = time.Now()
 	s.mu.Lock()
-	if l := s.lead.Load(); l != nil {
+	if l := s.lead.Load(); l != nil && (l.ready.Load() || o.kind != kindSubmit) {
 		s.mu.Unlock()
 		o.local(l)
 		return
@@ -66,6 +70,11 @@ func (s *Store) start(o *op) {
 	if s.closed {
 		s.mu.Unlock()
 		go o.done(nil, false, broker.ErrClosed) // never before Submit returns
+		return
+	}
+	if s.ops.failing[o.source] > 0 {
+		s.mu.Unlock()
+		go o.done(nil, false, broker.ErrUnknown)
 		return
 	}
 	o.place = s.ops.list.PushBack(o)
@@ -96,17 +105,24 @@ func (s *Store) answered(o *op, body []byte, more bool, err error) {
 		s.mu.Unlock()
 		return
 	}
-	if errors.Is(err, errAway) {
+	away, l := errors.Is(err, errAway), s.lead.Load()
+	if away {
 		o.id = 0
-		s.mu.Unlock()
-		s.lost(err)
-		return
 	}
-	if !more {
+	if again := away && !o.over && l == nil; !again && !more {
 		s.remove(o)
 	}
 	s.mu.Unlock()
-	o.done(body, more, err)
+	switch {
+	case !away:
+		o.done(body, more, err)
+	case o.over:
+		s.deliver(o.wait, nil)
+	case l != nil: // it is this node by now
+		o.local(l)
+	default:
+		s.lost(err)
+	}
 }
 
 // remove takes o out of the books. The lock is held.
@@ -115,76 +131,6 @@ func (s *Store) remove(o *op) {
 	o.place = nil
 	if o.wait != nil {
 		delete(s.ops.waits, o.wait)
-	}
-}
-
-// resend sends what has no answer to a new leader, or to the old one that was lost
-// and took everything up to an operation, if it did not give us up: then nobody knows
-// what it took. The lock is held; what it returns is to be called without.
-func (s *Store) resend(st *standing) (over []func()) {
-	s.ops.sent = st.Taken
-	for e := s.ops.list.Front(); e != nil; {
-		o := e.Value.(*op)
-		e = e.Next()
-		same := st.GoesOn && o.to == s.to.start
-		switch {
-		case o.id != 0 && same && o.id <= st.Taken && !o.again: // its answer comes, or is lost
-		case o.id == 0 || o.again || same && o.id > st.Taken:
-			s.w.forget(o.id)
-			s.transmit(o)
-		default:
-			s.w.forget(o.id)
-			s.remove(o)
-			over = append(over, func() { o.done(nil, false, broker.ErrUnknown) })
-		}
-	}
-	return over
-}
-
-// takeOver does here what waits for a leader: this node is it. The lock is held;
-// what it returns is to be called without.
-func (s *Store) takeOver(l *lead) (over []func()) {
-	for e := s.ops.list.Front(); e != nil; e = s.ops.list.Front() {
-		o := e.Value.(*op)
-		s.w.forget(o.id)
-		s.remove(o)
-		if o.id == 0 || o.again {
-			over = append(over, func() { o.local(l) })
-		} else {
-			over = append(over, func() { o.done(nil, false, broker.ErrUnknown) })
-		}
-	}
-	return over
-}
-
-// expire ends what waited for too long, and receives whose time is over while
-// nobody leads.
-func (s *Store) expire() {
-	now, at := time.Now(), s.Now()
-	var over []func()
-	s.mu.Lock()
-	for e := s.ops.list.Front(); e != nil; {
-		o := e.Value.(*op)
-		e = e.Next()
-		waited := now.Sub(o.since)
-		switch {
-		case o.wait != nil && (s.to == nil && !o.wait.Until.After(at) || o.over && waited > forAnswer):
-			s.w.forget(o.id)
-			s.remove(o)
-			over = append(over, func() { s.deliver(o.wait, nil) })
-		case o.wait != nil:
-		case o.id == 0 && waited > s.patience():
-			s.remove(o)
-			over = append(over, func() { o.done(nil, false, errNobody) })
-		case waited > forAnswer && !o.again:
-			s.w.forget(o.id)
-			s.remove(o)
-			over = append(over, func() { o.done(nil, false, broker.ErrUnknown) })
-		}
-	}
-	s.mu.Unlock()
-	for _, f := range over {
-		f()
 	}
 }
 
@@ -224,7 +170,7 @@ func (s *Store) endAll(why error) {
 func (s *Store) Submit(b *broker.Batch, level broker.Level, c broker.Completion) {
 	t := &hand.Turn{Batch: b, To: c}
 	s.lines.Enter(t)
-	if l := s.lead.Load(); l != nil {
+	if l := s.lead.Load(); l != nil && l.ready.Load() {
 		l.submit(b, level, func() { s.lines.Finished(t) })
 		return
 	}
@@ -233,7 +179,7 @@ func (s *Store) Submit(b *broker.Batch, level broker.Level, c broker.Completion)
 	}
 	var body []byte
 	s.start(&op{
-		kind: kindSubmit,
+		kind: kindSubmit, source: b.Source,
 		body: func() []byte {
 			if body == nil { // it is the caller's again once the batch is done
 				body = encodeBatch(b, level)

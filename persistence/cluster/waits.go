@@ -68,10 +68,12 @@ func (s *Store) withdraw(w *broker.Wait) bool {
 		return l != nil && l.inner.Cancel(w)
 	}
 	if o.id == 0 || s.to == nil || !s.to.open || o.to != s.to.start {
-		s.w.forget(o.id) // what an earlier leader has sent comes back when its lease ends
-		s.remove(o)
+		was := s.recall(o)
+		if was {
+			s.remove(o) // what an earlier leader has leased for it stays so until that ends
+		}
 		s.mu.Unlock()
-		return true
+		return was
 	}
 	first, id := !o.over, o.id
 	o.over, o.since = true, time.Now()
@@ -89,8 +91,7 @@ func (s *Store) withdraw(w *broker.Wait) bool {
 // what it returns is to be called without.
 func (s *Store) endOver() (over []func()) {
 	for w, o := range s.ops.waits {
-		if o.over {
-			s.w.forget(o.id)
+		if o.over && s.recall(o) {
 			s.remove(o)
 			over = append(over, func() { s.deliver(w, nil) })
 		}

@@ -1,6 +1,7 @@
 package cluster_test
 
 import (
+	"errors"
 	"testing"
 	"time"
 
@@ -64,5 +65,71 @@ func TestACancelledWaitEndsWithItsLeader(t *testing.T) {
 	b.way.Stall()
 	if w := b.cancel(t, w); w.Err != nil || len(w.Got) > 0 {
 		t.Errorf("it got %q, %v", texts(w), w.Err)
+	}
+}
+
+// TestAWaitThatIsCertainEndsWhereItsAnswerMayBeLost; others go on.
+func TestAWaitThatIsCertainEndsWhereItsAnswerMayBeLost(t *testing.T) {
+	c := servers(t)
+	a, b := startNode(t, c, "a", patient), startNode(t, c, "b", patient)
+	q, other := a.queue(t, "q"), a.queue(t, "other")
+	w := &broker.Wait{Target: q, Max: 10, Lease: time.Hour, Until: b.Now().Add(time.Hour), Certain: true, Sink: make(got, 1)}
+	b.Receive(w)
+	goesOn := b.receive(other, time.Hour)
+	if _, err := b.Info(t.Context(), q); err != nil {
+		t.Fatal(err)
+	}
+	b.way.Stall()
+	if err := a.send(q, "m"); err != nil {
+		t.Fatal(err)
+	}
+	b.way.Cut()
+	b.way.Mend()
+	if w := <-w.Sink.(got); !errors.Is(w.Err, broker.ErrUnknown) || len(w.Got) > 0 {
+		t.Errorf("it got %q, %v", texts(w), w.Err)
+	}
+	if ds, err := b.Read(t.Context(), q, broker.Pos{States: broker.Leased}, 10, nil); err != nil || len(ds) != 1 {
+		t.Errorf("%d messages are leased, %v; want the one that was lost", len(ds), err)
+	}
+	if err := a.send(other, "n"); err != nil {
+		t.Fatal(err)
+	}
+	if w := <-goesOn; w.Err != nil || texts(w) != "n" {
+		t.Errorf("the other got %q, %v", texts(w), w.Err)
+	}
+}
+
+// TestNothingOfASourceIsDoneBehindWhatIsUnknown while its order counts: not even what
+// no leader was told of.
+func TestNothingOfASourceIsDoneBehindWhatIsUnknown(t *testing.T) {
+	c := servers(t)
+	const hold = 2 * brief // so that the leader is lost for a while before the other one leads
+	a, b := startNode(t, c, "a", hold), startNode(t, c, "b", hold)
+	q := a.queue(t, "q")
+	submit := func(source any, text string) done {
+		batch, d := &broker.Batch{Source: source}, make(done, 1)
+		batch.Publish(&broker.Message{Topic: "a", Payload: []byte(text), ID: broker.ID{0: 1, 15: text[0]}}, broker.Route{Target: q})
+		batch.End()
+		b.Submit(batch, broker.Durable, d)
+		return d
+	}
+	a.way.Stall()
+	source := new(int)
+	first := submit(source, "1")
+	eventually(t, "the leader is lost", func() bool { return b.log.has("the leader of the cluster is not there") })
+	second, other := submit(source, "2"), submit(new(int), "3")
+	for i, d := range []done{first, second} {
+		if err := (<-d).Units[0].Result.Err; !errors.Is(err, broker.ErrUnknown) {
+			t.Errorf("publish %d answers %v", i+1, err)
+		}
+	}
+	if err := (<-other).Units[0].Result.Err; err != nil {
+		t.Error(err)
+	}
+	if w := <-b.receive(q, 0); texts(w) != "3" {
+		t.Errorf("the queue has %q, want 3", texts(w))
+	}
+	if d := submit(source, "4"); (<-d).Units[0].Result.Err != nil {
+		t.Error("it takes nothing more of the source")
 	}
 }
