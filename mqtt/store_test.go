@@ -43,8 +43,14 @@ func embedded(t *testing.T, why string) {
 	}
 }
 
-// years is why a test does not run over NATS.
-const years = "so much time passes that a NATS server, which is always at work, takes minutes for it"
+// years is d, or a few hours over NATS: a server is always at work, and takes minutes
+// for so much time.
+func years(d time.Duration) time.Duration {
+	if overJetStream {
+		return min(d, 6*time.Hour)
+	}
+	return d
+}
 
 func openJetStream(tb testing.TB, dir string) broker.Store {
 	tb.Helper()

@@ -34,7 +34,6 @@ var mayAskTheMachine = map[string]string{
 	"mqtt/write.go":                          connects,
 	"persistence/cluster/":                   measures,
 	"persistence/clock/":                     "the clock that everybody else asks",
-	"persistence/jetstream/call.go":          measures,
 	"persistence/jetstream/enter.go":         "what the servers judge by their own clocks",
 	"persistence/jetstream/jetstreamtest/":   "tests, in fake time",
 	"persistence/jetstream/keys.go":          measures,

@@ -225,28 +225,27 @@ func (s *Store) join(ctx context.Context, who string) error {
 	s.mu.Lock()
 	early := s.early
 	s.joining, s.early = false, nil
+	var to *leader
 	if err == nil && s.past == (process{who, st.Start}) { // it said so before its answer came
 		err = fmt.Errorf("%w: %w", errAway, errStops)
 	}
 	if err == nil {
-		s.to = &leader{name: who, start: st.Start, session: st.Session, number: st.Number, beat: sent}
+		to = &leader{name: who, start: st.Start, session: st.Session, number: st.Number, beat: sent}
+		s.to = to
 		s.nodes = st.Nodes
 		s.queue, s.ready = nil, false
 		s.caught.Store(false)
 		for _, p := range early {
-			_ = s.queueUp(s.to, p) // what is missing, a later one tells
+			_ = s.queueUp(to, p) // what is missing, a later one tells
 		}
 	}
 	s.mu.Unlock()
 	if err != nil {
 		return err
 	}
-	s.mu.Lock()
-	to := s.to
-	s.mu.Unlock()
 	s.stand(to, sent, &st)
 	s.mu.Lock()
-	if to != s.to || to == nil || to.session != st.Session || to.start != st.Start {
+	if to != s.to { // it is lost already
 		s.mu.Unlock()
 		return errAway
 	}

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"strconv"
 	"strings"
 	"sync"
@@ -21,8 +22,10 @@ import (
 // How long a call lasts. A leader that dies is replaced within 4 to 9 s; a
 // graceful change takes some 30 ms.
 const (
-	resendAfter = 250 * time.Millisecond
-	giveUpAfter = 8 * time.Second
+	resendAfter = 250 * time.Millisecond // at least, and then less and less often, because the servers may be slow
+	resendEvery = time.Second
+	giveUpAfter = 8 * time.Second // without an answer to it, or to one before it: the servers come to it
+	giveUpLine  = time.Minute     // in all
 )
 
 // errNobody is a call that nobody ever took: definitely not done.
@@ -40,10 +43,16 @@ type call struct {
 	holds bool // it renews the hold on the prefix
 
 	token uint64
-	start time.Time
-	sent  time.Time
-	out   int // how often it was sent to where a server may have taken it
 	place *list.Element
+
+	// Under the lock of the calls. Time is counted in sweeps, one each resendAfter:
+	// where this process gets none, neither do the servers.
+	leaves bool // it is being sent
+	out    int  // how often it was sent to where a server may have taken it
+	again  int  // until it is sent again
+	pause  int  // from that to the next time
+	waited int  // since it was started, or one before it was answered
+	age    int
 }
 
 // calls are the calls under way, over one subscription.
@@ -52,10 +61,15 @@ type calls struct {
 	inbox string
 	sub   *nats.Subscription
 
+	// sending is held while a call is sent, for as long as the server takes to read it.
+	// Answers are heard meanwhile.
+	sending sync.Mutex
+
 	mu     sync.Mutex
 	next   uint64
 	open   map[uint64]*call
 	order  *list.List // by start
+	moved  uint64     // the first call of those answered since the last sweep
 	timer  *time.Timer
 	closed bool
 	fresh  func() bool // nil, or whether this node may write
@@ -70,7 +84,7 @@ func (c *calls) fence(fresh func() bool) {
 }
 
 func newCalls(nc *nats.Conn) (*calls, error) {
-	c := &calls{nc: nc, inbox: nats.NewInbox() + ".", open: map[uint64]*call{}, order: list.New()}
+	c := &calls{nc: nc, inbox: nats.NewInbox() + ".", open: map[uint64]*call{}, order: list.New(), moved: math.MaxUint64}
 	sub, err := nc.Subscribe(c.inbox+"*", c.answer)
 	if err != nil {
 		return nil, err
@@ -79,16 +93,28 @@ func newCalls(nc *nats.Conn) (*calls, error) {
 	return c, sub.SetPendingLimits(-1, -1)
 }
 
-// start sends k.
+// start sends k. Calls leave in the order of their start.
 func (c *calls) start(k *call) {
-	c.mu.Lock()
-	if c.closed {
-		c.mu.Unlock()
+	c.sending.Lock()
+	if !c.enter(k) {
+		c.sending.Unlock()
 		k.done(nil, broker.ErrClosed)
 		return
 	}
+	c.send(k)
+	c.sending.Unlock()
+}
+
+// enter has the answer to k expected, unless the calls are closed.
+func (c *calls) enter(k *call) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed {
+		return false
+	}
 	c.next++
-	k.token, k.start = c.next, time.Now()
+	k.token, k.leaves = c.next, true
+	k.again, k.pause = 2, 2 // the sweep may be near
 	k.place = c.order.PushBack(k)
 	c.open[k.token] = k
 	if c.timer == nil {
@@ -96,21 +122,45 @@ func (c *calls) start(k *call) {
 	} else if c.order.Len() == 1 {
 		c.timer.Reset(resendAfter)
 	}
-	c.send(k)
-	c.mu.Unlock()
+	return true
 }
 
-// send sends k under the lock, so that calls leave in the order of their start.
-// A connection that is down refuses at once, and the sweep tries again.
+// send sends k, which may have ended meanwhile. A connection that is down refuses at
+// once, and the sweep tries again. sending is held.
 func (c *calls) send(k *call) {
-	k.sent = time.Now()
-	if c.fresh != nil && !k.holds && !c.fresh() && !strings.Contains(k.subject, ".API.STREAM.MSG.GET.") {
+	if !c.leave(k) {
 		return
 	}
 	m := &nats.Msg{Subject: k.subject, Reply: c.inbox + strconv.FormatUint(k.token, 36), Header: k.header, Data: k.data}
-	if c.nc.PublishMsg(m) == nil {
-		k.out++
+	err := c.nc.PublishMsg(m)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	k.leaves = false
+	if err != nil {
+		k.takenBack()
 	}
+}
+
+// leave reports whether k is to be sent now, and counts it as sent.
+func (c *calls) leave(k *call) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.open[k.token] != k {
+		return false
+	}
+	k.out++
+	if c.fresh != nil && !k.holds && !c.fresh() && !strings.Contains(k.subject, ".API.STREAM.MSG.GET.") {
+		k.leaves = false
+		k.takenBack()
+		return false
+	}
+	return true
+}
+
+// takenBack notes that nobody took what was sent of k; the next sweep tries again.
+func (k *call) takenBack() {
+	k.out--
+	k.again, k.pause = 1, 1
 }
 
 // answer gets every reply.
@@ -121,17 +171,18 @@ func (c *calls) answer(m *nats.Msg) {
 	}
 	c.mu.Lock()
 	k := c.open[token]
+	stored := len(m.Header) > 0 // a message with anything in it
 	switch {
-	case k == nil:
-	case m.Header.Get("Status") == "503": // no leader just now: one that was sent was taken by nobody
-		k.out--
+	case m.Header.Get("Status") == "503", // no leader just now: one that was sent was taken by nobody
+		!stored && bytes.Contains(m.Data, notReady): // it was not looked at
+		if k != nil {
+			k.takenBack()
+		}
 		k = nil
-	case len(m.Header) > 0: // a stored message, with anything in it
-	case bytes.Contains(m.Data, inProcess): // the first one is not decided yet
+	case !stored && bytes.Contains(m.Data, inProcess): // the first one is not decided yet
 		k = nil
-	case bytes.Contains(m.Data, notReady): // it was not looked at
-		k.out--
-		k = nil
+	default: // those behind it are next
+		c.moved = min(c.moved, token)
 	}
 	if k != nil {
 		c.drop(k)
@@ -148,55 +199,68 @@ func (c *calls) drop(k *call) {
 	c.order.Remove(k.place)
 }
 
+// unanswered drops k and returns what ends it: with never if no server can have taken it.
+func (c *calls) unanswered(k *call, never error) (end func()) {
+	c.drop(k)
+	if k.out > 0 {
+		never = broker.ErrUnknown
+	}
+	return func() { k.done(nil, never) }
+}
+
 // sweep repeats what has no answer and ends what had none for too long. The
 // timer runs only while calls are under way.
 func (c *calls) sweep() {
+	var ends []func()
+	var due []*call
 	c.mu.Lock()
-	now := time.Now()
-	var over []*call
 	for e := c.order.Front(); e != nil; {
 		k := e.Value.(*call)
 		e = e.Next()
+		k.age++
+		k.waited++
+		k.again--
+		if c.moved < k.token {
+			k.waited = 0
+		}
 		switch {
-		case now.Sub(k.start) >= giveUpAfter:
-			c.drop(k)
-			over = append(over, k)
-		case now.Sub(k.sent) >= resendAfter:
-			c.send(k)
+		case k.waited >= int(giveUpAfter/resendAfter), k.age >= int(giveUpLine/resendAfter):
+			ends = append(ends, c.unanswered(k, errNobody))
+		case k.again <= 0 && !k.leaves:
+			k.leaves = true
+			k.again, k.pause = k.pause, min(2*k.pause, int(resendEvery/resendAfter))
+			due = append(due, k)
 		}
 	}
+	c.moved = math.MaxUint64
 	if c.order.Len() > 0 {
-		c.timer.Reset(resendAfter)
+		c.timer.Reset(resendAfter) // before the calls are sent, which may take long
 	}
 	c.mu.Unlock()
-	for _, k := range over {
-		if k.out > 0 {
-			k.done(nil, broker.ErrUnknown)
-		} else {
-			k.done(nil, errNobody)
-		}
+	for _, end := range ends {
+		end()
+	}
+	for _, k := range due { // what is started meanwhile need not wait for all
+		c.sending.Lock()
+		c.send(k)
+		c.sending.Unlock()
 	}
 }
 
 // close ends what is under way.
 func (c *calls) close() {
+	var ends []func()
 	c.mu.Lock()
 	c.closed = true
-	var all []*call
 	for _, k := range c.open {
-		c.drop(k)
-		all = append(all, k)
+		ends = append(ends, c.unanswered(k, broker.ErrClosed))
 	}
 	if c.timer != nil {
 		c.timer.Stop()
 	}
 	c.mu.Unlock()
-	for _, k := range all {
-		if k.out > 0 {
-			k.done(nil, broker.ErrUnknown)
-		} else {
-			k.done(nil, broker.ErrClosed)
-		}
+	for _, end := range ends {
+		end()
 	}
 	_ = c.sub.Unsubscribe()
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -23,6 +24,25 @@ type deaf struct {
 	*server.Server
 	shut atomic.Pointer[chan struct{}]
 	mute atomic.Bool // what is published does not arrive
+	jams atomic.Pointer[jam]
+}
+
+// jam is one of a way on which nothing is read.
+type jam struct {
+	begun chan struct{} // something waits
+	over  chan struct{}
+	once  sync.Once
+}
+
+// jam has the server read nothing until read is called. Something waits for that once
+// begun is closed.
+func (d *deaf) jam() (begun <-chan struct{}, read func()) {
+	j := &jam{begun: make(chan struct{}), over: make(chan struct{})}
+	d.jams.Store(j)
+	return j.begun, sync.OnceFunc(func() {
+		d.jams.Store(nil)
+		close(j.over)
+	})
 }
 
 // hold holds answers back until what it returns is called.
@@ -54,8 +74,12 @@ func (c *deafConn) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// Write loses messages while the way is mute.
+// Write loses messages while the way is mute, and waits while it is jammed.
 func (c *deafConn) Write(p []byte) (int, error) {
+	if j := c.d.jams.Load(); j != nil {
+		j.once.Do(func() { close(j.begun) })
+		<-j.over
+	}
 	if c.d.mute.Load() && (bytes.HasPrefix(p, []byte("PUB ")) || bytes.HasPrefix(p, []byte("HPUB "))) {
 		return len(p), nil
 	}

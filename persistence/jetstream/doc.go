@@ -45,8 +45,9 @@
 // Submit looks up the targets and reserves room, then sends one publish for each
 // route, all at once, each with the message's id; the unit is done when all are
 // acknowledged. What stays unanswered is sent again with the same id, which
-// JetStream tells as a duplicate, and is unknown after 8 s (call.go); the queue finds
-// out later (doubt.go). Removals of a unit leave when all its additions are confirmed.
+// JetStream tells as a duplicate, and is unknown after 8 s without an answer to it or
+// to what was sent before it (call.go); the queue finds out later (doubt.go). Removals of
+// a unit leave when all its additions are confirmed.
 //
 // # What it cannot promise
 //
@@ -98,7 +99,7 @@
 // # Locks
 //
 // A turn of Store.defining, then sessionLog.booking or order, then one queue's, subscription's or session's,
-// then one stream's, then sessionLog.mu, then Store.mu or that of the calls.
+// then one stream's, then sessionLog.mu, then Store.mu or those of the calls: sending, mu.
 // lines.mu is taken before that of the Lines in it; keySpace.mu, gate.mu, turns.mu and
 // unit.mu stand alone. No lock is held while a
 // Completion, a WaitSink or Events is called.

@@ -271,8 +271,9 @@ func (g *gate) open(s *Store) {
 		e := g.line[0]
 		g.line = g.line[1:]
 		g.mu.Unlock()
+		keyed := e.op.Message.DedupKey != "" // once it passed, the batch may be done, and is the caller's
 		e.pass(s)
-		if e.op.Message.DedupKey != "" {
+		if keyed {
 			return // it opens the gate
 		}
 	}

@@ -13,16 +13,30 @@ func (s *Store) Crash() {
 	s.nc.Close()
 }
 
-// Ask sends a request as the store does, and returns what became of it.
-func Ask(nc *nats.Conn, subject string) error {
-	c, err := newCalls(nc)
-	if err != nil {
-		return err
-	}
-	defer c.close()
-	_, err = c.wait(context.Background(), subject, nil, nil)
-	return err
+// Fail ends the work of s, as what another node wrote does.
+func (s *Store) Fail(err error) { s.fail(err) }
+
+// Landed finds out whether a record of a subscription is there, whose write was refused.
+func (s *Store) Landed(key, value string) error {
+	return s.subs.landed(context.Background(), &put{key: key, value: []byte(value)})
 }
+
+// Calls are those of a store, without one.
+type Calls struct{ *calls }
+
+// NewCalls returns calls over nc.
+func NewCalls(nc *nats.Conn) (Calls, error) {
+	c, err := newCalls(nc)
+	return Calls{c}, err
+}
+
+// Start starts a call; done is told how it ended.
+func (c Calls) Start(subject string, data []byte, done func(error)) {
+	c.start(&call{subject: subject, data: data, done: func(_ *nats.Msg, err error) { done(err) }})
+}
+
+// Close ends what is under way.
+func (c Calls) Close() { c.close() }
 
 // Ahead is by how much a server's time differs from ours.
 var Ahead = ahead

@@ -1,11 +1,17 @@
 package jetstream_test
 
 import (
+	"errors"
 	"fmt"
 	"testing"
+	"testing/synctest"
 	"time"
 
+	"github.com/nats-io/nats.go"
+
 	"millrace/broker"
+	"millrace/persistence/jetstream"
+	"millrace/persistence/jetstream/jetstreamtest"
 )
 
 // TestADeletedKeyIsMadeAgain whether its mark is still there, goes just then, or went:
@@ -48,4 +54,33 @@ func TestADeletedKeyIsMadeAgain(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestARecordWhoseRepeatIsRefusedIsWaitedFor, as long as a call may last: servers refuse the
+// repeat of a write that they still decide about.
+func TestARecordWhoseRepeatIsRefusedIsWaitedFor(t *testing.T) {
+	for after, want := range map[time.Duration]error{2 * time.Second: nil, time.Minute: broker.ErrUnknown} {
+		synctest.Test(t, func(t *testing.T) {
+			c := jetstreamtest.InProcess(t)
+			s := open(t, jetstream.Options{URL: "nats://lone", Replicas: 1, Dial: []nats.Option{c.Dial()}})
+			kv := keyValue(t, c, "mr_subs")
+			decided := make(chan error)
+			go func() {
+				<-time.After(after)
+				_, err := kv.Put(t.Context(), "record", []byte("ours"))
+				decided <- err
+			}()
+			began := time.Now()
+			if err := s.Landed("record", "ours"); !errors.Is(err, want) {
+				t.Errorf("a write that is decided after %s: %v after %s, want %v", after, err, time.Since(began), want)
+			}
+			if took := time.Since(began); took > 9*time.Second {
+				t.Errorf("it took %s", took)
+			}
+			if err := <-decided; err != nil {
+				t.Error(err)
+			}
+			shut(t, s)
+		})
+	}
 }

@@ -6,7 +6,11 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/nats-io/nats.go"
+
 	"millrace/broker"
+	"millrace/persistence/jetstream"
+	"millrace/persistence/jetstream/jetstreamtest"
 )
 
 // TestASettlementWaitsForTheOneBefore: an acknowledgement that comes while a lease is
@@ -77,5 +81,65 @@ func TestASecondAcknowledgementIsAnsweredAfterTheFirst(t *testing.T) {
 		if err := s.Close(t.Context()); err != nil {
 			t.Error(err)
 		}
+	})
+}
+
+// TestALateReceiptDoesNotSettleWhatIsHandedOutAgain while the store asks for its message,
+// which an earlier start handed out.
+func TestALateReceiptDoesNotSettleWhatIsHandedOutAgain(t *testing.T) {
+	const lease = 20 * time.Second
+	synctest.Test(t, func(t *testing.T) {
+		way := &deaf{Server: jetstreamtest.InProcess(t).Servers[0]}
+		o := jetstream.Options{URL: "nats://lone", Replicas: 1, Hold: time.Second, Dial: []nats.Option{nats.InProcessServer(way)}}
+		earlier, q := begun(t, o, broker.Def{})
+		send(t, earlier, q, "one")
+		first := take(earlier, q, 1, lease, time.Second)
+		ends := time.Now().Add(lease)
+		<-time.After(time.Second)
+		earlier.Crash()
+
+		s := open(t, o)
+		s.Bind(make(heard, 10))
+		second := make(chan []broker.Delivery)
+		go func() { second <- take(s, q, 1, time.Hour, time.Minute) }()
+		<-time.After(time.Until(ends) - 2*time.Second)
+		way.mute.Store(true) // it asks, and nobody hears
+		late := make(chan error)
+		go func() {
+			late <- commit(s, func(b *broker.Batch) { b.Settle(first[0].Ref, broker.ReasonAcked) }).Err
+		}()
+		again := <-second
+		if len(again) != 1 || again[0].Attempt != 2 {
+			t.Fatalf("after the lease %+v, want the second attempt", again)
+		}
+		way.mute.Store(false)
+		if err := <-late; !errors.Is(err, broker.ErrStale) {
+			t.Errorf("the late receipt: %v, want stale", err)
+		}
+		if r := commit(s, func(b *broker.Batch) { b.Settle(again[0].Ref, broker.ReasonAcked) }); r.Err != nil {
+			t.Errorf("the receipt of the second attempt: %v", r.Err)
+		}
+		shut(t, s)
+	})
+}
+
+// TestWhatIsUnderWayEndsWhenTheStoreFails, at once and as unknown.
+func TestWhatIsUnderWayEndsWhenTheStoreFails(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, q, way := doubted(t)
+		way.mute.Store(true)
+		ended := make(chan error, 1)
+		go func() {
+			m := &broker.Message{Topic: "t", Payload: []byte("x"), QoS: 1, ID: broker.ID{1}}
+			ended <- commit(s, func(b *broker.Batch) { b.Publish(m, broker.Route{Target: q}) }).Err
+		}()
+		synctest.Wait()
+		began := time.Now()
+		s.Fail(errors.New("for the test"))
+		if err := <-ended; !errors.Is(err, broker.ErrUnknown) || time.Since(began) != 0 {
+			t.Errorf("a publish that was under way ends after %s with %v, want unknown at once", time.Since(began), err)
+		}
+		way.mute.Store(false)
+		_ = s.Close(t.Context()) // it has failed
 	})
 }

@@ -51,6 +51,14 @@ type Door struct {
 // overJetStream says that what is not kept in a folder is kept by a NATS server.
 var overJetStream = os.Getenv("MILLRACE_TEST_STORE") == "jetstream"
 
+// late is how much later a lease may end over a NATS server.
+var late = func() time.Duration {
+	if overJetStream {
+		return 20 * time.Millisecond
+	}
+	return 0
+}()
+
 // Scenarios are those of testdata/scenarios. Over a NATS server they wait a day at
 // most: it is at work all the time, and costs something for every hour.
 func Scenarios(tb testing.TB) []*scenario.Script {

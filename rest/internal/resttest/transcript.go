@@ -148,7 +148,7 @@ func (p *player) play(t *testing.T, script *archive) *archive {
 		case "wait":
 			d, err := time.ParseDuration(arg)
 			Must(t, err)
-			time.Sleep(d)
+			time.Sleep(d + late)
 		default:
 			step, known := p.Steps[what]
 			if !known {
