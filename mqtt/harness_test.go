@@ -105,7 +105,13 @@ func openOver(tb testing.TB, e *edge, listen func(mqtt.Options) (*mqtt.Server, e
 	if e.Server, err = listen(o); err != nil {
 		tb.Fatal(err)
 	}
-	tb.Cleanup(func() { e.stop(tb) })
+	tb.Cleanup(func() {
+		e.stop(tb)
+		if all := e.log.String(); tb.Failed() {
+			const end = 2000 // bytes that may say why
+			tb.Log(all[max(0, len(all)-end):])
+		}
+	})
 	return e
 }
 

@@ -175,6 +175,7 @@ func TestManyRetainedMessagesKeepTheWindow(t *testing.T) {
 	e.retainMany(t, "r", n)
 	for _, qos := range []byte{0, 1} {
 		s := dial(t, e)
+		_ = s.SetDeadline(time.Now().Add(patience))
 		s.v5 = true
 		s.send(connectPacket(true, "", []byte{0x21, 0, 50}))
 		s.packet()
