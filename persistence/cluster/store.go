@@ -159,8 +159,8 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 		return nil, err
 	}
 	s.caught.Store(true)
-	s.work.Go(s.run)
-	s.work.Go(s.watch)
+	s.work.Go(func() { s.repeat(s.look, s.news) })
+	s.work.Go(func() { s.repeat(s.watch, nil) }) // whatever look waits for
 	return s, nil
 }
 
@@ -185,35 +185,25 @@ func (s *Store) spawn(f func()) bool {
 	return true
 }
 
-// run looks after the node until it closes.
-func (s *Store) run() {
+// repeat calls f several times in a hold, and when there is news, until the node closes.
+func (s *Store) repeat(f func(), news <-chan struct{}) {
 	tick := time.NewTicker(s.hold / ticks)
 	defer tick.Stop()
 	for {
 		select {
 		case <-s.ctx.Done():
 			return
-		case <-s.news:
+		case <-news:
 		case <-tick.C:
 		}
-		s.look()
+		f()
 	}
 }
 
-// watch ends what takes too long, and tells the broker when this node counts as gone,
-// whatever run waits for.
+// watch ends what takes too long, and tells the broker when this node counts as gone.
 func (s *Store) watch() {
-	tick := time.NewTicker(s.hold / ticks)
-	defer tick.Stop()
-	for {
-		select {
-		case <-s.ctx.Done():
-			return
-		case <-tick.C:
-			s.expire()
-			s.watchAlone()
-		}
-	}
+	s.expire()
+	s.watchAlone()
 }
 
 // State implements broker.Store.

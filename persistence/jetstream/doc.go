@@ -65,7 +65,8 @@
 //
 // Also: after a crash (not a close) messages that were leased count as leased
 // until JetStream hands them out again, a delivery that was returned to nobody
-// may count as an attempt, and what left since is booked as acked. In a subscription
+// may count as an attempt, and what left since is booked as acked. What lands late of
+// a node that was given up is counted a second later. In a subscription
 // leases and attempts are then those of the newest settlement near them, so that a
 // message may come again before its lease ends. What was received by topic is ready
 // again at once, and attempts of a queue with FIFO groups are counted anew. What a stream
