@@ -109,6 +109,7 @@ func (p *Producer) Flush() {
 		c.Done(&c.batch) // nothing to store, and nothing to wait for
 		return
 	}
+	c.batch.Source = p
 	c.submit()
 }
 
@@ -315,7 +316,6 @@ func (c *pending) submit() {
 	if c.lazy {
 		level = Lazy
 	}
-	c.batch.Source = c.owner
 	c.b.store.Submit(&c.batch, level, c)
 }
 
