@@ -83,3 +83,16 @@ func TestAClientThatHasLeftTakesNothingFromAnotherNode(t *testing.T) {
 	sendsAndLeaves(t, b, append(stayPacket("x"), 0xC0, 0))
 	at.ends(0x8E)
 }
+
+// TestAClientWhoseConnectFillsTheBufferIsThere: there is no room to look for more.
+func TestAClientWhoseConnectFillsTheBufferIsThere(t *testing.T) {
+	e := open(t)
+	for range 2 {
+		r := dial(t, e)
+		r.v5 = true
+		r.send(willed(64 << 10).packet())
+		if head, body := r.packet(); head != 0x20 || body[1] != 0 {
+			t.Errorf("CONNACK is %x %x", head, body)
+		}
+	}
+}

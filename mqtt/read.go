@@ -324,7 +324,7 @@ func (c *conn) stays(d time.Duration) error {
 func (c *conn) here() bool {
 	in := &c.input
 	p := in.room()
-	if in.r < in.w {
+	if in.r < in.w || len(p) == 0 { // of a full buffer nothing more is known
 		return true
 	}
 	n, _, err := c.receive(p)
