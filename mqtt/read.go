@@ -319,8 +319,8 @@ func (c *conn) stays(d time.Duration) error {
 }
 
 // here reports whether the client is still connected, or has sent something after its
-// CONNECT that is to be served; it does not wait. What came is kept. Of what is no socket
-// it is not known, and said.
+// CONNECT that is to be served; it does not wait, and keeps what came. A connection
+// that is no socket counts as there.
 func (c *conn) here() bool {
 	in := &c.input
 	p := in.room()
