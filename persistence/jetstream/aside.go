@@ -244,6 +244,8 @@ func (m *mover) move(msg jetstream.Msg) {
 		_ = msg.Term()
 		return
 	}
+	meta, err := msg.Metadata()
+	again := err != nil || meta.NumDelivered > 1
 	z := sizeOf(&d.Message, msg.Data())
 	m.s.calls.start(&call{
 		subject: q.subject, data: msg.Data(),
@@ -254,20 +256,26 @@ func (m *mover) move(msg jetstream.Msg) {
 				_ = msg.NakWithDelay(resendAfter)
 				return
 			}
-			q.arrivedLate(&d, z, a)
+			q.arrivedLate(&d, z, a, again)
 			_ = msg.Ack()
 		},
 	})
 }
 
-// arrivedLate books a delayed message that is in the queue now.
-func (q *queue) arrivedLate(d *broker.Delivery, z size, a pubAck) {
+// arrivedLate books a delayed message that is in the queue now. One that was moved again
+// may have been booked before.
+func (q *queue) arrivedLate(d *broker.Delivery, z size, a pubAck, again bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if !q.unschedule(d.ID) {
+	switch known := q.unschedule(d.ID); {
+	case !known && a.Duplicate && again:
 		return
-	}
-	if a.Duplicate && a.Seq <= q.counted { // a crash came between, and both were counted
+	case !known: // it was due before its publish was answered, or while the queue was purged
+		q.in++
+		if q.flying > 0 {
+			q.early[d.ID] = true
+		}
+	case a.Duplicate && a.Seq <= q.counted: // a crash came between, and both were counted
 		q.in--
 		return
 	}

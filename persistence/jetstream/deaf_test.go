@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"sync"
 	"sync/atomic"
@@ -24,6 +25,7 @@ type deaf struct {
 	*server.Server
 	shut atomic.Pointer[chan struct{}]
 	mute atomic.Bool // what is published does not arrive
+	cut  atomic.Bool // the next answer is lost, and the connection with it
 	jams atomic.Pointer[jam]
 }
 
@@ -65,9 +67,13 @@ type deafConn struct {
 	d *deaf
 }
 
-// Read waits while the way is deaf.
+// Read waits while the way is deaf, and ends once it is cut.
 func (c *deafConn) Read(p []byte) (int, error) {
 	n, err := c.Conn.Read(p)
+	if c.d.cut.CompareAndSwap(true, false) {
+		_ = c.Close()
+		return 0, io.EOF
+	}
 	if shut := c.d.shut.Load(); shut != nil {
 		<-*shut
 	}

@@ -114,11 +114,18 @@ func (q *queue) take(e *entering) {
 // yield gives the room of e back.
 func (q *queue) yield(e *entering) {
 	if e.room {
-		e.room = false
 		q.held.add(e.size, -1)
-		q.flying--
-		q.landed.Broadcast()
+		q.land(e)
 	}
+}
+
+// land notes that e is on its way no more.
+func (q *queue) land(e *entering) {
+	e.room = false
+	if q.flying--; q.flying == 0 {
+		clear(q.early)
+	}
+	q.landed.Broadcast()
 }
 
 // delay sets until when e is held back.
@@ -351,13 +358,16 @@ func (q *queue) entered(e *entering, a pubAck, id broker.ID, err error) {
 	case err == nil:
 		q.sentAgain(id)
 	}
-	if e.until != 0 {
+	switch early := q.early[id]; {
+	case early: // it was moved, and booked, already
+		delete(q.early, id)
+		q.yield(e)
+		return
+	case e.until != 0:
 		q.yield(e)
 		q.schedule(id, scheduled{e.size, e.until, a.Seq})
-	} else {
-		e.room = false // the message has it
-		q.flying--
-		q.landed.Broadcast()
+	default:
+		q.land(e) // the message has the room
 	}
 	q.in++
 	switch {

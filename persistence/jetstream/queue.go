@@ -55,6 +55,7 @@ type queue struct {
 	delivered uint64 // no message above it was ever handed out
 	before    uint64 // nor by an earlier start
 	scheduled map[broker.ID]scheduled
+	early     map[broker.ID]bool    // moved while their publish may be unanswered
 	dead      map[uint64]*deadEntry // by sequence in the stream of the dead
 	gone      recent                // sequences that left just now
 	groups    map[string]*group     // keys in flight, of a queue with FIFO groups
@@ -113,7 +114,7 @@ func (at *streamState) holding() holding {
 func (s *Store) openQueue(ctx context.Context, id broker.Target, d broker.Def) (*queue, error) {
 	q := &queue{
 		s: s, id: id, def: d, stream: s.names.queueStream(id), subject: s.names.queueSubject(id),
-		inbox: nats.NewInbox(), entries: map[uint64]*entry{}, scheduled: map[broker.ID]scheduled{}, dead: map[uint64]*deadEntry{},
+		inbox: nats.NewInbox(), entries: map[uint64]*entry{}, scheduled: map[broker.ID]scheduled{}, early: map[broker.ID]bool{}, dead: map[uint64]*deadEntry{},
 		groups: map[string]*group{},
 	}
 	q.landed = sync.NewCond(&q.mu)
