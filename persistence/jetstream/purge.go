@@ -2,6 +2,7 @@ package jetstream
 
 import (
 	"context"
+	"sync/atomic"
 	"time"
 
 	"millrace/broker"
@@ -28,7 +29,6 @@ func (q *queue) purge(ctx context.Context, all bool) (int, error) {
 			e.disarm()
 		}
 	}
-	kept := q.count[leased] + q.count[heldBack]
 	q.mu.Unlock()
 	for i, e := range list {
 		if err := q.purgeOne(ctx, e); err != nil {
@@ -41,7 +41,7 @@ func (q *queue) purge(ctx context.Context, all bool) (int, error) {
 		}
 		n++
 	}
-	fresh, err := q.purgeFresh(ctx, kept == 0)
+	fresh, err := q.purgeFresh(ctx, all)
 	n += fresh
 	if err != nil || !all {
 		return n, err
@@ -69,80 +69,147 @@ func (q *queue) purgeOne(ctx context.Context, e *entry) error {
 	return nil
 }
 
-// purgeFresh removes what was never handed out: the whole stream if nothing else
-// is in it, or else one message after the other.
-func (q *queue) purgeFresh(ctx context.Context, alone bool) (int, error) {
-	if alone {
-		q.mu.Lock()
-		alone = len(q.entries) == 0 && !q.pull.open
-		q.mu.Unlock()
-	}
-	if alone {
-		n, err := q.s.purge(ctx, q.stream, "")
-		q.mu.Lock()
-		defer q.mu.Unlock()
-		q.leave(broker.ReasonPurged, uint64(n))
-		if q.held.n -= int64(n); q.held.n <= 0 {
-			q.held = holding{}
-		}
-		return n, err
-	}
+// purgeFresh removes what was never handed out: the whole stream if nothing else is in it
+// and nothing under way, or else one message after the other. The stream follows what is
+// acknowledged a moment later, so that it cannot tell how many were left.
+func (q *queue) purgeFresh(ctx context.Context, all bool) (int, error) {
+	q.mu.Lock()
+	before, _ := q.marks()
+	q.mu.Unlock()
 	at, err := q.s.state(ctx, q.stream)
 	if err != nil {
 		return 0, err
 	}
-	n := 0
-	for {
-		q.mu.Lock()
-		from := q.delivered + 1
-		q.mu.Unlock()
-		m, err := q.nextFresh(ctx, from)
-		if err != nil || m == nil || m.Seq > at.Last {
-			return n, err
-		}
-		there, err := q.s.remove(ctx, q.stream, m.Seq)
-		if err != nil {
-			return n, err
-		}
-		d, err := q.delivery(m.Data, m.header, m.Time)
-		if err != nil {
-			return n, err
-		}
-		q.mu.Lock()
-		if there && q.entries[m.Seq] == nil {
-			n++
-			q.held.add(sizeOf(&d.Message, m.Data), -1)
-			q.leave(broker.ReasonPurged, 1)
-			q.gone.add(m.Seq)
-		}
-		q.mu.Unlock()
+	q.mu.Lock()
+	now, still := q.marks()
+	alone := still && now == before && len(q.entries) == 0 && !q.pull.open && (all || q.unknown == 0)
+	q.mu.Unlock()
+	if !alone {
+		return q.purgeEach(ctx, at.Last)
 	}
-}
-
-func (q *queue) purgeScheduled(ctx context.Context) (int, error) {
-	n, err := q.s.purge(ctx, q.s.names.delayStream(), q.s.names.scheduledOf(q.id))
-	if err != nil {
+	if err := q.s.purgeBefore(ctx, q.stream, "", at.Last+1); err != nil {
 		return 0, err
 	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	for id := range q.scheduled {
-		q.unschedule(id)
+	q.leave(broker.ReasonPurged, uint64(now.held))
+	if q.held.n -= now.held; q.held.n <= 0 {
+		q.held = holding{}
+	}
+	q.recount.more = 0
+	return int(now.held), nil
+}
+
+// purgePage is how many messages a purge looks at before it removes them.
+const purgePage = 1000
+
+// unhanded is a message that was never handed out, when it was read.
+type unhanded struct {
+	seq uint64
+	size
+}
+
+// purgeEach removes up to a sequence what was never handed out.
+func (q *queue) purgeEach(ctx context.Context, last uint64) (int, error) {
+	q.mu.Lock()
+	from := q.delivered + 1
+	q.mu.Unlock()
+	var page []unhanded
+	var n atomic.Int64
+	remove := func() error {
+		err := parallel(page, func(x unhanded) error {
+			gone, err := q.purgeUnhanded(ctx, x)
+			if gone {
+				n.Add(1)
+			}
+			return err
+		})
+		page = page[:0]
+		return err
+	}
+	err := q.s.scan(ctx, q.stream, q.subject, span{from, last + 1}, func(m *stored) error {
+		d, err := q.delivery(m.Data, m.header, m.Time)
+		if err != nil {
+			return err
+		}
+		if page = append(page, unhanded{m.Seq, sizeOf(&d.Message, m.Data)}); len(page) < purgePage {
+			return nil
+		}
+		return remove()
+	})
+	if err == nil {
+		err = remove()
+	}
+	return int(n.Load()), err
+}
+
+// purgeUnhanded removes a message unless it was handed out meanwhile, and reports whether
+// it did.
+func (q *queue) purgeUnhanded(ctx context.Context, x unhanded) (bool, error) {
+	q.mu.Lock()
+	there := q.entries[x.seq] == nil && x.seq > q.delivered && !q.gone.has(x.seq)
+	q.mu.Unlock()
+	if !there {
+		return false, nil
+	}
+	there, err := q.s.remove(ctx, q.stream, x.seq)
+	if err != nil || !there {
+		return false, err
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.entries[x.seq] != nil {
+		return false, nil
+	}
+	q.held.add(x.size, -1)
+	q.leave(broker.ReasonPurged, 1)
+	q.gone.add(x.seq)
+	return true, nil
+}
+
+// purgeScheduled removes the delayed messages that are known. What is on its way behind
+// them stays, and so does what is due.
+func (q *queue) purgeScheduled(ctx context.Context) (n int, err error) {
+	q.mu.Lock()
+	last := uint64(0)
+	for _, x := range q.scheduled {
+		last = max(last, x.seq)
+	}
+	q.mu.Unlock()
+	if err := q.s.purgeBefore(ctx, q.s.names.delayStream(), q.s.names.scheduledOf(q.id), last+1); err != nil {
+		return 0, err
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for id, x := range q.scheduled {
+		if x.seq <= last {
+			q.unschedule(id)
+			n++
+		}
 	}
 	q.leave(broker.ReasonPurged, uint64(n))
 	return n, nil
 }
 
-func (q *queue) purgeDead(ctx context.Context) (int, error) {
-	n, err := q.s.purge(ctx, q.s.names.deadStream(), q.s.names.deadOf(q.id))
-	if err != nil {
+// purgeDead removes the dead messages that are known.
+func (q *queue) purgeDead(ctx context.Context) (n int, err error) {
+	q.mu.Lock()
+	last := uint64(0)
+	for seq := range q.dead {
+		last = max(last, seq)
+	}
+	q.mu.Unlock()
+	if err := q.s.purgeBefore(ctx, q.s.names.deadStream(), q.s.names.deadOf(q.id), last+1); err != nil {
 		return 0, err
 	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	for seq, d := range q.dead {
-		delete(q.dead, seq)
-		q.aside.add(d.size, -1)
+		if seq <= last {
+			delete(q.dead, seq)
+			q.aside.add(d.size, -1)
+			n++
+		}
 	}
 	q.leave(broker.ReasonPurged, uint64(n))
 	return n, nil

@@ -96,6 +96,24 @@ func TestWhatLandsWhileNobodyAsksIsCounted(t *testing.T) {
 	})
 }
 
+// TestAPurgeOfWhatLandedLate removes it, and counts what was known.
+func TestAPurgeOfWhatLandedLate(t *testing.T) {
+	takenOver(t, func(x *clients, q broker.Target) {
+		x.late()
+		x.has(q, 2)
+		if r := commit(x.Store, func(b *broker.Batch) { b.Purge(q, false) }); r.Err != nil || r.Count != 1 {
+			x.Errorf("purged %d, %v; want 1", r.Count, r.Err)
+		}
+		x.has(q, 0)
+		time.Sleep(10 * time.Second)
+		x.has(q, 0)
+		if err := x.publish("b", q); err != nil {
+			x.Fatal(err)
+		}
+		x.has(q, 1)
+	})
+}
+
 // TestBooksAreComparedOnceASecondAtMost, and no more once nothing can land.
 func TestBooksAreComparedOnceASecondAtMost(t *testing.T) {
 	takenOver(t, func(x *clients, q broker.Target) {

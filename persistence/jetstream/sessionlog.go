@@ -319,7 +319,7 @@ func (l *sessionLog) sweep(ctx context.Context) {
 	l.mu.Unlock()
 	var err error
 	if some {
-		err = l.s.purgeBefore(ctx, l.stream, first)
+		err = l.s.purgeBefore(ctx, l.stream, "", first)
 	}
 	for _, seq := range single {
 		if err == nil {

@@ -199,10 +199,17 @@ func (s *Store) purge(ctx context.Context, stream, subject string) (int, error) 
 	return answer.Purged, err
 }
 
-// purgeBefore removes the messages of a stream below a sequence.
-func (s *Store) purgeBefore(ctx context.Context, stream string, seq uint64) error {
+// purgeBefore is purge below a sequence.
+func (s *Store) purgeBefore(ctx context.Context, stream, subject string, seq uint64) error {
+	if seq <= 1 { // a server takes that for all of them
+		return nil
+	}
+	ask := map[string]any{"seq": seq}
+	if subject != "" {
+		ask["filter"] = subject
+	}
 	var answer json.RawMessage
-	return s.request(ctx, "STREAM.PURGE."+stream, map[string]any{"seq": seq}, &answer)
+	return s.request(ctx, "STREAM.PURGE."+stream, ask, &answer)
 }
 
 // streamState is what a stream holds.

@@ -65,7 +65,7 @@ func (t *stream) cut(ctx context.Context) error {
 		// A sixteenth of the limit at a time, so that partitions take turns by age.
 		bytes := min(total-limit, limit/16+1)
 		n := max(bytes*at.Msgs/max(at.Bytes, 1), 1)
-		if err := t.s.purgeBefore(ctx, oldest.stream, at.First+uint64(min(n, at.Msgs))); err != nil {
+		if err := t.s.purgeBefore(ctx, oldest.stream, "", at.First+uint64(min(n, at.Msgs))); err != nil {
 			return err
 		}
 	}

@@ -2,6 +2,8 @@ package storetest
 
 import (
 	"context"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"millrace/broker"
@@ -238,6 +240,50 @@ var queueTests = []test{
 		}
 		h.publish(q, "e")
 		h.expect(q, "e")
+	}},
+	{"purges beside publishers count each message once", func(h *harness) {
+		const publishers, each = 4, 60
+		q := h.queue(broker.Def{})
+		var publishing atomic.Int32
+		publishing.Store(publishers)
+		var wg sync.WaitGroup
+		defer wg.Wait()
+		for range publishers {
+			messages := make([]*broker.Message, each)
+			for i := range messages {
+				messages[i] = h.message("m")
+			}
+			wg.Go(func() {
+				for _, m := range messages {
+					if r := h.submit(func(b *broker.Batch) { b.Publish(m, broker.Route{Target: q}) }); r.Err != nil {
+						h.Errorf("a publish: %v", r.Err)
+					}
+				}
+				publishing.Add(-1)
+			})
+		}
+		purged := 0
+		for over := false; !over; {
+			over = publishing.Load() == 0
+			purged += h.must(func(b *broker.Batch) { b.Purge(q, false) }).Count
+		}
+		if in := h.info(q); purged != publishers*each || in.Out[broker.ReasonPurged] != publishers*each || in.Difference() != 0 {
+			h.Fatalf("%d purged of %d, and the books are out by %d: %+v", purged, publishers*each, in.Difference(), in)
+		}
+		h.counts(q, "ready 0 delayed 0 leased 0 held 0 dead 0")
+	}},
+	{"purge counts nothing that was acked before", func(h *harness) {
+		q := h.queue(broker.Def{})
+		for i := range uint64(20) {
+			h.publish(q, "a", "b")
+			h.ack(h.receive(q, 1, time.Minute)...)
+			if r := h.must(func(b *broker.Batch) { b.Purge(q, true) }); r.Count != 1 {
+				h.Fatalf("round %d: purge removed %d, want 1", i, r.Count)
+			}
+			if in := h.info(q); in.Out[broker.ReasonPurged] != i+1 || in.Out[broker.ReasonAcked] != i+1 || in.Difference() != 0 {
+				h.Fatalf("round %d: the books are out by %d: %+v", i, in.Difference(), in)
+			}
+		}
 	}},
 }
 
