@@ -11,13 +11,18 @@ const entryBytes = 160
 
 // trim has the oldest taken if the stream holds more than it may. The lock is held.
 func (t *stream) trim() {
-	if t.cutting || t.def.MaxBytes <= 0 || t.held() <= t.def.MaxBytes {
+	if t.cutting || !t.tooLarge() {
 		return
 	}
 	t.cutting = true
 	t.s.spawn(func() {
-		err := t.cut(t.s.ctx)
 		t.mu.Lock()
+		var err error
+		for err == nil && t.tooLarge() { // more may have come after it was asked
+			t.mu.Unlock()
+			err = t.cut(t.s.ctx)
+			t.mu.Lock()
+		}
 		t.cutting = false
 		t.mu.Unlock()
 		if err != nil {
@@ -26,12 +31,13 @@ func (t *stream) trim() {
 	})
 }
 
-// held is about what the stream holds.
-func (t *stream) held() (n int64) {
+// tooLarge reports whether the stream may hold more than its limit. The lock is held.
+func (t *stream) tooLarge() bool {
+	n := int64(0)
 	for _, p := range t.parts {
 		n += p.bytes
 	}
-	return n
+	return t.def.MaxBytes > 0 && n > t.def.MaxBytes
 }
 
 // cut takes the oldest messages of any partition while there is too much.
@@ -47,12 +53,15 @@ func (t *stream) cut(ctx context.Context) error {
 		var at streamState
 		total := int64(0)
 		for _, p := range parts {
+			t.mu.Lock()
+			before := p.bytes
+			t.mu.Unlock()
 			x, err := p.state(ctx)
 			if err != nil {
 				return err
 			}
 			t.mu.Lock()
-			p.bytes = x.Bytes
+			p.bytes += x.Bytes - before // with what came meanwhile, though that may be in it
 			t.mu.Unlock()
 			total += x.Bytes
 			if x.Msgs > 0 && (oldest == nil || x.Since.Before(at.Since)) {
