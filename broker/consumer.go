@@ -162,9 +162,9 @@ func (c *Consumer) step() {
 // Deliver implements WaitSink.
 func (c *Consumer) Deliver(w *Wait) {
 	c.mu.Lock()
-	c.registered, c.delivering = false, true
-	c.mu.Unlock()
 	missed := w.Certain && errors.Is(w.Err, ErrUnknown)
+	c.registered, c.delivering = false, true // from now on step writes into w
+	c.mu.Unlock()
 	ended := w.Err != nil && len(w.Got) == 0 && !missed
 	switch {
 	case len(w.Got) > 0:

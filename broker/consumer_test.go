@@ -1,6 +1,7 @@
 package broker_test
 
 import (
+	"runtime"
 	"slices"
 	"sync"
 	"testing"
@@ -77,6 +78,43 @@ func TestConsumerTakesAsMuchAsItsCredit(t *testing.T) {
 			}
 		}
 		c.Close()
+	})
+}
+
+// TestConsumerIsKickedWhileItIsServed: it has each message once, and the race detector
+// nothing to say.
+func TestConsumerIsKickedWhileItIsServed(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		const messages = 300
+		f := open(t)
+		f.queue("q", "t")
+		k := &taker{credit: messages}
+		c, err := f.Consume(f.ctx, "q", k)
+		if err != nil {
+			t.Fatal(err)
+		}
+		over := make(chan struct{})
+		var kicks sync.WaitGroup
+		kicks.Go(func() {
+			for open := true; open; {
+				select {
+				case <-over:
+					open = false
+				default:
+					c.Kick()
+					runtime.Gosched()
+				}
+			}
+		})
+		for range messages {
+			f.publish("t", "m")
+		}
+		close(over)
+		kicks.Wait()
+		c.Close()
+		if got := len(k.texts()); got != messages {
+			t.Errorf("took %d messages, want %d", got, messages)
+		}
 	})
 }
 
