@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"io"
 	"testing"
+	"testing/synctest"
 
 	"millrace/broker"
+	"millrace/broker/auth"
 	"millrace/mqtt"
 )
 
@@ -67,6 +69,34 @@ func TestFailedCommitIsNeverAckedPositively(t *testing.T) {
 		r.publish("t", "x", 1, 1)
 		r.wantEnd(0)
 		s.quiet()
+	}
+}
+
+// TestNothingIsPublishedBehindWhatFailed: the client sends again all that has no ack,
+// in its order. A rate holds the reader back while the outcome of the first comes.
+func TestNothingIsPublishedBehindWhatFailed(t *testing.T) {
+	for _, qos := range []byte{1, 2} {
+		for _, expiry := range []uint32{0, 3600} { // where a session is kept, it ends otherwise
+			rated(t, auth.Rates{Messages: 1}, func(t *testing.T, e *edge) {
+				e.queue(t, "q", "t")
+				r, _ := keptPipe(t, e, "press", expiry == 0, expiry)
+				e.store.fail(broker.ErrUnknown)
+				e.store.hold()
+				r.publish("t", "1", qos, 1)
+				synctest.Wait()
+				e.store.fail(nil)
+				r.publish("t", "2", qos, 2)
+				synctest.Wait()
+				if n := e.store.published(); n != 1 || e.Stats().Limited != 1 {
+					t.Fatalf("%d publishes are in the store, and %d are held back", n, e.Stats().Limited)
+				}
+				e.store.open()
+				r.wantEnd(0x80)
+				if n := e.store.published(); n != 1 {
+					t.Errorf("with QoS %d and an expiry of %d s the one behind it is published", qos, expiry)
+				}
+			})
+		}
 	}
 }
 
