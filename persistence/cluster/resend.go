@@ -16,8 +16,9 @@ func (s *Store) resend(st *standing) (over []func()) {
 	for e := s.ops.list.Front(); e != nil; {
 		o := e.Value.(*op)
 		e = e.Next()
-		same := st.GoesOn && o.to == s.to.start
-		done := o.id != 0 && (!same || o.id <= st.Taken) // it may be
+		sent := o.id != 0
+		same := sent && st.GoesOn && o.to.start == s.to.start
+		done := sent && (!same || o.id <= st.Taken) // it may be
 		switch {
 		case done && same && !o.again: // its answer comes, or is lost
 		case done && !s.recall(o):

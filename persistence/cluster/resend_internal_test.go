@@ -124,3 +124,42 @@ func TestACancelledWaitLastsUntilItsLeaderAnswersOrForAnswerIsOver(t *testing.T)
 		}
 	})
 }
+
+// TestARefusalThatComesLateIsNotTheNewLeaders: it was under way when what it refuses was
+// sent again, and would have that sent once more.
+func TestARefusalThatComesLateIsNotTheNewLeaders(t *testing.T) {
+	s := led(t)
+	defer s.stop()
+	s.submit("1", new(batches))
+	o := s.ops.list.Front().Value.(*op)
+	refused, first := s.w.forget(o.id), o.id // as when its answer comes
+	to := *s.to
+	to.session++
+	s.to = &to
+	s.resend(&standing{GoesOn: true})
+	again := o.id
+	refused(nil, false, errAway)
+	if s.to != &to || again == first || o.id != again {
+		t.Errorf("it is followed: %v; the publish was sent as %d, then as %d, and is %d now", s.to == &to, first, again, o.id)
+	}
+}
+
+// TestAReceiveThatAnEarlierLeaderRefusesIsSentToTheNewOne, which is followed by then: it
+// could not be sent while it might have been served.
+func TestAReceiveThatAnEarlierLeaderRefusesIsSentToTheNewOne(t *testing.T) {
+	s := led(t)
+	defer s.stop()
+	s.Receive(&broker.Wait{Target: 1, Max: 1, Until: s.Now().Add(time.Hour), Sink: make(delivered, 1)})
+	o := s.ops.list.Front().Value.(*op)
+	refused, first := s.w.forget(o.id), o.id
+	to := leader{name: "c", start: 2, session: 1, open: true}
+	s.to = &to
+	s.resend(&standing{})
+	if o.id != first {
+		t.Fatal("it was sent again while its answer was under way")
+	}
+	refused(nil, false, errAway)
+	if s.to != &to || o.id == 0 || o.id == first || o.to != &to {
+		t.Errorf("it is followed: %v; the receive was sent as %d, and is %d now", s.to == &to, first, o.id)
+	}
+}
