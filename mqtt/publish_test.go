@@ -10,6 +10,7 @@ import (
 
 	"millrace/broker"
 	"millrace/broker/auth"
+	"millrace/broker/clustertest"
 	"millrace/mqtt"
 )
 
@@ -98,6 +99,43 @@ func TestNothingIsPublishedBehindWhatFailed(t *testing.T) {
 			})
 		}
 	}
+}
+
+// TestAFullBatchIsNotPublishedBehindWhatFailed: that is handed over by itself, once the
+// last of it has waited for a leader, and the outcome of the first came meanwhile.
+func TestAFullBatchIsNotPublishedBehindWhatFailed(t *testing.T) {
+	sharing(t, func(t *testing.T, e, _ *edge, n *clustertest.View, _ *clustertest.View) {
+		const batch = 1024
+		e.queue(t, "q", "t")
+		r := pipeIn(t, e, false, "press")
+		e.store.fail(broker.ErrUnknown)
+		e.store.hold()
+		r.publish("t", "x", 1, 1)
+		synctest.Wait()
+		e.store.fail(nil)
+		led, left := make(chan struct{}), batch
+		var wait func()
+		wait = func() {
+			if left--; left > 0 {
+				n.Behind(wait)
+				return
+			}
+			<-led
+		}
+		n.Behind(wait)
+		var b []byte
+		for i := range uint16(batch) {
+			b = append(b, r.publishPacket("t", "x", 1, i+2)...)
+		}
+		r.send(b)
+		synctest.Wait()
+		e.store.open()
+		close(led)
+		r.wantEnd(0)
+		if n := e.store.published(); n != 1 || left != 0 {
+			t.Errorf("%d publishes are in the store; %d did not wait", n, left)
+		}
+	})
 }
 
 // TestQoS2IsDeliveredOnce has the cases of mochi.md 1.4 that one connection
