@@ -31,6 +31,7 @@ type Producer struct {
 	stats     *counters
 	cur       *pending // being gathered, or nil
 	underway  atomic.Int32
+	halted    atomic.Bool
 	closed    atomic.Bool
 
 	mu   sync.Mutex // protects free
@@ -104,6 +105,10 @@ func (p *Producer) Flush() {
 	if len(c.publishes) == 0 {
 		return
 	}
+	if p.halted.Load() {
+		c.reset()
+		return
+	}
 	p.cur = nil
 	if p.underway.Add(1) == 1 && len(c.batch.Ops) == 0 {
 		c.Done(&c.batch) // nothing to store, and nothing to wait for
@@ -112,6 +117,10 @@ func (p *Producer) Flush() {
 	c.batch.Source = p
 	c.submit()
 }
+
+// Halt has nothing stored of what was not handed over yet: a publish failed, and none
+// may overtake it. It may be called from any goroutine.
+func (p *Producer) Halt() { p.halted.Store(true) }
 
 // Close forgets the callback: outcomes still under way are not told any more,
 // though what was flushed is stored and delivered all the same.

@@ -66,6 +66,26 @@ func (s *Session) disclaim(packet uint16) {
 	s.mu.Unlock()
 }
 
+// Received are the packet ids of publishes of QoS 2 that were stored and not
+// yet released.
+func (s *Session) Received() []uint16 {
+	s.lock()
+	defer s.mu.Unlock()
+	ids := make([]uint16, 0, len(s.received))
+	for id := range s.received {
+		ids = append(ids, id)
+	}
+	return ids
+}
+
+// Released are the packet ids of deliveries of QoS 2 that the client has, and
+// whose PUBCOMP is still to come, oldest first.
+func (s *Session) Released() []uint16 {
+	s.lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.released)
+}
+
 // Claimed are the packet ids of publishes of QoS 2 of which nobody knows whether
 // they were stored: those that the client repeats are published again.
 func (s *Session) Claimed() (ids []uint16) {

@@ -97,13 +97,6 @@ func (in *inbound) note(id uint16, st idState) {
 // the Receive Maximum of this one.
 func (in *inbound) restore(id uint16, st idState) { in.note(id, st) }
 
-// failed reports whether a publish was answered with the end of the connection.
-func (in *inbound) failed() bool {
-	in.mu.Lock()
-	defer in.mu.Unlock()
-	return in.ended
-}
-
 // outcomes takes what became of publishes, in their order: a commit is done.
 // The tag of an outcome is the QoS of its publish.
 func (c *conn) outcomes(os []broker.Outcome) {
@@ -156,6 +149,9 @@ func (c *conn) settle(o *owed, out *broker.Outcome) (end bool) {
 	switch {
 	case o.qos == 0 && (!denied || c.v5 || !c.srv.o.CloseOnDeny): // there is no answer
 	case a.end, !c.v5 && !denied, !c.v5 && c.srv.o.CloseOnDeny:
+		if o.qos > 0 { // the client sends it again with all behind it, in their order
+			c.producer.Halt() // before the reader, which ends with c, hands over the rest
+		}
 		c.end(&faultError{a.code, "publish failed", closeQuota})
 		return true
 	case !c.v5: // 3.1.1 section 3.3.5: acked, and dropped

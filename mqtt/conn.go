@@ -151,14 +151,6 @@ func (c *conn) panicked(p any) {
 	c.end(&faultError{unspecified, "internal error", closePanic})
 }
 
-// offer hands the publishes gathered so far to the broker, but none behind one that
-// failed: the client sends all of them again, in their order.
-func (c *conn) offer() {
-	if !c.acks.failed() {
-		c.producer.Flush()
-	}
-}
-
 // finish ends everything that hangs on the connection. The producer takes what
 // was read before the end, also of a client that sends and leaves at once.
 func (c *conn) finish() {
@@ -170,7 +162,7 @@ func (c *conn) finish() {
 	c.got.book(&c.srv.stats.received, &c.received)
 	c.leave(f)
 	if c.producer != nil {
-		c.offer()
+		c.producer.Flush()
 		if drain {
 			c.acks.wait(c.srv.draining)
 		}
@@ -203,7 +195,7 @@ func (c *conn) leave(f *faultError) {
 		ctx, cancel := context.WithTimeout(context.Background(), endTimeout)
 		defer cancel()
 		if c.producer != nil {
-			c.offer()
+			c.producer.Flush()
 		}
 		s.close()
 		if err := c.srv.o.Broker.Settled(ctx); err != nil {

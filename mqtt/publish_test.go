@@ -6,8 +6,11 @@ import (
 	"fmt"
 	"io"
 	"testing"
+	"testing/synctest"
 
 	"millrace/broker"
+	"millrace/broker/auth"
+	"millrace/broker/clustertest"
 	"millrace/mqtt"
 )
 
@@ -68,6 +71,71 @@ func TestFailedCommitIsNeverAckedPositively(t *testing.T) {
 		r.wantEnd(0)
 		s.quiet()
 	}
+}
+
+// TestNothingIsPublishedBehindWhatFailed: the client sends again all that has no ack,
+// in its order. A rate holds the reader back while the outcome of the first comes.
+func TestNothingIsPublishedBehindWhatFailed(t *testing.T) {
+	for _, qos := range []byte{1, 2} {
+		for _, expiry := range []uint32{0, 3600} { // where a session is kept, it ends otherwise
+			rated(t, auth.Rates{Messages: 1}, func(t *testing.T, e *edge) {
+				e.queue(t, "q", "t")
+				r, _ := keptPipe(t, e, "press", expiry == 0, expiry)
+				e.store.fail(broker.ErrUnknown)
+				e.store.hold()
+				r.publish("t", "1", qos, 1)
+				synctest.Wait()
+				e.store.fail(nil)
+				r.publish("t", "2", qos, 2)
+				synctest.Wait()
+				if n := e.store.published(); n != 1 || e.Stats().Limited != 1 {
+					t.Fatalf("%d publishes are in the store, and %d are held back", n, e.Stats().Limited)
+				}
+				e.store.open()
+				r.wantEnd(0x80)
+				if n := e.store.published(); n != 1 {
+					t.Errorf("with QoS %d and an expiry of %d s the one behind it is published", qos, expiry)
+				}
+			})
+		}
+	}
+}
+
+// TestAFullBatchIsNotPublishedBehindWhatFailed: that is handed over by itself, once the
+// last of it has waited for a leader, and the outcome of the first came meanwhile.
+func TestAFullBatchIsNotPublishedBehindWhatFailed(t *testing.T) {
+	sharing(t, func(t *testing.T, e, _ *edge, n *clustertest.View, _ *clustertest.View) {
+		const batch = 1024
+		e.queue(t, "q", "t")
+		r := pipeIn(t, e, false, "press")
+		e.store.fail(broker.ErrUnknown)
+		e.store.hold()
+		r.publish("t", "x", 1, 1)
+		synctest.Wait()
+		e.store.fail(nil)
+		led, left := make(chan struct{}), batch
+		var wait func()
+		wait = func() {
+			if left--; left > 0 {
+				n.Behind(wait)
+				return
+			}
+			<-led
+		}
+		n.Behind(wait)
+		var b []byte
+		for i := range uint16(batch) {
+			b = append(b, r.publishPacket("t", "x", 1, i+2)...)
+		}
+		r.send(b)
+		synctest.Wait()
+		e.store.open()
+		close(led)
+		r.wantEnd(0)
+		if n := e.store.published(); n != 1 || left != 0 {
+			t.Errorf("%d publishes are in the store; %d did not wait", n, left)
+		}
+	})
 }
 
 // TestQoS2IsDeliveredOnce has the cases of mochi.md 1.4 that one connection

@@ -271,7 +271,7 @@ func (c *conn) flush() {
 	c.got.book(&c.srv.stats.received, &c.received)
 	if c.input.dirty {
 		c.input.dirty = false
-		c.offer()
+		c.producer.Flush()
 		c.session.settle()
 	}
 }

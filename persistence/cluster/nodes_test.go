@@ -171,10 +171,15 @@ type got chan *broker.Wait
 
 func (g got) Deliver(w *broker.Wait) { g <- w }
 
+// wait makes a wait for so long, which Receive is to be called with.
+func (n *node) wait(t broker.Target, d time.Duration) *broker.Wait {
+	return &broker.Wait{Target: t, Max: 10, Lease: time.Minute, Until: n.Now().Add(d), Sink: make(got, 1)}
+}
+
 func (n *node) receive(t broker.Target, wait time.Duration) got {
-	g := make(got, 1)
-	n.Receive(&broker.Wait{Target: t, Max: 10, Lease: time.Minute, Until: n.Now().Add(wait), Sink: g})
-	return g
+	w := n.wait(t, wait)
+	n.Receive(w)
+	return w.Sink.(got)
 }
 
 func texts(w *broker.Wait) string {

@@ -36,8 +36,8 @@ type op struct {
 	body  func() []byte
 	again bool // may be done twice
 	since time.Time
-	id    uint64 // on the wire; 0 = it was not taken by any leader
-	to    uint64 // the start of the leader that it was sent to
+	id    uint64  // on the wire; 0 = it was not taken by any leader
+	to    *leader // that it was sent to last
 	// done is called once with more false, on any goroutine.
 	done func(body []byte, more bool, err error)
 	// local does it here, where this node leads by now.
@@ -93,15 +93,16 @@ func (s *Store) start(o *op) {
 // transmit sends o to the leader, behind what was sent before. The lock is held.
 func (s *Store) transmit(o *op) {
 	body := append(s.to.head(s.ops.sent), o.body()...)
-	o.to = s.to.start
-	o.id = s.w.ask(s.to.name, storeLane, o.kind, body, func(body []byte, more bool, err error) { s.answered(o, body, more, err) })
+	to := s.to
+	o.to = to
+	o.id = s.w.ask(to.name, storeLane, o.kind, body, func(body []byte, more bool, err error) { s.answered(o, to, body, more, err) })
 	s.ops.sent = o.id
 }
 
-// answered gets an answer to o.
-func (s *Store) answered(o *op, body []byte, more bool, err error) {
+// answered gets an answer to o from a leader.
+func (s *Store) answered(o *op, from *leader, body []byte, more bool, err error) {
 	s.mu.Lock()
-	if o.place == nil { // it ended otherwise
+	if o.place == nil || o.to != from { // it ended otherwise, or was sent again
 		s.mu.Unlock()
 		return
 	}
@@ -109,8 +110,12 @@ func (s *Store) answered(o *op, body []byte, more bool, err error) {
 	if away {
 		o.id = 0
 	}
-	if again := away && !o.over && l == nil; !again && !more {
+	again := away && !o.over && l == nil
+	if !again && !more {
 		s.remove(o)
+	}
+	if again && s.to != from && s.to != nil && s.to.open { // resend has left it
+		s.transmit(o)
 	}
 	s.mu.Unlock()
 	switch {
@@ -121,7 +126,7 @@ func (s *Store) answered(o *op, body []byte, more bool, err error) {
 	case l != nil: // it is this node by now
 		o.local(l)
 	default:
-		s.lost(err)
+		s.lostFrom(from, err)
 	}
 }
 

@@ -16,8 +16,9 @@ func (s *Store) resend(st *standing) (over []func()) {
 	for e := s.ops.list.Front(); e != nil; {
 		o := e.Value.(*op)
 		e = e.Next()
-		same := st.GoesOn && o.to == s.to.start
-		done := o.id != 0 && (!same || o.id <= st.Taken) // it may be
+		sent := o.id != 0
+		same := sent && st.GoesOn && o.to.start == s.to.start
+		done := sent && (!same || o.id <= st.Taken) // it may be
 		switch {
 		case done && same && !o.again: // its answer comes, or is lost
 		case done && !s.recall(o):
@@ -32,8 +33,10 @@ func (s *Store) resend(st *standing) (over []func()) {
 	return over
 }
 
-// recall has no answer to o come any more. It reports false if one has come for a
-// receive, and is about to be taken in. The lock is held.
+// recall gives up the answer to o, and reports whether o may end without it. A receive
+// may not whose answer has come and is about to be taken in: what it got is leased for it.
+// Anything else may, even so: once it has ended its answer counts for nothing. The lock
+// is held.
 func (s *Store) recall(o *op) bool {
 	return o.id == 0 || s.w.forget(o.id) != nil || o.wait == nil
 }

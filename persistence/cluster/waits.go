@@ -67,7 +67,7 @@ func (s *Store) withdraw(w *broker.Wait) bool {
 		l := s.lead.Load()
 		return l != nil && l.inner.Cancel(w)
 	}
-	if o.id == 0 || s.to == nil || !s.to.open || o.to != s.to.start {
+	if o.id == 0 || s.to == nil || !s.to.open || o.to.start != s.to.start {
 		was := s.recall(o)
 		if was {
 			s.remove(o) // what an earlier leader has leased for it stays so until that ends

@@ -29,7 +29,7 @@ func TestACancelledWaitIsOverWhenItsLeaderSaysSo(t *testing.T) {
 	c := servers(t)
 	a, b := startNode(t, c, "a", patient), startNode(t, c, "b", patient)
 	q := a.queue(t, "q")
-	w := &broker.Wait{Target: q, Max: 10, Lease: time.Minute, Until: b.Now().Add(time.Hour), Sink: make(got, 1)}
+	w := b.wait(q, time.Hour)
 	b.Receive(w)
 	if w := b.cancel(t, w); w.Err != nil || len(w.Got) > 0 {
 		t.Errorf("a wait that nothing came for got %q, %v", texts(w), w.Err)
@@ -57,7 +57,7 @@ func TestACancelledWaitEndsWithItsLeader(t *testing.T) {
 	c := servers(t)
 	a, b := startNode(t, c, "a", brief), startNode(t, c, "b", brief)
 	q := a.queue(t, "q")
-	w := &broker.Wait{Target: q, Max: 10, Lease: time.Minute, Until: b.Now().Add(time.Hour), Sink: make(got, 1)}
+	w := b.wait(q, time.Hour)
 	b.Receive(w)
 	if _, err := b.Info(t.Context(), q); err != nil {
 		t.Fatal(err)
@@ -73,7 +73,8 @@ func TestAWaitThatIsCertainEndsWhereItsAnswerMayBeLost(t *testing.T) {
 	c := servers(t)
 	a, b := startNode(t, c, "a", patient), startNode(t, c, "b", patient)
 	q, other := a.queue(t, "q"), a.queue(t, "other")
-	w := &broker.Wait{Target: q, Max: 10, Lease: time.Hour, Until: b.Now().Add(time.Hour), Certain: true, Sink: make(got, 1)}
+	w := b.wait(q, time.Hour)
+	w.Certain, w.Lease = true, time.Hour
 	b.Receive(w)
 	goesOn := b.receive(other, time.Hour)
 	if _, err := b.Info(t.Context(), q); err != nil {
