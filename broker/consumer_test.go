@@ -4,7 +4,9 @@ import (
 	"runtime"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"millrace/broker"
@@ -93,24 +95,21 @@ func TestConsumerIsKickedWhileItIsServed(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		over := make(chan struct{})
+		var over atomic.Bool
 		var kicks sync.WaitGroup
 		kicks.Go(func() {
-			for open := true; open; {
-				select {
-				case <-over:
-					open = false
-				default:
-					c.Kick()
-					runtime.Gosched()
-				}
+			for !over.Load() {
+				c.Kick()
+				runtime.Gosched()
 			}
 		})
 		for range messages {
 			f.publish("t", "m")
 		}
-		close(over)
+		over.Store(true)
 		kicks.Wait()
+		c.Kick()
+		synctest.Wait()
 		c.Close()
 		if got := len(k.texts()); got != messages {
 			t.Errorf("took %d messages, want %d", got, messages)
