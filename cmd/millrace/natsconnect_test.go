@@ -138,6 +138,7 @@ func TestNATSWithAccounts(t *testing.T) {
 	x.add("synced", app)
 	x.add("bare", jwt.JetStreamLimits{})
 	file := func(name string) string { return filepath.Join(x.dir, name+".creds") }
+	x.try(os.WriteFile(file("junk"), []byte("junk"), 0o600))
 	operated := func(o *natsserver.Options) {
 		o.TrustedOperators = []*jwt.OperatorClaims{jwt.NewOperatorClaims(id)}
 		o.AccountResolver, o.SystemAccount = &x.accounts, sys
@@ -148,6 +149,8 @@ func TestNATSWithAccounts(t *testing.T) {
 		{name: "creds", url: url, args: []string{"--nats-creds", file("app")}, text: "answers are marked relaxed"},
 		{name: "none", url: url, code: 78, text: "or the credentials (--nats-creds, --nats-nkey)"},
 		{name: "no file", url: url, args: []string{"--nats-creds", file("none")}, code: 78, text: "none.creds: no such file"},
+		{name: "no creds in the file", url: url, args: []string{"--nats-creds", file("junk")}, code: 78, text: "no nkey seed found; name a file as nsc generate creds writes it"},
+		{name: "none of the system account in the file", url: url, args: []string{"--nats-creds", file("app"), "--nats-sys-creds", file("junk")}, code: 78, text: "no nkey seed found; name a file as nsc generate creds writes it"},
 		{name: "an account without jetstream", url: url, args: []string{"--nats-creds", file("bare")}, code: 78, text: "jetstream is off for our account"},
 		{name: "the servers show what they do", url: synced, args: []string{"--nats-creds", file("synced"), "--nats-sys-creds", file("sys")}, text: "ready"},
 		{name: "they do less than is said", url: url, args: []string{"--nats-creds", file("app"), "--nats-sys-creds", file("sys"), "--nats-sync", "always"}, code: 78, text: "does not sync every write, although --nats-sync says always"},

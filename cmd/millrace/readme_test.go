@@ -145,3 +145,17 @@ func TestDevForContainersWantsCredentials(t *testing.T) {
 		t.Errorf("exit code %d without credentials, want 4: %s", code, errs)
 	}
 }
+
+// TestSystemdStartsALeaderAgainThatWasGivenUp: that ends with code 75, and only 78 says
+// that another try would end alike.
+func TestSystemdStartsALeaderAgainThatWasGivenUp(t *testing.T) {
+	unit, err := os.ReadFile("../../deploy/millrace.service")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, line := range []string{"\nRestart=on-failure\n", "\nRestartPreventExitStatus=78\n"} {
+		if !strings.Contains(string(unit), line) {
+			t.Errorf("the unit has no line %q", strings.TrimSpace(line))
+		}
+	}
+}

@@ -24,7 +24,7 @@ func (s *Store) seek(ctx context.Context) error {
 			return nil
 		}
 		full := errors.Is(err, broker.ErrFull)
-		if s.followed.Load() == nil && (errors.Is(err, jetstream.ErrUnfit) || errors.Is(err, ErrNamesake) || full) {
+		if s.followed.Load() == nil && (errors.Is(err, jetstream.ErrUnfit) || errors.Is(err, jetstream.ErrUnreachable) || errors.Is(err, ErrNamesake) || full) {
 			return err
 		}
 		if full && !told {

@@ -22,6 +22,9 @@ const (
 	oldestVersion = "2.12"
 )
 
+// errLeaderless is JetStream's code for a cluster that has no leader.
+const errLeaderless = 10008
+
 // Errors of Open that a caller tells apart; the text says more.
 var (
 	ErrUnreachable = errors.New("not reachable") // no server, or none that lets us in, in time
@@ -109,25 +112,30 @@ func (o *Options) hosts() string {
 	return strings.Join(all, ",")
 }
 
-// check is fit with its kind of error.
+// check is fit with its kind of error: ErrUnfit unless it says otherwise.
 func check(ctx context.Context, js jetstream.JetStream, o *Options) error {
-	if err := fit(ctx, js, o); err != nil {
-		return &openError{ErrUnfit, err}
+	err := fit(ctx, js, o)
+	if _, ok := errors.AsType[*openError](err); ok || err == nil {
+		return err
 	}
-	return nil
+	return &openError{ErrUnfit, err}
 }
 
 // fit asks the servers for what the store needs, and settles the number of
 // replicas.
 func fit(ctx context.Context, js jetstream.JetStream, o *Options) error {
 	var info *jetstream.AccountInfo
-	err := again(ctx, func(ctx context.Context) (err error) {
+	ask := func(ctx context.Context) (err error) {
 		info, err = js.AccountInfo(ctx)
 		if denied := js.Conn().LastError(); err != nil && errors.Is(denied, nats.ErrPermissionViolation) {
 			return denied
 		}
 		return err
-	})
+	}
+	err := again(ctx, ask)
+	for leaderless(err) && ctx.Err() == nil {
+		err = again(ctx, ask)
+	}
 	switch {
 	case o.Domain != "" && (errors.Is(err, jetstream.ErrJetStreamNotEnabled) || errors.Is(err, nats.ErrNoResponders)):
 		return fmt.Errorf("no jetstream domain %q is known at nats %s: see --nats-domain, and the domain in the servers' configuration", o.Domain, o.hosts())
@@ -139,7 +147,7 @@ func fit(ctx context.Context, js jetstream.JetStream, o *Options) error {
 		return fmt.Errorf("nats %s denies us what we need: %w; permit our user to publish to %s.>, $KV.>, %s> and $JS.ACK.>, and to subscribe to _INBOX.> and %s.n.>",
 			o.hosts(), err, o.Prefix, o.api(), o.Prefix)
 	case err != nil:
-		return fmt.Errorf("jetstream at nats %s does not answer: %w", o.hosts(), err)
+		return &openError{ErrUnreachable, fmt.Errorf("jetstream at nats %s does not answer within %s: %w; more than half of its servers must run, and reach each other", o.hosts(), o.Wait, err)}
 	}
 	nc := js.Conn()
 	if level := info.API.Level; level < oldest {
@@ -157,6 +165,12 @@ func fit(ctx context.Context, js jetstream.JetStream, o *Options) error {
 		return fmt.Errorf("%d copies of each stream are wished (nats replicas), and nats %s is a lone server: take 1, or better the embedded store", o.Replicas, o.hosts())
 	}
 	return nil
+}
+
+// leaderless reports whether err is that of servers of which too few are there.
+func leaderless(err error) bool {
+	api, ok := errors.AsType[*jetstream.APIError](err)
+	return ok && api.ErrorCode == errLeaderless
 }
 
 // checkStream compares a stream that is there already with what it must be.

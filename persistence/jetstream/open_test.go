@@ -45,6 +45,25 @@ func TestWhatTheServersMustBe(t *testing.T) {
 	}
 }
 
+// TestServersWithoutALeaderAreWaitedFor: a machine may start before those of the servers.
+func TestServersWithoutALeaderAreWaitedFor(t *testing.T) {
+	c := jetstreamtest.Start(t, jetstreamtest.Options{Servers: 3})
+	o := jetstream.Options{URL: c.Servers[0].ClientURL(), Wait: 8 * time.Second}
+	for _, s := range c.Servers[1:] {
+		s.Shutdown()
+		s.WaitForShutdown()
+	}
+	eventually(t, "the server that is left has no leader", func() bool {
+		info, err := c.Servers[0].Jsz(nil)
+		return err == nil && info.Meta != nil && info.Meta.Leader == ""
+	})
+	began := time.Now()
+	fails(t, o, jetstream.ErrUnreachable, "within 8s")
+	if took := time.Since(began); took < o.Wait {
+		t.Errorf("it gives up after %s, and was to wait for %s", took, o.Wait)
+	}
+}
+
 func TestOptionsThatCannotBe(t *testing.T) {
 	for want, o := range map[string]jetstream.Options{
 		`prefix "a.b"`:     {Prefix: "a.b"},

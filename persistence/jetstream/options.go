@@ -184,5 +184,14 @@ func (o *Options) dial(creds string) (nats.Options, error) {
 			return all, err
 		}
 	}
+	if creds == "" {
+		return all, nil
+	}
+	// A connection would try a file without them again and again.
+	_, jwt := all.UserJWT()
+	_, seed := all.SignatureCB(nil)
+	if err := errors.Join(jwt, seed); err != nil {
+		return all, fmt.Errorf("nats credentials %s: %w; name a file as nsc generate creds writes it", creds, err)
+	}
 	return all, nil
 }
