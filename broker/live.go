@@ -92,7 +92,7 @@ func (c *pending) latecomers(p *publish) []*Subscription {
 	for _, d := range c.found {
 		switch d := d.(type) {
 		case *Subscription:
-			if !known[d] && (d.via == nil || d.via.takes(p.m, clientsToo)) {
+			if !known[d] && !d.served(subs) && (d.via == nil || d.via.takes(p.m, clientsToo)) {
 				subs = append(subs, d)
 			}
 		case *sessionSub:
@@ -106,6 +106,12 @@ func (c *pending) latecomers(p *publish) []*Subscription {
 		}
 	}
 	return subs
+}
+
+// served reports whether s is a member of a shared subscription of which one stands in
+// subs.
+func (s *Subscription) served(subs []*Subscription) bool {
+	return s.Share != "" && slices.ContainsFunc(subs, func(x *Subscription) bool { return x.Share == s.Share })
 }
 
 // fanOut delivers m to the subscriptions it matched, sink by sink. It may

@@ -73,7 +73,7 @@ func (v *via) takes(m *Message, w who) bool {
 		return false
 	case v.share == nil:
 		return !v.zero || m.QoS == 0
-	case v.share.owner.Load() != v.peer:
+	case !v.share.gives(m, v.peer):
 		return false
 	default:
 		return v.peer == nil || m.QoS == 0 || v.peer.ps.b.groupNamed(v.share.filter) == nil

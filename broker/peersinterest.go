@@ -42,7 +42,7 @@ type wanted struct {
 // change is one step of the interest.
 type change struct {
 	wish
-	gone bool
+	count int // of subscriptions; 0 = none is left
 }
 
 // interest is what the live subscriptions of this node want. Each change makes a
@@ -83,17 +83,26 @@ func wishOf(filter string, zero bool) (wish, bool) {
 	return w, space == router.SpaceOpen || space == router.SpaceEvents
 }
 
+// counted is how many of n subscriptions with a wish others are told of: of shared ones
+// all, for each is to have its part, else whether there is any.
+func (w wish) counted(n int) int {
+	if router.SpaceOf(w.filter) == router.SpaceShare {
+		return n
+	}
+	return min(n, 1)
+}
+
 // add counts one subscription more, and returns the version that has its wish.
 func (i *interest) add(w wish) uint64 {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	x := i.wishes[w]
 	if x == nil {
-		i.change(w, false)
-		x = &wanted{version: i.version}
+		x = &wanted{version: i.version + 1}
 		i.wishes[w] = x
 	}
 	x.count++
+	i.change(w, x.count-1, x.count)
 	return x.version
 }
 
@@ -104,14 +113,17 @@ func (i *interest) drop(w wish) {
 	x := i.wishes[w]
 	if x.count--; x.count == 0 {
 		delete(i.wishes, w)
-		i.change(w, true)
 	}
+	i.change(w, x.count+1, x.count)
 }
 
-// change makes a version. The caller holds mu.
-func (i *interest) change(w wish, gone bool) {
+// change makes a version, if others are told of it. The caller holds mu.
+func (i *interest) change(w wish, before, now int) {
+	if before, now = w.counted(before), w.counted(now); before == now {
+		return
+	}
 	i.version++
-	i.sum ^= w.hash()
+	i.sum ^= w.hash(before) ^ w.hash(now)
 	if len(i.peers) == 0 {
 		i.log = i.log[:0]
 		return
@@ -119,7 +131,7 @@ func (i *interest) change(w wish, gone bool) {
 	if len(i.log) >= max(interestLog, len(i.wishes)) {
 		i.trim()
 	}
-	i.log = append(i.log, change{w, gone})
+	i.log = append(i.log, change{w, now})
 	for _, p := range i.peers {
 		signal(p.news)
 	}
@@ -218,11 +230,14 @@ func signal(c chan struct{}) {
 	}
 }
 
-// hash is the part of a wish in the sum of all.
-func (w wish) hash() uint64 {
+// hash is the part of a wish in the sum of all, with how many want that; 0 where nobody
+// does.
+func (w wish) hash(count int) uint64 {
+	if count == 0 {
+		return 0
+	}
 	h := fnv.New64a()
-	_, _ = h.Write([]byte{w.flags(false)}) // never fails
-	_, _ = h.Write([]byte(w.filter))
+	_, _ = h.Write(appendChange(nil, w, count)) // never fails
 	return h.Sum64()
 }
 
@@ -230,14 +245,18 @@ func (w wish) hash() uint64 {
 const (
 	wishZero = 1 << iota
 	wishGone
+	wishCount // how many want it follows; else it is one
 )
 
-func (w wish) flags(gone bool) (f byte) {
+func (w wish) flags(count int) (f byte) {
 	if w.zero {
 		f |= wishZero
 	}
-	if gone {
+	switch {
+	case count == 0:
 		f |= wishGone
+	case count > 1:
+		f |= wishCount
 	}
 	return f
 }
@@ -254,8 +273,12 @@ func (i *interest) header(what byte) []byte {
 	return append(binary.LittleEndian.AppendUint64([]byte{interestFormat}, i.ps.self.Start), what)
 }
 
-func appendChange(b []byte, w wish, gone bool) []byte {
-	return fields.AppendText(append(b, w.flags(gone)), w.filter)
+func appendChange(b []byte, w wish, count int) []byte {
+	b = fields.AppendText(append(b, w.flags(count)), w.filter)
+	if count > 1 {
+		b = fields.AppendUints(b, uint64(count))
+	}
+	return b
 }
 
 // step is the next message for p, and the version that it has then; nil when it
@@ -277,7 +300,7 @@ func (i *interest) step(p *peer) (body []byte, to uint64, behind bool) {
 			to--
 			break
 		}
-		changes = appendChange(changes, c.wish, c.gone)
+		changes = appendChange(changes, c.wish, c.count)
 	}
 	body = fields.AppendUints(i.header(interestChanges), p.acked, to)
 	return append(body, changes...), to, true
@@ -289,9 +312,9 @@ func (i *interest) copy() (parts [][]byte, version uint64) {
 	defer i.mu.Unlock()
 	i.copies++
 	bodies := [][]byte{nil}
-	for w := range i.wishes {
+	for w, x := range i.wishes {
 		last := &bodies[len(bodies)-1]
-		if *last = appendChange(*last, w, false); len(*last) > interestBytes {
+		if *last = appendChange(*last, w, w.counted(x.count)); len(*last) > interestBytes {
 			bodies = append(bodies, nil)
 		}
 	}

@@ -23,10 +23,14 @@ type theirs struct {
 	whole   chan struct{} // closed with the first whole copy
 }
 
+// maxTold is how many members of a shared subscription count at one node.
+const maxTold = 1 << 20
+
 // placed is a filter of a peer in the tree.
 type placed struct {
-	sub  *Subscription
-	copy uint64 // that last had it
+	sub   *Subscription
+	count int    // how many there want it
+	copy  uint64 // that last had it
 }
 
 func (t *theirs) init(p *peer) {
@@ -125,15 +129,19 @@ func (t *theirs) take(r *fields.Reader, number uint64) {
 	came := false
 	for len(r.Rest) > 0 {
 		flags := r.Byte()
-		w := wish{filter: r.Text(), zero: flags&wishZero != 0}
-		switch {
+		w, count := wish{filter: r.Text(), zero: flags&wishZero != 0}, 1
+		if flags&wishCount != 0 {
+			count = int(min(r.Uint(), maxTold))
+		}
+		switch x := t.filters[w]; {
 		case r.Bad:
 		case flags&wishGone != 0:
 			t.remove(w)
-		case t.filters[w] != nil:
-			t.filters[w].copy = number
+		case x != nil:
+			x.copy = number
+			t.count(w, x, count)
 		default:
-			t.place(w, number)
+			t.place(w, count, number)
 			came = true
 		}
 	}
@@ -143,18 +151,29 @@ func (t *theirs) take(r *fields.Reader, number uint64) {
 }
 
 // place puts a filter into the tree. The caller holds mu.
-func (t *theirs) place(w wish, number uint64) {
-	x := &placed{sub: t.p.all, copy: number}
+func (t *theirs) place(w wish, count int, number uint64) {
+	x := &placed{sub: t.p.all, count: count, copy: number}
 	if w.zero {
 		x.sub = t.p.zero
 	}
 	t.filters[w] = x
-	t.sum ^= w.hash()
+	t.sum ^= w.hash(count)
 	if _, rest, shared, err := router.Shared(w.filter); shared && err == nil {
-		x.sub = t.p.ps.shares.enter(w.filter, rest, t.p)
+		x.sub = t.p.ps.shares.enter(w.filter, rest, t.p, count)
 		return
 	}
 	t.p.ps.b.tree.Insert(w.filter, x.sub)
+}
+
+// count notes how many want a filter that is there. The caller holds mu.
+func (t *theirs) count(w wish, x *placed, count int) {
+	if x.count == count {
+		return
+	}
+	t.sum ^= w.hash(x.count) ^ w.hash(count)
+	if x.count = count; x.sub.via.share != nil {
+		t.p.ps.shares.count(x.sub, count)
+	}
 }
 
 // remove takes a filter out, if it is there. The caller holds mu.
@@ -164,7 +183,7 @@ func (t *theirs) remove(w wish) {
 		return
 	}
 	delete(t.filters, w)
-	t.sum ^= w.hash()
+	t.sum ^= w.hash(x.count)
 	if x.sub.via.share != nil {
 		t.p.ps.shares.leave(x.sub)
 		return

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -200,6 +201,48 @@ func TestNodesAreOneBroker(t *testing.T) {
 		case <-time.After(30 * time.Second):
 			t.Fatalf("message %d did not come", i)
 		}
+	}
+	shareOut(t, a, b, c)
+}
+
+// shareOut has a member of one shared subscription at each node: what is published at one
+// goes to each of them, and once.
+func shareOut(t *testing.T, nodes ...*server) {
+	t.Helper()
+	const messages = 90
+	type arrival struct {
+		node int
+		text string
+	}
+	got := make(chan arrival, 2*messages)
+	for i, s := range nodes {
+		member, err := dial(s, fmt.Sprint("member", i), true)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer member.Disconnect(0)
+		token := member.Subscribe("$share/g/spread", 1, func(_ paho.Client, m paho.Message) { got <- arrival{i, string(m.Payload())} })
+		if !token.WaitTimeout(20*time.Second) || token.Error() != nil {
+			t.Fatal(token.Error())
+		}
+	}
+	for i := range messages {
+		if out, err := mosquitto(t.Context(), "mosquitto_pub", nodes[0], "-q", "1", "-t", "spread", "-m", fmt.Sprint(i)); err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
+	}
+	had, texts := make([]int, len(nodes)), map[string]bool{}
+	for range messages {
+		select {
+		case x := <-got:
+			had[x.node]++
+			texts[x.text] = true
+		case <-time.After(30 * time.Second):
+			t.Fatalf("the members of three nodes have %v of %d messages", had, messages)
+		}
+	}
+	if slices.Min(had) < messages/9 || len(texts) != messages {
+		t.Errorf("the members of three nodes have %v of %d messages, %d different ones", had, messages, len(texts))
 	}
 }
 
