@@ -2,9 +2,13 @@ package main_test
 
 import (
 	"fmt"
+	"io"
+	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -148,5 +152,43 @@ func TestAStartWithoutNATSEnds(t *testing.T) {
 	_, errs, code = command(t, "serve", "--data", t.TempDir(), "--http-listen", "127.0.0.1:0", "--store", url, "--nats-wait", "1s")
 	if code != 7 || !strings.Contains(errs, "no nats server at") {
 		t.Errorf("without a server it ends with code %d: %s", code, errs)
+	}
+}
+
+// TestAStartThatWaitsForNATSIsLive, and not ready: it is not to be started again.
+func TestAStartThatWaitsForNATSIsLive(t *testing.T) {
+	away, address := freeAddress(t), freeAddress(t)
+	s := launchServer(t, "--data", t.TempDir(), "--http-listen", address, "--store", "nats://"+away, "--nats-wait", "5m")
+	ask := func(path string) (status int, body string) {
+		r, err := http.Get("http://" + address + path)
+		if err != nil {
+			return 0, err.Error()
+		}
+		defer func() { _ = r.Body.Close() }()
+		text, err := io.ReadAll(r.Body)
+		if err != nil {
+			return 0, err.Error()
+		}
+		return r.StatusCode, string(text)
+	}
+	if !eventually(40*time.Second, func() bool { status, _ := ask("/livez"); return status == http.StatusOK }) {
+		_, body := ask("/livez")
+		t.Fatalf("/livez of a start that waits: %s", body)
+	}
+	for _, path := range []string{"/readyz", "/api/v1/queues"} {
+		if status, body := ask(path); status != http.StatusServiceUnavailable || !strings.Contains(body, "waiting for the store at the nats servers") {
+			t.Errorf("%s is %d: %s", path, status, body)
+		}
+	}
+	_, port, _ := net.SplitHostPort(away)
+	n, err := strconv.Atoi(port)
+	if err != nil {
+		t.Fatal(err)
+	}
+	jetstreamtest.Start(t, jetstreamtest.Options{Servers: 1, Configure: func(o *natsserver.Options) { o.Port = n }})
+	s.listens()
+	if !eventually(40*time.Second, func() bool { status, _ := ask("/readyz"); return status == http.StatusOK }) {
+		status, body := ask("/readyz")
+		t.Errorf("/readyz once the servers are there: %d, %s", status, body)
 	}
 }

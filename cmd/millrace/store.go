@@ -16,6 +16,7 @@ import (
 	"millrace/persistence/cluster"
 	"millrace/persistence/jetstream"
 	"millrace/persistence/local"
+	"millrace/rest"
 )
 
 // openStore opens the store that the settings name: the embedded one in the
@@ -59,6 +60,11 @@ func (a *app) openJetStream(ctx context.Context) error {
 			return &failure{code: exitConfig, err: err, hint: "name it with --node-name"}
 		}
 	}
+	stop, err := a.saysItStarts(ctx)
+	if err != nil {
+		return err
+	}
+	defer stop()
 	store, err := cluster.Open(ctx, cluster.Options{Version: build().Version, MQTT: n.Advert, Store: jetstream.Options{
 		URL: a.cfg.Store.URL, Creds: n.Creds, NKey: n.NKey, CA: n.CA, Cert: n.Cert, Key: n.Key, SysCreds: n.SysCreds,
 		Domain: n.Domain, Prefix: n.Prefix, Replicas: n.Replicas, Sync: jetstream.Sync(n.Sync), Wait: time.Duration(n.Wait), LookAhead: n.Ahead, Node: n.Node, Log: a.log,
@@ -76,6 +82,20 @@ func (a *app) openJetStream(ctx context.Context) error {
 		a.log.Warn().Stringer("limit", a.cfg.Limits.Payload).Msg("the nats servers take no larger payloads, although limits.payload does: raise their max_payload")
 	}
 	return nil
+}
+
+// saysItStarts answers /livez and /readyz of the HTTP listener until stop is called: the
+// servers may be waited for as long as --nats-wait.
+func (a *app) saysItStarts(ctx context.Context) (stop func(), err error) {
+	l := opened{"http", a.cfg.HTTP.Listen}
+	if l.addr == config.None {
+		return func() {}, nil
+	}
+	stop, err = rest.Starting(ctx, l.addr, "starting: waiting for the store at the nats servers")
+	if err != nil {
+		return nil, listenFailure([]opened{l}, err)
+	}
+	return stop, nil
 }
 
 // ownName returns the name of this node: that of the machine, and four letters

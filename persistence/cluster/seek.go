@@ -17,7 +17,7 @@ func (s *Store) seek(ctx context.Context) error {
 	tick := time.NewTicker(seekEvery)
 	defer tick.Stop()
 	var seen holder
-	told := false
+	told, warned, began := false, false, time.Now()
 	for {
 		err := s.tryAll(ctx, &seen)
 		if err == nil {
@@ -30,6 +30,10 @@ func (s *Store) seek(ctx context.Context) error {
 		if full && !told {
 			told = true
 			s.log.Error().Err(err).Msg("no node can lead the cluster")
+		}
+		if !told && !warned && !errors.Is(err, errNobody) && time.Since(began) > s.hold {
+			warned = true
+			s.log.Warn().Err(err).Str("holder", seen.name).Msg("no leader of the cluster yet; it is tried again")
 		}
 		s.log.Debug().Err(err).Str("holder", seen.name).Msg("no leader of the cluster yet")
 		select {

@@ -236,7 +236,7 @@ func (s *Store) Stored() int64 {
 
 // errNobody is the state of a cluster without a leader, and the answer to work that
 // waited for one.
-var errNobody = &remote{broker.ErrClosed, "no node of the cluster leads just now: nothing was done"}
+var errNobody = &remote{broker.ErrClosed, "no node of the cluster leads just now, or this one does not reach the nats servers: nothing was done"}
 
 // Now implements broker.Store: it is the leader's time, which never goes back here.
 func (s *Store) Now() time.Time {
