@@ -4,6 +4,7 @@ import (
 	"reflect"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -139,6 +140,27 @@ func TestEachMemberHasItsPart(t *testing.T) {
 		parts(map[string]int{"a": 1, "b": 1, "c": 1})
 		parts(map[string]int{"a": 3, "b": 1, "c": 0})
 		parts(map[string]int{"a": 0, "b": 2, "c": 1})
+	})
+}
+
+// TestAGroupIsMadeWhileOthersPublish to its topic.
+func TestAGroupIsMadeWhileOthersPublish(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		nodes := share(t, "")
+		a := nodes.start("a")
+		var over atomic.Bool
+		var publisher sync.WaitGroup
+		publisher.Go(func() {
+			for !over.Load() {
+				a.say(0, "t", "x")
+			}
+		})
+		for range 3000 {
+			s, _ := a.listen("$share/g/t")
+			a.Unsubscribe(s)
+		}
+		over.Store(true)
+		publisher.Wait()
 	})
 }
 

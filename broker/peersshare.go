@@ -54,6 +54,7 @@ func (ss *shares) get(filter, rest string) *share {
 	s := ss.by[filter]
 	if s == nil {
 		s = &share{filter: filter, rest: rest, remote: make(map[*peer]*elsewhere)}
+		s.seats.Store(new(seats)) // a publish may find its first member before that has a seat
 		ss.by[filter] = s
 	}
 	return s

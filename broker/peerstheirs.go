@@ -131,7 +131,7 @@ func (t *theirs) take(r *fields.Reader, number uint64) {
 		flags := r.Byte()
 		w, count := wish{filter: r.Text(), zero: flags&wishZero != 0}, 1
 		if flags&wishCount != 0 {
-			count = int(min(r.Uint(), maxTold))
+			count = int(max(1, min(r.Uint(), maxTold)))
 		}
 		switch x := t.filters[w]; {
 		case r.Bad:
