@@ -301,6 +301,8 @@ func storeError(err error) error {
 		return nil
 	case errors.Is(err, ErrFull):
 		return &Error{Kind: Full, Message: "the disk has too little room; nothing was stored: consume, purge, or make room on it", Err: err}
+	case errors.Is(err, ErrDamaged):
+		return &Error{Kind: Damaged, Message: err.Error(), Err: ErrDamaged}
 	case errors.Is(err, ErrClosed):
 		return &Error{Kind: Unavailable, Message: "the store takes no writes now; nothing was stored", Err: err}
 	case errors.Is(err, ErrUnknown), errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):

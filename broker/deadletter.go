@@ -126,7 +126,7 @@ func (d *deadLetters) settle(q *queue, l lapsed) {
 	<-w.done
 	var park []Delivery
 	for i := range p.publishes {
-		if e := p.publishes[i].outcome.Err; e != nil && KindOf(e) == Full {
+		if e := p.publishes[i].outcome.Err; e != nil && (KindOf(e) == Full || KindOf(e) == Damaged) {
 			park = append(park, l.ds[p.publishes[i].outcome.Tag])
 		}
 	}

@@ -33,6 +33,9 @@ const (
 	Unavailable
 	// Unknown means that the outcome is not known: it may have happened.
 	Unknown
+	// Damaged means that the store has lost something of the target that was
+	// acknowledged, and adds nothing until somebody has looked. Nothing was stored.
+	Damaged
 	// kinds counts the kinds, for tables that must be complete.
 	kinds
 )

@@ -124,6 +124,17 @@ type State struct {
 	Nodes        int           // more than 1: other nodes share this store
 	Err          error         // nil: writes work now
 	Full         bool          // publishes are refused, acks and deletes go on
+	Lost         []Loss        // what came back without something that was acknowledged
+}
+
+// Loss is a part of the store that lost messages which it had acknowledged: it ends at
+// Found, and went to Acked.
+type Loss struct {
+	Kind         TargetKind // 0: targets share the part
+	Name         string     // of the target
+	Place        string     // the store's own name of the part
+	Acked, Found uint64     // sequences
+	Accepted     bool       // given up when the store was opened; else the target takes no messages
 }
 
 // Target is a queue, a stream or a subscription. It is made new for every definition and never
@@ -381,6 +392,7 @@ var (
 	ErrStale    = errors.New("handed out again since")
 	ErrNotFound = errors.New("not found")
 	ErrClosed   = errors.New("store closed")
+	ErrDamaged  = errors.New("takes no messages since acknowledged ones are missing")
 	// ErrNotSelective answers a Wait with a Filter.
 	ErrNotSelective = errors.New("cannot select messages by topic")
 )

@@ -57,7 +57,7 @@ func TestEveryKindHasAnAnswer(t *testing.T) {
 		broker.Internal: {code: 0x80}, broker.Invalid: {code: 0x83}, broker.Unauthenticated: {code: 0x87},
 		broker.Forbidden: {code: 0x87}, broker.NotFound: {code: 0x83}, broker.Conflict: {code: 0x83},
 		broker.TooLarge: {code: 0x95, end: true}, broker.Full: {code: 0x97}, broker.Unavailable: {code: 0x83},
-		broker.Unknown: {code: 0x80, end: true},
+		broker.Unknown: {code: 0x80, end: true}, broker.Damaged: {code: 0x80},
 	}
 	for _, k := range broker.Kinds() {
 		w, ok := want[k]

@@ -86,7 +86,7 @@ func answerOf(err error) answer {
 		return answer{code: quotaExceeded}
 	case broker.Unknown:
 		return answer{code: unspecified, end: true}
-	case broker.Internal:
+	case broker.Internal, broker.Damaged:
 		return answer{code: unspecified}
 	default:
 		return answer{code: unspecified}

@@ -12,6 +12,7 @@ import (
 var kinds = []error{
 	nil, broker.ErrUnknown, broker.ErrFull, broker.ErrConflict, broker.ErrGone, broker.ErrStale,
 	broker.ErrNotFound, broker.ErrClosed, broker.ErrNotSelective,
+	broker.ErrDamaged,
 }
 
 // Numbers of errors that have parts.

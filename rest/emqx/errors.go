@@ -146,6 +146,7 @@ var byKind = map[broker.Kind]problem{
 	broker.Full:            {status: http.StatusConflict, code: exceedLimit},
 	broker.Unavailable:     {status: http.StatusServiceUnavailable, code: unavailable},
 	broker.Unknown:         {status: http.StatusServiceUnavailable, code: unavailable},
+	broker.Damaged:         {status: http.StatusServiceUnavailable, code: unavailable},
 }
 
 type fact struct {

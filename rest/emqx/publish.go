@@ -201,7 +201,7 @@ func dispatchError(err error) error {
 		return &refusedError{problem{http.StatusBadRequest, badTopic, p.text}, topicNameInvalid}
 	case e.Subject == broker.LimitSubject:
 		return &refusedError{problem{http.StatusServiceUnavailable, unavailable, p.text}, quotaExceeded}
-	case e.Kind == broker.Full, e.Kind == broker.Unavailable, e.Kind == broker.Unknown:
+	case e.Kind == broker.Full, e.Kind == broker.Unavailable, e.Kind == broker.Unknown, e.Kind == broker.Damaged:
 		return &refusedError{problem{http.StatusServiceUnavailable, unavailable, p.text}, implementationError}
 	}
 	return err

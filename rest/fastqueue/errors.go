@@ -29,6 +29,7 @@ var byKind = map[broker.Kind]reply{
 	broker.TooLarge:        {status: http.StatusRequestEntityTooLarge},
 	broker.Full:            {status: http.StatusTooManyRequests},
 	broker.Unavailable:     {status: http.StatusServiceUnavailable},
+	broker.Damaged:         {status: http.StatusServiceUnavailable},
 	broker.Unknown:         {http.StatusGatewayTimeout, "The request ended before its outcome was known."},
 }
 

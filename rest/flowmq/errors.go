@@ -30,6 +30,7 @@ var byKind = map[broker.Kind]reply{
 	broker.Full:            {http.StatusTooManyRequests, "TOO_MANY_REQUESTS"},
 	broker.Unavailable:     {http.StatusServiceUnavailable, "UNAVAILABLE"},
 	broker.Unknown:         {http.StatusGatewayTimeout, "OUTCOME_UNKNOWN"},
+	broker.Damaged:         {http.StatusServiceUnavailable, "MESSAGES_MISSING"},
 }
 
 type fact struct {
@@ -132,7 +133,7 @@ func classify(err error) (int, problem) {
 	switch e.Kind {
 	case broker.Internal:
 		p.Message, p.Details = "internal error, the log knows more under the X-Request-Id of this answer", details{}
-	case broker.Unavailable:
+	case broker.Unavailable, broker.Damaged:
 		p.Details.Outcome = "rejected"
 	case broker.Unknown:
 		p.Details.Outcome = "unknown"

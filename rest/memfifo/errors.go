@@ -21,6 +21,7 @@ var byKind = map[broker.Kind]int{
 	broker.Full:            http.StatusServiceUnavailable,
 	broker.Unavailable:     http.StatusServiceUnavailable,
 	broker.Unknown:         http.StatusGatewayTimeout,
+	broker.Damaged:         http.StatusServiceUnavailable,
 }
 
 // classify turns any error into an answer.

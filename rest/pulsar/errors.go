@@ -61,6 +61,7 @@ var byKind = map[broker.Kind]int{
 	broker.Full:            tooMany,
 	broker.Unavailable:     unavailable,
 	broker.Unknown:         outcomeUnknown,
+	broker.Damaged:         unavailable,
 }
 
 type fact struct {

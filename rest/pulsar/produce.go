@@ -153,7 +153,7 @@ func away(es []entry) (why error) {
 		switch err := es[i].failure(); broker.KindOf(err) {
 		case broker.Unknown:
 			why = err
-		case broker.Unavailable:
+		case broker.Unavailable, broker.Damaged:
 			why = cmp.Or(why, err)
 		default:
 			return nil
