@@ -51,6 +51,7 @@ type app struct {
 
 	clients clients.Registry // of the MQTT edge, for those who manage it
 	alarms  *alarms.Book
+	losses  map[string]bool                // alarms that watchLosses raised
 	shown   atomic.Pointer[[]emqx.Setting] // the settings, to the management API
 	history *history.History
 }

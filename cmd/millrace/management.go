@@ -72,6 +72,7 @@ func (a *app) keepHistory() {
 			a.alarms.Clear("low_disk")
 		}
 		a.watchTotals()
+		a.watchLosses()
 		if a.local != nil {
 			a.watchClock()
 		}
@@ -131,6 +132,26 @@ func (a *app) watchTotals() {
 			a.alarms.Clear(name)
 		}
 	}
+}
+
+// watchLosses raises an alarm for each part of the store that came back without something
+// that was acknowledged, until that is accepted and forgotten.
+func (a *app) watchLosses() {
+	now := map[string]bool{}
+	for _, l := range a.broker.State().Lost {
+		name, what := "store_loss:"+l.Place, "acknowledged messages are missing, and no more are taken: restore them, or start with --accept-loss"
+		if l.Accepted {
+			what = "acknowledged messages were missing when the store was opened, and are given up"
+		}
+		now[name] = true
+		a.alarms.Raise(name, what, map[string]any{"name": l.Name, "acked": l.Acked, "found": l.Found, "accepted": l.Accepted})
+	}
+	for name := range a.losses {
+		if !now[name] {
+			a.alarms.Clear(name)
+		}
+	}
+	a.losses = now
 }
 
 // watchClock raises an alarm while the wall clock is not that of deadlines.

@@ -20,12 +20,13 @@ import (
 )
 
 // overNATS starts a broker over NATS servers, with a data directory of its own.
-func overNATS(t *testing.T, url string) (*server, *service) {
+func overNATS(t *testing.T, url string, more ...string) (*server, *service) {
 	t.Helper()
-	s := startServer(t, "--data", t.TempDir(), "--allow-anonymous", "--store", url, "--nats-sync", "always", "--bootstrap-file", bootstrapFile(t, testKeyYAML+`
+	args := []string{"--data", t.TempDir(), "--allow-anonymous", "--store", url, "--nats-sync", "always", "--bootstrap-file", bootstrapFile(t, testKeyYAML+`
 queues:
 - {name: e, topic_filter: "e/#"}
-`))
+`)}
+	s := startServer(t, append(args, more...)...)
 	return s, newService(s)
 }
 

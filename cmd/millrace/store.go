@@ -68,8 +68,13 @@ func (a *app) openJetStream(ctx context.Context) error {
 	store, err := cluster.Open(ctx, cluster.Options{Version: build().Version, MQTT: n.Advert, Store: jetstream.Options{
 		URL: a.cfg.Store.URL, Creds: n.Creds, NKey: n.NKey, CA: n.CA, Cert: n.Cert, Key: n.Key, SysCreds: n.SysCreds,
 		Domain: n.Domain, Prefix: n.Prefix, Replicas: n.Replicas, Sync: jetstream.Sync(n.Sync), Wait: time.Duration(n.Wait), LookAhead: n.Ahead, Node: n.Node, Log: a.log,
+		AcceptLoss: a.cfg.Store.AcceptLoss == config.On,
 		Failed: func(err error) {
-			a.fail(&failure{code: exitBusy, err: fmt.Errorf("the store takes no more work: %w", err), hint: "start again: everything acknowledged is there"})
+			f := &failure{code: exitBusy, err: fmt.Errorf("the store takes no more work: %w", err)}
+			if !errors.Is(err, broker.ErrDamaged) {
+				f.hint = "start again: everything acknowledged is there"
+			}
+			a.fail(f)
 		},
 	}})
 	if err != nil {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"reflect"
 	"slices"
 	"sync"
 	"testing"
@@ -244,7 +245,7 @@ func TestANodeThatFollowsHasTheStateOfItsLeader(t *testing.T) {
 		t.Fatal(err)
 	}
 	eventually(t, "it knows how much is stored", func() bool { return a.Stored() > 0 && b.Stored() == a.Stored() })
-	if x, y := a.State(), b.State(); x != y || x.Nodes != 2 || x.Err != nil {
+	if x, y := a.State(), b.State(); !reflect.DeepEqual(x, y) || x.Nodes != 2 || x.Err != nil {
 		t.Errorf("the states are %+v and %+v", x, y)
 	}
 	if d := b.Now().Sub(a.Now()).Abs(); d > time.Second {

@@ -59,12 +59,11 @@ func (q *queue) copyDead(ctx context.Context, op *broker.Op) error {
 	if err != nil {
 		return err
 	}
-	answer, err := q.s.calls.wait(ctx, q.s.names.deadSubject(q.id, op.Ref.Seq), nats.Header{
+	a, err := q.s.water.dead.wait(ctx, q.s.names.deadSubject(q.id, op.Ref.Seq), nats.Header{
 		headerID:     {fmt.Sprintf("dead %d %d", q.id, op.Ref.Seq)},
 		headerReason: {strconv.Itoa(int(op.Reason))}, headerAttempt: {strconv.Itoa(int(op.Ref.Attempt))},
 		headerQueued: {strconv.FormatInt(d.Queued, 10)},
 	}, m.Data)
-	a, err := acked(answer, err)
 	if err != nil {
 		return err
 	}
@@ -247,11 +246,12 @@ func (m *mover) move(msg jetstream.Msg) {
 	meta, err := msg.Metadata()
 	again := err != nil || meta.NumDelivered > 1
 	z := sizeOf(&d.Message, msg.Data())
+	from := q.water.level()
 	m.s.calls.start(&call{
 		subject: q.subject, data: msg.Data(),
 		header: nats.Header{headerID: {msgID(d.ID)}, headerDue: {msg.Headers().Get(headerDue)}},
 		done: func(answer *nats.Msg, err error) {
-			a, err := acked(answer, err)
+			a, err := q.water.answered(from, answer, err)
 			if err != nil {
 				_ = msg.NakWithDelay(resendAfter)
 				return

@@ -48,6 +48,7 @@ func (s *Store) Close(ctx context.Context) error {
 		}
 		return nil
 	})
+	marked := end(insist(ctx, s.marks.write))
 	left := insist(ctx, s.own.leave)
 	if left != nil {
 		left = end(fmt.Errorf("giving up the nats prefix %q: %w", s.o.Prefix, left))
@@ -59,7 +60,7 @@ func (s *Store) Close(ctx context.Context) error {
 	if err := full.Load(); err != nil {
 		s.log.Warn().Err(*err).Msg("the nats servers are full: attempts and leases are not recorded, and the next start counts them as after a crash; make room, or give the servers more")
 	}
-	return errors.Join(targets, booked, left)
+	return errors.Join(targets, booked, marked, left)
 }
 
 // insist repeats what a close writes while nobody knows whether it was written, as when

@@ -57,6 +57,12 @@ func (s *Store) openTargets(ctx context.Context) error {
 		s.put(t)
 		return nil
 	}
+	if err := s.marks.verify(ctx, s.ownMarks(first)); err != nil {
+		return err
+	}
+	if err := s.marks.settle(ctx); err != nil {
+		return err
+	}
 	if err := parallel(first, open); err != nil {
 		return err
 	}

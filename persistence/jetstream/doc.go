@@ -34,6 +34,10 @@
 // longer, so that the node is first. What JetStream does not know is written to the
 // ledger of each queue when the store closes (ledger.go).
 //
+// How far each stream goes the node writes down beside them. One that ends earlier lost
+// what was acknowledged, and nothing is added to it until somebody has seen that
+// (watermark.go, loss.go). The bucket of the node has nobody who looks after it.
+//
 // # One node
 //
 // One node at a time holds a prefix, by a key that ends when it is not renewed
@@ -86,7 +90,8 @@
 // # Goroutines
 //
 // Those of the connection, which run the ends of calls and deliver messages; one
-// that renews the membership; the mover of delayed messages; the tail of the log of
+// that renews the membership; one that writes down how far streams go, and asks them;
+// the mover of delayed messages; the tail of the log of
 // sessions. For as long as it takes: one for each purge, settlement of an unknown
 // message, Defer, Return, repeat of a de-duplicated message, for a full queue that drops its
 // oldest, for a read of a stream that finds something, for each answer of a
@@ -100,7 +105,7 @@
 //
 // A turn of Store.defining, then sessionLog.booking or order, then one queue's, subscription's or session's,
 // then one stream's, then sessionLog.mu, then Store.mu or those of the calls: sending, mu.
-// lines.mu is taken before that of the Lines in it; keySpace.mu, gate.mu, turns.mu and
+// lines.mu is taken before that of the Lines in it; watermarks.mu, keySpace.mu, gate.mu, turns.mu and
 // unit.mu stand alone. No lock is held while a
 // Completion, a WaitSink or Events is called.
 package jetstream

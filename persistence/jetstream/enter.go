@@ -74,12 +74,17 @@ func (u *unit) enter(op *broker.Op) (int, error) {
 		case *queue:
 			e.q = t
 			if err := t.reserve(e); err != nil {
-				u.u.Result.Full = r.Target
+				if errors.Is(err, broker.ErrFull) {
+					u.u.Result.Full = r.Target
+				}
 				return n, err
 			}
 		case *stream:
 			if e.p = t.partition(r.Partition); e.p == nil {
 				return n, fmt.Errorf("%w: stream %q has no partition %d", broker.ErrNotFound, t.name(), r.Partition)
+			}
+			if err := t.refuses(); err != nil {
+				return n, err
 			}
 		default:
 			return n, fmt.Errorf("%w: nothing is published to target %d", broker.ErrNotFound, r.Target)
@@ -92,6 +97,9 @@ func (u *unit) enter(op *broker.Op) (int, error) {
 // reserve takes room for e, or refuses. In a queue that drops its oldest it may
 // have to wait for room, behind others.
 func (q *queue) reserve(e *entering) error {
+	if err := q.water.refuses(); err != nil {
+		return err
+	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	e.delay(q)
@@ -290,23 +298,25 @@ func (g *gate) open(s *Store) {
 func (e *entering) publish(s *Store, id broker.ID) {
 	h := nats.Header{headerID: {msgID(id) + e.u.origin}}
 	k := &call{header: h, data: e.body}
+	var into *watermark
 	switch {
 	case e.to != nil:
-		k.subject, k.data = s.sessions.subject, s.sessions.expect(e, &h[headerID][0])
+		into, k.subject, k.data = s.water.log, s.sessions.subject, s.sessions.expect(e, &h[headerID][0])
 	case e.p != nil:
-		k.subject = e.p.subject
+		into, k.subject = e.p.water, e.p.subject
 	case e.until != 0:
-		k.subject = s.names.scheduledSubject(e.q.id, id)
+		into, k.subject = s.water.delayed, s.names.scheduledSubject(e.q.id, id)
 		h[headerID][0] += fmt.Sprintf("@%d", e.q.id)               // the stream is shared
 		at := time.Now().Add(time.UnixMilli(e.until).Sub(s.Now())) // by the wall clock, as the servers judge it
 		h[headerSchedule] = []string{"@at " + at.UTC().Format(time.RFC3339Nano)}
 		h[headerTarget] = []string{s.names.dueSubject(e.q.id)}
 		h[headerDue] = []string{strconv.FormatInt(e.until, 10)}
 	default:
-		k.subject = e.q.subject
+		into, k.subject = e.q.water, e.q.subject
 	}
+	from := into.level()
 	k.done = func(m *nats.Msg, err error) {
-		a, err := acked(m, err)
+		a, err := into.answered(from, m, err)
 		s.notice(err)
 		e.stored(a, id, err)
 		if e.to != nil && err == nil { // who asks then finds it there

@@ -38,6 +38,9 @@ func (c Calls) Start(subject string, data []byte, done func(error)) {
 // Close ends what is under way.
 func (c Calls) Close() { c.close() }
 
+// Elect has the store believe that its servers elect leaders.
+func (s *Store) Elect() { s.marks.elects.Store(true) }
+
 // Ahead is by how much a server's time differs from ours.
 var Ahead = ahead
 

@@ -48,6 +48,7 @@ type keySpace struct {
 	subject string
 	to      string        // where a key is published, before the key
 	age     time.Duration // of a key, 0 = for ever
+	water   *watermark
 
 	mu   sync.Mutex
 	tree btree.Map[string, broker.Entry]
@@ -84,12 +85,20 @@ func (s *Store) newKeys(kind string, age time.Duration) *keySpace {
 	if k.to = k.subject; s.o.Domain != "" { // as NATS maps them
 		k.to = s.o.api() + k.subject
 	}
+	if kind == nodeBucket { // it holds the watermarks of the others
+		k.water = &watermark{s: s}
+	} else {
+		k.water = s.marks.shared(k.stream, filler{subject: k.to + fillerKey, key: true})
+	}
 	return k
 }
 
+// nodeBucket is the kind of the bucket by which the prefix is held.
+const nodeBucket = "node"
+
 // openNode makes the bucket by which the prefix is held, and reads it.
 func (s *Store) openNode(ctx context.Context) error {
-	s.node = s.newKeys("node", 0)
+	s.node = s.newKeys(nodeBucket, 0)
 	return s.node.open(ctx)
 }
 
@@ -106,6 +115,9 @@ func (s *Store) openKeys(ctx context.Context) error {
 	}
 	s.defs, s.dedup = add("defs", 0), add("dedup", dedupWindow)
 	s.subs, s.back = add("subs", 0), add("back", 0)
+	if err := s.openMarks(ctx); err != nil {
+		return err
+	}
 	return parallel(list, func(k *keySpace) error { return k.open(ctx) })
 }
 
@@ -216,7 +228,11 @@ func (k *keySpace) send(p *put) {
 		h[headerKV], h[headerTTL] = []string{"DEL"}, []string{strconv.Itoa(int(markerTTL/time.Second)) + "s"}
 	}
 	h[headerExpected] = []string{strconv.FormatUint(k.over(p), 10)}
-	k.s.calls.start(&call{subject: k.to + encoded, header: h, data: p.value, holds: p.holds, done: func(m *nats.Msg, err error) { k.answered(p, m, err) }})
+	from := k.water.level()
+	k.s.calls.start(&call{subject: k.to + encoded, header: h, data: p.value, holds: p.holds, done: func(m *nats.Msg, err error) {
+		a, err := k.water.answered(from, m, err)
+		k.answered(p, a, err)
+	}})
 }
 
 // over is the revision that p is to follow.
@@ -246,11 +262,7 @@ func (k *keySpace) again(p *put) {
 }
 
 // answered records the outcome of p.
-func (k *keySpace) answered(p *put, m *nats.Msg, err error) {
-	var a pubAck
-	if err == nil {
-		a, err = parseAck(m.Data)
-	}
+func (k *keySpace) answered(p *put, a pubAck, err error) {
 	k.mu.Lock()
 	_, marked := k.gone[p.key]
 	look := errors.Is(err, broker.ErrConflict) && (p.rev == 0 || p.rev == broker.RevNone && marked && !p.again)

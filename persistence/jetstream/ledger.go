@@ -128,9 +128,12 @@ func (q *queue) restore(ctx context.Context) (clean bool, err error) {
 		l = ledger{Last: at.Last}
 	}
 	q.in, q.out = l.In-l.Delayed, l.Out // balance adds those that are delayed now
+	if l.Clean && q.water.fell {
+		l.Clean, l.Parts, l.Last = false, 0, at.Last
+	}
 	if !l.Clean {
 		q.held = at.holding()
-		q.in += at.Last - l.Last
+		q.in += max(at.Last, l.Last) - l.Last
 		q.counted = at.Last
 		q.recount.until, q.recount.done = q.s.Now().Add(recountFor), !q.s.o.Shared || at.Last == 0
 		return false, nil

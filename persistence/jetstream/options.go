@@ -58,6 +58,10 @@ type Options struct {
 	// revision Over, whose node is given up, or ends with ErrInUse.
 	Shared bool
 	Over   uint64
+	// AcceptLoss gives up what streams have lost that was acknowledged. Without it a
+	// queue or stream that lost something takes no messages, and Open is refused where
+	// that was in a stream that all share (loss.go).
+	AcceptLoss bool
 	// Failed is called once, when the store takes no more work for good.
 	Failed func(error)
 	// Log gets what an operator should know.

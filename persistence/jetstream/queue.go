@@ -30,6 +30,7 @@ type queue struct {
 	stream  string
 	subject string
 	acks    string // where acks go, up to the attempt
+	water   *watermark
 	inbox   string
 	sub     *nats.Subscription
 
@@ -118,6 +119,7 @@ func (s *Store) openQueue(ctx context.Context, id broker.Target, d broker.Def) (
 		groups: map[string]*group{},
 	}
 	q.landed = sync.NewCond(&q.mu)
+	q.water = s.marks.own(q.stream, q.subject, &d)
 	q.acks = "$JS.ACK." + q.stream + "." + consumerName + "."
 	c := jetstream.StreamConfig{
 		Name: q.stream, Subjects: []string{q.subject}, Retention: jetstream.WorkQueuePolicy, Discard: jetstream.DiscardNew,
@@ -221,7 +223,7 @@ func (q *queue) drop(ctx context.Context) error {
 	if err := q.forget(ctx); err != nil {
 		return err
 	}
-	return q.s.deleteStream(ctx, q.stream)
+	return q.water.drop(ctx)
 }
 
 // end stops timers and ends the waits.

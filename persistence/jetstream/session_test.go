@@ -107,14 +107,7 @@ func (x *clients) expect(s broker.Target, want ...string) []broker.Delivery {
 }
 
 // logged is how many messages the log holds.
-func (x *clients) logged() uint64 {
-	x.Helper()
-	s, err := jetStream(x.T, x.c).Stream(x.Context(), "mr_log")
-	if err != nil {
-		x.Fatal(err)
-	}
-	return s.CachedInfo().State.Msgs
-}
+func (x *clients) logged() uint64 { return x.held("mr_log") }
 
 // TestAPublishIsOneMessageForAllSessions, and finds them after a crash.
 func TestAPublishIsOneMessageForAllSessions(t *testing.T) {

@@ -47,6 +47,8 @@ type Store struct {
 	back  *keySpace // how far sessions are
 	due   *mover
 	own   *membership
+	marks *watermarks
+	water struct{ dead, delayed, log *watermark } // of streams that all share
 
 	sessions *sessionLog
 
@@ -108,6 +110,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 		keys:     map[broker.Space]*keySpace{}, targets: map[broker.Target]target{}, byName: map[name]target{},
 	}
 	s.defining.over.L = &s.defining.mu
+	s.marks = newWatermarks(s)
 	// The store outlives the context of its opening.
 	s.ctx, s.stop = context.WithCancel(context.WithoutCancel(ctx))
 	o.Dial = append(o.Dial, nats.ReconnectHandler(func(*nats.Conn) { s.reconnected() }))
@@ -198,6 +201,7 @@ func (s *Store) open(ctx context.Context) (err error) {
 			q.balance()
 		}
 	}
+	s.spawn(s.marks.keep)
 	took.Msg("the store is read")
 	if s.o.Sync != SyncAlways {
 		s.log.Warn().Msg("the nats servers do not sync every write (sync_interval: always), or nobody says so: answers are marked relaxed")
@@ -209,7 +213,7 @@ func (s *Store) open(ctx context.Context) (err error) {
 func (s *Store) State() broker.State {
 	st := broker.State{
 		Durability: s.o.durability(), Resolution: resolution, Lag: lag, Nodes: 1,
-		Selective: true,
+		Selective: true, Lost: *s.marks.told.Load(),
 	}
 	st.Full = s.full.Load() > s.milli()
 	switch failed := s.failed.Load(); {
@@ -403,6 +407,7 @@ func (s *Store) reconnected() {
 	if s.sessions != nil {
 		s.sessions.followAgain()
 	}
+	wake(s.marks.doubts)
 	for _, t := range s.all() {
 		t.reconnected()
 	}

@@ -279,6 +279,7 @@ func (s *Store) createStream(ctx context.Context, c jetstream.StreamConfig) erro
 	return again(ctx, func(ctx context.Context) error {
 		have, err := s.js.Stream(ctx, c.Name)
 		if errors.Is(err, jetstream.ErrStreamNotFound) {
+			c.FirstSeq = s.marks.next(c.Name)
 			if _, err = s.js.CreateStream(ctx, c); err == nil {
 				return nil
 			}

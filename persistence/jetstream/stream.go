@@ -35,6 +35,7 @@ type partition struct {
 	number  uint32
 	stream  string
 	subject string
+	water   *watermark
 
 	// Under the lock of the stream:
 	first uint64    // offset of the first message, as far as it is known
@@ -53,6 +54,7 @@ func (s *Store) openStream(ctx context.Context, id broker.Target, d broker.Def) 
 func (t *stream) resize(ctx context.Context, d broker.Def) error {
 	for n := range d.Partitions {
 		p := &partition{of: t, number: n, stream: t.s.names.partitionStream(t.id, n), subject: t.s.names.partitionSubject(t.id, n)}
+		p.water = t.s.marks.own(p.stream, p.subject, &d)
 		c := jetstream.StreamConfig{
 			Name: p.stream, Subjects: []string{p.subject}, Discard: jetstream.DiscardOld, Duplicates: dedupWindow,
 			MaxAge: d.Retention, AllowDirect: true,
@@ -90,6 +92,18 @@ func (t *stream) definition() broker.Definition {
 	return broker.Definition{Target: t.id, Def: t.def}
 }
 
+// refuses is why nothing is added to it, or nil: a partition lost something.
+func (t *stream) refuses() error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, p := range t.parts {
+		if err := p.water.refuses(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 func (t *stream) name() string { return t.definition().Def.Name }
 
 // partition returns one, or nil.
@@ -112,7 +126,7 @@ func (t *stream) reconnected() {}
 func (t *stream) drop(ctx context.Context) error {
 	t.end(broker.ErrGone)
 	for _, p := range t.parts {
-		if err := t.s.deleteStream(ctx, p.stream); err != nil {
+		if err := p.water.drop(ctx); err != nil {
 			return err
 		}
 	}

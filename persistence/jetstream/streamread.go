@@ -172,8 +172,8 @@ func (t *stream) cancel(w *broker.Wait) bool {
 }
 
 // copyFrom appends messages from an offset on, at most limit and, if that is
-// given, so many bytes as stored. It returns where to go on. A replica that is
-// behind is asked no more: the leader is.
+// given, so many bytes as stored. It returns where to go on, and passes what stands where
+// messages were lost. A replica that is behind is asked no more: the leader is.
 func (p *partition) copyFrom(ctx context.Context, from uint64, b broker.PartitionInfo, limit, bytes int, dst []broker.Delivery) ([]broker.Delivery, uint64, error) {
 	want, taken := len(dst)+limit, 0
 	for from < b.Next && len(dst) < want {
@@ -197,6 +197,10 @@ func (p *partition) copyFrom(ctx context.Context, from uint64, b broker.Partitio
 		for _, m := range batch {
 			if m.Seq != from+1 {
 				break
+			}
+			if m.header.Get(headerFiller) != "" {
+				from++
+				continue
 			}
 			d := broker.Delivery{Queued: m.Time.UnixMilli(), Partition: p.number}
 			if err := broker.DecodeMessage(m.Data, &d.Message); err != nil {

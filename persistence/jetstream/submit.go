@@ -8,8 +8,6 @@ import (
 	"sync"
 	"sync/atomic"
 
-	"github.com/nats-io/nats.go"
-
 	"millrace/broker"
 	"millrace/persistence/hand"
 )
@@ -326,12 +324,4 @@ func (u *unit) remove() {
 			}
 		}
 	}, func(u *unit) { u.end(u.failed()) })
-}
-
-// acked reads the answer to a publish.
-func acked(m *nats.Msg, err error) (pubAck, error) {
-	if err != nil {
-		return pubAck{}, err
-	}
-	return parseAck(m.Data)
 }

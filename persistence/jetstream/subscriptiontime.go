@@ -151,8 +151,15 @@ func (b *subscription) fetch(ctx context.Context, picks []pick, maxBytes int) er
 			n++
 		}
 		p := b.of.partition(o.Partition)
-		got, _, err := p.copyFrom(ctx, o.Offset, broker.PartitionInfo{Next: o.Offset + uint64(n)}, n, max(left, 0), nil)
+		last := i + n
+		got, next, err := p.copyFrom(ctx, o.Offset, broker.PartitionInfo{Next: o.Offset + uint64(n)}, n, max(left, 0), nil)
+		pass := func(to uint64) { // what the servers have lost
+			for ; i < last && ref.Offset(picks[i].e.seq).Offset < to; i++ {
+				picks[i].fate = lost
+			}
+		}
 		for j := range got {
+			pass(got[j].Seq)
 			size := len(got[j].Payload)
 			if maxBytes > 0 && !first && size > left {
 				setAside(picks[i:], surplus)
@@ -163,12 +170,13 @@ func (b *subscription) fetch(ctx context.Context, picks []pick, maxBytes int) er
 			picks[i].d, picks[i].fate = got[j], b.judge(&got[j].Message)
 			i++
 		}
-		n -= len(got)
+		pass(next)
+		n = last - i
 		cut, out := errors.AsType[*broker.RangeError](err)
 		switch {
 		case out:
 			k := 1
-			for k < n && o.Offset+uint64(len(got)+k) < cut.First {
+			for k < n && next+uint64(k) < cut.First {
 				k++
 			}
 			setAside(picks[i:i+k], lost)

@@ -93,7 +93,7 @@ func (c *Config) checkStore() error {
 	for _, s := range settings {
 		other, why := strings.HasPrefix(s.Key, "nats."), "store.url names no NATS server"
 		if c.Store.URL != "" {
-			other, why = strings.HasPrefix(s.Key, "store.") && s.Key != "store.url", "it is about the data directory, and store.url keeps messages in NATS"
+			other, why = strings.HasPrefix(s.Key, "store.") && s.Key != "store.url" && s.Key != "store.accept_loss", "it is about the data directory, and store.url keeps messages in NATS"
 		}
 		if other && c.Given(s.Key) && c.Get(s) != normal.Get(s) {
 			errs = append(errs, fmt.Errorf("%s (from %s) has no effect: %s; leave it out", s.Key, c.Origin(s.Key), why))

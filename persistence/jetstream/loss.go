@@ -1,0 +1,270 @@
+package jetstream
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"millrace/broker"
+)
+
+// A stream that lost something is dealt with when the store is opened. If one target has
+// it, the target takes no messages, and gives out what it has, until somebody has seen it
+// and starts the store with AcceptLoss; a stream that all share ends the start. Where
+// answers are relaxed nobody was promised more, and it is accepted at once. No sequence is
+// used twice: receipts, offsets and books name messages by them.
+const (
+	lossKey      = "losses"
+	headerFiller = "Mr-Filler" // of a message that stands where one was lost
+)
+
+// loss is one, as it is kept until it is accepted or its target is dropped.
+type loss struct {
+	broker.Loss
+	Filled bool // the stream goes as far as it did
+}
+
+// filler says how a stream is filled where it lost messages.
+type filler struct {
+	subject string
+	key     bool // of a bucket: it is a deleted key
+	stays   bool // readers pass it; elsewhere it is removed
+}
+
+// fillerKey is no key: an encoded one has two digits behind each =.
+const fillerKey = "=filler"
+
+// lossError says what is missing.
+type lossError struct{ *broker.Loss }
+
+func (e *lossError) Error() string {
+	what := fmt.Sprintf("stream %s of the nats servers ends at message %d, and they had acknowledged %d", e.Place, e.Found, e.Acked)
+	if e.Found == 0 {
+		what = fmt.Sprintf("stream %s is not there at the nats servers, or empty, and they had acknowledged %d messages", e.Place, e.Acked)
+	}
+	if e.Kind == 0 {
+		return what + ": restore it from a backup of the servers, or start with --accept-loss to give up what is missing"
+	}
+	kind := "queue"
+	if e.Kind == broker.StreamTarget {
+		kind = "stream"
+	}
+	return fmt.Sprintf("%s %q takes no messages, because acknowledged ones are missing: %s; nothing was stored: restore it from a backup of the servers, "+
+		"or start the nodes with --accept-loss to give up what is missing", kind, e.Name, what)
+}
+
+// Is says which error of the contract e is.
+func (e *lossError) Is(target error) bool { return target == broker.ErrDamaged }
+
+// fall notes that the stream ends at a sequence below its watermark.
+func (w *watermark) fall(at uint64) {
+	if w.short.Swap(true) {
+		return
+	}
+	l := broker.Loss{Kind: w.kind, Name: w.name, Place: w.stream, Acked: w.level(), Found: at}
+	w.lost.Store(&l)
+	w.s.spawn(func() {
+		err := insist(w.s.ctx, func(ctx context.Context) error { return w.s.marks.note(ctx, l) })
+		w.s.log.Error().Err(err).Msg((&lossError{&l}).Error())
+		if w.kind == 0 {
+			w.s.fail(&lossError{&l})
+		}
+	})
+}
+
+// note records a loss, and shows it.
+func (m *watermarks) note(ctx context.Context, l broker.Loss) error {
+	m.mu.Lock()
+	m.losses = append(slices.DeleteFunc(m.losses, func(x loss) bool { return x.Place == l.Place }), loss{Loss: l})
+	m.mu.Unlock()
+	return m.record(ctx)
+}
+
+// settle forgets the losses of streams that nobody has any more.
+func (m *watermarks) settle(ctx context.Context) error {
+	m.mu.Lock()
+	was := len(m.losses)
+	m.losses = slices.DeleteFunc(m.losses, func(x loss) bool { return m.of[x.Place] == nil })
+	same := len(m.losses) == was
+	m.mu.Unlock()
+	if same {
+		return nil
+	}
+	return m.record(ctx)
+}
+
+// record writes the losses down that are not accepted, and has State show all.
+func (m *watermarks) record(ctx context.Context) error {
+	m.mu.Lock()
+	all := make([]broker.Loss, len(m.losses))
+	var open []loss
+	for i, x := range m.losses {
+		all[i] = x.Loss
+		if !x.Accepted || !x.Filled {
+			open = append(open, x)
+		}
+	}
+	m.mu.Unlock()
+	m.told.Store(&all)
+	value, err := json.Marshal(open)
+	if err == nil {
+		_, err = m.s.node.set(ctx, lossKey, value, 0)
+	}
+	return err
+}
+
+// read reads what an earlier leader wrote down.
+func (m *watermarks) read(ctx context.Context) error {
+	for key, v := range map[string]any{watermarkKey: &m.written, lossKey: &m.losses} {
+		if err := m.s.node.look(ctx, key); err != nil {
+			return err
+		}
+		if e, ok := m.s.node.get(key); ok {
+			if err := json.Unmarshal(e.Value, v); err != nil {
+				return fmt.Errorf("key %q of bucket %s: %w", key, m.s.names.bucket("node"), err)
+			}
+		}
+	}
+	return nil
+}
+
+// verify compares streams with their watermarks before anything is read from them, and
+// deals with those that are short.
+func (m *watermarks) verify(ctx context.Context, list []*watermark) error {
+	short := make([]*broker.Loss, len(list))
+	places := make([]int, len(list))
+	for i := range places {
+		places[i] = i
+	}
+	if err := parallel(places, func(i int) (err error) { short[i], err = m.compare(ctx, list[i]); return err }); err != nil {
+		return err
+	}
+	for _, l := range short {
+		if l == nil {
+			continue
+		}
+		m.s.log.Error().Msg((&lossError{l}).Error())
+		if err := m.note(ctx, *l); err != nil {
+			return err
+		}
+	}
+	accept := m.s.o.AcceptLoss || m.s.o.durability() != broker.DurabilityDisk
+	for i := range list {
+		if err := m.mend(ctx, list[i], accept); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// compare looks whether a stream goes as far as its watermark.
+func (m *watermarks) compare(ctx context.Context, w *watermark) (*broker.Loss, error) {
+	m.mu.Lock()
+	level := m.written[w.stream]
+	known := slices.ContainsFunc(m.losses, func(x loss) bool { return x.Place == w.stream && !x.Filled })
+	m.mu.Unlock()
+	for begun := time.Now(); ; {
+		at, err := m.endOf(ctx, w)
+		if err != nil {
+			return nil, err
+		}
+		if w.raise(max(at, level)); at >= level || known {
+			return nil, nil
+		}
+		if time.Since(begun) >= m.patience() {
+			return &broker.Loss{Kind: w.kind, Name: w.name, Place: w.stream, Acked: level, Found: at}, nil
+		}
+		select {
+		case <-time.After(markEvery):
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+}
+
+// mend fills the stream of w if it lost something, and accepts that or not.
+func (m *watermarks) mend(ctx context.Context, w *watermark, accept bool) error {
+	m.mu.Lock()
+	i := slices.IndexFunc(m.losses, func(x loss) bool { return x.Place == w.stream })
+	if i < 0 {
+		m.mu.Unlock()
+		return nil
+	}
+	x := m.losses[i]
+	m.mu.Unlock()
+	if !accept && x.Kind == 0 {
+		return &openError{ErrUnfit, &lossError{&x.Loss}}
+	}
+	if !x.Filled {
+		if err := w.fill(ctx, x.Found, x.Acked); err != nil {
+			return fmt.Errorf("filling stream %s: %w", w.stream, err)
+		}
+		w.raise(x.Acked)
+		w.fell = true
+	}
+	x.Filled, x.Accepted = true, accept
+	if accept {
+		m.s.log.Warn().Str("stream", x.Place).Uint64("found", x.Found).Uint64("acked", x.Acked).Msg("what the nats servers have lost is given up")
+	} else {
+		w.lost.Store(&x.Loss)
+	}
+	m.mu.Lock()
+	m.losses[i] = x
+	m.mu.Unlock()
+	return m.record(ctx)
+}
+
+// fill has the stream go as far as it did, and takes out again what it was filled with. It
+// may have been interrupted before. A stream that is not there is made so (createStream).
+func (w *watermark) fill(ctx context.Context, found, upTo uint64) error {
+	for {
+		at, err := w.s.state(ctx, w.stream)
+		if e, ok := errors.AsType[*apiError](err); ok && e.ErrCode == errNoStream {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if found = min(found, at.Last); at.Last >= upTo {
+			break
+		}
+		if err := parallel(make([]struct{}, min(upTo-at.Last, readBatch)), func(struct{}) error { return w.fillOne(ctx) }); err != nil {
+			return err
+		}
+	}
+	if w.filler.key || w.filler.stays {
+		return nil
+	}
+	var seqs []uint64
+	if err := w.s.scan(ctx, w.stream, ">", span{found + 1, math.MaxUint64}, func(m *stored) error {
+		if m.header.Get(headerFiller) != "" {
+			seqs = append(seqs, m.Seq)
+		}
+		return nil
+	}); err != nil {
+		return err
+	}
+	return parallel(seqs, func(seq uint64) error { _, err := w.s.remove(ctx, w.stream, seq); return err })
+}
+
+// fillOne adds one message that stands for nothing.
+func (w *watermark) fillOne(ctx context.Context) error {
+	h := nats.Header{headerFiller: {"1"}, headerID: {nats.NewInbox()}}
+	if w.filler.key {
+		h[headerKey], h[headerKV] = []string{fillerKey}, []string{"DEL"}
+		h[headerTTL] = []string{strconv.Itoa(int(markerTTL/time.Second)) + "s"}
+	}
+	m, err := w.s.calls.wait(ctx, w.filler.subject, h, nil)
+	if err != nil {
+		return err
+	}
+	_, err = parseAck(m.Data)
+	return err
+}
