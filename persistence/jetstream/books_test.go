@@ -169,14 +169,14 @@ func TestADelayedMessageWhoseMoveIsNotAnsweredIsThereOnce(t *testing.T) {
 func (x *clients) copy(stream string, seq int, subject, id string) {
 	x.Helper()
 	nc := dial(x.T, x.c)
-	have, err := nc.Request("$JS.API.DIRECT.GET."+stream, fmt.Appendf(nil, `{"seq":%d}`, seq), 10*time.Second)
+	have, err := request(x.T, nc, &nats.Msg{Subject: "$JS.API.DIRECT.GET." + stream, Data: fmt.Appendf(nil, `{"seq":%d}`, seq)})
 	if err != nil || len(have.Data) == 0 {
 		x.Fatalf("%v %v", have, err)
 	}
 	m := nats.NewMsg(subject)
 	m.Data = have.Data
 	m.Header.Set("Nats-Msg-Id", id)
-	if answer, err := nc.RequestMsg(m, 10*time.Second); err != nil || strings.Contains(string(answer.Data), "error") {
+	if answer, err := request(x.T, nc, m); err != nil || strings.Contains(string(answer.Data), "error") {
 		x.Fatalf("%v %v", answer, err)
 	}
 }

@@ -221,7 +221,7 @@ func answerSlowly(t *testing.T, nc *nats.Conn, subject string, each time.Duratio
 // TestAnswersAreHeardWhileTheServerReadsNothing: a server that is busy reads late, and what
 // waits to be sent must not hold back what is known already.
 func TestAnswersAreHeardWhileTheServerReadsNothing(t *testing.T) {
-	way := &deaf{Server: jetstreamtest.InProcess(t).Servers[0]}
+	way := newDeaf(t, jetstreamtest.InProcess(t).Servers[0])
 	here, err := nats.Connect("nats://lone", nats.InProcessServer(way))
 	if err != nil {
 		t.Fatal(err)
@@ -240,9 +240,7 @@ func TestAnswersAreHeardWhileTheServerReadsNothing(t *testing.T) {
 	came := make(chan *nats.Msg, 10)
 	serve(t, there, "first", func(m *nats.Msg) { came <- m })
 	serve(t, there, "second", func(m *nats.Msg) { _ = m.Respond(nil) }) // who asked is there
-	if err := there.Flush(); err != nil {
-		t.Fatal(err)
-	}
+	flush(t, there)
 	ends := make(chan string, 2)
 	start := func(subject string, data []byte) {
 		calls.Start(subject, data, func(err error) { ends <- fmt.Sprint(subject, " ", err) })

@@ -29,7 +29,7 @@ func closeSoon(t *testing.T, s *jetstream.Store) <-chan error {
 // as well, however late the servers answer.
 func TestACloseWaitsForUnitsUnderWay(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		way := &deaf{Server: jetstreamtest.InProcess(t).Servers[0]}
+		way := newDeaf(t, jetstreamtest.InProcess(t).Servers[0])
 		o := jetstream.Options{URL: "nats://lone", Replicas: 1, Dial: []nats.Option{nats.InProcessServer(way)}}
 		s := open(t, o)
 		s.Bind(make(heard, 10))

@@ -16,7 +16,7 @@ import (
 // doubted is a queue on a lone server, and the way there.
 func doubted(t *testing.T) (s *jetstream.Store, q broker.Target, way *deaf) {
 	t.Helper()
-	way = &deaf{Server: jetstreamtest.InProcess(t).Servers[0]}
+	way = newDeaf(t, jetstreamtest.InProcess(t).Servers[0])
 	s = open(t, jetstream.Options{URL: "nats://lone", Replicas: 1, Dial: []nats.Option{nats.InProcessServer(way)}})
 	s.Bind(make(heard, 100))
 	q, err := s.Define(t.Context(), broker.Def{Name: "q", Kind: broker.QueueTarget})
@@ -150,7 +150,7 @@ func TestAPublishThatIsRepeatedAfterAnUnknownOutcomeIsThereOnce(t *testing.T) {
 // TestAParkingAndARemovalOfTheDeadThatAreNotAnsweredAreFoundOut.
 func TestAParkingAndARemovalOfTheDeadThatAreNotAnsweredAreFoundOut(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		way := &deaf{Server: jetstreamtest.InProcess(t).Servers[0]}
+		way := newDeaf(t, jetstreamtest.InProcess(t).Servers[0])
 		s := open(t, jetstream.Options{URL: "nats://lone", Replicas: 1, Dial: []nats.Option{nats.InProcessServer(way)}})
 		told := make(heard, 10)
 		s.Bind(told)

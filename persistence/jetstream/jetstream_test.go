@@ -50,6 +50,25 @@ func dial(t *testing.T, c *jetstreamtest.Cluster) *nats.Conn {
 	return nc
 }
 
+// request asks a server. nats.go keeps the timers of its own time limits for whoever comes
+// next, and one of another bubble of fake time ends the tests: only a context sets none.
+func request(t *testing.T, nc *nats.Conn, m *nats.Msg) (*nats.Msg, error) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	return nc.RequestMsgWithContext(ctx, m)
+}
+
+// flush waits until the server has all that was sent; see request.
+func flush(t *testing.T, nc *nats.Conn) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	if err := nc.FlushWithContext(ctx); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // jetStream is what others see of that server.
 func jetStream(t *testing.T, c *jetstreamtest.Cluster) natsjs.JetStream {
 	t.Helper()

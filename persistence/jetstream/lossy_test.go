@@ -75,8 +75,6 @@ func (x *clients) asked(subject string) *atomic.Int32 {
 	if _, err := nc.Subscribe(subject, func(*nats.Msg) { n.Add(1) }); err != nil {
 		x.Fatal(err)
 	}
-	if err := nc.Flush(); err != nil {
-		x.Fatal(err)
-	}
+	flush(x.T, nc)
 	return n
 }

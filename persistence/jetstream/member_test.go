@@ -24,7 +24,7 @@ func TestANodeThatWasGivenUpHoldsNothing(t *testing.T) {
 func givenUp(t *testing.T, backLate bool) {
 	const hold = time.Second
 	lone := jetstreamtest.InProcess(t)
-	way := &deaf{Server: lone.Servers[0]}
+	way := newDeaf(t, lone.Servers[0])
 	failed := make(chan error, 1)
 	o := jetstream.Options{URL: "nats://lone", Replicas: 1, Hold: hold, Shared: true, Node: "old", Dial: []nats.Option{nats.InProcessServer(way)}}
 	o.Failed = func(err error) { failed <- err }

@@ -4,6 +4,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go"
+
 	"millrace/broker"
 	"millrace/persistence/jetstream"
 )
@@ -47,11 +49,11 @@ func (x *clients) has(q broker.Target, want int64) {
 func (x *clients) late() {
 	x.Helper()
 	nc := dial(x.T, x.c)
-	m, err := nc.Request("$JS.API.DIRECT.GET.mr_q_1", []byte(`{"seq":1}`), 10*time.Second)
+	m, err := request(x.T, nc, &nats.Msg{Subject: "$JS.API.DIRECT.GET.mr_q_1", Data: []byte(`{"seq":1}`)})
 	if err != nil || len(m.Data) == 0 {
 		x.Fatalf("%v %v", m, err)
 	}
-	if _, err := nc.Request("mr.q.1.m", m.Data, 10*time.Second); err != nil {
+	if _, err := request(x.T, nc, &nats.Msg{Subject: "mr.q.1.m", Data: m.Data}); err != nil {
 		x.Fatal(err)
 	}
 }
@@ -72,7 +74,7 @@ func TestWhatLandsAfterANodeWasGivenUpIsCounted(t *testing.T) {
 		if err := x.publish("b", q); err != nil {
 			x.Fatal(err)
 		}
-		if _, err := dial(x.T, x.c).Request("$JS.API.STREAM.PURGE.mr_q_1", nil, 10*time.Second); err != nil { // as an acknowledgement does
+		if _, err := request(x.T, dial(x.T, x.c), &nats.Msg{Subject: "$JS.API.STREAM.PURGE.mr_q_1"}); err != nil { // as an acknowledgement does
 			x.Fatal(err)
 		}
 		time.Sleep(time.Second)

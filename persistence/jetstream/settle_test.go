@@ -89,7 +89,7 @@ func TestASecondAcknowledgementIsAnsweredAfterTheFirst(t *testing.T) {
 func TestALateReceiptDoesNotSettleWhatIsHandedOutAgain(t *testing.T) {
 	const lease = 20 * time.Second
 	synctest.Test(t, func(t *testing.T) {
-		way := &deaf{Server: jetstreamtest.InProcess(t).Servers[0]}
+		way := newDeaf(t, jetstreamtest.InProcess(t).Servers[0])
 		o := jetstream.Options{URL: "nats://lone", Replicas: 1, Hold: time.Second, Dial: []nats.Option{nats.InProcessServer(way)}}
 		earlier, q := begun(t, o, broker.Def{})
 		send(t, earlier, q, "one")
