@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -40,6 +41,7 @@ func TestWhatTheServersMustBe(t *testing.T) {
 	fails(t, jetstream.Options{URL: strings.Replace(at, "secret", "wrong", 1)}, jetstream.ErrUnfit, "does not let us in")
 	on.Stop()
 	fails(t, jetstream.Options{URL: at, Wait: time.Second}, jetstream.ErrUnreachable, "within 1s")
+	fails(t, jetstream.Options{URL: at, Wait: time.Second}, jetstream.ErrUnreachable, "start the servers, or name others with --store; --nats-wait says how long they are waited for")
 	if _, err := jetstream.Open(t.Context(), jetstream.Options{URL: at, Wait: time.Millisecond}); err == nil || strings.Contains(err.Error(), "secret") {
 		t.Errorf("the password is in %v", err)
 	}
@@ -65,16 +67,30 @@ func TestServersWithoutALeaderAreWaitedFor(t *testing.T) {
 }
 
 func TestOptionsThatCannotBe(t *testing.T) {
-	for want, o := range map[string]jetstream.Options{
-		`prefix "a.b"`:     {Prefix: "a.b"},
-		"replicas 2":       {Replicas: 2},
-		`sync "sometimes"`: {Sync: "sometimes"},
-		"one of them says": {Creds: "a", NKey: "b"},
-		"belong together":  {Cert: "a"},
-		"shorter than":     {Hold: time.Millisecond},
+	none := filepath.Join(t.TempDir(), "none")
+	for what, o := range map[string]jetstream.Options{
+		`prefix "a.b" / name another with --nats-prefix`:               {Prefix: "a.b"},
+		`domain "a b" / name it with --nats-domain`:                    {Domain: "a b"},
+		"replicas 2 / take one of them with --nats-replicas":           {Replicas: 2},
+		`sync "sometimes" / take one of them with --nats-sync`:         {Sync: "sometimes"},
+		`"a" / nkey "b" / give one alone, --nats-creds or --nats-nkey`: {Creds: "a", NKey: "b"},
+		`"a" / give both, --nats-tls-cert and --nats-tls-key`:          {Cert: "a"},
+		"of 1ms / take at least 1s":                                    {Hold: time.Millisecond},
+		"looking -1 messages / take 1 to 100000":                       {LookAhead: -1},
+		none + " / name a file that we may read with --nats-creds":     {Creds: none},
+		none + " / name a file of a seed with --nats-nkey":             {NKey: none},
+		none + " / name files in PEM with --nats-tls-ca":               {CA: none},
+		none + " / with --nats-tls-cert and --nats-tls-key":            {Cert: none, Key: none},
 	} {
-		if _, err := jetstream.Open(t.Context(), o); err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("error is %v, want %q", err, want)
+		_, err := jetstream.Open(t.Context(), o)
+		if !errors.Is(err, jetstream.ErrUnfit) {
+			t.Errorf("the error of %+v is %v", o, err)
+			continue
+		}
+		for part := range strings.SplitSeq(what, " / ") { // what is wrong, and what to do
+			if !strings.Contains(err.Error(), part) {
+				t.Errorf("the error does not say %q: %v", part, err)
+			}
 		}
 	}
 }
