@@ -12,6 +12,7 @@ import (
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 	natsjs "github.com/nats-io/nats.go/jetstream"
+	"github.com/rs/zerolog"
 
 	"millrace/broker"
 	"millrace/persistence/jetstream"
@@ -65,6 +66,72 @@ func TestServersWithoutALeaderAreWaitedFor(t *testing.T) {
 		t.Errorf("it gives up after %s, and was to wait for %s", took, o.Wait)
 	}
 }
+
+// TestServersThatAreMissingForTheCopiesAreWaitedFor, where the others have a leader: they
+// were all switched on at once, and one is late.
+func TestServersThatAreMissingForTheCopiesAreWaitedFor(t *testing.T) {
+	p := jetstreamtest.StartProcesses(t)
+	if err := open(t, jetstream.Options{URL: p.URL(), Prefix: "before"}).Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for i := range 3 {
+		p.Stop(i)
+	}
+	p.Start(0)
+	p.Start(1)
+	o := jetstream.Options{URL: p.URL(), Wait: 2 * time.Second}
+	eventually(t, "the start finds too few servers", func() bool {
+		began := time.Now()
+		s, err := jetstream.Open(t.Context(), o)
+		if err == nil {
+			_ = s.Close(t.Context()) // the test fails anyhow
+			t.Fatal("it opens")
+		}
+		if took := time.Since(began); took < o.Wait {
+			t.Fatalf("it gives up after %s, and was to wait for %s: %v", took, o.Wait, err)
+		}
+		if !errors.Is(err, jetstream.ErrUnreachable) {
+			t.Fatalf("error is %v, want one that another start may not have", err)
+		}
+		return strings.Contains(err.Error(), "start the servers that are missing")
+	})
+
+	said := make(chan string, 100)
+	o.Wait = 2 * time.Minute
+	o.Log = zerolog.New(writer(func(line []byte) {
+		if strings.Contains(string(line), "too few nats servers") {
+			said <- string(line)
+		}
+	}))
+	opened := make(chan error, 1)
+	go func() {
+		s, err := jetstream.Open(t.Context(), o)
+		if err == nil {
+			err = s.Close(t.Context())
+		}
+		opened <- err
+	}()
+	select {
+	case <-said:
+	case err := <-opened:
+		t.Fatalf("it does not wait: %v", err)
+	}
+	p.Start(2)
+	if err := <-opened; err != nil {
+		t.Error(err)
+	}
+	if len(said) > 0 {
+		t.Errorf("that it waits it says again: %s", <-said)
+	}
+
+	o = jetstream.Options{URL: p.URL(), Prefix: "other", Wait: 5 * time.Second, Replicas: 5}
+	fails(t, o, jetstream.ErrUnfit, "or ask for fewer with --nats-replicas")
+}
+
+// writer is a function as an io.Writer.
+type writer func([]byte)
+
+func (w writer) Write(b []byte) (int, error) { w(b); return len(b), nil }
 
 func TestOptionsThatCannotBe(t *testing.T) {
 	none := filepath.Join(t.TempDir(), "none")

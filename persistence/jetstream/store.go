@@ -47,6 +47,7 @@ type Store struct {
 	back  *keySpace // how far sessions are
 	due   *mover
 	own   *membership
+	until time.Time // while it opens: servers that are missing are waited for until then
 
 	sessions *sessionLog
 
@@ -111,7 +112,8 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	// The store outlives the context of its opening.
 	s.ctx, s.stop = context.WithCancel(context.WithoutCancel(ctx))
 	o.Dial = append(o.Dial, nats.ReconnectHandler(func(*nats.Conn) { s.reconnected() }))
-	soon, cancel := context.WithTimeout(ctx, o.Wait)
+	s.until = time.Now().Add(o.Wait)
+	soon, cancel := context.WithDeadline(ctx, s.until)
 	defer cancel()
 	nc, err := connect(soon, &o, o.Creds)
 	if err != nil {
@@ -125,6 +127,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 		s.abandon()
 		return nil, noRoom(err)
 	}
+	s.until = time.Time{}
 	return s, nil
 }
 
