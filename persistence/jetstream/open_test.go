@@ -168,7 +168,8 @@ func TestAPrefixIsOneNodes(t *testing.T) {
 	first := open(t, o)
 	other := o
 	other.Node = "second"
-	fails(t, other, jetstream.ErrInUse, `node "first" uses the nats prefix "mr"`)
+	fails(t, other, jetstream.ErrInUse, `node "first" uses the nats prefix "mr" since `)
+	fails(t, other, jetstream.ErrInUse, "Z: stop it, or take another prefix with --nats-prefix")
 	other.Prefix = "other"
 	if err := open(t, other).Close(t.Context()); err != nil {
 		t.Error(err)
