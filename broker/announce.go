@@ -77,14 +77,15 @@ func (c *pending) announce(p *auth.Principal, m *Message) error {
 
 // told are retained messages of the server itself, in memory.
 type told struct {
-	mu sync.RWMutex
-	by map[string]*Message
+	topics router.Names[uint64] // like retained.topics
+	mu     sync.RWMutex
+	by     map[string]*Message
 }
 
 // tell keeps m for new subscribers, or nothing if it has no payload.
 func (r *retained) tell(m *Message) {
 	if len(m.Payload) == 0 {
-		r.topics.Delete(m.Topic)
+		r.told.topics.Delete(m.Topic)
 		r.told.forget(m.Topic)
 		return
 	}
@@ -94,7 +95,7 @@ func (r *retained) tell(m *Message) {
 	}
 	r.told.by[m.Topic] = m
 	r.told.mu.Unlock()
-	r.topics.Set(m.Topic, r.changes.Add(1))
+	r.told.topics.Set(m.Topic, r.changes.Add(1))
 }
 
 func (t *told) get(topic string) *Message {
@@ -107,10 +108,4 @@ func (t *told) forget(topic string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	delete(t.by, topic)
-}
-
-func (t *told) len() int {
-	t.mu.RLock()
-	defer t.mu.RUnlock()
-	return len(t.by)
 }

@@ -1,9 +1,6 @@
 package broker
 
-import (
-	"context"
-	"time"
-)
+import "context"
 
 // Cluster is what nodes that share one Store are to each other. Each node has a
 // Broker of its own; the store has one content, and one node leads: what is done
@@ -42,11 +39,10 @@ type Cluster interface {
 
 // Node is one of a Cluster.
 type Node struct {
-	Name    string    // its name
-	Start   uint64    // a number that no other start of a node had
-	Since   time.Time // when it started
-	Version string    // of the program
-	MQTT    string    // host:port at which clients reach it; "" = it does not say
+	Name    string // its name
+	Start   uint64 // a number that no other start of a node had
+	Version string // of the program
+	MQTT    string // host:port at which clients reach it; "" = it does not say
 	Leads   bool
 }
 

@@ -1,12 +1,15 @@
 package broker_test
 
 import (
+	"fmt"
 	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"millrace/broker"
+	"millrace/broker/clustertest"
 	"millrace/persistence/local"
 )
 
@@ -139,4 +142,51 @@ func lateSession(t *testing.T, qos byte) {
 	if got := f.waiting("there"); !slices.Equal(got, []string{"new"}) {
 		t.Errorf("who was there has %q", got)
 	}
+}
+
+// TestARetainedMessageComesOnceToAGroupThatGrowsDuringItsCommit: its members have it of
+// one of them, also where another node has become one that might have been chosen.
+func TestARetainedMessageComesOnceToAGroupThatGrowsDuringItsCommit(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		bus := clustertest.New(t)
+		inner, err := local.Open(local.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		store, an := &slowStore{Store: inner}, bus.Join("a")
+		a := openOver(t, store, func(o *broker.Options) { o.Cluster = an })
+		b, _ := start(t, bus, "b")
+		_, here := a.listen("$share/g/t/#")
+		synctest.Wait()
+		ms := make([]*broker.Message, 40) // for some of which b would be chosen
+		for i := range ms {
+			ms[i] = &broker.Message{Topic: fmt.Sprint("t/", i), Payload: fmt.Append(nil, i), QoS: 1, Retain: true}
+		}
+		held := make(chan func())
+		store.hold(held)
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			if _, err := a.PublishBatch(a.ctx, ms); err != nil {
+				t.Error(err)
+			}
+		}()
+		release := <-held // they have been matched
+		store.hold(nil)
+		_, there := b.listen("$share/g/t/#")
+		_, plain := b.listen("t/#")
+		synctest.Wait()
+		release()
+		<-done
+		time.Sleep(time.Second)
+		if got := here.take(); len(got) != len(ms) {
+			t.Errorf("the member that was there has %d of %d", len(got), len(ms))
+		}
+		if got := there.take(); len(got) != 0 {
+			t.Errorf("the member that came has %q, too", got)
+		}
+		if got := plain.take(); len(got) != len(ms) {
+			t.Errorf("who subscribed by itself has %d of %d", len(got), len(ms))
+		}
+	})
 }

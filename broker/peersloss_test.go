@@ -1,6 +1,7 @@
 package broker_test
 
 import (
+	"encoding/binary"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -12,6 +13,7 @@ import (
 
 	"millrace/broker"
 	"millrace/broker/clustertest"
+	"millrace/broker/fields"
 )
 
 func TestWhatIsLostOnTheWayIsCounted(t *testing.T) {
@@ -263,6 +265,47 @@ func TestWhatCannotBeReadIsNoMessage(t *testing.T) {
 		got.take()
 		bn.Hear("live", "a", frames[0])
 		wantText(t, "subscriber", got.take(), "x")
+	})
+}
+
+// TestMembersThatAPeerCountsAsNoneAreOne: it says that it has some, and there is no
+// choosing among none.
+func TestMembersThatAPeerCountsAsNoneAreOne(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		const said, each = 300, 80
+		bus := clustertest.New(t)
+		a, _ := start(t, bus, "a")
+		var got []*recorder
+		for _, name := range []string{"b", "c"} {
+			f, n := start(t, bus, name)
+			_, r := f.listen("$share/g/t")
+			got = append(got, r)
+			synctest.Wait()
+			tell := func(before, to uint64) uint64 {
+				t.Helper()
+				const format, changes, counted = 1, 1, 4
+				body := append(binary.LittleEndian.AppendUint64([]byte{format}, n.Info.Start), changes)
+				body = fields.AppendText(append(fields.AppendUints(body, before, to), counted), "$share/g/t")
+				answer, err := n.Ask(f.ctx, "a", "interest", fields.AppendUints(body, 0))
+				if err != nil {
+					t.Fatal(err)
+				}
+				version, _ := binary.Uvarint(answer)
+				return version
+			}
+			is := tell(0, 0) // follows nothing: the answer says what does
+			if now := tell(is, is+1); now != is+1 {
+				t.Fatalf("node a is at version %d of what %s wants, and was at %d", now, name, is)
+			}
+		}
+		for range said {
+			a.say(0, "t", "x")
+		}
+		time.Sleep(time.Second)
+		b, c := len(got[0].take()), len(got[1].take())
+		if b+c != said || min(b, c) < each {
+			t.Errorf("of %d messages two members at other nodes have %d and %d", said, b, c)
+		}
 	})
 }
 

@@ -18,10 +18,10 @@ type retained struct {
 	b       *Broker
 	changes atomic.Uint64 // since the start
 	most    atomic.Int64  // topics at once, since the start
-	// topics has the number of the change that set each, 0 if it is older than
-	// the process.
+	// topics are those of clients, with the number of the change that set each, 0
+	// if it is older than the process.
 	topics router.Names[uint64]
-	told   told
+	told   told // those of the server
 	sweep  sweep
 }
 
@@ -38,7 +38,16 @@ func (r *retained) load(ctx context.Context) error {
 }
 
 // len is how many topics have a message that a client set.
-func (r *retained) len() int { return r.topics.Len() - r.told.len() }
+func (r *retained) len() int { return r.topics.Len() }
+
+// below are the topics that a filter is about: those below $SYS, which no
+// wildcard finds, are the server's.
+func (r *retained) below(filter string) *router.Names[uint64] {
+	if router.SpaceOf(filter) == router.SpaceSys {
+		return &r.told.topics
+	}
+	return &r.topics
+}
 
 // endOf is when a recorded message ends. If it cannot be read, its readers are told.
 func endOf(value []byte) int64 {
@@ -145,7 +154,8 @@ func (b *Broker) RetainedAt(ctx context.Context, p *auth.Principal, filter strin
 	if err := b.CheckFilter(filter); err != nil {
 		return err
 	}
-	for topic := range b.retained.topics.Match(filter) {
+	topics := b.retained.below(filter)
+	for topic := range topics.Match(filter) {
 		if !b.auth.Allow(p, auth.Subscribe, auth.TopicResource(topic)) {
 			continue
 		}
@@ -156,7 +166,7 @@ func (b *Broker) RetainedAt(ctx context.Context, p *auth.Principal, filter strin
 			}
 			return storeError(err)
 		}
-		if set, _ := b.retained.topics.Get(topic); set > mark {
+		if set, _ := topics.Get(topic); set > mark {
 			continue
 		}
 		if !f(m) {

@@ -31,7 +31,7 @@ type conn struct {
 	props   props   // likewise, for all but PUBLISH
 	spoke   bool    // sent enough of a CONNECT to be answered
 	greeted bool    // CONNACK is written
-	open    bool    // CONNECT was accepted
+	open    bool    // CONNECT was accepted; others read it under Server.mu, and what was made before
 	hello   connect
 	v5      bool
 	who     *auth.Principal

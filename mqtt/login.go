@@ -126,7 +126,9 @@ func (c *conn) login() *faultError {
 	c.producer = c.srv.o.Broker.NewProducer(who, c.outcomes)
 	h.will = nil
 	c.lastRead = time.Now()
+	c.srv.mu.Lock()
 	c.open = true
+	c.srv.mu.Unlock()
 	c.srv.stats.opened()
 	if who.Kind == auth.Anonymous {
 		c.srv.stats.anonymous.Add(1)

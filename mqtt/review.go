@@ -70,13 +70,16 @@ func (c *conn) stillWelcome() bool {
 	return c.stillAllowed()
 }
 
-// loggedIn lists the connections after login.
+// loggedIn lists the connections after login. The session of one that is about to be is
+// not there yet; login itself asks whether rights have changed meanwhile.
 func (s *Server) loggedIn() []*conn {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	cs := make([]*conn, 0, len(s.clients))
 	for _, c := range s.clients {
-		cs = append(cs, c)
+		if c.open {
+			cs = append(cs, c)
+		}
 	}
 	return cs
 }

@@ -3,8 +3,10 @@ package mqtt_test
 import (
 	"fmt"
 	"testing"
+	"time"
 
 	"millrace/broker/auth"
+	"millrace/broker/clustertest"
 	"millrace/mqtt"
 )
 
@@ -25,6 +27,63 @@ func TestEndedUserIsDisconnected(t *testing.T) { // X079
 	}
 	r.wantEnd(0x87)
 	other.ping()
+}
+
+// feltWithin is the promise about what an open connection may no longer do: how long
+// after the answer to who took it away it still may, at whatever node it is.
+const feltWithin = 5 * time.Second
+
+// TestWhatOneNodeTakesAwayEndsAtAnotherInTime has several changes in a row, of which the
+// later ones come while the connections are not due to be looked at again.
+func TestWhatOneNodeTakesAwayEndsAtAnotherInTime(t *testing.T) {
+	sharing(t, func(t *testing.T, a, b *edge, _, _ *clustertest.View) {
+		const users = 5
+		var of [users]*raw
+		name := func(i int) string { return fmt.Sprint("user", i) }
+		for i := range of {
+			if err := a.auth.AddUser(system(), auth.UserSpec{Username: name(i), Password: "long enough 1"}); err != nil {
+				t.Fatal(err)
+			}
+			of[i] = pipe(t, b)
+			of[i].v5 = true
+			hello := connectPacket(true, name(i), nil)[2:]
+			hello[7] |= 0xC0
+			of[i].send(packet(0x10, str(str(hello, name(i)), "long enough 1")))
+			if head, body := of[i].packet(); head != 0x20 || body[1] != 0 {
+				t.Fatalf("CONNACK is %x %x", head, body)
+			}
+		}
+		listener := pipeIn(t, b, true, "listener")
+		listener.subscribe(1, 0, "secret", "open")
+		ends := func(r *raw, code byte, since time.Time) {
+			t.Helper()
+			if err := r.SetReadDeadline(since.Add(time.Minute)); err != nil {
+				t.Fatal(err)
+			}
+			r.wantEnd(code)
+			if took := time.Since(since); took > feltWithin {
+				t.Errorf("the connection ended %s after the answer", took)
+			}
+		}
+		for i := range users {
+			time.Sleep(300 * time.Millisecond)
+			if err := a.auth.DeleteUser(system(), name(i)); err != nil {
+				t.Fatal(err)
+			}
+			ends(of[i], 0x87, time.Now())
+		}
+		a.rules(t, deny("subscribe", "secret"))
+		time.Sleep(feltWithin)
+		a.put(t, "secret", "hidden")
+		a.put(t, "open", "seen")
+		if m := listener.recv(); m.payload != "seen" {
+			t.Errorf("got %+v", m)
+		}
+		if _, err := a.auth.AddBan(system(), auth.Ban{Kind: auth.BanClientID, Who: "listener"}); err != nil {
+			t.Fatal(err)
+		}
+		ends(listener, 0x8A, time.Now())
+	})
 }
 
 func TestRightThatIsTakenAwayReachesSubscriptions(t *testing.T) { // X151

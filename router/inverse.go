@@ -96,6 +96,14 @@ func (m *Names[T]) Match(filter string) iter.Seq2[string, T] {
 	}
 }
 
+// All yields every topic, with its value, on the terms of Match: those that
+// begin with "$" too, which no wildcard finds.
+func (m *Names[T]) All() iter.Seq2[string, T] {
+	return func(yield func(string, T) bool) {
+		children(&m.root, func(c *node[place[T]]) bool { return visit(c, yield) })
+	}
+}
+
 // Len is the number of topics.
 func (m *Names[T]) Len() int { return int(m.len.Load()) }
 
@@ -143,16 +151,20 @@ func visit[T any](n *node[place[T]], yield func(string, T) bool) bool {
 // each calls visit for the children of n that a wildcard matches. MQTT 5.0
 // section 4.7.2: at the first level not those that begin with "$".
 func each[T any](n *node[place[T]], visit func(*node[place[T]]) bool) bool {
+	if n.parent != nil {
+		return children(n, visit)
+	}
+	return children(n, func(c *node[place[T]]) bool { return dollar(c.level) || visit(c) })
+}
+
+// children calls visit for every child of n.
+func children[T any](n *node[place[T]], visit func(*node[place[T]]) bool) bool {
 	t := n.children.Load()
 	if t == nil {
 		return true
 	}
 	for i := range t.slots {
-		c := t.slots[i].Load()
-		if c == nil || n.parent == nil && dollar(c.level) {
-			continue
-		}
-		if !visit(c) {
+		if c := t.slots[i].Load(); c != nil && !visit(c) {
 			return false
 		}
 	}

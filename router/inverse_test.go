@@ -74,6 +74,28 @@ func TestWhichNamesAFilterFinds(t *testing.T) {
 	}
 }
 
+func TestAllNamesAreThoseThatNoWildcardFindsToo(t *testing.T) {
+	var names router.Names[int]
+	want := []string{"$x", "$x/a", "a", "a/$x", "a/b/c"}
+	for i, topic := range want {
+		names.Set(topic, i)
+	}
+	var got []string
+	for topic, v := range names.All() {
+		if topic != want[v] {
+			t.Errorf("%q came with the value of %q", topic, want[v])
+		}
+		got = append(got, topic)
+	}
+	slices.Sort(got)
+	if !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	for range names.All() {
+		break
+	}
+}
+
 func TestALoopOverNamesMayStopAnywhere(t *testing.T) {
 	var names router.Names[int]
 	for i := range 100 {

@@ -55,7 +55,7 @@ func (s *Shared) Join(name string) *View {
 	defer s.mu.Unlock()
 	s.starts++
 	n := &View{
-		Store: s.store, of: s, Node: broker.Node{Name: name, Start: s.starts, Since: s.store.Now()},
+		Store: s.store, of: s, Node: broker.Node{Name: name, Start: s.starts},
 		answers: map[string]func(context.Context, string, []byte) ([]byte, error){},
 		heeds:   map[string]func(string, []byte){}, waits: map[*broker.Wait]*wait{},
 	}

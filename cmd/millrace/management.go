@@ -17,7 +17,7 @@ const nodeName = "millrace@127.0.0.1"
 // management is what the management API shows of the other parts.
 func (a *app) management() emqx.Options {
 	o := emqx.Options{
-		Node: nodeName, Cluster: a.cluster, Version: build().Short(), MaxPayload: int(a.cfg.Limits.Payload),
+		Node: nodeName, Cluster: a.cluster, Version: build().Version, MaxPayload: int(a.cfg.Limits.Payload),
 		Clients: &a.clients, Alarms: a.alarms, History: a.history, System: system, Settings: func() []emqx.Setting { return *a.shown.Load() },
 	}
 	a.showSettings()

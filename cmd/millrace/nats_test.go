@@ -151,7 +151,7 @@ func TestAStartWithoutNATSEnds(t *testing.T) {
 	url := off.URL()
 	off.Stop()
 	_, errs, code = command(t, "serve", "--data", t.TempDir(), "--http-listen", "127.0.0.1:0", "--store", url, "--nats-wait", "1s")
-	if code != 7 || !strings.Contains(errs, "no nats server at") {
+	if code != 7 || !strings.Contains(errs, "no nats server at "+url+" within 1s") || !strings.Contains(errs, "start the servers, or name others with --store") {
 		t.Errorf("without a server it ends with code %d: %s", code, errs)
 	}
 }

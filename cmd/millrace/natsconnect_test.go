@@ -202,7 +202,7 @@ func TestWhatNATSCannotDo(t *testing.T) {
 	for _, c := range []natsStart{
 		{name: "an old server", url: old, code: 78, text: "2.12 or newer is needed"},
 		{name: "copies on a lone server", url: domain, args: []string{"--nats-replicas", "3"}, code: 78, text: "is a lone server: take 1"},
-		{name: "more copies than servers", url: three, args: []string{"--nats-replicas", "5"}, code: 78, text: "start the servers that are missing, or ask for fewer with --nats-replicas"},
+		{name: "more copies than servers", url: three, args: []string{"--nats-replicas", "5", "--nats-wait", "10s"}, code: 78, text: "start the servers that are missing, or ask for fewer with --nats-replicas"},
 		{name: "domain", url: domain, args: []string{"--nats-domain", "hub"}},
 		{name: "no such domain", url: domain, args: []string{"--nats-domain", "rim"}, code: 78, text: `no jetstream domain "rim" is known`},
 	} {

@@ -28,10 +28,14 @@ type fault struct {
 	name     string
 	follower bool
 	do       func(x *traffic, name string)
+	gap      time.Duration // between two publishes that are answered, at most; 0 = not promised
 }
 
-// suffer plays MILLRACE_NODES_ROUNDS rounds, one fault after the other, or a few.
+// suffer plays MILLRACE_NODES_ROUNDS rounds, one fault after the other, or a few. The gap
+// between publishes counts where rounds are asked for: a machine that does much else
+// beside may be late.
 func (f *fleetOf) suffer(kinds []fault, few int64) {
+	asked := fromEnv(f.t, "MILLRACE_NODES_ROUNDS", 0) > 0
 	for n := range int(fromEnv(f.t, "MILLRACE_NODES_ROUNDS", few)) {
 		what := kinds[n%len(kinds)]
 		x := f.begin(n + 1)
@@ -51,6 +55,9 @@ func (f *fleetOf) suffer(kinds []fault, few int64) {
 		}
 		x.more(50)
 		x.end()
+		if asked && what.gap > 0 && x.gap > what.gap {
+			f.t.Errorf("no publish was answered for %s, want %s at most", x.gap, what.gap)
+		}
 		for _, name := range f.names {
 			select {
 			case <-f.at(name).ended:
@@ -63,13 +70,13 @@ func (f *fleetOf) suffer(kinds []fault, few int64) {
 
 // nodeFaults are what happens to nodes.
 var nodeFaults = []fault{
-	{"leads, and is killed", false, func(x *traffic, name string) { x.f.down(name).kill() }},
-	{"leads, and is cut off", false, func(x *traffic, name string) { x.cutOff(name, jetstreamtest.Way.Cut, true) }},
-	{"leads, and is stopped", false, func(x *traffic, name string) { x.f.down(name).stop() }},
-	{"follows, and is cut off", true, func(x *traffic, name string) { x.cutOff(name, jetstreamtest.Way.Cut, false) }},
-	{"leads, and its network loses everything", false, func(x *traffic, name string) { x.cutOff(name, jetstreamtest.Way.Stall, true) }},
-	{"follows, and its network loses everything", true, func(x *traffic, name string) { x.cutOff(name, jetstreamtest.Way.Stall, false) }},
-	{"leads, and halts for longer than others wait for it", false, (*traffic).halt},
+	{"leads, and is killed", false, func(x *traffic, name string) { x.f.down(name).kill() }, 10 * time.Second},
+	{"leads, and is cut off", false, func(x *traffic, name string) { x.cutOff(name, jetstreamtest.Way.Cut, true) }, 0},
+	{"leads, and is stopped", false, func(x *traffic, name string) { x.f.down(name).stop() }, 0},
+	{"follows, and is cut off", true, func(x *traffic, name string) { x.cutOff(name, jetstreamtest.Way.Cut, false) }, 0},
+	{"leads, and its network loses everything", false, func(x *traffic, name string) { x.cutOff(name, jetstreamtest.Way.Stall, true) }, 0},
+	{"follows, and its network loses everything", true, func(x *traffic, name string) { x.cutOff(name, jetstreamtest.Way.Stall, false) }, 0},
+	{"leads, and halts for longer than others wait for it", false, (*traffic).halt, 0},
 }
 
 // TestNATSServersComeAndGo is the same with what happens to the servers.
@@ -92,9 +99,9 @@ func TestNATSServersComeAndGo(t *testing.T) {
 	}
 	f := startNodesOver(t, func() jetstreamtest.Way { return p.NewWay(t) }, "a", "b")
 	f.suffer([]fault{
-		{"loses the server that leads a queue", false, again(2*time.Second, 0)},
-		{"loses a server that follows", false, func(*traffic, string) { i := (queues() + 1) % 3; p.Kill(i); p.Start(i) }},
-		{"loses all servers for 10 s", false, again(10*time.Second, 0, 1, 2)},
+		{"loses the server that leads a queue", false, again(2*time.Second, 0), 0},
+		{"loses a server that follows", false, func(*traffic, string) { i := (queues() + 1) % 3; p.Kill(i); p.Start(i) }, 0},
+		{"loses all servers for 10 s", false, again(10*time.Second, 0, 1, 2), 0},
 	}, 1)
 }
 

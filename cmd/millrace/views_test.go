@@ -82,6 +82,11 @@ func TestEveryNodeShowsAllClients(t *testing.T) {
 	if _, text := a.view(t, "GET", "/api/v5/nodes", ""); strings.Count(text, `"running"`) != 2 || strings.Count(text, `"leader":true`) != 1 {
 		t.Errorf("nodes: %s", text)
 	}
+	// What a node says of itself is what others say of it when it is silent.
+	out, _, _ := command(t, "version")
+	if _, text := b.view(t, "GET", "/api/v5/nodes", ""); strings.Count(text, fmt.Sprintf(`"version":%q`, strings.TrimSuffix(strings.Fields(out)[1], ","))) != 2 {
+		t.Errorf("of version %s nodes show %s", out, text)
+	}
 	for i, s := range []*server{a, b} {
 		_, text := s.view(t, "GET", "/metrics", "")
 		for _, want := range []string{"millrace_cluster_nodes 2\n", fmt.Sprintf("millrace_cluster_leads %d\n", 1-i), "millrace_cluster_led_total 0\n"} {
@@ -109,14 +114,14 @@ func TestEveryNodeShowsAllClients(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer there.Disconnect(0)
-	began := time.Now()
 	if status, text := a.view(t, "POST", "/api/v5/banned", `{"as": "clientid", "who": "there"}`); status != http.StatusOK {
 		t.Fatalf("ban: %d %s", status, text)
 	}
+	answered := time.Now()
 	if !eventually(time.Minute, func() bool { return !there.IsConnected() }) {
 		t.Error("a client that was banned at another node stays")
 	}
-	t.Logf("it was closed %v after the ban", time.Since(began))
+	t.Logf("it was closed %v after the answer to the ban", time.Since(answered))
 	if _, err := dial(b, "there", true); err == nil {
 		t.Error("a client that is banned at another node connects")
 	}

@@ -128,8 +128,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 		news: make(chan struct{}, 1), born: time.Now(),
 	}
 	s.ctx, s.stop = context.WithCancel(context.WithoutCancel(ctx))
-	now := time.Now()
-	s.self = broker.Node{Name: o.Store.Node, Start: uint64(now.UnixMilli()), Since: now.UTC(), Version: o.Version, MQTT: o.MQTT}
+	s.self = broker.Node{Name: o.Store.Node, Start: uint64(time.Now().UnixMilli()), Version: o.Version, MQTT: o.MQTT}
 	s.o.Store.Shared = true
 	s.o.Store.Failed, s.failed = s.fail, o.Store.Failed
 	dial := o.Store

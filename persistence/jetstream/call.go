@@ -335,6 +335,12 @@ func (e *apiError) Is(target error) bool {
 	return false
 }
 
+// missing reports whether e, of too few servers for the copies, is of a cluster that knows
+// of more of them than it hears. One that hears all it has will not have more.
+func (e *apiError) missing() bool {
+	return strings.Contains(e.Description, "peer offline") || strings.Contains(e.Description, "miscellaneous issue")
+}
+
 // pubAck is the answer to a publish.
 type pubAck struct {
 	Seq       uint64    `json:"seq"`

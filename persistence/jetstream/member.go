@@ -110,7 +110,7 @@ func (s *Store) taken(ctx context.Context) error {
 	if m, err := s.fetch(ctx, s.node.stream, getRequest{Last: s.node.subject + memberKey}); err == nil {
 		_ = json.Unmarshal(m.Data, &who) // it only names the other
 	}
-	return &openError{ErrInUse, fmt.Errorf("millrace node %q uses the nats prefix %q since %s: several nodes on one prefix are not possible yet; stop it, or take another prefix",
+	return &openError{ErrInUse, fmt.Errorf("millrace node %q uses the nats prefix %q since %s: stop it, or take another prefix with --nats-prefix",
 		who.Node, s.o.Prefix, who.Since.Format(time.RFC3339))}
 }
 

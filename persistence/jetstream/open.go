@@ -72,7 +72,8 @@ func connect(ctx context.Context, o *Options, creds string) (*nats.Conn, error) 
 		select {
 		case <-time.After(reconnectWait):
 		case <-ctx.Done():
-			return nil, &openError{ErrUnreachable, fmt.Errorf("no nats server at %s within %s: %w", o.hosts(), o.Wait, err)}
+			return nil, &openError{ErrUnreachable, fmt.Errorf("no nats server at %s within %s: %w; "+
+				"start the servers, or name others with --store; --nats-wait says how long they are waited for", o.hosts(), o.Wait, err)}
 		}
 	}
 }
@@ -151,7 +152,7 @@ func fit(ctx context.Context, js jetstream.JetStream, o *Options) error {
 	}
 	nc := js.Conn()
 	if level := info.API.Level; level < oldest {
-		return fmt.Errorf("nats server %s is version %s: %s or newer is needed, which delays messages and ends single ones",
+		return fmt.Errorf("nats server %s is version %s: %s or newer is needed, which delays messages and ends single ones; upgrade the servers",
 			nc.ConnectedServerName(), nc.ConnectedServerVersion(), oldestVersion)
 	}
 	cluster := nc.ConnectedClusterName() != ""

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -11,6 +12,7 @@ import (
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 	natsjs "github.com/nats-io/nats.go/jetstream"
+	"github.com/rs/zerolog"
 
 	"millrace/broker"
 	"millrace/persistence/jetstream"
@@ -40,6 +42,7 @@ func TestWhatTheServersMustBe(t *testing.T) {
 	fails(t, jetstream.Options{URL: strings.Replace(at, "secret", "wrong", 1)}, jetstream.ErrUnfit, "does not let us in")
 	on.Stop()
 	fails(t, jetstream.Options{URL: at, Wait: time.Second}, jetstream.ErrUnreachable, "within 1s")
+	fails(t, jetstream.Options{URL: at, Wait: time.Second}, jetstream.ErrUnreachable, "start the servers, or name others with --store; --nats-wait says how long they are waited for")
 	if _, err := jetstream.Open(t.Context(), jetstream.Options{URL: at, Wait: time.Millisecond}); err == nil || strings.Contains(err.Error(), "secret") {
 		t.Errorf("the password is in %v", err)
 	}
@@ -64,17 +67,97 @@ func TestServersWithoutALeaderAreWaitedFor(t *testing.T) {
 	}
 }
 
+// TestServersThatAreMissingForTheCopiesAreWaitedFor, where the others have a leader: they
+// were all switched on at once, and one is late.
+func TestServersThatAreMissingForTheCopiesAreWaitedFor(t *testing.T) {
+	p := jetstreamtest.StartProcesses(t)
+	if err := open(t, jetstream.Options{URL: p.URL(), Prefix: "before"}).Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for i := range 3 {
+		p.Stop(i)
+	}
+	p.Start(0)
+	p.Start(1)
+	o := jetstream.Options{URL: p.URL(), Wait: 2 * time.Second}
+	eventually(t, "the start finds too few servers", func() bool {
+		began := time.Now()
+		s, err := jetstream.Open(t.Context(), o)
+		if err == nil {
+			_ = s.Close(t.Context()) // the test fails anyhow
+			t.Fatal("it opens")
+		}
+		if took := time.Since(began); took < o.Wait {
+			t.Fatalf("it gives up after %s, and was to wait for %s: %v", took, o.Wait, err)
+		}
+		if !errors.Is(err, jetstream.ErrUnreachable) {
+			t.Fatalf("error is %v, want one that another start may not have", err)
+		}
+		return strings.Contains(err.Error(), "start the servers that are missing")
+	})
+
+	said := make(chan string, 100)
+	o.Wait = 2 * time.Minute
+	o.Log = zerolog.New(writer(func(line []byte) {
+		if strings.Contains(string(line), "too few nats servers") {
+			said <- string(line)
+		}
+	}))
+	opened := make(chan error, 1)
+	go func() {
+		s, err := jetstream.Open(t.Context(), o)
+		if err == nil {
+			err = s.Close(t.Context())
+		}
+		opened <- err
+	}()
+	select {
+	case <-said:
+	case err := <-opened:
+		t.Fatalf("it does not wait: %v", err)
+	}
+	p.Start(2)
+	if err := <-opened; err != nil {
+		t.Error(err)
+	}
+	if len(said) > 0 {
+		t.Errorf("that it waits it says again: %s", <-said)
+	}
+
+	o = jetstream.Options{URL: p.URL(), Prefix: "other", Wait: 5 * time.Second, Replicas: 5}
+	fails(t, o, jetstream.ErrUnfit, "or ask for fewer with --nats-replicas")
+}
+
+// writer is a function as an io.Writer.
+type writer func([]byte)
+
+func (w writer) Write(b []byte) (int, error) { w(b); return len(b), nil }
+
 func TestOptionsThatCannotBe(t *testing.T) {
-	for want, o := range map[string]jetstream.Options{
-		`prefix "a.b"`:     {Prefix: "a.b"},
-		"replicas 2":       {Replicas: 2},
-		`sync "sometimes"`: {Sync: "sometimes"},
-		"one of them says": {Creds: "a", NKey: "b"},
-		"belong together":  {Cert: "a"},
-		"shorter than":     {Hold: time.Millisecond},
+	none := filepath.Join(t.TempDir(), "none")
+	for what, o := range map[string]jetstream.Options{
+		`prefix "a.b" / name another with --nats-prefix`:               {Prefix: "a.b"},
+		`domain "a b" / name it with --nats-domain`:                    {Domain: "a b"},
+		"replicas 2 / take one of them with --nats-replicas":           {Replicas: 2},
+		`sync "sometimes" / take one of them with --nats-sync`:         {Sync: "sometimes"},
+		`"a" / nkey "b" / give one alone, --nats-creds or --nats-nkey`: {Creds: "a", NKey: "b"},
+		`"a" / give both, --nats-tls-cert and --nats-tls-key`:          {Cert: "a"},
+		"of 1ms / take at least 1s":                                    {Hold: time.Millisecond},
+		"looking -1 messages / take 1 to 100000":                       {LookAhead: -1},
+		none + " / name a file that we may read with --nats-creds":     {Creds: none},
+		none + " / name a file of a seed with --nats-nkey":             {NKey: none},
+		none + " / name files in PEM with --nats-tls-ca":               {CA: none},
+		none + " / with --nats-tls-cert and --nats-tls-key":            {Cert: none, Key: none},
 	} {
-		if _, err := jetstream.Open(t.Context(), o); err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("error is %v, want %q", err, want)
+		_, err := jetstream.Open(t.Context(), o)
+		if !errors.Is(err, jetstream.ErrUnfit) {
+			t.Errorf("the error of %+v is %v", o, err)
+			continue
+		}
+		for part := range strings.SplitSeq(what, " / ") { // what is wrong, and what to do
+			if !strings.Contains(err.Error(), part) {
+				t.Errorf("the error does not say %q: %v", part, err)
+			}
 		}
 	}
 }
@@ -85,7 +168,8 @@ func TestAPrefixIsOneNodes(t *testing.T) {
 	first := open(t, o)
 	other := o
 	other.Node = "second"
-	fails(t, other, jetstream.ErrInUse, `node "first" uses the nats prefix "mr"`)
+	fails(t, other, jetstream.ErrInUse, `node "first" uses the nats prefix "mr" since `)
+	fails(t, other, jetstream.ErrInUse, "Z: stop it, or take another prefix with --nats-prefix")
 	other.Prefix = "other"
 	if err := open(t, other).Close(t.Context()); err != nil {
 		t.Error(err)

@@ -90,31 +90,31 @@ func (o *Options) complete() error {
 	}
 	for _, c := range []byte(o.Prefix) {
 		if !plain(c) {
-			return fmt.Errorf("nats prefix %q: only letters, digits, _ and - can stand in it", o.Prefix)
+			return fmt.Errorf("nats prefix %q: only letters, digits, _ and - can stand in it; name another with --nats-prefix", o.Prefix)
 		}
 	}
 	switch o.Replicas {
 	case 0, 1, 3, 5:
 	default:
-		return fmt.Errorf("nats replicas %d: 1, 3 or 5 copies of a stream are possible", o.Replicas)
+		return fmt.Errorf("nats replicas %d: 1, 3 or 5 copies of a stream are possible; take one of them with --nats-replicas", o.Replicas)
 	}
 	switch o.Sync {
 	case "":
 		o.Sync = SyncUnknown
 	case SyncUnknown, SyncAlways, SyncInterval:
 	default:
-		return fmt.Errorf("nats sync %q: it is always or interval, as the servers are configured", o.Sync)
+		return fmt.Errorf("nats sync %q: it is always or interval, as the servers are configured; take one of them with --nats-sync", o.Sync)
 	}
 	for _, c := range []byte(o.Domain) {
 		if !plain(c) {
-			return fmt.Errorf("nats domain %q: only letters, digits, _ and - can stand in it", o.Domain)
+			return fmt.Errorf("nats domain %q: only letters, digits, _ and - can stand in it; name it with --nats-domain as the servers do", o.Domain)
 		}
 	}
 	if o.Creds != "" && o.NKey != "" {
-		return errors.New("nats credentials and an nkey are both given: one of them says who we are")
+		return fmt.Errorf("nats credentials %q and nkey %q are both given, and either says who we are: give one alone, --nats-creds or --nats-nkey", o.Creds, o.NKey)
 	}
 	if (o.Cert == "") != (o.Key == "") {
-		return errors.New("nats certificate and key belong together: one of them is not given")
+		return fmt.Errorf("nats certificate %q and key %q belong together, and one of them is not given: give both, --nats-tls-cert and --nats-tls-key, or neither", o.Cert, o.Key)
 	}
 	if o.Wait == 0 {
 		o.Wait = defaultWait
@@ -126,7 +126,7 @@ func (o *Options) complete() error {
 		o.LookAhead = defaultAhead
 	}
 	if o.LookAhead < 1 || o.LookAhead > mostAhead {
-		return fmt.Errorf("looking %d messages ahead for a free key is not possible: take 1 to %d", o.LookAhead, mostAhead)
+		return fmt.Errorf("looking %d messages ahead for a free key is not possible: take 1 to %d (nats.look_ahead)", o.LookAhead, mostAhead)
 	}
 	if o.Hold < time.Second {
 		return fmt.Errorf("a hold of %s is shorter than NATS can count: take at least 1s", o.Hold)
@@ -166,22 +166,19 @@ func (o *Options) dial(creds string) (nats.Options, error) {
 	}
 	if creds != "" {
 		if _, err := os.ReadFile(creds); err != nil {
-			return all, fmt.Errorf("nats credentials: %w", err)
+			return all, fmt.Errorf("nats credentials: %w; name a file that we may read with --nats-creds or --nats-sys-creds", err)
 		}
 		opts = append(opts, nats.UserCredentials(creds))
 	}
 	if o.NKey != "" && creds == "" {
 		key, err := nats.NkeyOptionFromSeed(o.NKey)
 		if err != nil {
-			return all, fmt.Errorf("nkey %s: %w", o.NKey, err)
+			return all, fmt.Errorf("nkey %s: %w; name a file of a seed with --nats-nkey, as nsc or nk writes it", o.NKey, err)
 		}
 		opts = append(opts, key)
 	}
-	if o.CA != "" {
-		opts = append(opts, nats.RootCAs(o.CA))
-	}
-	if o.Cert != "" {
-		opts = append(opts, nats.ClientCert(o.Cert, o.Key))
+	if err := o.secure(&all); err != nil {
+		return all, fmt.Errorf("%w; name files in PEM with --nats-tls-ca, or with --nats-tls-cert and --nats-tls-key", err)
 	}
 	for _, set := range append(opts, o.Dial...) {
 		if err := set(&all); err != nil {
@@ -198,4 +195,17 @@ func (o *Options) dial(creds string) (nats.Options, error) {
 		return all, fmt.Errorf("nats credentials %s: %w; name a file as nsc generate creds writes it", creds, err)
 	}
 	return all, nil
+}
+
+// secure sets the files of TLS.
+func (o *Options) secure(all *nats.Options) error {
+	if o.CA != "" {
+		if err := nats.RootCAs(o.CA)(all); err != nil {
+			return err
+		}
+	}
+	if o.Cert != "" {
+		return nats.ClientCert(o.Cert, o.Key)(all)
+	}
+	return nil
 }

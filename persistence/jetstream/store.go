@@ -49,6 +49,7 @@ type Store struct {
 	own   *membership
 	marks *watermarks
 	water struct{ dead, delayed, log *watermark } // of streams that all share
+	until time.Time                               // while it opens: servers that are missing are waited for until then
 
 	sessions *sessionLog
 
@@ -114,7 +115,8 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	// The store outlives the context of its opening.
 	s.ctx, s.stop = context.WithCancel(context.WithoutCancel(ctx))
 	o.Dial = append(o.Dial, nats.ReconnectHandler(func(*nats.Conn) { s.reconnected() }))
-	soon, cancel := context.WithTimeout(ctx, o.Wait)
+	s.until = time.Now().Add(o.Wait)
+	soon, cancel := context.WithDeadline(ctx, s.until)
 	defer cancel()
 	nc, err := connect(soon, &o, o.Creds)
 	if err != nil {
@@ -128,6 +130,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 		s.abandon()
 		return nil, noRoom(err)
 	}
+	s.until = time.Time{}
 	return s, nil
 }
 

@@ -271,11 +271,34 @@ func (s *Store) consumed(ctx context.Context, stream string) (consumerState, err
 
 // createStream makes a stream, or brings the settings of one that is there to c. One
 // that has them is only looked at, which its own leader answers: a start asks for
-// hundreds, and to make one is the work of all servers.
+// hundreds, and to make one is the work of all servers. A start waits for those that are
+// missing for the copies.
 func (s *Store) createStream(ctx context.Context, c jetstream.StreamConfig) error {
 	if c.Replicas == 0 {
 		c.Replicas = s.o.Replicas
 	}
+	err := s.tryCreate(ctx, c)
+	for said := false; tooFew(err) && time.Now().Before(s.until); said = true {
+		if !said {
+			s.log.Warn().Err(err).Time("until", s.until).Msg("too few nats servers for the copies; they are waited for")
+		}
+		select {
+		case <-time.After(resendAfter):
+		case <-ctx.Done():
+			return err
+		}
+		err = s.tryCreate(ctx, c)
+	}
+	return err
+}
+
+// tooFew reports whether err is that of a stream for which servers are missing.
+func tooFew(err error) bool {
+	e, ok := errors.AsType[*apiError](err)
+	return ok && (e.ErrCode == errNoPeers || e.ErrCode == errNoCluster)
+}
+
+func (s *Store) tryCreate(ctx context.Context, c jetstream.StreamConfig) error {
 	return again(ctx, func(ctx context.Context) error {
 		have, err := s.js.Stream(ctx, c.Name)
 		if errors.Is(err, jetstream.ErrStreamNotFound) {
@@ -345,14 +368,17 @@ func cannotMake(c jetstream.StreamConfig, err error) error {
 	if !ok {
 		return err
 	}
-	is, hint := &apiError{e.Code, int(e.ErrorCode), e.Description}, "see the limits of our account"
+	is, kind, hint := &apiError{e.Code, int(e.ErrorCode), e.Description}, ErrUnfit, "see the limits of our account"
 	switch {
 	case errors.Is(is, broker.ErrFull):
 		return is
-	case is.ErrCode == errNoPeers, is.ErrCode == errNoCluster:
+	case tooFew(is):
 		hint = "start the servers that are missing, or ask for fewer with --nats-replicas"
+		if is.missing() {
+			kind = ErrUnreachable
+		}
 	}
-	return &openError{ErrUnfit, fmt.Errorf("stream %s cannot be made with %d copies: %w; %s", c.Name, c.Replicas, is, hint)}
+	return &openError{kind, fmt.Errorf("stream %s cannot be made with %d copies: %w; %s", c.Name, c.Replicas, is, hint)}
 }
 
 // deleteStream removes a stream that may be gone already.

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -24,7 +25,9 @@ func openNodes(t *testing.T, n int) (*clustertest.Bus, []*door) {
 	doors := make([]*door, n)
 	for i := range doors {
 		doors[i] = newDoor(t, local.Options{})
-		doors[i].speak(t, emqx.Options{Cluster: bus.Join(string(rune('a' + i)))})
+		n := bus.Join(string(rune('a' + i)))
+		n.Info.Version = "1.2.3"
+		doors[i].speak(t, emqx.Options{Cluster: n})
 	}
 	return bus, doors
 }
@@ -54,6 +57,11 @@ type shownNode struct {
 	Leader bool   `json:"leader"`
 }
 
+type shownUp struct {
+	Uptime  int64  `json:"uptime"`
+	Version string `json:"version"`
+}
+
 func TestNodesShowThemselvesAndASilentOneIsStopped(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		bus, d := openNodes(t, 2)
@@ -73,7 +81,14 @@ func TestNodesShowThemselvesAndASilentOneIsStopped(t *testing.T) {
 		if _, w := read[any](t, d[0], "GET", "/nodes/c/stats", ""); w.Code != 404 || !strings.Contains(w.Body.String(), "only a, b") {
 			t.Errorf("a node that is not there: %d %s", w.Code, w.Body)
 		}
+		time.Sleep(time.Minute)
+		if up, _ := read[shownUp](t, d[0], "GET", "/nodes/b", ""); up != (shownUp{60_000, "1.2.3"}) {
+			t.Errorf("b is up as %+v", up)
+		}
 		mute(bus)
+		if up, _ := read[shownUp](t, d[0], "GET", "/nodes/b", ""); up != (shownUp{0, "1.2.3"}) {
+			t.Errorf("b is stopped as %+v", up)
+		}
 		want[1] = shownNode{"b", "stopped", 0, true}
 		got, w = read[[]shownNode](t, d[0], "GET", "/nodes", "")
 		if diff := cmp.Diff(want, got); diff != "" || w.Header().Get("Millrace-Partial") != "b" {

@@ -6,7 +6,6 @@ import (
 	"net/http"
 	"slices"
 	"strconv"
-	"time"
 
 	"millrace/broker"
 	"millrace/rest/internal/httpx"
@@ -162,11 +161,7 @@ func (a *api) viewNodes(r *httpx.Request) (views []nodeView, lost []string, err 
 	return views, silent(all), nil
 }
 
-// stopped is a node that does not answer.
+// stopped is a node that does not answer: it is up for no time.
 func stopped(n broker.Node) nodeView {
-	v := nodeView{Node: n.Name, NodeStatus: "stopped", Version: cmp.Or(n.Version, "unknown"), Edition: edition, Role: role}
-	if !n.Since.IsZero() {
-		v.Uptime = time.Since(n.Since).Milliseconds()
-	}
-	return v
+	return nodeView{Node: n.Name, NodeStatus: "stopped", Version: cmp.Or(n.Version, "unknown"), Edition: edition, Role: role}
 }

@@ -34,7 +34,7 @@ const (
 // stated default.
 type Options struct {
 	Node       string // name@host; default millrace@127.0.0.1
-	Version    string // of the program; default unknown
+	Version    string // of the program, alone; default unknown
 	MaxPayload int    // bytes; for the settings that are shown
 	// DenyAction is what a client meets that publishes where it may not: ignore
 	// (default) or disconnect.

@@ -48,13 +48,15 @@ func (a *api) listRetained(w http.ResponseWriter, r *httpx.Request) error {
 	if err != nil {
 		return badQuery(err)
 	}
-	count := a.broker.RetainedCount()
+	count := -1
+	var ms []*broker.Message
+	var more bool
 	if filter == "" {
-		filter = "#"
+		count = a.broker.RetainedCount()
+		ms, more, err = a.broker.AllRetained(r.Context(), p.skip(), p.limit)
 	} else {
-		count = -1
+		ms, more, err = a.broker.RetainedPage(r.Context(), filter, p.skip(), p.limit)
 	}
-	ms, more, err := a.broker.RetainedPage(r.Context(), filter, p.skip(), p.limit)
 	if err != nil {
 		return err
 	}
@@ -66,7 +68,7 @@ func (a *api) listRetained(w http.ResponseWriter, r *httpx.Request) error {
 }
 
 func (a *api) clearAllRetained(w http.ResponseWriter, r *httpx.Request) error {
-	if _, err := a.broker.ClearRetained(r.Context(), "#"); err != nil {
+	if err := a.broker.ClearAllRetained(r.Context()); err != nil {
 		return err
 	}
 	a.setDurability(w)
