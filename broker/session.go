@@ -143,8 +143,8 @@ func (s *Session) Durable() bool { return s.durable }
 // before. Everything that has to be on disk is when it returns. The session is
 // nil for a client that has neither one that lasts nor a will.
 //
-// Errors: Conflict if the id belongs to another identity, or a connection holds
-// its session; Full for a new session while the store is.
+// Errors: Conflict if the id belongs to another identity; Unavailable while another
+// connection holds its session; Full for a new session while the store is.
 func (b *Broker) OpenSession(ctx context.Context, o SessionOptions) (s *Session, present bool, err error) {
 	switch {
 	case b.closed.Load():
@@ -214,7 +214,7 @@ func (ss *sessions) hold(ctx context.Context, o *SessionOptions) (*Session, erro
 func (s *Session) takeable(o *SessionOptions) error {
 	switch {
 	case s.held:
-		return errorf(Conflict, ClientSubject, "client id %q is connected", s.id)
+		return errorf(Unavailable, ClientSubject, "client id %q is connected, and that connection has not ended yet", s.id)
 	case s.durable && s.another(o.Principal):
 		return errorf(Conflict, ClientSubject, "client id %q has a session of another identity", s.id)
 	case s.tenure != nil: // from now on it is noticed when another node takes s
@@ -260,7 +260,7 @@ func (b *Broker) newSession(ctx context.Context, o *SessionOptions) (*Session, e
 	ss.mu.Lock()
 	if ss.byID[s.id] != nil {
 		ss.mu.Unlock()
-		return nil, errorf(Conflict, ClientSubject, "client id %q connects twice at once", s.id)
+		return nil, errorf(Unavailable, ClientSubject, "client id %q connects twice at once", s.id)
 	}
 	ss.byID[s.id] = s
 	ss.mu.Unlock()

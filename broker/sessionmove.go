@@ -191,11 +191,11 @@ func (b *Broker) openMoving(ctx context.Context, o *SessionOptions) (s *Session,
 			return nil, false, err
 		}
 		s, present, err = b.openSession(ctx, o)
-		if errors.Is(err, errLost) {
-			continue
-		}
 		if err == nil && present {
 			err = s.arrive(ctx, at != "", silent)
+		}
+		if errors.Is(err, errLost) {
+			continue
 		}
 		if err != nil {
 			return nil, false, err

@@ -145,7 +145,7 @@ func (c *conn) openSession(ctx context.Context) *faultError {
 		return &faultError{badClientID, "client id has a session of another identity", closeAuth}
 	case broker.Full:
 		return &faultError{quotaExceeded, "the store is full and takes no new session", closeQuota}
-	case broker.Unavailable:
+	case broker.Unavailable, broker.Unknown: // it comes again
 		return &faultError{serverUnavailable, err.Error(), closeServer}
 	default:
 		if err != nil {
