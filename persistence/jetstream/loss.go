@@ -50,14 +50,14 @@ func (e *lossError) Error() string {
 		what = fmt.Sprintf("stream %s is not there at the nats servers, or empty, and they had acknowledged %d messages", e.Place, e.Acked)
 	}
 	if e.Kind == 0 {
-		return what + ": restore it from a backup of the servers, or start with --accept-loss to give up what is missing"
+		return what + ": restore it, if there is a backup of the servers, and start with --accept-loss, which gives up what is missing then"
 	}
 	kind := "queue"
 	if e.Kind == broker.StreamTarget {
 		kind = "stream"
 	}
-	return fmt.Sprintf("%s %q takes no messages, because acknowledged ones are missing: %s; nothing was stored: restore it from a backup of the servers, "+
-		"or start the nodes with --accept-loss to give up what is missing", kind, e.Name, what)
+	return fmt.Sprintf("%s %q takes no messages, because acknowledged ones are missing: %s; nothing was stored: stop the nodes, restore it if there is a backup "+
+		"of the servers, and start them with --accept-loss, which gives up what is missing then", kind, e.Name, what)
 }
 
 // Is says which error of the contract e is.
@@ -102,6 +102,8 @@ func (m *watermarks) settle(ctx context.Context) error {
 
 // record writes the losses down that are not accepted, and has State show all.
 func (m *watermarks) record(ctx context.Context) error {
+	m.keys.Lock()
+	defer m.keys.Unlock()
 	m.mu.Lock()
 	all := make([]broker.Loss, len(m.losses))
 	var open []loss

@@ -36,6 +36,7 @@ type watermarks struct {
 	raised chan struct{}                 // one goes further than is written down; holds one
 	doubts chan struct{}                 // they are to be asked soon; holds one
 	elects atomic.Bool                   // the servers elect leaders: there are several
+	keys   sync.Mutex                    // held while one of theirs is written: the newest is the last
 
 	mu      sync.Mutex
 	of      map[string]*watermark // by stream
@@ -251,6 +252,8 @@ func (m *watermarks) keep() {
 
 // write writes down how far streams go, if that changed.
 func (m *watermarks) write(ctx context.Context) error {
+	m.keys.Lock()
+	defer m.keys.Unlock()
 	now := map[string]uint64{}
 	for _, w := range m.all() {
 		now[w.stream] = w.acked.Load()
