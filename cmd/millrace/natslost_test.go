@@ -3,6 +3,7 @@ package main_test
 import (
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -55,18 +56,18 @@ func TestWhatADoorSaysOfAQueueThatNATSHasLost(t *testing.T) {
 		t.Fatalf("%d streams were lost", n)
 	}
 	s, _ = overNATS(t, c.URL(), "--memfifo-listen", "127.0.0.1:0")
-	doors := 0
+	var doors atomic.Int32
 	askAt(s, func(q errand, status int, _, text string) {
 		if !adds(q) {
 			return
 		}
-		doors++
+		doors.Add(1)
 		if status != http.StatusServiceUnavailable || !strings.Contains(text, "--accept-loss") {
 			t.Errorf("%s %s: %d %s", q.method, q.path, status, text)
 		}
 	})
-	if doors != 5 {
-		t.Errorf("%d doors were asked", doors)
+	if n := doors.Load(); n != 5 {
+		t.Errorf("%d doors were asked", n)
 	}
 	device, reason, _ := five(t, s, "five", false)
 	if device == nil || reason != 0 {

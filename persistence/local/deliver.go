@@ -161,8 +161,8 @@ func (s *Store) deliver(wt *waiter, l *waitQueue) {
 	wt.phase.Store(delivering)
 	wt.w.Sink.Deliver(wt.w)
 	for !wt.phase.CompareAndSwap(delivering, atRest) {
+		wt.hurry.Store(false) // it was of the wait that is over; a Cancel of the next one comes after the phase
 		if wt.phase.CompareAndSwap(again, registered) {
-			wt.hurry.Store(false)
 			s.register(wt, l)
 			return
 		}
