@@ -85,12 +85,16 @@ func TestSharedMessagesGoToWhoIsThere(t *testing.T) { // B26
 	one.quiet() // its window is full
 	two := login(t, e, true, "clean")
 	two.send(two.subscribePacket(1, 1, nil, "$share/g/t"))
-	next := func() message {
-		head, body := two.packet()
-		if head == 0x90 { // which need not come first
-			head, body = two.packet()
+	var early []message
+	for head, body := two.packet(); head != 0x90; head, body = two.packet() { // which need not come first
+		early = append(early, two.parse(head, body))
+	}
+	next := func() (m message) {
+		if len(early) == 0 {
+			return two.recv()
 		}
-		return two.parse(head, body)
+		m, early = early[0], early[1:]
+		return m
 	}
 	for i := 25; i < n; i++ {
 		m := next()

@@ -92,8 +92,11 @@ func TestAServicePublishesAndMosquittoSubscribes(t *testing.T) {
 			Matched struct{ Subscribers int }
 		}
 		if !eventually(20*time.Second, func() bool {
-			err := api.call(t.Context(), http.MethodPost, "/topics/e/1/x/messages", map[string]string{"payload": "hello"}, &seen)
-			return err != nil || seen.Matched.Subscribers == 1
+			if err := api.call(t.Context(), http.MethodPost, "/topics/e/1/x/messages", map[string]string{"payload": "hello"}, &seen); err != nil {
+				t.Error(err)
+				return true
+			}
+			return seen.Matched.Subscribers == 1
 		}) {
 			t.Error("the subscriber never matched")
 		}

@@ -137,7 +137,7 @@ func (j *Journal) prepareSegments() {
 				retry.Reset(j.o.RetryEvery)
 			}
 		}
-		if j.space.low.Load() {
+		if j.space.low.Load() && !j.space.full.Load() { // a full one needs what it has itself
 			j.shed()
 		}
 	}
