@@ -82,7 +82,7 @@ func TestAServicePublishesAndMosquittoSubscribes(t *testing.T) {
 	s, api := e2e(t)
 	_, port, _ := strings.Cut(s.ports["mqtt"], ":")
 	for _, version := range []string{"mqttv311", "mqttv5"} {
-		sub := exec.Command("mosquitto_sub", "-V", version, "-p", port, "-t", "e/+/x", "-q", "1", "-v", "-C", "1", "-W", "20")
+		sub := exec.Command("mosquitto_sub", "-V", version, "-p", port, "-t", "e/+/"+version, "-q", "1", "-v", "-C", "1", "-W", "20")
 		var out strings.Builder
 		sub.Stdout = &out
 		if err := sub.Start(); err != nil {
@@ -92,7 +92,7 @@ func TestAServicePublishesAndMosquittoSubscribes(t *testing.T) {
 			Matched struct{ Subscribers int }
 		}
 		if !eventually(20*time.Second, func() bool {
-			if err := api.call(t.Context(), http.MethodPost, "/topics/e/1/x/messages", map[string]string{"payload": "hello"}, &seen); err != nil {
+			if err := api.call(t.Context(), http.MethodPost, "/topics/e/1/"+version+"/messages", map[string]string{"payload": "hello"}, &seen); err != nil {
 				t.Error(err)
 				return true
 			}
@@ -100,7 +100,7 @@ func TestAServicePublishesAndMosquittoSubscribes(t *testing.T) {
 		}) {
 			t.Error("the subscriber never matched")
 		}
-		if err := sub.Wait(); err != nil || out.String() != "e/1/x hello\n" {
+		if err := sub.Wait(); err != nil || out.String() != "e/1/"+version+" hello\n" {
 			t.Errorf("%s: got %q, %v", version, out.String(), err)
 		}
 	}
