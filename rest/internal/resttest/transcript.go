@@ -166,6 +166,7 @@ var failures = map[string]error{
 	"unknown":        &broker.Error{Kind: broker.Unknown, Message: "the outcome is not known: it may have happened"},
 	"unavailable":    &broker.Error{Kind: broker.Unavailable, Message: "the broker is shutting down; nothing was stored, try again"},
 	"store full":     &broker.Error{Kind: broker.Full, Message: "the store is full; nothing was stored", Err: broker.ErrFull},
+	"damaged":        &broker.Error{Kind: broker.Damaged, Message: "queue \"jobs\" takes no messages, because acknowledged ones are missing; nothing was stored", Err: broker.ErrDamaged},
 	"too many waits": &broker.Error{Kind: broker.Full, Message: "10000 receives wait already"},
 	"canceled":       context.Canceled,
 }
