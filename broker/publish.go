@@ -355,7 +355,7 @@ func (b *Broker) match(p *auth.Principal, m *Message, w who, found []destination
 }
 
 // partition chooses by key, then by the MQTT client that published, which
-// keeps its order, then in turn.
+// keeps its order, then by the key under which a repeat is known, then in turn.
 func (b *Broker) partition(s *stream, p *auth.Principal, m *Message) uint32 {
 	n := uint32(s.config().Partitions)
 	switch {
@@ -365,6 +365,8 @@ func (b *Broker) partition(s *stream, p *auth.Principal, m *Message) uint32 {
 		return murmur2(m.Key) % n
 	case p != nil && p.ClientID != "":
 		return murmur2(p.ClientID) % n
+	case m.DedupKey != "":
+		return murmur2(m.DedupKey) % n
 	default:
 		return s.turn.Add(1) % n
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -212,6 +213,44 @@ func TestCursorsMoveForwardAndBackOnlyByForce(t *testing.T) {
 		wg.Wait()
 		if c, err = f.Cursor(f.ctx, "s", "c"); err != nil || c.Offsets[0].Offset != 9 {
 			t.Fatalf("cursor stands at %v, %v", c.Offsets, err)
+		}
+	})
+}
+
+// TestARepeatGoesToThePartitionOfTheFirst: the key under which it is known chooses, because
+// a store of several parts knows a repeat in each of them.
+func TestARepeatGoesToThePartitionOfTheFirst(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		f := open(t)
+		f.stream("one", "a/#", 4)
+		f.stream("two", "#", 4)
+		publish := func(topic, text, key string) {
+			m := &broker.Message{Topic: topic, Payload: []byte(text), DedupKey: key}
+			if _, err := f.Publish(f.ctx, m); err != nil {
+				t.Fatal(err)
+			}
+		}
+		publish("b", "the next one in turn is another in each", "")
+		for i := range 20 {
+			publish("a/x", fmt.Sprint(i), fmt.Sprint("key ", i))
+		}
+		places := func(name string) map[string]uint32 {
+			at := map[string]uint32{}
+			for p := range uint32(4) {
+				got, err := f.ReadStream(f.ctx, name, broker.ReadOptions{From: broker.Pos{Partition: p}, Max: 100})
+				if err != nil {
+					t.Fatal(err)
+				}
+				for _, m := range got.Messages {
+					if m.Topic == "a/x" {
+						at[string(m.Payload)] = p
+					}
+				}
+			}
+			return at
+		}
+		if one, two := places("one"), places("two"); len(one) != 20 || !maps.Equal(one, two) {
+			t.Errorf("the partitions are %v and %v", one, two)
 		}
 	})
 }

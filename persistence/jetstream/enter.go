@@ -1,7 +1,6 @@
 package jetstream
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"strconv"
@@ -40,6 +39,7 @@ type entering struct {
 	dup   bool
 	room  bool   // it is counted in the queue
 	after uint64 // the queue had this sequence before it
+	at    uint64 // where it is
 }
 
 // enter looks up the routes of a publish and reserves room in all of them. It
@@ -334,6 +334,7 @@ func (e *entering) stored(a pubAck, id broker.ID, err error) {
 	// Ids are made for one publish: what is not a repeat of ours and was there
 	// already is our own, sent again.
 	e.err, e.dup = err, a.Duplicate && (e.op.First != (broker.ID{}) || u.again)
+	e.at = a.Seq
 	if e.first && err == nil {
 		u.u.Result.Seq = a.Seq
 		if e.p != nil {
@@ -415,66 +416,6 @@ func (q *queue) unschedule(id broker.ID) bool {
 	return ok
 }
 
-// once is what the bucket dedup holds of a key.
-type once struct {
-	ID   broker.ID `json:"id"`
-	Hash uint64    `json:"hash"`
-}
-
-// claim takes the de-duplication key of e, then publishes. A repeat is published
-// with the id of the first, which JetStream tells as a duplicate: if the first was
-// cut off between the key and the stream, this one stores it.
-func (e *entering) claim(s *Store) {
-	m := e.op.Message
-	mine, err := json.Marshal(once{m.ID, m.BodyHash})
-	if err != nil {
-		e.refuse(err)
-		e.u.sub.gate.open(s)
-		return
-	}
-	s.dedup.start(&put{key: m.DedupKey, value: mine, rev: broker.RevNone, done: func(_ uint64, err error) {
-		switch {
-		case err == nil:
-			e.publish(s, m.ID)
-		case errors.Is(err, broker.ErrConflict):
-			s.work.Go(func() { e.repeat(s); e.u.sub.gate.open(s) })
-			return
-		default:
-			e.refuse(err)
-		}
-		e.u.sub.gate.open(s)
-	}})
-}
-
-// refuse ends e, which was not sent.
-func (e *entering) refuse(err error) {
-	e.stored(pubAck{}, e.op.Message.ID, err)
-	e.u.done(err)
-}
-
-// repeat publishes e as the first message of its key.
-func (e *entering) repeat(s *Store) {
-	m := e.op.Message
-	encoded, _ := encodeKey(m.DedupKey)
-	var first once
-	have, err := s.fetch(s.ctx, s.dedup.stream, getRequest{Last: s.dedup.subject + encoded})
-	if err == nil {
-		err = json.Unmarshal(have.Data, &first)
-	}
-	if err == nil && first.Hash != m.BodyHash {
-		err = broker.ErrConflict
-	}
-	if err != nil {
-		e.refuse(err)
-		return
-	}
-	again := *m
-	again.ID = first.ID
-	e.body = broker.AppendMessage(nil, &again)
-	e.op.First = first.ID
-	e.publish(s, first.ID)
-}
-
 // settleRoom words what was a duplicate, and takes back the keys of a unit that failed.
 func (u *unit) settleRoom() {
 	failed := u.failed()
@@ -498,7 +439,11 @@ func (u *unit) settleRoom() {
 				u.u.Result.ID = op.First
 			}
 		}
-		if failed != nil && !errors.Is(failed, broker.ErrUnknown) && op.Message.DedupKey != "" && op.First == (broker.ID{}) {
+		switch fresh := op.First == (broker.ID{}); {
+		case op.Message.DedupKey == "":
+		case failed == nil && (fresh || op.First == op.Message.ID): // the key was claimed for its first route
+			u.markDone(op)
+		case failed != nil && fresh && !errors.Is(failed, broker.ErrUnknown):
 			u.sub.s.dedup.start(&put{key: op.Message.DedupKey, done: func(uint64, error) {}})
 		}
 	}
