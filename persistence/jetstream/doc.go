@@ -36,7 +36,7 @@
 //
 // How far each stream goes the node writes down beside them. One that ends earlier lost
 // what was acknowledged, and nothing is added to it until somebody has seen that
-// (watermark.go, loss.go). The bucket of the node has nobody who looks after it.
+// (watermark.go, loss.go). Without the bucket of the node nobody knows, and a start is refused.
 //
 // # One node
 //

@@ -86,7 +86,7 @@ func (s *Store) newKeys(kind string, age time.Duration) *keySpace {
 		k.to = s.o.api() + k.subject
 	}
 	if kind == nodeBucket { // it holds the watermarks of the others
-		k.water = &watermark{s: s}
+		k.water = &watermark{s: s, stream: k.stream}
 	} else {
 		k.water = s.marks.shared(k.stream, filler{subject: k.to + fillerKey, key: true})
 	}
@@ -99,6 +99,10 @@ const nodeBucket = "node"
 // openNode makes the bucket by which the prefix is held, and reads it.
 func (s *Store) openNode(ctx context.Context) error {
 	s.node = s.newKeys(nodeBucket, 0)
+	s.marks.elects.Store(s.nc.ConnectedClusterName() != "")
+	if err := s.marks.missed(ctx); err != nil {
+		return err
+	}
 	return s.node.open(ctx)
 }
 

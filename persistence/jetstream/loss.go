@@ -1,6 +1,7 @@
 package jetstream
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -22,13 +23,28 @@ import (
 // used twice: receipts, offsets and books name messages by them.
 const (
 	lossKey      = "losses"
-	headerFiller = "Mr-Filler" // of a message that stands where one was lost
+	headerFiller = "Mr-Filler"           // of a message that stands where one was lost
+	madeAgain    = "millrace-made-again" // metadata of a stream in place of one that was gone
 )
 
 // loss is one, as it is kept until it is accepted or its target is dropped.
 type loss struct {
 	broker.Loss
-	Filled bool // the stream goes as far as it did
+	Made   time.Time // the stream, as it was seen; zero if it was gone
+	Mixed  bool      // something was added that was not acknowledged: how far it goes says nothing
+	Filled bool      // the stream goes as far as it did
+}
+
+// stands reports whether the loss is that of the stream as it is now, and not of one in
+// whose place somebody has put another since.
+func (x *loss) stands(at streamState) bool {
+	switch {
+	case at.Made.IsZero(), at.Again: // it is gone, or in place of one that was
+		return true
+	case !at.Made.Equal(x.Made):
+		return false
+	}
+	return x.Mixed || x.Filled || at.Last < x.Acked
 }
 
 // filler says how a stream is filled where it lost messages.
@@ -46,52 +62,68 @@ type lossError struct{ *broker.Loss }
 
 func (e *lossError) Error() string {
 	what := fmt.Sprintf("stream %s of the nats servers ends at message %d, and they had acknowledged %d", e.Place, e.Found, e.Acked)
-	if e.Found == 0 {
+	switch {
+	case e.Acked == 0:
+		what = fmt.Sprintf("stream %s is not there at the nats servers, although others of ours are, and it says how far they went", e.Place)
+	case e.Found == 0:
 		what = fmt.Sprintf("stream %s is not there at the nats servers, or empty, and they had acknowledged %d messages", e.Place, e.Acked)
 	}
 	if e.Kind == 0 {
-		return what + ": restore it, if there is a backup of the servers, and start with --accept-loss, which gives up what is missing then"
+		return what + ": restore it from a backup of the servers, or start with --accept-loss to give up what is missing"
 	}
 	kind := "queue"
 	if e.Kind == broker.StreamTarget {
 		kind = "stream"
 	}
-	return fmt.Sprintf("%s %q takes no messages, because acknowledged ones are missing: %s; nothing was stored: stop the nodes, restore it if there is a backup "+
-		"of the servers, and start them with --accept-loss, which gives up what is missing then", kind, e.Name, what)
+	return fmt.Sprintf("%s %q takes no messages, because acknowledged ones are missing: %s; nothing was stored: stop the nodes, and restore it from a backup "+
+		"of the servers, or start with --accept-loss to give up what is missing", kind, e.Name, what)
 }
 
 // Is says which error of the contract e is.
 func (e *lossError) Is(target error) bool { return target == broker.ErrDamaged }
 
-// fall notes that the stream ends at a sequence below its watermark.
-func (w *watermark) fall(at uint64) {
+// fall notes that the stream ends at a sequence below its watermark. It is mixed where a
+// publish has shown that.
+func (w *watermark) fall(at uint64, mixed bool) {
 	if w.short.Swap(true) {
 		return
 	}
-	l := broker.Loss{Kind: w.kind, Name: w.name, Place: w.stream, Acked: w.level(), Found: at}
-	w.lost.Store(&l)
+	x := loss{Loss: broker.Loss{Kind: w.kind, Name: w.name, Place: w.stream, Acked: w.level(), Found: at}, Mixed: mixed}
+	w.lost.Store(&x.Loss)
 	w.s.spawn(func() {
-		err := insist(w.s.ctx, func(ctx context.Context) error { return w.s.marks.note(ctx, l) })
-		w.s.log.Error().Err(err).Msg((&lossError{&l}).Error())
+		now, err := w.s.marks.ask(w.s.ctx, w)
+		x.Made = now.Made
+		err = cmp.Or(err, insist(w.s.ctx, func(ctx context.Context) error { return w.s.marks.note(ctx, x) }))
+		w.s.log.Error().Err(err).Msg((&lossError{&x.Loss}).Error())
 		if w.kind == 0 {
-			w.s.fail(&lossError{&l})
+			w.s.fail(&lossError{&x.Loss})
 		}
 	})
 }
 
 // note records a loss, and shows it.
-func (m *watermarks) note(ctx context.Context, l broker.Loss) error {
+func (m *watermarks) note(ctx context.Context, x loss) error {
 	m.mu.Lock()
-	m.losses = append(slices.DeleteFunc(m.losses, func(x loss) bool { return x.Place == l.Place }), loss{Loss: l})
+	m.losses = append(slices.DeleteFunc(m.losses, func(old loss) bool { return old.Place == x.Place }), x)
 	m.mu.Unlock()
 	return m.record(ctx)
 }
 
 // settle forgets the losses of streams that nobody has any more.
 func (m *watermarks) settle(ctx context.Context) error {
+	return m.without(ctx, func(x *loss) bool { return m.of[x.Place] == nil })
+}
+
+// forgive forgets the loss of a stream that was restored.
+func (m *watermarks) forgive(ctx context.Context, stream string) error {
+	return m.without(ctx, func(x *loss) bool { return x.Place == stream })
+}
+
+// without forgets some losses.
+func (m *watermarks) without(ctx context.Context, which func(*loss) bool) error {
 	m.mu.Lock()
 	was := len(m.losses)
-	m.losses = slices.DeleteFunc(m.losses, func(x loss) bool { return m.of[x.Place] == nil })
+	m.losses = slices.DeleteFunc(m.losses, func(x loss) bool { return which(&x) })
 	same := len(m.losses) == was
 	m.mu.Unlock()
 	if same {
@@ -114,12 +146,49 @@ func (m *watermarks) record(ctx context.Context) error {
 		}
 	}
 	m.mu.Unlock()
+	if m.blind != nil {
+		all = append(all, *m.blind)
+	}
 	m.told.Store(&all)
 	value, err := json.Marshal(open)
 	if err == nil {
 		_, err = m.s.node.set(ctx, lossKey, value, 0)
 	}
 	return err
+}
+
+// missed looks whether the bucket is gone that says how far streams went, before it is made
+// again: then nobody knows what they have lost.
+func (m *watermarks) missed(ctx context.Context) error {
+	for begun := time.Now(); ; {
+		at, err := m.ask(ctx, m.s.node.water)
+		if err != nil || !at.Made.IsZero() {
+			return err
+		}
+		defs, err := m.ask(ctx, &watermark{s: m.s, stream: m.s.names.bucketStream("defs")})
+		if err != nil || defs.Made.IsZero() { // it is a new prefix
+			return err
+		}
+		if time.Since(begun) >= m.patience() {
+			break
+		}
+		select {
+		case <-time.After(markEvery):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	m.blind = &broker.Loss{Place: m.s.node.stream, Accepted: m.accepts()}
+	if !m.blind.Accepted {
+		return &openError{ErrUnfit, &lossError{m.blind}}
+	}
+	m.s.log.Warn().Str("stream", m.s.node.stream).Msg("how far the streams went is not known, and what they have lost is not noticed")
+	return nil
+}
+
+// accepts reports whether what is lost is given up.
+func (m *watermarks) accepts() bool {
+	return m.s.o.AcceptLoss || m.s.o.durability() != broker.DurabilityDisk
 }
 
 // read reads what an earlier leader wrote down.
@@ -140,7 +209,7 @@ func (m *watermarks) read(ctx context.Context) error {
 // verify compares streams with their watermarks before anything is read from them, and
 // deals with those that are short.
 func (m *watermarks) verify(ctx context.Context, list []*watermark) error {
-	short := make([]*broker.Loss, len(list))
+	short := make([]*loss, len(list))
 	places := make([]int, len(list))
 	for i := range places {
 		places[i] = i
@@ -148,40 +217,52 @@ func (m *watermarks) verify(ctx context.Context, list []*watermark) error {
 	if err := parallel(places, func(i int) (err error) { short[i], err = m.compare(ctx, list[i]); return err }); err != nil {
 		return err
 	}
-	for _, l := range short {
-		if l == nil {
-			continue
+	for i, x := range short {
+		var err error
+		switch {
+		case x != nil:
+			err = m.note(ctx, *x)
+		case list[i].fell:
+			m.s.log.Warn().Str("stream", list[i].stream).Msg("what the nats servers had lost is there again")
+			err = m.forgive(ctx, list[i].stream)
 		}
-		m.s.log.Error().Msg((&lossError{l}).Error())
-		if err := m.note(ctx, *l); err != nil {
+		if err != nil {
 			return err
 		}
 	}
-	accept := m.s.o.AcceptLoss || m.s.o.durability() != broker.DurabilityDisk
 	for i := range list {
-		if err := m.mend(ctx, list[i], accept); err != nil {
+		if err := m.mend(ctx, list[i], m.accepts()); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// compare looks whether a stream goes as far as its watermark.
-func (m *watermarks) compare(ctx context.Context, w *watermark) (*broker.Loss, error) {
+// compare looks whether a stream goes as far as its watermark. A loss that is known stays
+// one unless the stream is another since.
+func (m *watermarks) compare(ctx context.Context, w *watermark) (*loss, error) {
 	m.mu.Lock()
 	level := m.written[w.stream]
-	known := slices.ContainsFunc(m.losses, func(x loss) bool { return x.Place == w.stream && !x.Filled })
+	i := slices.IndexFunc(m.losses, func(x loss) bool { return x.Place == w.stream })
+	var known *loss
+	if i >= 0 {
+		known = new(m.losses[i])
+	}
 	m.mu.Unlock()
 	for begun := time.Now(); ; {
-		at, err := m.endOf(ctx, w)
+		at, err := m.ask(ctx, w)
 		if err != nil {
 			return nil, err
 		}
-		if w.raise(max(at, level)); at >= level || known {
+		w.raise(max(at.Last, level))
+		switch {
+		case known != nil && known.stands(at):
 			return nil, nil
-		}
-		if time.Since(begun) >= m.patience() {
-			return &broker.Loss{Kind: w.kind, Name: w.name, Place: w.stream, Acked: level, Found: at}, nil
+		case at.Last >= level:
+			w.fell = known != nil
+			return nil, nil
+		case time.Since(begun) >= m.patience():
+			return &loss{Loss: broker.Loss{Kind: w.kind, Name: w.name, Place: w.stream, Acked: level, Found: at.Last}, Made: at.Made}, nil
 		}
 		select {
 		case <-time.After(markEvery):
@@ -204,17 +285,16 @@ func (m *watermarks) mend(ctx context.Context, w *watermark, accept bool) error 
 	if !accept && x.Kind == 0 {
 		return &openError{ErrUnfit, &lossError{&x.Loss}}
 	}
-	if !x.Filled {
-		if err := w.fill(ctx, x.Found, x.Acked); err != nil {
-			return fmt.Errorf("filling stream %s: %w", w.stream, err)
-		}
-		w.raise(x.Acked)
-		w.fell = true
+	if err := w.fill(ctx, x.Found, x.Acked); err != nil {
+		return fmt.Errorf("filling stream %s: %w", w.stream, err)
 	}
+	w.raise(x.Acked)
+	w.fell = true // what the books have is of the stream as it was
 	x.Filled, x.Accepted = true, accept
 	if accept {
 		m.s.log.Warn().Str("stream", x.Place).Uint64("found", x.Found).Uint64("acked", x.Acked).Msg("what the nats servers have lost is given up")
 	} else {
+		m.s.log.Error().Msg((&lossError{&x.Loss}).Error())
 		w.lost.Store(&x.Loss)
 	}
 	m.mu.Lock()

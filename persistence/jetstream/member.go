@@ -45,6 +45,7 @@ type membership struct {
 	rev     uint64
 	epoch   uint64 // revision of the key that each joining node writes
 	renewed atomic.Pointer[time.Time]
+	gone    time.Time       // since when the bucket of the key is seen to be gone
 	ctx     context.Context // of the renewal
 	stop    context.CancelFunc
 	ended   chan struct{} // it has
@@ -189,6 +190,26 @@ func (m *membership) renew() {
 		if err == nil || errors.Is(err, broker.ErrFull) {
 			m.renewed.Store(&at)
 		}
+		m.look(err)
+	}
+}
+
+// look ends the store if its hold was not renewed, as err says, because the bucket of it is
+// gone: nobody could take it, and this node can do nothing without.
+func (m *membership) look(err error) {
+	if err == nil || m.fresh() {
+		m.gone = time.Time{}
+		return
+	}
+	marks := m.s.marks
+	at, err := marks.ask(m.ctx, m.s.node.water)
+	switch {
+	case err != nil || !at.Made.IsZero():
+		m.gone = time.Time{}
+	case m.gone.IsZero() && marks.patience() > 0:
+		m.gone = time.Now()
+	case time.Since(m.gone) >= marks.patience():
+		m.s.fail(&lossError{&broker.Loss{Place: m.s.node.stream}})
 	}
 }
 

@@ -212,8 +212,11 @@ func (s *Store) purgeBefore(ctx context.Context, stream, subject string, seq uin
 	return s.request(ctx, "STREAM.PURGE."+stream, ask, &answer)
 }
 
-// streamState is what a stream holds.
+// streamState is what a stream holds, and when it was made.
 type streamState struct {
+	Made  time.Time `json:"-"`
+	Again bool      `json:"-"` // by us, in place of one that was gone
+
 	Msgs  int64     `json:"messages"`
 	Bytes int64     `json:"bytes"`
 	First uint64    `json:"first_seq"`
@@ -248,9 +251,14 @@ func soon[T any](ctx context.Context, f func(context.Context) (T, error)) (v T, 
 // state asks the leader of a stream.
 func (s *Store) state(ctx context.Context, stream string) (streamState, error) {
 	var answer struct {
-		State streamState `json:"state"`
+		State  streamState `json:"state"`
+		Made   time.Time   `json:"created"`
+		Config struct {
+			Metadata map[string]string `json:"metadata"`
+		} `json:"config"`
 	}
 	err := s.request(ctx, "STREAM.INFO."+stream, nil, &answer)
+	answer.State.Made, answer.State.Again = answer.Made, answer.Config.Metadata[madeAgain] != ""
 	return answer.State, err
 }
 
@@ -302,7 +310,9 @@ func (s *Store) tryCreate(ctx context.Context, c jetstream.StreamConfig) error {
 	return again(ctx, func(ctx context.Context) error {
 		have, err := s.js.Stream(ctx, c.Name)
 		if errors.Is(err, jetstream.ErrStreamNotFound) {
-			c.FirstSeq = s.marks.next(c.Name)
+			if c.FirstSeq = s.marks.next(c.Name); c.FirstSeq > 0 {
+				c.Metadata = map[string]string{madeAgain: "true"}
+			}
 			if _, err = s.js.CreateStream(ctx, c); err == nil {
 				return nil
 			}

@@ -42,6 +42,7 @@ type watermarks struct {
 	of      map[string]*watermark // by stream
 	written map[string]uint64
 	losses  []loss
+	blind   *broker.Loss // the bucket of the node was gone when the store was opened
 }
 
 // watermark is how far one stream goes.
@@ -73,9 +74,13 @@ func (s *Store) openMarks(ctx context.Context) error {
 	s.water.dead = s.marks.shared(n.deadStream(), filler{subject: n.deadSubject(0, 0)})
 	s.water.delayed = s.marks.shared(n.delayStream(), filler{subject: n.scheduledSubject(0, broker.ID{})})
 	s.water.log = s.marks.shared(n.logStream(), filler{subject: n.logSubject()})
-	s.marks.elects.Store(s.nc.ConnectedClusterName() != "")
 	if err := s.marks.read(ctx); err != nil {
 		return err
+	}
+	if s.marks.blind != nil {
+		if err := s.marks.record(ctx); err != nil {
+			return err
+		}
 	}
 	return s.marks.verify(ctx, slices.Collect(maps.Values(s.marks.of)))
 }
@@ -169,6 +174,9 @@ func (w *watermark) level() uint64 { return w.acked.Load() }
 // for another message before it began shows that this one is gone. What is told then, and
 // after it, is no acknowledgement.
 func (w *watermark) answered(from uint64, m *nats.Msg, err error) (pubAck, error) {
+	if errors.Is(err, errNobody) { // the stream may be gone
+		wake(w.s.marks.doubts)
+	}
 	if err != nil {
 		return pubAck{}, err
 	}
@@ -177,7 +185,7 @@ func (w *watermark) answered(from uint64, m *nats.Msg, err error) (pubAck, error
 		return a, err
 	}
 	if a.Seq <= from && !a.Duplicate {
-		w.fall(a.Seq - 1)
+		w.fall(a.Seq-1, true)
 	}
 	if w.short.Load() {
 		return pubAck{}, fmt.Errorf("%w: stream %s has lost messages", broker.ErrUnknown, w.stream)
@@ -285,35 +293,35 @@ func (m *watermarks) look(ctx context.Context) (doubt bool) {
 			continue
 		}
 		level := w.level()
-		at, err := m.endOf(ctx, w)
+		at, err := m.ask(ctx, w)
 		m.mu.Lock()
 		known := m.of[w.stream] == w
 		m.mu.Unlock()
 		switch {
 		case err != nil: // no leader just now
 			return doubt
-		case at >= level || !known:
+		case at.Last >= level || !known:
 			w.since = time.Time{}
 		case w.since.IsZero() && m.patience() > 0:
 			w.since, doubt = time.Now(), true
 		case time.Since(w.since) < m.patience():
 			doubt = true
 		default:
-			w.fall(at)
+			w.fall(at.Last, false)
 		}
 	}
 	return doubt
 }
 
-// endOf is the last sequence of a stream, 0 if there is no such stream.
-func (m *watermarks) endOf(ctx context.Context, w *watermark) (uint64, error) {
+// ask is the state of a stream, that of an empty one if there is none.
+func (m *watermarks) ask(ctx context.Context, w *watermark) (streamState, error) {
 	ctx, cancel := context.WithTimeout(ctx, giveUpAfter)
 	defer cancel()
 	at, err := m.s.state(ctx, w.stream)
 	if e, ok := errors.AsType[*apiError](err); ok && e.ErrCode == errNoStream {
-		return 0, nil
+		return streamState{}, nil
 	}
-	return at.Last, err
+	return at, err
 }
 
 // patience is how long a stream must be short: a lone server elects nobody.
