@@ -104,8 +104,8 @@
 // # Locks
 //
 // A turn of Store.defining, then sessionLog.booking or order, then one queue's, subscription's or session's,
-// then one stream's, then sessionLog.mu, then Store.mu or those of the calls: sending, mu. watermarks.keys
-// is taken before keySpace.mu and those of the calls, and lines.mu before that of the Lines in it.
+// then one stream's, then sessionLog.mu, then Store.mu or those of the calls: sending, mu. lines.mu is
+// taken before that of the Lines in it.
 // watermarks.mu, keySpace.mu, gate.mu, turns.mu and unit.mu stand alone. No lock is held while a
 // Completion, a WaitSink or Events is called.
 package jetstream

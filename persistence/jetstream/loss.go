@@ -134,8 +134,10 @@ func (m *watermarks) without(ctx context.Context, which func(*loss) bool) error 
 
 // record writes the losses down that are not accepted, and has State show all.
 func (m *watermarks) record(ctx context.Context) error {
-	m.keys.Lock()
-	defer m.keys.Unlock()
+	if err := m.enter(ctx); err != nil {
+		return err
+	}
+	defer func() { <-m.turn }()
 	m.mu.Lock()
 	all := make([]broker.Loss, len(m.losses))
 	var open []loss

@@ -36,7 +36,7 @@ type watermarks struct {
 	raised chan struct{}                 // one goes further than is written down; holds one
 	doubts chan struct{}                 // they are to be asked soon; holds one
 	elects atomic.Bool                   // the servers elect leaders: there are several
-	keys   sync.Mutex                    // held while one of theirs is written: the newest is the last
+	turn   chan struct{}                 // holds one while a key of theirs is written: the newest is the last
 
 	mu      sync.Mutex
 	of      map[string]*watermark // by stream
@@ -62,7 +62,7 @@ type watermark struct {
 }
 
 func newWatermarks(s *Store) *watermarks {
-	m := &watermarks{s: s, of: map[string]*watermark{}, raised: make(chan struct{}, 1), doubts: make(chan struct{}, 1)}
+	m := &watermarks{s: s, of: map[string]*watermark{}, raised: make(chan struct{}, 1), doubts: make(chan struct{}, 1), turn: make(chan struct{}, 1)}
 	m.told.Store(&[]broker.Loss{})
 	return m
 }
@@ -260,8 +260,10 @@ func (m *watermarks) keep() {
 
 // write writes down how far streams go, if that changed.
 func (m *watermarks) write(ctx context.Context) error {
-	m.keys.Lock()
-	defer m.keys.Unlock()
+	if err := m.enter(ctx); err != nil {
+		return err
+	}
+	defer func() { <-m.turn }()
 	now := map[string]uint64{}
 	for _, w := range m.all() {
 		now[w.stream] = w.acked.Load()
@@ -283,6 +285,16 @@ func (m *watermarks) write(ctx context.Context) error {
 	m.written = now
 	m.mu.Unlock()
 	return nil
+}
+
+// enter waits for the turn to write.
+func (m *watermarks) enter(ctx context.Context) error {
+	select {
+	case m.turn <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("%w: %w", broker.ErrUnknown, ctx.Err())
+	}
 }
 
 // look asks the streams how far they go. It reports whether one is short, which is looked
