@@ -3,6 +3,7 @@ package mqtt
 import (
 	"net"
 
+	"millrace/broker"
 	"millrace/broker/alarms"
 	"millrace/broker/clients"
 )
@@ -23,6 +24,15 @@ func Bare(o Options) (*Server, error) {
 
 // Serve takes a connection, of a client that may be anonymous.
 func (s *Server) Serve(c net.Conn) { s.ServeAs(c, Listener{AllowAnonymous: true}) }
+
+// TakeAgain has what was sent to a client come once more, as from another node that leads
+// and does not know that.
+func (s *Server) TakeAgain(id string, ds []broker.Delivery) {
+	s.mu.Lock()
+	c := s.clients[id]
+	s.mu.Unlock()
+	sink{c.session}.Take(ds)
+}
 
 // Registry is the index of clients.
 func (s *Server) Registry() *clients.Registry { return s.o.Clients }

@@ -196,9 +196,19 @@ func (k sink) Credit() int {
 	return min(room, inboxPage)
 }
 
-// Take implements broker.ConsumerSink.
+// Take implements broker.ConsumerSink. What came before comes again where another node
+// leads, and does not know what was sent just before: it is the client's, or waits to be.
 func (k sink) Take(ds []broker.Delivery) {
 	s := k.s
+	s.mu.Lock()
+	from := s.inbox.from
+	s.mu.Unlock()
+	for len(ds) > 0 && ds[0].Seq < from {
+		ds = ds[1:]
+	}
+	if len(ds) == 0 {
+		return
+	}
 	as := s.arrivals(ds, false)
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -318,3 +318,32 @@ func TestAWaitThatConsumesASession(t *testing.T) {
 		x.expect(s)
 	})
 }
+
+// TestWhatAClientHasIsSettledByAnyOfItsDeliveries: the node that leads may have sent the
+// message again meanwhile, and there is nobody else who could have it.
+func TestWhatAClientHasIsSettledByAnyOfItsDeliveries(t *testing.T) {
+	inBubble(t, func(x *clients) {
+		c := x.session("c")
+		if err := x.publish("a", c); err != nil {
+			x.Fatal(err)
+		}
+		first := x.expect(c, "a")
+		give := func(d broker.Delivery) error {
+			return commit(x.Store, func(b *broker.Batch) { b.Defer(d.Ref, x.Now(), true) }).Err
+		}
+		if err := give(first[0]); err != nil {
+			x.Fatal(err)
+		}
+		if again := x.expect(c, "a"); again[0].Attempt != 2 {
+			x.Fatalf("%+v", again)
+		}
+		if err := give(first[0]); !errors.Is(err, broker.ErrStale) {
+			x.Errorf("an older delivery is given back: %v", err)
+		}
+		x.ack(first...)
+		x.expect(c)
+		x.Crash()
+		x.start()
+		x.expect(c)
+	})
+}

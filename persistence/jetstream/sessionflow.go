@@ -245,6 +245,8 @@ func (b *backlog) settleable(op *broker.Op) error {
 		return nil
 	case p == nil:
 		return broker.ErrGone
+	case op.Kind == broker.OpSettle: // by its one client, whichever node has sent it how often
+		return nil
 	case op.Ref.Attempt < p.tries, op.Kind == broker.OpPark:
 		return broker.ErrStale // and nothing is ever held for the broker
 	}
