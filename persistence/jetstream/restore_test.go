@@ -141,6 +141,7 @@ func TestWhatIsAddedToAnOlderStreamIsNoRestore(t *testing.T) {
 		if err := x.publish("more", q); !errors.Is(err, broker.ErrUnknown) {
 			x.Fatal(err)
 		}
+		time.Sleep(time.Second) // it is written down
 		x.end()
 		if _, err := jetStream(x.T, x.c).Publish(x.Context(), "mr.q.1.m", nil); err != nil { // as one that was under way
 			x.Fatal(err)
