@@ -195,7 +195,7 @@ func deadLetter(q *queue, why Reason, l *Delivery, id ID, now time.Time) *Messag
 }
 
 // park keeps messages in their queue in the state dead: their dead-letter
-// topic leads to a queue that is full and rejects.
+// topic leads to a queue that is full and rejects, or has lost messages.
 func (d *deadLetters) park(ds []Delivery, why Reason) {
 	if len(ds) == 0 {
 		return

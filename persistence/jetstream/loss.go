@@ -233,7 +233,7 @@ func (m *watermarks) verify(ctx context.Context, list []*watermark) error {
 		}
 	}
 	for i := range list {
-		if err := m.mend(ctx, list[i], m.accepts()); err != nil {
+		if err := m.mend(ctx, list[i]); err != nil {
 			return err
 		}
 	}
@@ -275,7 +275,8 @@ func (m *watermarks) compare(ctx context.Context, w *watermark) (*loss, error) {
 }
 
 // mend fills the stream of w if it lost something, and accepts that or not.
-func (m *watermarks) mend(ctx context.Context, w *watermark, accept bool) error {
+func (m *watermarks) mend(ctx context.Context, w *watermark) error {
+	accept := m.accepts()
 	m.mu.Lock()
 	i := slices.IndexFunc(m.losses, func(x loss) bool { return x.Place == w.stream })
 	if i < 0 {
